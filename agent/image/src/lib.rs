@@ -1,0 +1,17 @@
+//! Singularity and Apptainer image formats, read without a runtime from files written by strangers.
+//!
+//! Pure: no I/O of its own, no async, no clock. Bytes come through [`ReadAt`] (files) and
+//! [`ReadTree`] (sandbox directories); every length, count and offset from a file is checked
+//! against a limit of [`limits`]; damaged content is a result, never a panic.
+//!
+//! [`probe::probe`] and [`probe::probe_directory`] are the entrances.
+
+pub mod limits;
+pub mod probe;
+mod read_at;
+pub mod record;
+pub mod reference;
+
+pub use probe::{NotImage, Options, Subject, Verdict, probe, probe_directory};
+pub use read_at::{ReadAt, ReadTree};
+pub use record::Image;

@@ -1,0 +1,1 @@
+//! The Sifter control plane.

@@ -1,1 +1,3 @@
-//! The Sifter control plane.
+//! The Sifter control plane: the documented `ListContainerImages` HTTP API over the agents.
+
+pub mod api;

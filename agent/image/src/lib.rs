@@ -6,12 +6,24 @@
 //!
 //! [`probe::probe`] and [`probe::probe_directory`] are the entrances.
 
+mod container;
+pub mod error;
+mod ext;
 pub mod limits;
+mod metadata;
+mod oci;
 pub mod probe;
 mod read_at;
 pub mod record;
 pub mod reference;
+mod sandbox;
+pub mod sif;
+mod sniff;
+mod squashfs;
+mod window;
 
-pub use probe::{NotImage, Options, Subject, Verdict, probe, probe_directory};
+pub use probe::{
+    NotImage, Options, Probed, Subject, Verdict, explain, explain_directory, probe, probe_directory,
+};
 pub use read_at::{ReadAt, ReadTree};
 pub use record::Image;

@@ -3,3 +3,56 @@
 /// Most bytes of a definition that are kept: real ones are a few KiB; generated ones of large conda
 /// environments reach tens of KiB.
 pub const DEFINITION_MAX: usize = 256 << 10;
+
+/// Bytes of the first read of every file: global header, gap and the first seven descriptors of a
+/// SIF, the superblock of every file system. Twice a page, so no dearer than less.
+pub const HEAD: usize = 8 << 10;
+
+/// Most bytes that probing a SIF may read in all, unless a single metadata object is larger than
+/// what is left: what network file systems fetch in one operation.
+pub const SIF_READ_BUDGET: usize = 64 << 10;
+
+/// Most reads that probing a SIF may make, unless its metadata objects lie further apart than the
+/// budget allows.
+pub const SIF_READS: usize = 3;
+
+/// Bytes read beyond the descriptor table when it is read on its own: metadata objects follow it
+/// directly in what Apptainer writes (data offset 32176).
+pub const TABLE_READ_AHEAD: usize = 8 << 10;
+
+/// Most descriptors of a SIF: native ones have 48, the largest OCI-SIF seen 53, and an OCI image
+/// 127 layers; 8192 are 4.6 MiB of table.
+pub const DESCRIPTORS_MAX: i64 = 8192;
+
+/// Largest metadata object (`inspect-metadata.json`, labels, OCI blobs of JSON) that is read: it
+/// holds the definition, the environment and the scripts, so some multiple of [`DEFINITION_MAX`].
+pub const METADATA_OBJECT_MAX: usize = 4 << 20;
+
+/// Objects nearer than this are read together: a page more is cheaper than a read more.
+pub const READ_GAP: u64 = 4 << 10;
+
+/// Bytes of a signature object that are looked at: the armour, the `Hash:` line and the first line
+/// of what is signed decide how it is encoded.
+pub const SIGNATURE_HEAD: usize = 160;
+
+/// Most labels that are kept: the largest images seen have some dozens.
+pub const LABELS_MAX: usize = 4096;
+
+/// Most signature objects that are looked at while probing: more than any group of signers.
+pub const SIGNATURES_MAX: usize = 64;
+
+/// Most manifests, over all nested indexes, of an OCI-SIF: a multi-platform index has about ten.
+pub const OCI_MANIFESTS_MAX: usize = 256;
+
+/// How deep OCI indexes may be nested: a root index, one of a multi-platform image, and one spare.
+pub const OCI_DEPTH_MAX: usize = 3;
+
+/// Most bytes of OCI JSON read from one image: each manifest and configuration is some KiB.
+pub const OCI_JSON_MAX: usize = 8 << 20;
+
+/// Most names taken from one directory: `.singularity.d` has about ten, `bootstrap_history` one
+/// for each rebuild.
+pub const DIRECTORY_ENTRIES_MAX: usize = 1024;
+
+/// Most definitions of a bootstrap history that are read.
+pub const HISTORY_MAX: usize = 16;

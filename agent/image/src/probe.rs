@@ -10,8 +10,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::read_at::{ReadAt, ReadTree};
-use crate::record::Image;
-use crate::reference::NamingRule;
+use crate::record::{Format, Image, Status, TimeSource};
+use crate::reference::{Evidence, NamingRule, RuleOutcome, resolve};
+use crate::sniff::{Kind, sniff};
+use crate::window::Windows;
+use crate::{ext, sandbox, sif, squashfs};
 
 /// What is known of the file before a byte of it is read.
 #[derive(Debug, Clone, Copy)]
@@ -67,14 +70,31 @@ pub enum NotImage {
     PlainFileSystem,
 }
 
+/// A verdict, and for an image what each naming rule made of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Probed {
+    /// What the file is.
+    pub verdict: Verdict,
+    /// The rules for repository and tag, in order; empty where the file is not an image.
+    pub rules: Vec<RuleOutcome>,
+}
+
 /// Decides what `file` is and reads its metadata objects.
 ///
 /// # Errors
 ///
 /// Only what reading the file says; damaged content is a verdict, not an error.
 pub fn probe(file: &dyn ReadAt, subject: &Subject<'_>, options: &Options) -> io::Result<Verdict> {
-    let _ = (file, subject, options);
-    Ok(Verdict::NotImage(NotImage::OtherContent))
+    Ok(probe_file(file, &Context { subject, options, explain: false })?.verdict)
+}
+
+/// As [`probe`], with every naming rule's part in the outcome.
+///
+/// # Errors
+///
+/// As [`probe`].
+pub fn explain(file: &dyn ReadAt, subject: &Subject<'_>, options: &Options) -> io::Result<Probed> {
+    probe_file(file, &Context { subject, options, explain: true })
 }
 
 /// The same for a directory: a sandbox, or none.
@@ -87,15 +107,171 @@ pub fn probe_directory(
     subject: &Subject<'_>,
     options: &Options,
 ) -> io::Result<Verdict> {
-    let _ = (tree, subject, options);
-    Ok(Verdict::NotImage(NotImage::OtherContent))
+    let context = Context { subject, options, explain: false };
+    Ok(context.conclude(sandbox::probe(tree)?).verdict)
 }
 
-/// Whether a name is one that tools give to image files (`.sif`, `.simg`, `.img`, `.sqsh`, or a
-/// download of one in progress).
+/// As [`probe_directory`], with every naming rule's part in the outcome.
+///
+/// # Errors
+///
+/// As [`probe_directory`].
+pub fn explain_directory(
+    tree: &dyn ReadTree,
+    subject: &Subject<'_>,
+    options: &Options,
+) -> io::Result<Probed> {
+    let context = Context { subject, options, explain: true };
+    Ok(context.conclude(sandbox::probe(tree)?))
+}
+
+fn probe_file(file: &dyn ReadAt, context: &Context<'_>) -> io::Result<Probed> {
+    let mut windows = Windows::open(file)?;
+    let kind = sniff(windows.head(), windows.size(), context.has_image_name());
+    let outcome = match kind {
+        Kind::Sif => Ok(sif::probe(&mut windows, context)?),
+        Kind::Squashfs { payload, launch } => {
+            squashfs::probe(&mut windows, payload, launch, context)?
+        }
+        Kind::Ext { payload, launch } => ext::probe(&mut windows, payload, launch, context)?,
+        Kind::Incomplete { format, message } => Ok(context.failed(format, &message, true)),
+        Kind::Damaged { format, message } => Ok(context.failed(format, &message, false)),
+        Kind::Other if context.has_image_name() => Err(NotImage::Misnamed),
+        Kind::Other => Err(NotImage::OtherContent),
+    };
+    Ok(context.conclude(outcome))
+}
+
+/// What one probe is about and how it is to be done.
+pub(crate) struct Context<'a> {
+    pub(crate) subject: &'a Subject<'a>,
+    pub(crate) options: &'a Options,
+    pub(crate) explain: bool,
+}
+
+/// What a format's reader found.
+pub(crate) struct Found {
+    pub(crate) image: Image,
+    /// An OCI reference stored as such.
+    pub(crate) oci_reference: Option<String>,
+}
+
+impl Found {
+    pub(crate) fn plain(image: Image) -> Self {
+        Self { image, oci_reference: None }
+    }
+}
+
+impl Context<'_> {
+    /// Whether the file has the name of an image.
+    pub(crate) fn has_image_name(&self) -> bool {
+        self.subject
+            .path
+            .file_name()
+            .is_some_and(|name| is_image_name(name.as_encoded_bytes()))
+    }
+
+    /// Whether the file was modified so short a time ago, or so little in the future, that it may
+    /// still be growing.
+    fn is_young(&self) -> bool {
+        let age = self.subject.now.duration_since(self.subject.modified);
+        age.unsigned_abs() < self.options.transfer_age
+    }
+
+    /// Makes an image TRANSFER, if it is merely incomplete and young, or else FAILURE.
+    pub(crate) fn fail(&self, image: &mut Image, message: &str, incomplete: bool) {
+        image.status =
+            if incomplete && self.is_young() { Status::Transfer } else { Status::Failure };
+        message.clone_into(&mut image.status_message);
+    }
+
+    /// Looks for a container in the primary partition of a SIF.
+    pub(crate) fn look_inside_partition(
+        &self,
+        windows: &mut Windows<'_>,
+        sif: &sif::Sif,
+        found: &mut Found,
+    ) -> io::Result<()> {
+        let _ = (windows, sif, found);
+        Ok(())
+    }
+
+    /// An image of which nothing is known but what is wrong.
+    fn failed(&self, format: Format, message: &str, incomplete: bool) -> Found {
+        let mut image = Image::blank(format);
+        self.fail(&mut image, message, incomplete);
+        Found::plain(image)
+    }
+
+    /// Names the image, and gives it the time of the file where it has none of its own.
+    fn conclude(&self, outcome: Result<Found, NotImage>) -> Probed {
+        let Found { mut image, oci_reference } = match outcome {
+            Ok(found) => found,
+            Err(not) => return Probed { verdict: Verdict::NotImage(not), rules: Vec::new() },
+        };
+        if image.update_time.is_none() {
+            image.update_time = Some(self.subject.modified);
+            image.update_time_source = TimeSource::Mtime;
+        }
+        let resolution = resolve(
+            &Evidence {
+                path: self.subject.path,
+                naming: &self.options.naming,
+                oci_reference: oci_reference.as_deref(),
+                definition: image.definition.as_deref(),
+                labels: &image.labels,
+            },
+            self.explain,
+        );
+        image.reference = resolution.reference;
+        image.base = resolution.base;
+        Probed { verdict: Verdict::Image(Box::new(image)), rules: resolution.rules }
+    }
+}
+
+/// Whether a name is one that tools give to image files (`.sif`, `.simg`, `.img`, `.sqsh`), or to a
+/// download of one in progress: Nextflow's `.img.pulling.<ms>`
+/// (`SingularityCache.groovy: getTempImagePath`), rsync's `.<name>.<six letters>`, and the endings
+/// that other tools add (`.part`, `.partial`, `.tmp`, `.filepart`, `.download`).
 #[must_use]
 pub fn is_image_name(name: &[u8]) -> bool {
-    [&b".sif"[..], b".simg", b".img", b".sqsh"]
-        .iter()
-        .any(|ending| name.ends_with(ending))
+    let has_ending = |name: &[u8]| {
+        [&b".sif"[..], b".simg", b".img", b".sqsh"].iter().any(|ending| name.ends_with(ending))
+    };
+    if has_ending(name) {
+        return true;
+    }
+    if let Some(at) = name.windows(9).rposition(|window| window == b".pulling.") {
+        return has_ending(&name[..at]) && name[at + 9..].iter().all(u8::is_ascii_digit);
+    }
+    let Some(dot) = name.iter().rposition(|byte| *byte == b'.') else { return false };
+    let (stem, ending) = (&name[..dot], &name[dot + 1..]);
+    let in_progress =
+        matches!(ending, b"part" | b"partial" | b"tmp" | b"filepart" | b"download" | b"crdownload");
+    let rsync =
+        name.starts_with(b".") && ending.len() == 6 && ending.iter().all(u8::is_ascii_alphanumeric);
+    (in_progress || rsync) && has_ending(stem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn image_names() {
+        let yes = [
+            "a.sif", "a.oci.sif", "a.simg", "a.img", "a.sqsh", "quay-io-x.img.pulling.1795488039",
+            ".ubuntu.sif.Ab3dE9", "a.sif.part", "a.sif.tmp",
+        ];
+        let no = [
+            "", "sif", "a", "a.sif.txt", "a.SIFT", "samtools:1.9--h91753b0_8", "a.pulling.1",
+            "a.img.pulling.x", ".bashrc.abcdef", "a.part", "a.sif.bak2",
+        ];
+        for name in yes {
+            assert!(is_image_name(name.as_bytes()), "{name}");
+        }
+        for name in no {
+            assert!(!is_image_name(name.as_bytes()), "{name}");
+        }
+    }
 }

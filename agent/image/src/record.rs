@@ -55,6 +55,39 @@ pub struct Image {
     pub sbom: Option<&'static str>,
 }
 
+impl Image {
+    /// An image of which only the format is known: READY until something says otherwise.
+    pub(crate) fn blank(format: Format) -> Self {
+        Self {
+            format,
+            format_version: String::new(),
+            status: Status::Ready,
+            status_message: String::new(),
+            image_id: None,
+            reference: Reference {
+                repository: String::new(),
+                tag: String::new(),
+                source: ReferenceSource::FileStem,
+            },
+            base: String::new(),
+            bootstrap_history: Vec::new(),
+            update_time: None,
+            update_time_source: TimeSource::Mtime,
+            create_time: None,
+            arch: String::new(),
+            uuid: None,
+            labels: BTreeMap::new(),
+            definition: None,
+            file_system: None,
+            compressor: None,
+            objects: Vec::new(),
+            signatures: Vec::new(),
+            encryption: Encryption::None,
+            sbom: None,
+        }
+    }
+}
+
 /// Image format, decided by content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {

@@ -1,0 +1,102 @@
+//! What a container's root says of it: `.singularity.d`, or the few files of Singularity 2.0 to 2.2.
+//!
+//! Sources: singularity 2.x `libexec/bootstrap-scripts/post.sh`, 3.x `internal/pkg/build/build.go:
+//! insertLabelsJSON, insertDefinition`, 2.2 `libexec/bootstrap/functions`.
+
+use std::io;
+
+use crate::limits;
+use crate::metadata::{self, LabelMap};
+use crate::read_at::ReadTree;
+use crate::record::Image;
+
+const META: &str = ".singularity.d";
+const HISTORY: &str = ".singularity.d/bootstrap_history";
+
+/// What is known from a container's root.
+#[derive(Debug, Default)]
+pub(crate) struct Container {
+    pub(crate) labels: LabelMap,
+    pub(crate) definition: Option<String>,
+    /// `From` of the definitions it was rebuilt from, oldest first.
+    pub(crate) history: Vec<String>,
+}
+
+impl Container {
+    /// Gives `image` what it does not know from its header.
+    pub(crate) fn fill(self, image: &mut Image) {
+        if image.labels.is_empty() {
+            image.labels = self.labels;
+        }
+        if image.definition.is_none() {
+            image.definition = self.definition;
+        }
+        image.bootstrap_history = self.history;
+    }
+}
+
+/// Reads a container's root; `None` where there is no container in it.
+pub(crate) fn read(tree: &dyn ReadTree) -> io::Result<Option<Container>> {
+    let Some(entries) = tree.list(META, limits::DIRECTORY_ENTRIES_MAX)? else {
+        return Ok(is_ancient(tree)?.then(Container::default));
+    };
+    let mut container = Container::default();
+    let has = |name: &str| entries.iter().any(|entry| entry == name);
+    if has("labels.json")
+        && let Some(bytes) = tree.read(".singularity.d/labels.json", limits::METADATA_OBJECT_MAX)?
+    {
+        container.labels = metadata::labels(&bytes);
+    }
+    if has("Singularity")
+        && let Some(bytes) = tree.read(".singularity.d/Singularity", limits::DEFINITION_MAX)?
+    {
+        container.definition = Some(metadata::definition(&bytes));
+    }
+    if has("bootstrap_history") {
+        container.history = history(tree)?;
+    }
+    Ok(Some(container))
+}
+
+/// Singularity 2.0 to 2.2: no `.singularity.d`, but these files in the root (later they are links).
+fn is_ancient(tree: &dyn ReadTree) -> io::Result<bool> {
+    for name in [".run", ".exec", ".shell"] {
+        if tree.read(name, 1)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(tree.read("environment", 1)?.is_some() || tree.read("singularity", 1)?.is_some())
+}
+
+/// Definitions kept by rebuilds: `Apptainer<N>` (apptainer), `Singularity<N>` (CE, 3.x), oldest
+/// first.
+fn history(tree: &dyn ReadTree) -> io::Result<Vec<String>> {
+    let names = tree.list(HISTORY, limits::DIRECTORY_ENTRIES_MAX)?.unwrap_or_default();
+    let mut numbered: Vec<(u32, String)> = names
+        .into_iter()
+        .filter_map(|name| {
+            let number = name.strip_prefix("Apptainer").or_else(|| name.strip_prefix("Singularity"))?;
+            Some((number.parse().ok()?, name))
+        })
+        .collect();
+    numbered.sort();
+    numbered.truncate(limits::HISTORY_MAX);
+    let mut history = Vec::with_capacity(numbered.len());
+    for (_, name) in numbered {
+        if let Some(bytes) = tree.read(&format!("{HISTORY}/{name}"), limits::DEFINITION_MAX)? {
+            history.extend(origin(&metadata::definition(&bytes)));
+        }
+    }
+    Ok(history)
+}
+
+/// The `From` of a definition's last header.
+fn origin(definition: &str) -> Option<String> {
+    definition
+        .lines()
+        .rev()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(key, _)| key.trim().eq_ignore_ascii_case("from"))
+        .map(|(_, from)| from.trim().to_owned())
+        .filter(|from| !from.is_empty())
+}

@@ -1,0 +1,153 @@
+//! The superblock of ext2, ext3 and ext4: 1024 bytes at byte 1024, little endian.
+//!
+//! Source: Linux `Documentation/filesystems/ext4/super.rst`, `fs/ext4/ext4.h: struct
+//! ext4_super_block`.
+
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+/// Where the superblock begins.
+pub(crate) const SUPERBLOCK_OFFSET: usize = 1024;
+
+/// Where its magic ends.
+pub(crate) const MAGIC_END: usize = SUPERBLOCK_OFFSET + 58;
+
+const MAGIC: u16 = 0xEF53;
+const COMPAT_HAS_JOURNAL: u32 = 0x4;
+const INCOMPAT_EXTENTS: u32 = 0x40;
+const INCOMPAT_64BIT: u32 = 0x80;
+
+/// The superblock as far as it is needed here.
+#[derive(Debug, Clone, Copy, FromBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct RawExtSuperblock {
+    pub(crate) inodes_count: U32,
+    pub(crate) blocks_count: U32,
+    reserved_blocks: [u8; 16],
+    log_block_size: U32,
+    log_cluster_size: [u8; 4],
+    blocks_per_group: U32,
+    clusters_per_group: [u8; 4],
+    inodes_per_group: U32,
+    mount_time: [u8; 4],
+    pub(crate) write_time: U32,
+    mounts: [u8; 4],
+    pub(crate) magic: U16,
+    state: [u8; 18],
+    pub(crate) revision: U32,
+    owners: [u8; 12],
+    feature_compat: U32,
+    feature_incompat: U32,
+    feature_ro_compat: [u8; 4],
+    uuid: [u8; 16],
+    names: [u8; 88],
+    journal: [u8; 28],
+    hash_seed: [u8; 16],
+    hash_version: [u8; 12],
+    mkfs_time: U32,
+    journal_blocks: [u8; 68],
+    blocks_count_high: U32,
+}
+
+impl RawExtSuperblock {
+    /// The superblock of a file system that begins with `bytes`, whatever it says.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        Self::read_from_prefix(bytes.get(SUPERBLOCK_OFFSET..)?).ok().map(|(this, _)| this)
+    }
+
+    /// Whether the magic is there.
+    pub(crate) fn has_magic(&self) -> bool {
+        self.magic.get() == MAGIC
+    }
+
+    /// Whether the numbers are those of a file system, the magic apart: blocks of 1 to 64 KiB, some
+    /// inodes and blocks, and no more of either in a group than a block of bitmap has bits.
+    pub(crate) fn is_plausible(&self) -> bool {
+        let log = self.log_block_size.get();
+        let bits = 8u32.checked_shl(10u32.saturating_add(log.min(6))).unwrap_or(u32::MAX);
+        log <= 6
+            && self.inodes_count.get() > 0
+            && self.blocks_count.get() > 0
+            && (1..=bits).contains(&self.blocks_per_group.get())
+            && (1..=bits).contains(&self.inodes_per_group.get())
+    }
+
+    /// Bytes of the file system.
+    pub(crate) fn size(&self) -> Option<u64> {
+        let high = if self.feature_incompat.get() & INCOMPAT_64BIT != 0 {
+            u64::from(self.blocks_count_high.get())
+        } else {
+            0
+        };
+        let blocks = high << 32 | u64::from(self.blocks_count.get());
+        let log = Some(self.log_block_size.get()).filter(|log| *log <= 6)?;
+        blocks.checked_mul(1024 << log)
+    }
+
+    /// `ext2`, `ext3` or `ext4`, by features: extents make ext4, a journal alone ext3.
+    pub(crate) fn name(&self) -> &'static str {
+        if self.feature_incompat.get() & INCOMPAT_EXTENTS != 0 {
+            "ext4"
+        } else if self.feature_compat.get() & COMPAT_HAS_JOURNAL != 0 {
+            "ext3"
+        } else {
+            "ext2"
+        }
+    }
+
+    /// What stays the same for the life of the file system: UUID, hash seed and creation time.
+    /// Counts, features and names change when it is written to, grown or tuned.
+    pub(crate) fn identity(&self) -> [u8; 36] {
+        let mut identity = [0; 36];
+        identity[..16].copy_from_slice(&self.uuid);
+        identity[16..32].copy_from_slice(&self.hash_seed);
+        identity[32..].copy_from_slice(&self.mkfs_time.to_bytes());
+        identity
+    }
+
+    /// When it was made, seconds since 1970.
+    pub(crate) fn made(&self) -> i64 {
+        i64::from(self.mkfs_time.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_lie_where_the_kernel_has_them() {
+        let mut bytes = vec![0u8; 2048];
+        let mut put = |at: usize, value: u32| {
+            bytes[1024 + at..1024 + at + 4].copy_from_slice(&value.to_le_bytes());
+        };
+        put(0, 16);
+        put(4, 3072);
+        put(24, 1);
+        put(32, 8192);
+        put(40, 8);
+        put(48, 1_648_672_627);
+        put(56, 0xEF53);
+        put(76, 1);
+        put(92, 4);
+        put(104, 0x0403_0201);
+        put(236, 0x0807_0605);
+        put(264, 1_500_000_000);
+        let superblock = RawExtSuperblock::read(&bytes).unwrap();
+        assert!(superblock.has_magic() && superblock.is_plausible());
+        assert_eq!(superblock.size(), Some(3072 * 2048));
+        assert_eq!(superblock.write_time.get(), 1_648_672_627);
+        assert_eq!(superblock.revision.get(), 1);
+        assert_eq!(superblock.name(), "ext3");
+        assert_eq!(superblock.made(), 1_500_000_000);
+        assert_eq!(superblock.identity()[..4], [1, 2, 3, 4]);
+        assert_eq!(superblock.identity()[16..20], [5, 6, 7, 8]);
+        bytes[1024 + 336] = 1;
+        assert_eq!(RawExtSuperblock::read(&bytes).unwrap().size(), Some(3072 * 2048));
+        bytes[1024 + 96] = 0x80;
+        assert_eq!(
+            RawExtSuperblock::read(&bytes).unwrap().size(),
+            Some(((1 << 32) + 3072) * 2048)
+        );
+    }
+}

@@ -1,0 +1,329 @@
+//! The metadata objects: `inspect-metadata.json`, labels, `oci-config.json`, definition.
+//!
+//! Sources: apptainer `internal/pkg/build/metadata.go: insertJSONInspectMetadata, insertLabelsJSON`,
+//! `pkg/inspect/inspect.go`, singularity 3.x `cmd/internal/cli/inspect.go`. Shapes differ by
+//! release: labels as an object or as a string that holds one, attributes with or without `data`
+//! around them, labels by partition (`{"system-partition": {…}}`). A broken object gives what can
+//! still be read of it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::limits;
+
+/// Labels by name.
+pub(crate) type LabelMap = BTreeMap<String, String>;
+
+/// What `inspect-metadata.json` says.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Inspected {
+    pub(crate) labels: LabelMap,
+    pub(crate) definition: Option<String>,
+}
+
+/// Reads `inspect-metadata.json`.
+pub(crate) fn inspect_metadata(bytes: &[u8]) -> Inspected {
+    let attributes = match serde_json::from_slice::<Document>(bytes) {
+        Ok(document) => document.into_attributes(),
+        Err(_) => Attributes {
+            labels: Lenient(salvage::<Labels>(bytes, b"\"labels\":")),
+            deffile: salvage::<Text>(bytes, b"\"deffile\":").unwrap_or_default(),
+        },
+    };
+    Inspected {
+        labels: attributes.labels.0.unwrap_or_default().0,
+        definition: attributes.deffile.0.map(bounded),
+    }
+}
+
+/// Reads a labels object or file.
+pub(crate) fn labels(bytes: &[u8]) -> LabelMap {
+    serde_json::from_slice::<Labels>(bytes).unwrap_or_default().0
+}
+
+/// Reads the labels of an OCI image configuration's `config` part.
+pub(crate) fn oci_config(bytes: &[u8]) -> LabelMap {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Config {
+        #[serde(rename = "Labels")]
+        labels: Lenient<Labels>,
+    }
+    serde_json::from_slice::<Config>(bytes).unwrap_or_default().labels.0.unwrap_or_default().0
+}
+
+/// A definition's bytes as text, within [`limits::DEFINITION_MAX`].
+pub(crate) fn definition(bytes: &[u8]) -> String {
+    let end = bytes.len().min(limits::DEFINITION_MAX);
+    match std::str::from_utf8(&bytes[..end]) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(&bytes[..end]).into_owned(),
+    }
+}
+
+fn bounded(mut text: String) -> String {
+    if text.len() > limits::DEFINITION_MAX {
+        text.truncate(text.floor_char_boundary(limits::DEFINITION_MAX));
+    }
+    text
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Document {
+    data: Lenient<Data>,
+    attributes: Lenient<Attributes>,
+    labels: Lenient<Labels>,
+    deffile: Text,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Data {
+    attributes: Lenient<Attributes>,
+    labels: Lenient<Labels>,
+    deffile: Text,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Attributes {
+    labels: Lenient<Labels>,
+    deffile: Text,
+}
+
+impl Document {
+    /// The attributes, wherever this release puts them.
+    fn into_attributes(self) -> Attributes {
+        let data = self.data.0.unwrap_or_default();
+        let inner = data.attributes.0.unwrap_or_default();
+        let outer = self.attributes.0.unwrap_or_default();
+        let labels = [inner.labels, outer.labels, data.labels, self.labels]
+            .into_iter()
+            .find_map(|labels| labels.0);
+        let deffile = [inner.deffile, outer.deffile, data.deffile, self.deffile]
+            .into_iter()
+            .find_map(|text| text.0);
+        Attributes { labels: Lenient(labels), deffile: Text(deffile) }
+    }
+}
+
+/// Parses the value behind the first `key` of a document that is broken elsewhere.
+fn salvage<T: DeserializeOwned>(bytes: &[u8], key: &[u8]) -> Option<T> {
+    let at = bytes.windows(key.len()).position(|window| window == key)?;
+    serde_json::Deserializer::from_slice(&bytes[at + key.len()..]).into_iter().next()?.ok()
+}
+
+/// A value of type `T`, or a string that holds its JSON; anything else is `None`, not an error.
+struct Lenient<T>(Option<T>);
+
+impl<T> Default for Lenient<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(std::marker::PhantomData<T>);
+        impl<'de, T: DeserializeOwned> Visitor<'de> for Either<T> {
+            type Value = Option<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object, or a string that holds one")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Some)
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(serde_json::from_str(text).ok())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(None)
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+                Ok(None)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+                Ok(None)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+                Ok(None)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+                Ok(None)
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(None)
+            }
+        }
+        deserializer.deserialize_any(Either(std::marker::PhantomData)).map(Self)
+    }
+}
+
+/// Text, or nothing for any other value.
+#[derive(Default)]
+struct Text(Option<String>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Value::deserialize(deserializer)? {
+            Value::Text(text) => Self(Some(text.into_owned())),
+            _ => Self(None),
+        })
+    }
+}
+
+/// Labels, flat or by partition. Numbers and booleans become text; lists and null are left out.
+#[derive(Debug, Default)]
+pub(crate) struct Labels(pub(crate) LabelMap);
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Labels(labels) => Ok(Self(labels)),
+            Value::Text(text) => Ok(serde_json::from_str(&text).unwrap_or_default()),
+            _ => Ok(Self::default()),
+        }
+    }
+}
+
+/// What a label's value may be.
+enum Value<'a> {
+    Text(Cow<'a, str>),
+    Labels(LabelMap),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Value<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Value<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Value::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Value::Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
+                Ok(Value::Text(Cow::Owned(text)))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+                Ok(Value::Text(Cow::Borrowed(if value { "true" } else { "false" })))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+                Ok(Value::Text(Cow::Owned(value.to_string())))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+                Ok(Value::Text(Cow::Owned(value.to_string())))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+                Ok(Value::Text(Cow::Owned(value.to_string())))
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Value::Other)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Value::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut labels = LabelMap::new();
+                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                    if labels.len() >= limits::LABELS_MAX {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    }
+                    match map.next_value::<Value<'de>>()? {
+                        Value::Text(text) => {
+                            labels.insert(key.into_owned(), text.into_owned());
+                        }
+                        Value::Labels(inner) => labels.extend(inner),
+                        Value::Other => {}
+                    }
+                }
+                Ok(Value::Labels(labels))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> LabelMap {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_known_shape_of_inspect_metadata() {
+        let expected = Inspected {
+            labels: map(&[("a", "1"), ("q", "\"<\n")]),
+            definition: Some("bootstrap: docker\n".to_owned()),
+        };
+        let shapes = [
+            r#"{"type":"container","data":{"attributes":{"labels":{"a":"1","q":"\"\u003c\n"},"deffile":"bootstrap: docker\n","apps":{}}}}"#,
+            r#"{"data":{"attributes":{"deffile":"bootstrap: docker\n","labels":"{\"a\":\"1\",\"q\":\"\\\"<\\n\"}"}}}"#,
+            r#"{"attributes":{"labels":{"a":"1","q":"\"<\n"},"deffile":"bootstrap: docker\n"},"type":"container"}"#,
+            r#"{"labels":{"a":1,"q":"\"<\n","list":[1],"none":null},"deffile":"bootstrap: docker\n"}"#,
+            r#"{"data":{"labels":{"a":"1","q":"\"<\n"},"deffile":"bootstrap: docker\n"}}"#,
+            r#"{"data":{"attributes":{"deffile":"bootstrap: docker\n","labels":{"system-partition":{"a":"1","q":"\"<\n"}}}}}"#,
+            // Broken behind what matters.
+            r#"{"data":{"attributes":{"labels":{"a":"1","q":"\"<\n"},"deffile":"bootstrap: docker\n","runscript":"#,
+        ];
+        for shape in shapes {
+            assert_eq!(inspect_metadata(shape.as_bytes()), expected, "{shape}");
+        }
+    }
+
+    #[test]
+    fn nothing_readable_is_nothing() {
+        for shape in ["", "{}", "[]", "null", "7", "\"x\"", "{\"data\":7,\"attributes\":[1]}", "\u{0}"] {
+            assert_eq!(inspect_metadata(shape.as_bytes()), Inspected::default(), "{shape:?}");
+            assert_eq!(labels(shape.as_bytes()), LabelMap::new(), "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_ends() {
+        let deep = "{\"a\":".repeat(100_000);
+        assert_eq!(labels(deep.as_bytes()), LabelMap::new());
+        assert_eq!(inspect_metadata(deep.as_bytes()), Inspected::default());
+    }
+
+    #[test]
+    fn labels_of_an_oci_configuration() {
+        assert_eq!(oci_config(br#"{"Env":["A=1"],"Labels":{"k":"v"}}"#), map(&[("k", "v")]));
+        assert_eq!(oci_config(br#"{"Labels":null}"#), LabelMap::new());
+    }
+}

@@ -1,0 +1,329 @@
+//! The OCI image inside a SIF: root index, manifest, configuration.
+//!
+//! Sources: sylabs/oci-tools `pkg/sif/write.go: Write`, SingularityCE
+//! `internal/pkg/ocisif/{imagewriter,util}.go`, OCI image-spec `image-index.md`, `manifest.md`,
+//! `config.md`. Objects come in any order and are found by the digest in their descriptors. An
+//! index may name manifests that are not in the file (platforms that were not kept); an index
+//! without any is a container of data, or an empty one, and READY. What JSON is read is checked
+//! against its digest.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::OciError;
+use crate::limits;
+use crate::metadata::Labels;
+use crate::probe::Found;
+use crate::record::{ImageId, TimeSource};
+use crate::sif::{RawDescriptor, Sif, data_type, until_nul};
+use crate::squashfs::{RawSuperblock, SUPERBLOCK_LEN};
+use crate::window::Windows;
+
+/// The annotation that names a manifest (image-spec `annotations.md`).
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// How names of signatures begin (CE `internal/pkg/ocisif/util.go: SkipCosignMatcher`).
+const COSIGN_PREFIX: &str = "_cosign";
+
+/// Bytes read before the root index: manifest and configuration lie there, if the file is as it was
+/// first written.
+const READ_BEHIND: u64 = 8 << 10;
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Index {
+    manifests: Vec<BlobRef>,
+}
+
+#[derive(Deserialize, Default, Clone)]
+#[serde(default, rename_all = "camelCase")]
+struct BlobRef {
+    media_type: String,
+    digest: String,
+    platform: Option<Platform>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize, Default, Clone)]
+#[serde(default)]
+struct Platform {
+    architecture: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Manifest {
+    config: BlobRef,
+    layers: Vec<BlobRef>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Config {
+    architecture: String,
+    created: Option<String>,
+    history: Vec<History>,
+    config: Option<Inner>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Inner {
+    #[serde(rename = "Labels")]
+    labels: Option<Labels>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct History {
+    created: Option<String>,
+}
+
+impl BlobRef {
+    fn is_index(&self) -> bool {
+        matches!(
+            self.media_type.as_str(),
+            "application/vnd.oci.image.index.v1+json"
+                | "application/vnd.docker.distribution.manifest.list.v2+json"
+        )
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.annotations.as_ref()?.get(REF_NAME).map(String::as_str)
+    }
+
+    fn is_signature(&self) -> bool {
+        self.name().is_some_and(|name| name.starts_with(COSIGN_PREFIX))
+    }
+
+    fn is_image_config(&self) -> bool {
+        matches!(
+            self.media_type.as_str(),
+            "application/vnd.oci.image.config.v1+json"
+                | "application/vnd.docker.container.image.v1+json"
+        )
+    }
+}
+
+/// Reads the chain into `found`, as far as it is sound; the error is the first thing wrong.
+pub(crate) fn read(
+    windows: &mut Windows<'_>,
+    sif: &Sif,
+    found: &mut Found,
+) -> io::Result<Result<(), OciError>> {
+    let mut reader = Reader { windows, sif, budget: limits::OCI_JSON_MAX, error: None };
+    reader.image(found)?;
+    Ok(reader.error.map_or(Ok(()), Err))
+}
+
+struct Reader<'a, 'f> {
+    windows: &'a mut Windows<'f>,
+    sif: &'a Sif,
+    budget: usize,
+    error: Option<OciError>,
+}
+
+impl Reader<'_, '_> {
+    fn image(&mut self, found: &mut Found) -> io::Result<()> {
+        let Some(root) = self.sif.of_type(data_type::OCI_ROOT_INDEX).next().copied() else {
+            return Ok(());
+        };
+        if let Some((offset, size)) = root.range()
+            && size <= limits::METADATA_OBJECT_MAX as u64
+            && self.windows.get(offset, size).is_none()
+        {
+            let start = offset.saturating_sub(READ_BEHIND);
+            self.windows.fetch(start, (offset - start).saturating_add(size))?;
+        }
+        found.image.image_id = image_id(&root.digest());
+        let Some(index) = self.json::<Index>("root index", &root)? else { return Ok(()) };
+
+        let mut manifests = Vec::new();
+        self.collect(&index, limits::OCI_DEPTH_MAX, None, &mut manifests)?;
+        if let [(only, ..)] = manifests.as_slice() {
+            found.image.image_id = image_id(&only.digest());
+        }
+        found.oci_reference = manifests.iter().find_map(|(_, _, name)| name.clone());
+
+        let mut architectures = Vec::new();
+        let mut created = None;
+        for (position, (descriptor, entry, _)) in manifests.iter().enumerate() {
+            let Some(manifest) = self.json::<Manifest>("manifest", descriptor)? else { continue };
+            let config = self.config(&manifest)?;
+            let architecture = [
+                config.as_ref().map(|config| config.architecture.clone()),
+                entry.platform.as_ref().map(|platform| platform.architecture.clone()),
+            ]
+            .into_iter()
+            .flatten()
+            .find(|name| !name.is_empty());
+            if let Some(name) = architecture
+                && !architectures.contains(&name)
+            {
+                architectures.push(name);
+            }
+            if let Some(config) = config {
+                created = created.max(creation(&config));
+                if position == 0 {
+                    found.image.labels =
+                        config.config.and_then(|inner| inner.labels).unwrap_or_default().0;
+                }
+            }
+            self.layers(&manifest, position == 0, found)?;
+        }
+        if !architectures.is_empty() {
+            found.image.arch = architectures.join(",");
+        }
+        let image = &mut found.image;
+        image.create_time = image.create_time.or(created);
+        if image.update_time.is_none() && created.is_some() {
+            image.update_time = created;
+            image.update_time_source = TimeSource::OciConfig;
+        }
+        Ok(())
+    }
+
+    /// Finds the manifests that are in the file, signatures left out.
+    fn collect(
+        &mut self,
+        index: &Index,
+        depth: usize,
+        name: Option<&str>,
+        manifests: &mut Vec<(RawDescriptor, BlobRef, Option<String>)>,
+    ) -> io::Result<()> {
+        for entry in &index.manifests {
+            if entry.is_signature() || manifests.len() >= limits::OCI_MANIFESTS_MAX {
+                continue;
+            }
+            let Some(descriptor) = self.find(&entry.digest) else { continue };
+            let name = entry.name().or(name);
+            if entry.is_index() {
+                if depth > 1
+                    && let Some(nested) = self.json::<Index>("index", &descriptor)?
+                {
+                    self.collect(&nested, depth - 1, name, manifests)?;
+                }
+            } else {
+                manifests.push((descriptor, entry.clone(), name.map(str::to_owned)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration of an image; `None` for data containers and other artifacts.
+    fn config(&mut self, manifest: &Manifest) -> io::Result<Option<Config>> {
+        if !manifest.config.is_image_config() {
+            return Ok(None);
+        }
+        match self.find(&manifest.config.digest) {
+            Some(descriptor) => self.json("configuration", &descriptor),
+            None => {
+                self.fault(OciError::Missing {
+                    what: "configuration",
+                    digest: manifest.config.digest.clone(),
+                });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Checks that the layers are in the file, and notes the file system of the first.
+    fn layers(&mut self, manifest: &Manifest, first: bool, found: &mut Found) -> io::Result<()> {
+        for (position, layer) in manifest.layers.iter().enumerate() {
+            let Some(descriptor) = self.find(&layer.digest) else {
+                self.fault(OciError::Missing { what: "layer", digest: layer.digest.clone() });
+                continue;
+            };
+            if !(first && position == 0) {
+                continue;
+            }
+            found.image.file_system = if layer.media_type.ends_with(".squashfs") {
+                Some("squashfs")
+            } else if layer.media_type.ends_with(".ext3") {
+                Some("ext3")
+            } else {
+                None
+            };
+            if found.image.file_system == Some("squashfs")
+                && let Some((offset, size)) = descriptor.range()
+                && size >= SUPERBLOCK_LEN as u64
+                && let Some(bytes) = self.windows.need(offset, SUPERBLOCK_LEN as u64)?
+                && let Some(superblock) = RawSuperblock::read(bytes)
+                && superblock.check(offset, size).is_ok()
+            {
+                found.image.compressor = superblock.compressor_name();
+            }
+        }
+        Ok(())
+    }
+
+    /// The blob of this digest.
+    fn find(&self, digest: &str) -> Option<RawDescriptor> {
+        self.sif
+            .of_type(data_type::OCI_BLOB)
+            .find(|blob| until_nul(&blob.extra) == digest.as_bytes())
+            .copied()
+    }
+
+    /// Reads and parses a blob. What is beyond the end of the file has been reported already.
+    fn json<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        what: &'static str,
+        blob: &RawDescriptor,
+    ) -> io::Result<Option<T>> {
+        let Some((offset, size)) = blob.range() else { return Ok(None) };
+        let limit = limits::METADATA_OBJECT_MAX.min(self.budget);
+        let Some(rest) = usize::try_from(size)
+            .ok()
+            .filter(|size| *size <= limit)
+            .map(|size| self.budget - size)
+        else {
+            self.fault(OciError::TooLarge { what, offset, size, limit: limit as u64 });
+            return Ok(None);
+        };
+        self.budget = rest;
+        let Some(bytes) = self.windows.need(offset, size)? else { return Ok(None) };
+        let expected = blob.digest();
+        let found = expected
+            .starts_with("sha256:")
+            .then(|| format!("sha256:{}", hex::encode(Sha256::digest(bytes))));
+        let parsed = serde_json::from_slice(bytes);
+        if let Some(found) = found
+            && found != expected
+        {
+            self.fault(OciError::Digest { what, offset, expected, found });
+        }
+        match parsed {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                self.fault(OciError::Json { what, offset, reason: error.to_string() });
+                Ok(None)
+            }
+        }
+    }
+
+    fn fault(&mut self, error: OciError) {
+        self.error.get_or_insert(error);
+    }
+}
+
+/// Creation by the configuration, or else the last step of its history.
+fn creation(config: &Config) -> Option<Timestamp> {
+    let time = |text: &Option<String>| {
+        text.as_deref()
+            .and_then(|text| text.parse::<Timestamp>().ok())
+            .filter(|time| time.as_second() > 0)
+    };
+    time(&config.created).or_else(|| config.history.iter().filter_map(|step| time(&step.created)).max())
+}
+
+/// The identity that a digest gives; only SHA-256 is one.
+fn image_id(digest: &str) -> Option<ImageId> {
+    let mut id = [0; 32];
+    hex::decode_to_slice(digest.strip_prefix("sha256:")?, &mut id).ok()?;
+    Some(ImageId(id))
+}

@@ -1,0 +1,343 @@
+//! A descriptor of a SIF: 585 bytes, little endian, unaligned, with an extra part by data type.
+//!
+//! Source: apptainer/sif `pkg/sif/descriptor.go: rawDescriptor`, `pkg/sif/sif.go` (the types),
+//! sylabs/sif `pkg/sif/descriptor.go: ociBlob.MarshalBinary`.
+
+use zerocopy::little_endian::{I32, I64, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::header::{arch_name, until_nul};
+use crate::record::{Link, Object, ObjectData};
+
+/// Bytes of one descriptor.
+pub const DESCRIPTOR_LEN: usize = size_of::<RawDescriptor>();
+
+/// Bits that mark a group ID, or alone the absence of one (`sif.go: descrGroupMask`).
+const GROUP_MASK: u32 = 0xF000_0000;
+
+/// Data types (`sif.go: DataType`).
+pub(crate) mod data_type {
+    pub(crate) const DEFFILE: i32 = 0x4001;
+    pub(crate) const ENV_VAR: i32 = 0x4002;
+    pub(crate) const LABELS: i32 = 0x4003;
+    pub(crate) const PARTITION: i32 = 0x4004;
+    pub(crate) const SIGNATURE: i32 = 0x4005;
+    pub(crate) const GENERIC_JSON: i32 = 0x4006;
+    pub(crate) const GENERIC: i32 = 0x4007;
+    pub(crate) const CRYPTO_MESSAGE: i32 = 0x4008;
+    pub(crate) const SBOM: i32 = 0x4009;
+    pub(crate) const OCI_ROOT_INDEX: i32 = 0x400A;
+    pub(crate) const OCI_BLOB: i32 = 0x400B;
+    /// The range the numbers are taken from; anything outside is damage, not a type of tomorrow.
+    pub(crate) const RANGE: std::ops::RangeInclusive<i32> = 0x4001..=0x40FF;
+}
+
+/// File systems of a partition (`sif.go: FSType`).
+pub(crate) mod fs_type {
+    pub(crate) const SQUASHFS: i32 = 1;
+    pub(crate) const EXT3: i32 = 2;
+    pub(crate) const ENCRYPTED_SQUASHFS: i32 = 5;
+    pub(crate) const GOCRYPTFS_SQUASHFS: i32 = 6;
+}
+
+/// The part type of the primary system partition (`sif.go: PartPrimSys`).
+pub(crate) const PRIMARY_SYSTEM: i32 = 2;
+
+/// A descriptor as it lies in the file.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct RawDescriptor {
+    /// Data type.
+    pub data_type: I32,
+    /// 0 where the slot is free.
+    pub used: u8,
+    /// Object ID, from 1.
+    pub id: U32,
+    /// Group, with the mask's bits.
+    pub group: U32,
+    /// What the object is linked to: an ID, or a group with the mask's bits.
+    pub link: U32,
+    /// Where the data begins.
+    pub offset: I64,
+    /// Bytes of data.
+    pub size: I64,
+    /// Bytes from the end of the previous object.
+    pub padded_size: I64,
+    /// Seconds since 1970.
+    pub created: I64,
+    /// Seconds since 1970.
+    pub modified: I64,
+    /// Numeric owner.
+    pub uid: U64,
+    /// Numeric group.
+    pub gid: U64,
+    /// Name, NUL padded.
+    pub name: [u8; 128],
+    /// Depends on the data type.
+    pub extra: [u8; 384],
+}
+
+impl RawDescriptor {
+    /// Whether the slot holds an object. Go decodes any byte but 0 as true.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.used != 0
+    }
+
+    /// The name without its padding.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        until_nul(&self.name)
+    }
+
+    /// File system and part type of a partition.
+    pub(crate) fn partition(&self) -> Option<(i32, i32)> {
+        (self.data_type.get() == data_type::PARTITION)
+            .then(|| (self.extra_i32(0), self.extra_i32(4)))
+    }
+
+    /// Whether this is the primary system partition.
+    pub(crate) fn is_primary(&self) -> bool {
+        self.partition().is_some_and(|(_, part)| part == PRIMARY_SYSTEM)
+    }
+
+    /// Offset and size, where neither is negative.
+    pub(crate) fn range(&self) -> Option<(u64, u64)> {
+        Some((u64::try_from(self.offset.get()).ok()?, u64::try_from(self.size.get()).ok()?))
+    }
+
+    /// The digest of an OCI blob or root index.
+    pub(crate) fn digest(&self) -> String {
+        String::from_utf8_lossy(until_nul(&self.extra[..128])).into_owned()
+    }
+
+    /// What the object is linked to.
+    #[must_use]
+    pub fn link(&self) -> Option<Link> {
+        let raw = self.link.get();
+        if raw == 0 {
+            None
+        } else if raw & GROUP_MASK == GROUP_MASK {
+            Some(Link::Group(raw & !GROUP_MASK))
+        } else {
+            Some(Link::Object(raw))
+        }
+    }
+
+    /// The group, unless none.
+    #[must_use]
+    pub fn group_id(&self) -> Option<u32> {
+        Some(self.group.get() & !GROUP_MASK).filter(|group| *group != 0)
+    }
+
+    fn extra_i32(&self, at: usize) -> i32 {
+        self.extra
+            .get(at..at + 4)
+            .and_then(|bytes| I32::read_from_bytes(bytes).ok())
+            .map_or(0, I32::get)
+    }
+
+    /// Type and extra part.
+    pub(crate) fn data(&self) -> ObjectData {
+        match self.data_type.get() {
+            data_type::DEFFILE => ObjectData::Deffile,
+            data_type::ENV_VAR => ObjectData::EnvVar,
+            data_type::LABELS => ObjectData::Labels,
+            data_type::PARTITION => ObjectData::Partition {
+                file_system: fs_name(self.extra_i32(0)),
+                partition_type: part_name(self.extra_i32(4)),
+                arch: arch_name(&self.extra[8..11]),
+                compressor: None,
+            },
+            data_type::SIGNATURE => ObjectData::Signature {
+                hash_type: hash_name(self.extra_i32(0)),
+                fingerprint: fingerprint(&self.extra[4..260]),
+            },
+            data_type::GENERIC_JSON => ObjectData::GenericJson,
+            data_type::GENERIC => ObjectData::Generic,
+            data_type::CRYPTO_MESSAGE => ObjectData::CryptoMessage {
+                format: match self.extra_i32(0) {
+                    1 => "openpgp",
+                    2 => "pem",
+                    _ => "unknown",
+                },
+                message_type: match self.extra_i32(4) {
+                    0x100 => "clear-signature",
+                    0x200 => "rsa-oaep",
+                    _ => "unknown",
+                },
+            },
+            data_type::SBOM => ObjectData::Sbom { format: sbom_name(self.extra_i32(0)) },
+            data_type::OCI_ROOT_INDEX => ObjectData::OciRootIndex { digest: self.digest() },
+            data_type::OCI_BLOB => ObjectData::OciBlob { digest: self.digest() },
+            other => ObjectData::Unknown(other),
+        }
+    }
+
+    /// The record of this descriptor in `slot`. Negative offsets and sizes, which are damage that
+    /// the caller reports, become 0.
+    pub(crate) fn to_object(self, slot: u32) -> Object {
+        Object {
+            slot,
+            id: self.id.get(),
+            data: self.data(),
+            group_id: self.group_id(),
+            link: self.link(),
+            offset: u64::try_from(self.offset.get()).unwrap_or_default(),
+            size: u64::try_from(self.size.get()).unwrap_or_default(),
+            padded_size: u64::try_from(self.padded_size.get()).unwrap_or_default(),
+            create_time: super::timestamp(self.created.get()),
+            update_time: super::timestamp(self.modified.get()),
+            uid: self.uid.get(),
+            gid: self.gid.get(),
+            name: String::from_utf8_lossy(self.name()).into_owned(),
+        }
+    }
+}
+
+/// For people: what an object is.
+pub(crate) fn type_name(data_type: i32) -> &'static str {
+    match data_type {
+        data_type::DEFFILE => "definition file",
+        data_type::ENV_VAR => "environment variables",
+        data_type::LABELS => "labels",
+        data_type::PARTITION => "partition",
+        data_type::SIGNATURE => "signature",
+        data_type::GENERIC_JSON => "generic JSON",
+        data_type::GENERIC => "generic",
+        data_type::CRYPTO_MESSAGE => "cryptographic message",
+        data_type::SBOM => "SBOM",
+        data_type::OCI_ROOT_INDEX => "OCI root index",
+        data_type::OCI_BLOB => "OCI blob",
+        _ => "unknown type",
+    }
+}
+
+fn fs_name(code: i32) -> &'static str {
+    match code {
+        fs_type::SQUASHFS => "squashfs",
+        fs_type::EXT3 => "ext3",
+        3 => "archive",
+        4 => "raw",
+        fs_type::ENCRYPTED_SQUASHFS => "encrypted-squashfs",
+        fs_type::GOCRYPTFS_SQUASHFS => "gocryptfs-squashfs",
+        _ => "unknown",
+    }
+}
+
+fn part_name(code: i32) -> &'static str {
+    match code {
+        1 => "system",
+        PRIMARY_SYSTEM => "primary-system",
+        3 => "data",
+        4 => "overlay",
+        _ => "unknown",
+    }
+}
+
+fn hash_name(code: i32) -> &'static str {
+    match code {
+        1 => "sha256",
+        2 => "sha384",
+        3 => "sha512",
+        4 => "blake2s",
+        5 => "blake2b",
+        _ => "unknown",
+    }
+}
+
+fn sbom_name(code: i32) -> &'static str {
+    match code {
+        1 => "cyclonedx-json",
+        2 => "cyclonedx-xml",
+        3 => "github-json",
+        4 => "spdx-json",
+        5 => "spdx-rdf",
+        6 => "spdx-tag-value",
+        7 => "spdx-yaml",
+        8 => "syft-json",
+        _ => "unknown",
+    }
+}
+
+/// Upper-case hexadecimal of the 20 bytes of a PGP fingerprint (32 for a version 6 key); empty
+/// where all bytes are zero, as DSSE signatures have it.
+fn fingerprint(entity: &[u8]) -> String {
+    let length = entity.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let length = match length {
+        0 => return String::new(),
+        1..=20 => 20,
+        _ => length.max(32).min(entity.len()),
+    };
+    hex::encode_upper(&entity[..length])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor(change: impl FnOnce(&mut [u8; DESCRIPTOR_LEN])) -> RawDescriptor {
+        let mut bytes = [0; DESCRIPTOR_LEN];
+        change(&mut bytes);
+        RawDescriptor::read_from_bytes(&bytes).unwrap()
+    }
+
+    #[test]
+    fn a_descriptor_has_585_bytes() {
+        assert_eq!(DESCRIPTOR_LEN, 585);
+    }
+
+    #[test]
+    fn groups_and_links() {
+        let cases: [(u32, Option<u32>, Option<Link>); 4] = [
+            (0, None, None),
+            (0xF000_0000, None, Some(Link::Group(0))),
+            (0xF000_0007, Some(7), Some(Link::Group(7))),
+            (3, Some(3), Some(Link::Object(3))),
+        ];
+        for (raw, group, link) in cases {
+            let found = descriptor(|bytes| {
+                bytes[9..13].copy_from_slice(&raw.to_le_bytes());
+                bytes[13..17].copy_from_slice(&raw.to_le_bytes());
+            });
+            assert_eq!((found.group_id(), found.link()), (group, link), "{raw:#x}");
+        }
+    }
+
+    #[test]
+    fn extra_parts() {
+        let of = |kind: i32, extra: &[u8]| {
+            descriptor(|bytes| {
+                bytes[..4].copy_from_slice(&kind.to_le_bytes());
+                bytes[201..201 + extra.len()].copy_from_slice(extra);
+            })
+            .data()
+        };
+        assert_eq!(
+            of(0x4004, b"\x06\0\0\0\x02\0\0\012\0"),
+            ObjectData::Partition {
+                file_system: "gocryptfs-squashfs",
+                partition_type: "primary-system",
+                arch: "riscv64",
+                compressor: None
+            }
+        );
+        assert_eq!(
+            of(0x4005, b"\x02\0\0\0\x01\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x00"),
+            ObjectData::Signature {
+                hash_type: "sha384",
+                fingerprint: format!("0102{}", "0".repeat(36))
+            }
+        );
+        assert_eq!(
+            of(0x4008, b"\x02\0\0\0\x00\x02\0\0"),
+            ObjectData::CryptoMessage { format: "pem", message_type: "rsa-oaep" }
+        );
+        assert_eq!(of(0x4009, b"\x08\0\0\0"), ObjectData::Sbom { format: "syft-json" });
+        assert_eq!(
+            of(0x400A, b"sha256:00\0\0"),
+            ObjectData::OciRootIndex { digest: "sha256:00".to_owned() }
+        );
+        assert_eq!(of(0x400C, b""), ObjectData::Unknown(0x400C));
+    }
+}

@@ -1,0 +1,334 @@
+//! From a SIF to an [`Image`]: which objects are read, in how few reads, and what they say.
+//!
+//! Empty containers (`sif new`) and those with data objects alone are SIF files like any other:
+//! listed, and READY. Reproducible containers have no UUID; their identity takes in the metadata
+//! objects. A metadata object that is not valid JSON leaves the image READY, with what could be
+//! read: the runtimes do not look at it.
+
+use std::io;
+
+use crate::limits;
+use crate::metadata;
+use crate::probe::{Context, Found};
+use crate::record::{
+    Encryption, Format, Image, ImageId, Link, ObjectData, Signature, SignatureForm, TimeSource,
+};
+use crate::squashfs::{RawSuperblock, SUPERBLOCK_LEN};
+use crate::window::Windows;
+
+use super::{RawDescriptor, Sif, arch_name, data_type, fs_type, timestamp};
+use crate::error::SifError;
+
+const INSPECT_METADATA: &[u8] = b"inspect-metadata.json";
+const OCI_CONFIG: &[u8] = b"oci-config.json";
+
+/// Makes an image of a file that has the magic of a SIF.
+pub(crate) fn probe(windows: &mut Windows<'_>, context: &Context<'_>) -> io::Result<Found> {
+    let mut image = Image::blank(Format::Sif);
+    let Some(sif) = super::parse(windows)? else {
+        let error = SifError::HeaderTruncated { size: windows.size() };
+        context.fail(&mut image, &error.to_string(), true);
+        return Ok(Found::plain(image));
+    };
+    describe(&sif, &mut image);
+    let mut found = Found::plain(image);
+    let mut error = sif.error.clone();
+
+    if sif.complete_table && sif.of_type(data_type::OCI_ROOT_INDEX).next().is_some() {
+        found.image.format = Format::OciSif;
+        if let Err(oci) = crate::oci::read(windows, &sif, &mut found)? {
+            error.get_or_insert(oci.into());
+        }
+        read_wanted(windows, &sif, std::iter::empty())?;
+        classify_signatures(windows, &sif, &mut found.image);
+    } else if sif.complete_table {
+        let partition = read_objects(windows, &sif, context, &mut found)?;
+        if let Some(partition) = partition {
+            error.get_or_insert(partition);
+        }
+    }
+    if let Some(error) = error {
+        context.fail(&mut found.image, &error.to_string(), error.is_truncation());
+    }
+    Ok(found)
+}
+
+/// What header and descriptors alone say.
+fn describe(sif: &Sif, image: &mut Image) {
+    let header = &sif.header;
+    image.format_version = String::from_utf8_lossy(header.version_text()).into_owned();
+    image.uuid = header.uuid();
+    arch_name(&header.arch).clone_into(&mut image.arch);
+    image.create_time = timestamp(header.created.get());
+    image.update_time = timestamp(header.modified.get());
+    if image.update_time.is_some() {
+        image.update_time_source = TimeSource::Header;
+    }
+    image.objects =
+        sif.descriptors.iter().map(|(slot, descriptor)| descriptor.to_object(*slot)).collect();
+    if let Some((file_system, _)) = sif.primary().and_then(RawDescriptor::partition) {
+        image.encryption = match file_system {
+            fs_type::ENCRYPTED_SQUASHFS => Encryption::Luks2,
+            fs_type::GOCRYPTFS_SQUASHFS => Encryption::Gocryptfs,
+            _ => Encryption::None,
+        };
+    }
+    for object in &image.objects {
+        match &object.data {
+            ObjectData::Partition { file_system, partition_type: "primary-system", .. }
+                if image.file_system.is_none() =>
+            {
+                image.file_system = Some(file_system);
+            }
+            ObjectData::Sbom { format } if image.sbom.is_none() => image.sbom = Some(format),
+            ObjectData::Signature { hash_type, fingerprint } => image.signatures.push(Signature {
+                object_id: object.id,
+                form: SignatureForm::Unknown,
+                fingerprint: fingerprint.clone(),
+                signed: object.link,
+                hash_type,
+            }),
+            _ => {}
+        }
+    }
+}
+
+/// A part of the file that is wanted.
+#[derive(Debug, Clone, Copy)]
+struct Want {
+    offset: u64,
+    length: u64,
+    /// Given up last; an optional part is only read where that costs little.
+    required: bool,
+}
+
+/// Which objects answer for labels and definition.
+struct Chosen<'s> {
+    definition: Option<&'s RawDescriptor>,
+    inspect: Option<&'s RawDescriptor>,
+    labels: Option<&'s RawDescriptor>,
+    oci_config: Option<&'s RawDescriptor>,
+}
+
+impl<'s> Chosen<'s> {
+    fn of(sif: &'s Sif) -> Self {
+        Self {
+            definition: sif.of_type(data_type::DEFFILE).next(),
+            inspect: sif.json_named(INSPECT_METADATA),
+            labels: sif.of_type(data_type::LABELS).next(),
+            oci_config: sif.json_named(OCI_CONFIG),
+        }
+    }
+
+    /// Whether the header answers for the labels, so that no file system is looked into.
+    fn answers(&self) -> bool {
+        self.inspect.is_some() || self.labels.is_some()
+    }
+
+    /// The objects that are read. `oci-config.json` only matters where nothing better is there, or
+    /// where it is part of the identity.
+    fn wanted(&self, nil_uuid: bool) -> impl Iterator<Item = &'s RawDescriptor> {
+        let oci_config = self.oci_config.filter(|_| nil_uuid || !self.answers());
+        [self.definition, self.inspect, self.labels, oci_config].into_iter().flatten()
+    }
+}
+
+fn read_objects(
+    windows: &mut Windows<'_>,
+    sif: &Sif,
+    context: &Context<'_>,
+    found: &mut Found,
+) -> io::Result<Option<SifError>> {
+    let chosen = Chosen::of(sif);
+    let nil_uuid = found.image.uuid.is_none();
+    read_wanted(windows, sif, chosen.wanted(nil_uuid))?;
+
+    found.image.image_id = identify(windows, sif, chosen.wanted(nil_uuid), nil_uuid);
+    let bytes = |object: Option<&RawDescriptor>| {
+        object.and_then(RawDescriptor::range).and_then(|(offset, size)| windows.get(offset, size))
+    };
+    found.image.definition = bytes(chosen.definition).map(metadata::definition);
+    if let Some(bytes) = bytes(chosen.inspect) {
+        let inspected = metadata::inspect_metadata(bytes);
+        found.image.labels = inspected.labels;
+        if found.image.definition.is_none() {
+            found.image.definition = inspected.definition.filter(|text| !text.is_empty());
+        }
+    }
+    if let Some(bytes) = bytes(chosen.labels)
+        && found.image.labels.is_empty()
+    {
+        found.image.labels = metadata::labels(bytes);
+    }
+    classify_signatures(windows, sif, &mut found.image);
+    let error = inspect_partitions(windows, sif, &mut found.image);
+
+    if !chosen.answers() {
+        let from_config = bytes(chosen.oci_config).map(metadata::oci_config);
+        if sif.error.is_none() && error.is_none() && context.options.inside_file_systems {
+            context.look_inside_partition(windows, sif, found)?;
+        }
+        if found.image.labels.is_empty() {
+            found.image.labels = from_config.unwrap_or_default();
+        }
+    }
+    Ok(error)
+}
+
+/// Identity: header and descriptors; without a UUID also the metadata objects, in table order.
+fn identify<'s>(
+    windows: &Windows<'_>,
+    sif: &Sif,
+    wanted: impl Iterator<Item = &'s RawDescriptor>,
+    nil_uuid: bool,
+) -> Option<ImageId> {
+    let mut hash = sif.identity();
+    if nil_uuid {
+        let mut objects: Vec<_> = wanted.collect();
+        objects.sort_by_key(|object| object.id.get());
+        for object in objects {
+            let (offset, size) = object.range()?;
+            if usize::try_from(size).is_ok_and(|size| size <= limits::METADATA_OBJECT_MAX) {
+                sha2::Digest::update(&mut hash, windows.get(offset, size)?);
+            }
+        }
+    }
+    Some(ImageId(sha2::Digest::finalize(hash).into()))
+}
+
+/// Reads the wanted objects, and with them, where that is cheap, the beginnings of partitions and
+/// signatures.
+fn read_wanted<'s>(
+    windows: &mut Windows<'_>,
+    sif: &Sif,
+    wanted: impl Iterator<Item = &'s RawDescriptor>,
+) -> io::Result<()> {
+    let mut wants = Vec::with_capacity(8);
+    let size = windows.size();
+    let mut want = |object: &RawDescriptor, most: usize, required: bool| {
+        let Some((offset, length)) = object.range() else { return };
+        let length = length.min(if required { length } else { most as u64 });
+        let fits = offset.checked_add(length).is_some_and(|end| end <= size);
+        if fits && length > 0 && length <= most as u64 && windows.get(offset, length).is_none() {
+            wants.push(Want { offset, length, required });
+        }
+    };
+    for object in wanted {
+        want(object, limits::METADATA_OBJECT_MAX, true);
+    }
+    for (_, object) in &sif.descriptors {
+        if object.partition().is_some_and(|(file_system, _)| file_system == fs_type::SQUASHFS)
+            && object.size.get() >= SUPERBLOCK_LEN as i64
+        {
+            want(object, SUPERBLOCK_LEN, false);
+        }
+    }
+    for object in sif.of_type(data_type::SIGNATURE).take(limits::SIGNATURES_MAX) {
+        want(object, limits::SIGNATURE_HEAD, false);
+    }
+    wants.sort_by_key(|want| want.offset);
+
+    let (reads, bytes) = windows.spent();
+    let reads = limits::SIF_READS.saturating_sub(reads).max(1);
+    let budget = (limits::SIF_READ_BUDGET as u64).saturating_sub(bytes as u64);
+    loop {
+        let spans = spans(&wants, reads);
+        if spans.iter().map(|(start, end)| end - start).sum::<u64>() <= budget {
+            return spans.iter().try_for_each(|(start, end)| windows.fetch(*start, end - start));
+        }
+        // Drop the optional part that is farthest away; what is required is read in any case.
+        match wants.iter().rposition(|want| !want.required) {
+            Some(optional) => {
+                wants.remove(optional);
+            }
+            None => break,
+        }
+    }
+    for want in wants {
+        windows.need(want.offset, want.length)?;
+    }
+    Ok(())
+}
+
+/// Covers `wants`, which are in order, by at most `most` spans, cut at the widest gaps; nearer
+/// neighbours than [`limits::READ_GAP`] are never cut apart.
+fn spans(wants: &[Want], most: usize) -> Vec<(u64, u64)> {
+    let mut spans: Vec<(u64, u64)> = Vec::with_capacity(wants.len());
+    for want in wants {
+        let end = want.offset + want.length;
+        match spans.last_mut() {
+            Some((_, last)) if want.offset <= last.saturating_add(limits::READ_GAP) => {
+                *last = end.max(*last);
+            }
+            _ => spans.push((want.offset, end)),
+        }
+    }
+    while spans.len() > most.max(1) {
+        let narrowest = spans
+            .windows(2)
+            .enumerate()
+            .min_by_key(|(_, pair)| pair[1].0 - pair[0].1)
+            .map_or(0, |(index, _)| index);
+        spans[narrowest].1 = spans[narrowest + 1].1;
+        spans.remove(narrowest + 1);
+    }
+    spans
+}
+
+/// How each signature is encoded, where its beginning was read.
+fn classify_signatures(windows: &Windows<'_>, sif: &Sif, image: &mut Image) {
+    for (signature, object) in image.signatures.iter_mut().zip(sif.of_type(data_type::SIGNATURE)) {
+        let head = object
+            .range()
+            .map(|(offset, size)| (offset, size.min(limits::SIGNATURE_HEAD as u64)))
+            .and_then(|(offset, length)| windows.get(offset, length));
+        if let Some(head) = head {
+            signature.form = signature_form(head);
+        }
+        debug_assert!(matches!(signature.signed, None | Some(Link::Object(_) | Link::Group(_))));
+    }
+}
+
+/// The form of a signature by its first bytes: `pkg/integrity/sign.go` of apptainer/sif writes a
+/// clear-signed JSON or a DSSE envelope, singularity before 3.6 (`pkg/signing/signing.go`) a
+/// clear-signed `SIFHASH:` line.
+pub(crate) fn signature_form(head: &[u8]) -> SignatureForm {
+    let contains = |needle: &[u8]| head.windows(needle.len()).any(|window| window == needle);
+    if head.starts_with(b"-----BEGIN PGP SIGNED MESSAGE-----") {
+        if contains(b"SIFHASH:") { SignatureForm::PgpLegacy } else { SignatureForm::Pgp }
+    } else if head.trim_ascii_start().starts_with(b"{") && contains(b"\"payloadType\"") {
+        SignatureForm::Dsse
+    } else {
+        SignatureForm::Unknown
+    }
+}
+
+/// Compressors of the squashfs partitions whose beginnings were read, and what is wrong with the
+/// primary one.
+fn inspect_partitions(windows: &Windows<'_>, sif: &Sif, image: &mut Image) -> Option<SifError> {
+    let mut error = None;
+    for (object, (_, descriptor)) in image.objects.iter_mut().zip(&sif.descriptors) {
+        let ObjectData::Partition { file_system: "squashfs", compressor, .. } = &mut object.data
+        else {
+            continue;
+        };
+        let superblock = (object.size >= SUPERBLOCK_LEN as u64)
+            .then(|| windows.get(object.offset, SUPERBLOCK_LEN as u64))
+            .flatten()
+            .and_then(RawSuperblock::read);
+        let Some(superblock) = superblock else { continue };
+        let checked = superblock.check(object.offset, object.size);
+        if checked.is_ok() {
+            *compressor = superblock.compressor_name();
+        }
+        if descriptor.is_primary() {
+            image.compressor = *compressor;
+            if let Err(problem) = checked
+                && error.is_none()
+            {
+                error = Some(SifError::Partition { id: object.id, error: problem });
+            }
+        }
+    }
+    error
+}

@@ -1,0 +1,60 @@
+//! squashfs: the superblock for the listing, and single files from inside.
+
+mod superblock;
+
+use std::io;
+
+use sha2::{Digest, Sha256};
+use zerocopy::IntoBytes;
+
+pub(crate) use superblock::{MAGIC, RawSuperblock, SUPERBLOCK_LEN};
+
+use crate::error::SquashfsError;
+use crate::probe::{Context, Found, NotImage};
+use crate::record::{Format, Image, ImageId, TimeSource};
+use crate::sif::timestamp;
+use crate::window::Windows;
+
+/// Makes an image of a file with a squashfs, if there is a container inside.
+///
+/// Identity: SHA-256 over the superblock, which has the time it was made, the counts and the
+/// places of all tables.
+pub(crate) fn probe(
+    windows: &mut Windows<'_>,
+    payload: u64,
+    launch: bool,
+    context: &Context<'_>,
+) -> io::Result<Result<Found, NotImage>> {
+    let listed = launch || context.has_image_name();
+    let mut image = Image::blank(Format::Squashfs);
+    image.file_system = Some("squashfs");
+    let start = usize::try_from(payload).unwrap_or(usize::MAX);
+    let Some(superblock) =
+        RawSuperblock::read(windows.head().get(start..).unwrap_or_default())
+    else {
+        let end = payload.saturating_add(SUPERBLOCK_LEN as u64);
+        let error = SquashfsError::Truncated { end, size: windows.size() };
+        context.fail(&mut image, &format!("truncated: {error}"), true);
+        return Ok(if listed { Ok(Found::plain(image)) } else { Err(NotImage::OtherContent) });
+    };
+    image.format_version =
+        format!("{}.{}", superblock.version_major.get(), superblock.version_minor.get());
+    image.compressor = superblock.compressor_name();
+    image.create_time = timestamp(i64::from(superblock.mkfs_time.get()));
+    image.update_time = image.create_time;
+    if image.update_time.is_some() {
+        image.update_time_source = TimeSource::Header;
+    }
+    let mut hash = Sha256::new();
+    hash.update(b"sifter squashfs\0");
+    hash.update(superblock.as_bytes());
+    image.image_id = Some(ImageId(hash.finalize().into()));
+
+    if let Err(error) = superblock.check(payload, windows.size().saturating_sub(payload)) {
+        let incomplete = matches!(error, SquashfsError::Truncated { .. });
+        let what = if incomplete { "truncated" } else { "corrupt" };
+        context.fail(&mut image, &format!("{what}: {error}"), incomplete);
+        return Ok(if listed { Ok(Found::plain(image)) } else { Err(NotImage::PlainFileSystem) });
+    }
+    Ok(Ok(Found::plain(image)))
+}

@@ -1,0 +1,81 @@
+//! What has been read of a file so far, so that nothing is read twice and neighbours are read
+//! together.
+
+use std::io;
+
+use crate::limits;
+use crate::read_at::ReadAt;
+
+/// The parts of one file that are in memory.
+pub(crate) struct Windows<'f> {
+    file: &'f dyn ReadAt,
+    size: u64,
+    parts: Vec<(u64, Vec<u8>)>,
+    reads: usize,
+    bytes: usize,
+}
+
+impl<'f> Windows<'f> {
+    /// Reads the head of `file`.
+    pub(crate) fn open(file: &'f dyn ReadAt) -> io::Result<Self> {
+        let size = file.size();
+        let mut windows = Self { file, size, parts: Vec::with_capacity(4), reads: 0, bytes: 0 };
+        windows.fetch(0, limits::HEAD as u64)?;
+        Ok(windows)
+    }
+
+    /// The file's size.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The file itself, for readers with a cache of their own.
+    pub(crate) fn file(&self) -> &'f dyn ReadAt {
+        self.file
+    }
+
+    /// How many reads have been made, and of how many bytes.
+    pub(crate) fn spent(&self) -> (usize, usize) {
+        (self.reads, self.bytes)
+    }
+
+    /// The first bytes of the file.
+    pub(crate) fn head(&self) -> &[u8] {
+        self.parts.first().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default()
+    }
+
+    /// Reads `length` bytes at `offset`, or as many as the file has.
+    pub(crate) fn fetch(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        let length = length.min(self.size.saturating_sub(offset));
+        let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        if length == 0 {
+            return Ok(());
+        }
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        self.reads += 1;
+        self.bytes = self.bytes.saturating_add(length);
+        self.parts.push((offset, bytes));
+        Ok(())
+    }
+
+    /// `length` bytes at `offset`, if one read has brought them all.
+    pub(crate) fn get(&self, offset: u64, length: u64) -> Option<&[u8]> {
+        let length = usize::try_from(length).ok()?;
+        self.parts.iter().rev().find_map(|(start, bytes)| {
+            let from = usize::try_from(offset.checked_sub(*start)?).ok()?;
+            bytes.get(from..from.checked_add(length)?)
+        })
+    }
+
+    /// `length` bytes at `offset`, read now if they are not here; `None` beyond the end of file.
+    pub(crate) fn need(&mut self, offset: u64, length: u64) -> io::Result<Option<&[u8]>> {
+        if offset.checked_add(length).is_none_or(|end| end > self.size) {
+            return Ok(None);
+        }
+        if self.get(offset, length).is_none() {
+            self.fetch(offset, length)?;
+        }
+        Ok(self.get(offset, length))
+    }
+}

@@ -1,0 +1,5 @@
+//! Tests of the formats against real and made images. What needs the shared corpus says so and
+//! passes where that is absent.
+
+mod corpus;
+mod truth;

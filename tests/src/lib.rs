@@ -1,1 +1,40 @@
-//! End-to-end tests of Sifter over the real binaries, and what they share.
+//! What the end-to-end tests stand on: the real binaries as processes, waiting for conditions,
+//! small clients, the real images with what apptainer says of them, and a writer of tiny SIFs.
+//!
+//! Nothing here knows the crates under test: they are reached as a user reaches them, through
+//! processes, sockets and the published contract. No helper sleeps in place of a condition; see
+//! [`wait`].
+
+pub mod agent;
+pub mod control;
+pub mod grpcurl;
+pub mod http;
+pub mod images;
+pub mod other;
+pub mod process;
+pub mod relay;
+pub mod sif;
+pub mod wait;
+
+use std::path::Path;
+use std::path::PathBuf;
+
+/// The root of the workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the workspace")
+        .to_owned()
+}
+
+/// Whether a test that cannot run here must fail rather than be left out.
+pub fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
+
+/// Leaves a test out, loudly; where `CI` is set, fails instead.
+#[allow(clippy::print_stderr, reason = "a test that was left out must be seen")]
+pub fn skip(what: &str, why: &str) {
+    assert!(!is_ci(), "{what} cannot run, and CI is set: {why}");
+    eprintln!("\nNOT RUN: {what}: {why}\n");
+}

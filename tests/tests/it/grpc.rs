@@ -1,0 +1,196 @@
+//! Debugging with grpcurl: no `.proto` file at hand, everything through reflection.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use serde_json::Value;
+use sifter_tests::agent::Agent;
+use sifter_tests::agent::Options;
+use sifter_tests::grpcurl::Grpcurl;
+use sifter_tests::grpcurl::Transport;
+use sifter_tests::images;
+use sifter_tests::skip;
+
+const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Unix];
+
+/// grpcurl and an agent over the real images; nothing where grpcurl cannot be had.
+fn tools(test: &str) -> Option<(Grpcurl, Agent)> {
+    match Grpcurl::find() {
+        Ok(grpcurl) => Some((grpcurl, Agent::ready(Options::roots([images::dir()])))),
+        Err(why) => {
+            skip(test, &why);
+            None
+        }
+    }
+}
+
+#[test]
+fn list_names_every_service() {
+    let Some((grpcurl, agent)) = tools("list_names_every_service") else {
+        return;
+    };
+    for transport in TRANSPORTS {
+        let services = grpcurl.text(&agent, transport, &[], &["list"]);
+        for service in [
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+            "sifter.v1.AgentService",
+            "sifter.v1.ImageService",
+        ] {
+            assert!(
+                services.lines().any(|line| line == service),
+                "{service} not in\n{services}"
+            );
+        }
+        let methods = grpcurl.text(&agent, transport, &[], &["list", "sifter.v1.ImageService"]);
+        for method in ["ListImages", "StreamImages", "GetImage", "WatchImages"] {
+            let line = format!("sifter.v1.ImageService.{method}");
+            assert!(
+                methods.lines().any(|found| found == line),
+                "{line} not in\n{methods}"
+            );
+        }
+    }
+}
+
+#[test]
+fn describe_shows_the_comments_of_the_contract() {
+    let Some((grpcurl, agent)) = tools("describe_shows_the_comments_of_the_contract") else {
+        return;
+    };
+    for transport in TRANSPORTS {
+        let image = grpcurl.text(&agent, transport, &[], &["describe", "sifter.v1.Image"]);
+        assert!(image.contains("string repository = 8;"), "{image}");
+        assert!(
+            image.contains("Repository in the familiar form that people type"),
+            "{image}"
+        );
+        let service = grpcurl.text(
+            &agent,
+            transport,
+            &[],
+            &["describe", "sifter.v1.ImageService"],
+        );
+        assert!(service.contains("rpc ListImages"), "{service}");
+    }
+}
+
+#[test]
+fn list_images_shows_the_fields_as_documented() {
+    let Some((grpcurl, agent)) = tools("list_images_shows_the_fields_as_documented") else {
+        return;
+    };
+    for transport in TRANSPORTS {
+        let page = grpcurl.call(
+            &agent,
+            transport,
+            "sifter.v1.ImageService/ListImages",
+            r#"{"page_size": 50}"#,
+        );
+        let truth = images::truth();
+        assert_eq!(page["totalSize"], truth.len().to_string());
+        let path = images::dir().join("pulled/ubuntu_22.04.sif");
+        let image = page["images"]
+            .as_array()
+            .and_then(|images| {
+                images
+                    .iter()
+                    .find(|image| image["path"] == path.to_str().unwrap())
+            })
+            .unwrap_or_else(|| panic!("no ubuntu in {page}"));
+        let entry = &truth["pulled/ubuntu_22.04.sif"];
+        let facts = fs::metadata(&path).unwrap();
+        for (field, expected) in [
+            ("repository", Value::from("ubuntu")),
+            ("tag", "22.04".into()),
+            ("format", "FORMAT_SIF".into()),
+            ("formatVersion", "01".into()),
+            ("status", "STATUS_READY".into()),
+            ("referenceSource", "REFERENCE_SOURCE_DEFINITION".into()),
+            ("updateTimeSource", "TIME_SOURCE_HEADER".into()),
+            ("arch", "amd64".into()),
+            ("uuid", entry["header"]["id"].clone()),
+            ("sizeBytes", facts.size().to_string().into()),
+            ("allocatedBytes", (facts.blocks() * 512).to_string().into()),
+            ("links", facts.nlink().to_string().into()),
+            ("fileSystem", "squashfs".into()),
+            ("encryption", "ENCRYPTION_NONE".into()),
+        ] {
+            assert_eq!(image[field], expected, "{field}");
+        }
+        let id = image["imageId"].as_str().unwrap();
+        let hex = id.strip_prefix("sha256:").expect(id);
+        assert!(
+            hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()),
+            "{id}"
+        );
+    }
+}
+
+#[test]
+fn get_image_shows_definition_and_labels() {
+    let Some((grpcurl, agent)) = tools("get_image_shows_definition_and_labels") else {
+        return;
+    };
+    let path = images::dir().join("built/tools.sif");
+    let data = serde_json::json!({ "path": path.to_str().unwrap() }).to_string();
+    let truth = images::truth();
+    let entry = &truth["built/tools.sif"];
+    for transport in TRANSPORTS {
+        let image = grpcurl.call(&agent, transport, "sifter.v1.ImageService/GetImage", &data);
+        assert_eq!(image["definition"], entry["definition"]);
+        assert_eq!(image["labels"], entry["labels"]);
+    }
+}
+
+#[test]
+fn health_answers_for_the_server_and_each_service() {
+    let Some((grpcurl, agent)) = tools("health_answers_for_the_server_and_each_service") else {
+        return;
+    };
+    for transport in TRANSPORTS {
+        for service in ["", "sifter.v1.ImageService", "sifter.v1.AgentService"] {
+            let data = serde_json::json!({ "service": service }).to_string();
+            let answer = grpcurl.call(&agent, transport, "grpc.health.v1.Health/Check", &data);
+            assert_eq!(answer["status"], "SERVING", "{service:?}");
+        }
+    }
+}
+
+#[test]
+fn errors_name_their_reason() {
+    let Some((grpcurl, agent)) = tools("errors_name_their_reason") else {
+        return;
+    };
+    for (method, data, code, reason) in [
+        (
+            "ListImages",
+            r#"{"page_token": "nonsense"}"#,
+            "InvalidArgument",
+            "INVALID_PAGE_TOKEN",
+        ),
+        (
+            "ListImages",
+            r#"{"page_size": 1001}"#,
+            "InvalidArgument",
+            "INVALID_ARGUMENT",
+        ),
+        (
+            "GetImage",
+            r#"{"path": "/no/such/image.sif"}"#,
+            "NotFound",
+            "IMAGE_NOT_FOUND",
+        ),
+    ] {
+        let method = format!("sifter.v1.ImageService/{method}");
+        let output = grpcurl.run(&agent, Transport::Tcp, &["-d", data], &[&method]);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{method} {data} succeeded");
+        assert!(
+            words.contains(&format!("Code: {code}")),
+            "{method} {data}: {words}"
+        );
+        assert!(words.contains(reason), "{method} {data}: {words}");
+    }
+}

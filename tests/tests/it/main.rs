@@ -1,0 +1,10 @@
+//! End-to-end tests: the real binaries as processes. One binary, so that it is linked once; a
+//! module a topic.
+
+mod cli;
+mod errors;
+mod faults;
+mod grpc;
+mod large;
+mod paging;
+mod truth;

@@ -7,6 +7,7 @@
 //! [`probe::probe`] and [`probe::probe_directory`] are the entrances.
 
 mod container;
+pub mod definition;
 pub mod error;
 mod ext;
 pub mod limits;

@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sifter_image::definition::Definition;
 use sifter_image::record::ReferenceSource;
-use sifter_image::reference::{Definition, Evidence, Resolution, resolve};
+use sifter_image::reference::{Evidence, Resolution, resolve};
 
 /// Names of the list that must resolve, in percent.
 const REQUIRED: usize = 95;
@@ -29,7 +30,10 @@ fn corpus(file: &str) -> Option<String> {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the note of a test that cannot run here")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the note of a test that cannot run here"
+)]
 fn note(text: &str) {
     eprintln!("{text}");
 }
@@ -78,7 +82,9 @@ fn real_names() {
         if repository == "-" || tag == "-" {
             let stem = repository == "-" || got_repository == repository;
             if given.source != ReferenceSource::FileStem || got_tag != "latest" || !stem {
-                made_up.push(format!("{convention}: {name} is {got_repository}:{got_tag}"));
+                made_up.push(format!(
+                    "{convention}: {name} is {got_repository}:{got_tag}"
+                ));
             }
             continue;
         }
@@ -95,7 +101,10 @@ fn real_names() {
     ));
     assert!(made_up.is_empty(), "{made_up:#?}");
     assert!(named > 0, "the list is empty");
-    assert!((named - missed.len()) * 100 >= named * REQUIRED, "{missed:#?}");
+    assert!(
+        (named - missed.len()) * 100 >= named * REQUIRED,
+        "{missed:#?}"
+    );
 }
 
 /// The corpus' facts about each image.
@@ -126,7 +135,7 @@ fn headers_of_real_definitions() {
             .unwrap_or_default();
         let parsed = Definition::parse(definition);
         let given: BTreeMap<_, _> = parsed.header().collect();
-        assert_eq!(given, expected, "{}", image["file"]);
+        assert_eq!(given, expected, "{}", image["path"]);
     }
 }
 
@@ -138,7 +147,7 @@ fn origins_of_real_definitions() {
         let Some(definition) = text(&image, "deffile") else {
             continue;
         };
-        let file = text(&image, "file").expect("every entry names its file");
+        let file = text(&image, "path").expect("every entry names its file");
         let labels: BTreeMap<String, String> =
             serde_json::from_value(image["labels"].clone()).unwrap_or_default();
         let given = resolve_with(&format!("/images/{file}"), Some(definition), &labels);
@@ -149,7 +158,9 @@ fn origins_of_real_definitions() {
             continue;
         };
         let repository = familiar(repository, text(origin, "bootstrap"));
-        let tag = text(origin, "digest").or(text(origin, "tag")).unwrap_or("latest");
+        let tag = text(origin, "digest")
+            .or(text(origin, "tag"))
+            .unwrap_or("latest");
         if Definition::parse(definition).is_generated() {
             assert!(pulled, "{file}: {given:?}");
             assert_eq!(given.reference.repository, repository, "{file}");
@@ -191,5 +202,8 @@ fn a_hundred_thousand_names_are_quick() {
     let each = start.elapsed() / 100_000;
     note(&format!("{each:?} a name"));
     // A hundred times what an optimised build takes.
-    assert!(each < std::time::Duration::from_micros(100), "{each:?} a name");
+    assert!(
+        each < std::time::Duration::from_micros(100),
+        "{each:?} a name"
+    );
 }

@@ -1,0 +1,139 @@
+//! References as people and tools write them (`host:port/namespace/name:tag@digest`), and their
+//! familiar form.
+
+/// Bytes of a reference that are looked at; the longest a registry takes is 255 + 128 + 71.
+const MAX_REFERENCE: usize = 1024;
+
+/// Splits a reference into repository and tag.
+///
+/// A missing tag is `latest`; a digest is the tag, whatever other tag there is; the tag is behind
+/// the last `:` after the last `/`, so that a host's port is none. `familiar` drops Docker Hub's
+/// host and `library/`, which only Docker and OCI references have. `None` for what is no
+/// reference: empty, with blanks or control characters, an unfilled `{{ }}`, or far too long.
+pub(crate) fn split(reference: &str, familiar: bool) -> Option<(String, String)> {
+    let reference = without_scheme(reference.trim());
+    if reference.is_empty()
+        || reference.len() > MAX_REFERENCE
+        || reference
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || matches!(c, '{' | '}'))
+    {
+        return None;
+    }
+    let (name, digest) = match reference.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (reference, None),
+    };
+    let start = name.rfind('/').map_or(0, |at| at + 1);
+    let (repository, tag) = match name[start..].rfind(':') {
+        Some(at) => (&name[..start + at], Some(&name[start + at + 1..])),
+        None => (name, None),
+    };
+    let repository = repository.trim_end_matches('/');
+    let tag = digest.or(tag).filter(|tag| !tag.is_empty());
+    let repository = if familiar {
+        familiarize(repository)
+    } else {
+        repository
+    };
+    (!repository.is_empty()).then(|| (repository.to_owned(), tag.unwrap_or("latest").to_owned()))
+}
+
+/// A repository and tag in one piece.
+pub(crate) fn join(repository: &str, tag: &str) -> String {
+    let digest = tag.contains(':');
+    format!("{repository}{}{tag}", if digest { '@' } else { ':' })
+}
+
+/// Drops Docker Hub's host and its `library/`; leaves every other host and namespace alone.
+pub(crate) fn familiarize(repository: &str) -> &str {
+    let name = ["docker.io/", "index.docker.io/"]
+        .iter()
+        .find_map(|host| repository.strip_prefix(host))
+        .unwrap_or(repository);
+    match name.strip_prefix("library/") {
+        // `library/` is Hub's namespace only directly before a name.
+        Some(official) if !official.is_empty() && !official.contains('/') => official,
+        _ => name,
+    }
+}
+
+fn without_scheme(reference: &str) -> &str {
+    let rest = match reference.split_once("://") {
+        Some((scheme, rest))
+            if scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-') =>
+        {
+            rest
+        }
+        _ => reference,
+    };
+    rest.trim_start_matches('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splitting() {
+        for (reference, repository, tag) in [
+            ("fedora", "fedora", "latest"),
+            ("fedora:40", "fedora", "40"),
+            ("quay.io/org/tool:1.0--0", "quay.io/org/tool", "1.0--0"),
+            ("localhost:5000/a/b", "localhost:5000/a/b", "latest"),
+            ("localhost:5000/a/b:c", "localhost:5000/a/b", "c"),
+            ("debian@sha256:ab", "debian", "sha256:ab"),
+            ("h:1/debian:12@sha256:ab", "h:1/debian", "sha256:ab"),
+            ("docker://fedora:40", "fedora", "40"),
+            ("//fedora:40", "fedora", "40"),
+            ("docker.io/library/fedora", "fedora", "latest"),
+            ("index.docker.io/library/fedora:1", "fedora", "1"),
+            ("docker.io/org/tool:1", "org/tool", "1"),
+            ("library/fedora:1", "fedora", "1"),
+            ("library/default/tool:1", "library/default/tool", "1"),
+            (
+                "docker.io.example/library/x:1",
+                "docker.io.example/library/x",
+                "1",
+            ),
+            ("ghcr.io/library/x:1", "ghcr.io/library/x", "1"),
+            ("tool:", "tool", "latest"),
+        ] {
+            assert_eq!(
+                split(reference, true),
+                Some((repository.to_owned(), tag.to_owned())),
+                "{reference}"
+            );
+        }
+        assert_eq!(
+            split("library/lolcow:1", false),
+            Some(("library/lolcow".to_owned(), "1".to_owned()))
+        );
+    }
+
+    #[test]
+    fn no_references() {
+        let long = "a".repeat(MAX_REFERENCE + 1);
+        for text in [
+            "",
+            "  ",
+            ":1",
+            "@sha256:ab",
+            "a b",
+            "alpine:{{ TAG }}",
+            "a\u{1b}[31m",
+            "/",
+            &long,
+        ] {
+            assert_eq!(split(text, true), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn joining() {
+        assert_eq!(join("a", "1"), "a:1");
+        assert_eq!(join("a", "sha256:ab"), "a@sha256:ab");
+    }
+}

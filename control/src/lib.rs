@@ -1,3 +1,13 @@
 //! The Sifter control plane: the documented `ListContainerImages` HTTP API over the agents.
+//!
+//! A request comes in through [`server`], is read by [`api`], signed by somebody that [`auth`]
+//! knows, and answered from a login node that [`fleet`] chooses. Floors, each importing only from
+//! below: cli · server · auth, fleet · config, telemetry · api.
 
 pub mod api;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod fleet;
+pub mod server;
+pub mod telemetry;

@@ -1,2 +1,9 @@
-//! Entry point.
-fn main() {}
+//! Entry point of `sifter-control`.
+
+use std::process::ExitCode;
+
+use sifter_control::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse_and_run()
+}

@@ -1,0 +1,55 @@
+//! `sifter-control check-config`: would `serve` start with this configuration?
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::AuthSettings;
+use crate::config::DEFAULT_PATH;
+use crate::config::Settings;
+use crate::server;
+
+/// Checks a configuration, with the keys and certificates it names, and says what is wrong.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+pub(super) fn run(args: Args) -> ExitCode {
+    let settings = match Settings::load(&args.config) {
+        Ok(settings) => settings,
+        Err(error) => return super::fail(&error, super::EXIT_CONFIG),
+    };
+    if let Err(error) = server::check(&settings) {
+        return super::fail(&error, super::EXIT_CONFIG);
+    }
+    print(&args, &settings);
+    ExitCode::SUCCESS
+}
+
+#[allow(clippy::print_stdout, reason = "the answer to a command")]
+fn print(args: &Args, settings: &Settings) {
+    let auth = match &settings.auth {
+        AuthSettings::None => "none (loopback only)",
+        AuthSettings::Signatures(_) => "signatures",
+    };
+    let nodes: usize = settings
+        .clusters
+        .iter()
+        .map(|cluster| cluster.login_nodes.len())
+        .sum();
+    println!(
+        "{}: good: {} cluster(s), {nodes} login node(s), auth {auth}",
+        args.config.display(),
+        settings.clusters.len(),
+    );
+    for cluster in &settings.clusters {
+        if cluster.login_nodes.is_empty() {
+            println!(
+                "note: cluster {:?} has no login node: requests for it are answered LoginNotFound",
+                cluster.id
+            );
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The command line: one file a subcommand.
+
+mod check_config;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::Subcommand;
+
+/// The Sifter control plane: answers ListContainerImages from the agents of an HPC site.
+#[derive(Debug, Parser)]
+#[command(name = "sifter-control", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    CheckConfig(check_config::Args),
+}
+
+impl Cli {
+    /// Parses the command line and does what it says.
+    pub fn parse_and_run() -> ExitCode {
+        // The one place that chooses the cryptography of the whole process.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        match Self::parse().command {
+            Command::Serve(args) => serve::run(args),
+            Command::CheckConfig(args) => check_config::run(args),
+        }
+    }
+}
+
+/// Codes of sysexits.h, so that scripts and service managers can tell a wrong configuration (do
+/// not restart) from a failure (do).
+const EXIT_CONFIG: u8 = 78;
+
+/// Prints an error with its causes, and the code to end with.
+#[allow(clippy::print_stderr, reason = "the one place that reports an error")]
+fn fail(error: &(dyn std::error::Error + 'static), code: u8) -> ExitCode {
+    eprintln!("sifter-control: {}", crate::server::chain(error));
+    ExitCode::from(code)
+}

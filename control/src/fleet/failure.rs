@@ -1,0 +1,244 @@
+//! Why a login node gave no listing, and what the API says then.
+//!
+//! Decided by the `reason` of `google.rpc.ErrorInfo` and by whether the agent said anything at
+//! all, never by the text of a message.
+
+use sifter_proto::ERROR_DOMAIN;
+use sifter_proto::reason;
+use tonic::Code;
+use tonic::Status;
+use tonic_types::StatusExt;
+
+use crate::api::ApiError;
+use crate::api::Malformed;
+
+/// Why a login node gave no listing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No connection, a broken one, or something that is not this protocol.
+    #[error("no sensible answer: {0}")]
+    Transport(String),
+    /// No answer within the time there was.
+    #[error("no answer in time")]
+    Timeout,
+    /// An answer that breaks the contract.
+    #[error("malformed answer: {0}")]
+    Malformed(#[from] Malformed),
+    /// The agent cannot answer yet, or no longer, or has too much to do.
+    #[error("not ready: {0}")]
+    NotReady(String),
+    /// The agent could not carry out what the listing needs.
+    #[error("failed to execute {0}")]
+    ScanFailed(String),
+    /// The agent's catalogue cannot be used.
+    #[error("catalogue failed: {0}")]
+    CatalogFailed(String),
+    /// Anything else that an agent says.
+    #[error("unexpected answer {code}: {message}")]
+    Other {
+        /// The gRPC code, and the reason if there was one.
+        code: String,
+        /// What the agent said.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// Reads a status. `from_agent`: whether it came over the wire; otherwise this side made it up
+    /// because there was no answer, or none that could be read.
+    pub fn from_status(status: &Status, from_agent: bool) -> Self {
+        let message = status.message().to_owned();
+        if !from_agent {
+            return Self::Transport(error_chain(status));
+        }
+        let info = status
+            .get_details_error_info()
+            .filter(|info| info.domain == ERROR_DOMAIN);
+        let meta = |key: &str| info.as_ref().and_then(|info| info.metadata.get(key));
+        match (
+            info.as_ref().map(|info| info.reason.as_str()),
+            status.code(),
+        ) {
+            (Some(reason::SCAN_FAILED), _) => {
+                Self::ScanFailed(match (meta("command"), meta("error")) {
+                    (Some(command), Some(error)) => format!("{command}: {error}"),
+                    (Some(command), None) => command.clone(),
+                    (None, _) => message,
+                })
+            }
+            (Some(reason::CATALOG_FAILED), _) => Self::CatalogFailed(message),
+            (Some(reason::NOT_READY | reason::OVERLOADED), _)
+            | (None, Code::Unavailable | Code::ResourceExhausted) => Self::NotReady(message),
+            // The agent gave up since our own time was up.
+            (None, Code::DeadlineExceeded | Code::Cancelled) => Self::Timeout,
+            // Something that speaks gRPC, but is not an agent.
+            (None, Code::Unimplemented) => Self::Transport(message),
+            (reason, code) => Self::Other {
+                code: match reason {
+                    Some(reason) => format!("{code:?}, {reason}"),
+                    None => format!("{code:?}"),
+                },
+                message,
+            },
+        }
+    }
+
+    /// What the API answers.
+    pub fn api_error(&self) -> ApiError {
+        match self {
+            Self::Transport(_) | Self::Timeout | Self::Malformed(_) => ApiError::AgentError,
+            Self::NotReady(_) => ApiError::ServiceUnavailable,
+            Self::ScanFailed(command) => ApiError::exec_fail(command),
+            Self::CatalogFailed(_) => ApiError::DbError,
+            Self::Other { .. } => ApiError::UnknownError,
+        }
+    }
+
+    /// Of the failures of several login nodes, the one that says most is answered: an agent that
+    /// knows what is wrong before one that is merely not ready, any agent before silence.
+    pub fn weight(&self) -> u8 {
+        match self {
+            Self::ScanFailed(_) => 5,
+            Self::CatalogFailed(_) => 4,
+            Self::NotReady(_) => 3,
+            Self::Other { .. } => 2,
+            Self::Malformed(_) => 1,
+            Self::Transport(_) | Self::Timeout => 0,
+        }
+    }
+
+    /// Whether it counts against the login node: a node that says what is wrong is alive.
+    pub fn trips_breaker(&self) -> bool {
+        matches!(
+            self,
+            Self::Transport(_) | Self::Timeout | Self::Malformed(_)
+        )
+    }
+
+    /// A short name for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Transport(_) => "transport",
+            Self::Timeout => "timeout",
+            Self::Malformed(_) => "malformed",
+            Self::NotReady(_) => "not_ready",
+            Self::ScanFailed(_) => "scan_failed",
+            Self::CatalogFailed(_) => "catalog_failed",
+            Self::Other { .. } => "other",
+        }
+    }
+}
+
+/// A status with the errors that caused it: the outermost alone says "transport error".
+fn error_chain(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn status(code: Code, domain: &str, reason: &str, metadata: &[(&str, &str)]) -> Status {
+        let metadata: HashMap<String, String> = metadata
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        let details = ErrorDetails::with_error_info(reason, domain, metadata);
+        Status::with_error_details(code, "text", details)
+    }
+
+    #[test]
+    fn reasons_decide() {
+        let known = |code, reason| status(code, ERROR_DOMAIN, reason, &[]);
+        let scan = status(
+            Code::FailedPrecondition,
+            ERROR_DOMAIN,
+            reason::SCAN_FAILED,
+            &[
+                ("command", "scan /images"),
+                ("error", "Permission denied (os error 13)"),
+            ],
+        );
+        let rows = [
+            (
+                scan,
+                ApiError::exec_fail("scan /images: Permission denied (os error 13)"),
+            ),
+            (
+                known(Code::FailedPrecondition, reason::SCAN_FAILED),
+                ApiError::exec_fail("text"),
+            ),
+            (
+                known(Code::Internal, reason::CATALOG_FAILED),
+                ApiError::DbError,
+            ),
+            (
+                known(Code::Unavailable, reason::NOT_READY),
+                ApiError::ServiceUnavailable,
+            ),
+            (
+                known(Code::ResourceExhausted, reason::OVERLOADED),
+                ApiError::ServiceUnavailable,
+            ),
+            (
+                known(Code::InvalidArgument, reason::INVALID_ARGUMENT),
+                ApiError::UnknownError,
+            ),
+            (
+                known(Code::PermissionDenied, reason::PERMISSION_DENIED),
+                ApiError::UnknownError,
+            ),
+            (
+                known(Code::Internal, "SOMETHING_NEW"),
+                ApiError::UnknownError,
+            ),
+            // Somebody else's reasons are not ours.
+            (
+                status(Code::Internal, "example.org", reason::CATALOG_FAILED, &[]),
+                ApiError::UnknownError,
+            ),
+            (
+                Status::new(Code::Unavailable, ""),
+                ApiError::ServiceUnavailable,
+            ),
+            (
+                Status::new(Code::ResourceExhausted, ""),
+                ApiError::ServiceUnavailable,
+            ),
+            (
+                Status::new(Code::DeadlineExceeded, ""),
+                ApiError::AgentError,
+            ),
+            (Status::new(Code::Unimplemented, ""), ApiError::AgentError),
+            (Status::new(Code::Internal, ""), ApiError::UnknownError),
+            (Status::new(Code::Unknown, ""), ApiError::UnknownError),
+        ];
+        for (status, expected) in rows {
+            let failure = Failure::from_status(&status, true);
+            assert_eq!(failure.api_error(), expected, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_agent_said_is_transport() {
+        for code in [Code::Unavailable, Code::Internal, Code::OutOfRange] {
+            let failure = Failure::from_status(&Status::new(code, "x"), false);
+            assert_eq!(failure.api_error(), ApiError::AgentError, "{code:?}");
+            assert!(failure.trips_breaker());
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! Which agent answers for a cluster: registry, channels, failover.
+//!
+//! A cluster's login nodes are asked in the configured order. The next one is asked as soon as one
+//! has failed, and also when one is silent for a while, without giving the silent one up: the first
+//! whole answer wins, and the budget of the request bounds it all. Nodes whose circuit breaker is
+//! open are passed over as long as there is another; meanwhile a probe in the background finds out
+//! whether they are back, at nobody's expense.
+//!
+//! What is not here, on purpose: no cache and no sharing of answers between requests. A listing
+//! that was read before a request began may already be untrue when it is answered, and an agent
+//! answers from memory anyway.
+
+mod breaker;
+mod channel;
+mod failure;
+mod node;
+mod registry;
+mod tls;
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use sifter_proto::v1;
+use tonic::transport::ClientTlsConfig;
+
+pub use breaker::Breaker;
+pub use breaker::BreakerSettings;
+pub use breaker::BreakerState;
+pub use breaker::Permit;
+pub use failure::Failure;
+pub use node::Node;
+pub use node::REQUEST_ID_METADATA;
+pub use registry::FileRegistry;
+pub use registry::Registry;
+pub use tls::AgentTlsError;
+pub use tls::load as load_agent_tls;
+
+use crate::api::ApiError;
+use crate::api::ListContainerImages;
+use crate::api::Page;
+use crate::config::AgentSettings;
+use crate::config::ClusterSettings;
+use crate::config::NodeAddress;
+use crate::config::PartialListings;
+use crate::telemetry::Metrics;
+
+/// The agents of all clusters.
+pub struct Fleet {
+    registry: Arc<dyn Registry>,
+    settings: AgentSettings,
+    tls: ArcSwapOption<ClientTlsConfig>,
+    nodes: Mutex<HashMap<NodeAddress, Arc<Node>>>,
+    metrics: Arc<Metrics>,
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fleet").finish_non_exhaustive()
+    }
+}
+
+/// What goes along with a request.
+#[derive(Debug, Clone, Copy)]
+pub struct CallContext<'a> {
+    /// The request's ID, for the logs of both sides.
+    pub request_id: &'a str,
+    /// When the answer must be there.
+    pub deadline: Instant,
+}
+
+impl Fleet {
+    /// A fleet over a registry.
+    pub fn new(
+        registry: Arc<dyn Registry>,
+        settings: AgentSettings,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            registry,
+            settings,
+            tls: ArcSwapOption::empty(),
+            nodes: Mutex::default(),
+            metrics,
+        })
+    }
+
+    /// The registry.
+    pub fn registry(&self) -> &dyn Registry {
+        &*self.registry
+    }
+
+    /// Takes other certificates to the agents. Calls under way finish on the old connections.
+    pub fn set_tls(&self, tls: Option<ClientTlsConfig>) {
+        self.tls.store(tls.map(Arc::new));
+        self.lock_nodes()
+            .retain(|address, _| !matches!(address, NodeAddress::Tls(_)));
+    }
+
+    /// Forgets login nodes that are no longer registered. Calls under way finish.
+    pub fn registry_changed(&self) {
+        let registered = self.registry.addresses();
+        self.lock_nodes()
+            .retain(|address, _| registered.contains(address));
+        self.metrics
+            .retain_nodes(|node| registered.iter().any(|address| address.to_string() == node));
+    }
+
+    /// The breakers of the login nodes that were asked so far.
+    pub fn breaker_states(&self) -> Vec<(String, BreakerState)> {
+        self.lock_nodes()
+            .values()
+            .map(|node| (node.address().to_string(), node.breaker().state()))
+            .collect()
+    }
+
+    /// A page of a cluster's listing, from whichever login node has it first.
+    pub async fn list(
+        self: &Arc<Self>,
+        cluster: &ClusterSettings,
+        request: &ListContainerImages,
+        context: CallContext<'_>,
+    ) -> Result<Page, ApiError> {
+        if cluster.login_nodes.is_empty() {
+            return Err(ApiError::LoginNotFound);
+        }
+        let mut waiting = self.candidates(cluster, request, context);
+        let mut attempts: Vec<Attempt> = Vec::new();
+        let mut running = FuturesUnordered::new();
+        let mut verdict = Verdict::default();
+        let hedge_after = self.hedge_after(waiting.len());
+        let mut next_at = tokio::time::Instant::now();
+        let deadline = tokio::time::Instant::from_std(context.deadline);
+        loop {
+            tokio::select! {
+                biased;
+                Some((index, result)) = running.next() => {
+                    let attempt: &mut Attempt = &mut attempts[index];
+                    match self.settle(attempt, result, cluster, context) {
+                        Ok(Answer::Whole(page)) => {
+                            self.give_up_slow(attempts, hedge_after);
+                            return Ok(page);
+                        }
+                        Ok(Answer::Partial(page, failure)) => verdict.partial(page, failure),
+                        Err(failure) => verdict.failed(failure),
+                    }
+                    // No need to wait for the others.
+                    next_at = tokio::time::Instant::now();
+                    if running.is_empty() && waiting.is_empty() {
+                        break;
+                    }
+                }
+                () = tokio::time::sleep_until(next_at), if !waiting.is_empty() => {
+                    next_at = tokio::time::Instant::now() + hedge_after;
+                    let Some((node, permit)) = waiting.pop_front() else { continue };
+                    let index = attempts.len();
+                    attempts.push(Attempt::new(Arc::clone(&node), permit));
+                    let fleet = Arc::clone(self);
+                    running.push(async move {
+                        (index, fleet.ask(&node, request, context).await)
+                    });
+                }
+                // The attempts have the same deadline, so this is for want of any.
+                () = tokio::time::sleep_until(deadline), if running.is_empty() => break,
+                else => break,
+            }
+        }
+        verdict.conclude(self.settings.partial_listings, &cluster.id, context)
+    }
+
+    /// The login nodes to ask, in order, with leave from their breakers.
+    fn candidates(
+        self: &Arc<Self>,
+        cluster: &ClusterSettings,
+        request: &ListContainerImages,
+        context: CallContext<'_>,
+    ) -> VecDeque<(Arc<Node>, Permit)> {
+        let nodes: Vec<_> = cluster
+            .login_nodes
+            .iter()
+            .filter_map(|address| self.node(address))
+            .collect();
+        let now = Instant::now();
+        let mut ready = VecDeque::new();
+        let mut probes = VecDeque::new();
+        for node in &nodes {
+            let closed = node.breaker().state() == BreakerState::Closed;
+            if let Some(permit) = node.breaker().acquire(now) {
+                let list = if closed { &mut ready } else { &mut probes };
+                list.push_back((Arc::clone(node), permit));
+            }
+        }
+        if !ready.is_empty() {
+            for (node, permit) in probes {
+                self.probe(node, permit, request.clone(), context);
+            }
+            return ready;
+        }
+        for node in &nodes {
+            if let Some(permit) = node.breaker().acquire_early() {
+                probes.push_back((Arc::clone(node), permit));
+            }
+        }
+        probes
+    }
+
+    /// Finds out in the background whether a login node is back.
+    fn probe(
+        self: &Arc<Self>,
+        node: Arc<Node>,
+        permit: Permit,
+        request: ListContainerImages,
+        context: CallContext<'_>,
+    ) {
+        let fleet = Arc::clone(self);
+        let request_id = context.request_id.to_owned();
+        let deadline = context.deadline;
+        tokio::spawn(async move {
+            let context = CallContext {
+                request_id: &request_id,
+                deadline,
+            };
+            match fleet.ask(&node, &request, context).await {
+                Err(failure) if failure.trips_breaker() => permit.failed(Instant::now()),
+                _ => {
+                    tracing::info!(node = %node.address(), "login node answers again");
+                    permit.succeeded();
+                }
+            }
+        });
+    }
+
+    /// One call to one login node, measured and checked.
+    async fn ask(
+        &self,
+        node: &Node,
+        request: &ListContainerImages,
+        context: CallContext<'_>,
+    ) -> Result<Answer, Failure> {
+        let started = Instant::now();
+        let budget = context.deadline.saturating_duration_since(started);
+        let message = v1::ListImagesRequest {
+            page_size: request.page_size,
+            skip: request.skip(),
+            ..Default::default()
+        };
+        let result = node
+            .list_images(&message, context.request_id, budget)
+            .await
+            .and_then(|mut response| {
+                let unlisted = std::mem::take(&mut response.unlisted_roots);
+                let page = Page::from_response(request, response)?;
+                Ok(match unlisted.into_iter().next() {
+                    None => Answer::Whole(page),
+                    Some(root) => {
+                        let failure =
+                            Failure::ScanFailed(format!("{}: {}", root.command, root.error));
+                        Answer::Partial(page, failure)
+                    }
+                })
+            });
+        let outcome = match &result {
+            Ok(Answer::Whole(_)) => "ok",
+            Ok(Answer::Partial(..)) => "partial",
+            Err(failure) => failure.label(),
+        };
+        self.metrics
+            .agent_rpc(&node.address().to_string(), outcome, started.elapsed());
+        result
+    }
+
+    /// Tells the breaker how an attempt went.
+    fn settle(
+        &self,
+        attempt: &mut Attempt,
+        result: Result<Answer, Failure>,
+        cluster: &ClusterSettings,
+        context: CallContext<'_>,
+    ) -> Result<Answer, Failure> {
+        if let Err(failure) = &result {
+            tracing::warn!(
+                request_id = context.request_id,
+                cluster = cluster.id,
+                node = %attempt.node.address(),
+                error = %failure,
+                "login node gave no listing"
+            );
+        }
+        if let Some(permit) = attempt.permit.take() {
+            match &result {
+                Err(failure) if failure.trips_breaker() => permit.failed(Instant::now()),
+                _ => permit.succeeded(),
+            }
+        }
+        result
+    }
+
+    /// Counts silence against login nodes that another one has overtaken, so that a hanging node
+    /// costs a few requests some time and not every request.
+    fn give_up_slow(&self, attempts: Vec<Attempt>, hedge_after: Duration) {
+        for attempt in attempts {
+            if let Some(permit) = attempt.permit
+                && attempt.started.elapsed() >= hedge_after
+            {
+                self.metrics.agent_rpc(
+                    &attempt.node.address().to_string(),
+                    "overtaken",
+                    attempt.started.elapsed(),
+                );
+                permit.failed(Instant::now());
+            }
+        }
+    }
+
+    /// How long to wait for one login node before asking the next: never so long that the last one
+    /// has less time than the others.
+    fn hedge_after(&self, nodes: usize) -> Duration {
+        let steps = u32::try_from(nodes).unwrap_or(u32::MAX).saturating_add(1);
+        self.settings
+            .hedge_after
+            .min(self.settings.answer_within / steps)
+    }
+
+    fn node(&self, address: &NodeAddress) -> Option<Arc<Node>> {
+        let mut nodes = self.lock_nodes();
+        if let Some(node) = nodes.get(address) {
+            return Some(Arc::clone(node));
+        }
+        let tls = self.tls.load();
+        match Node::new(address.clone(), &self.settings, tls.as_deref()) {
+            Ok(node) => {
+                let node = Arc::new(node);
+                nodes.insert(address.clone(), Arc::clone(&node));
+                Some(node)
+            }
+            Err(error) => {
+                tracing::error!(node = %address, %error, "login node cannot be used");
+                None
+            }
+        }
+    }
+
+    fn lock_nodes(&self) -> std::sync::MutexGuard<'_, HashMap<NodeAddress, Arc<Node>>> {
+        // Map operations are whole or did not happen.
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A login node that was asked.
+struct Attempt {
+    node: Arc<Node>,
+    permit: Option<Permit>,
+    started: Instant,
+}
+
+impl Attempt {
+    fn new(node: Arc<Node>, permit: Permit) -> Self {
+        Self {
+            node,
+            permit: Some(permit),
+            started: Instant::now(),
+        }
+    }
+}
+
+/// What a login node answered.
+enum Answer {
+    /// The whole listing's page.
+    Whole(Page),
+    /// A page of a listing that lacks a root, and why.
+    Partial(Page, Failure),
+}
+
+/// What remains to be said when no login node had a whole listing.
+#[derive(Default)]
+struct Verdict {
+    failure: Option<Failure>,
+    page: Option<Page>,
+}
+
+impl Verdict {
+    fn failed(&mut self, failure: Failure) {
+        let heavier = self
+            .failure
+            .as_ref()
+            .is_none_or(|other| failure.weight() > other.weight());
+        if heavier {
+            self.failure = Some(failure);
+        }
+    }
+
+    fn partial(&mut self, page: Page, failure: Failure) {
+        self.page.get_or_insert(page);
+        self.failed(failure);
+    }
+
+    fn conclude(
+        self,
+        partial_listings: PartialListings,
+        cluster: &str,
+        context: CallContext<'_>,
+    ) -> Result<Page, ApiError> {
+        let failure = self.failure.unwrap_or(Failure::Timeout);
+        match (self.page, partial_listings) {
+            (Some(page), PartialListings::Serve) => {
+                tracing::warn!(
+                    request_id = context.request_id,
+                    cluster,
+                    error = %failure,
+                    "served a listing that lacks a root"
+                );
+                Ok(page)
+            }
+            _ => Err(failure.api_error()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_failure_that_says_most_is_answered() {
+        let transport = || Failure::Transport(String::new());
+        let not_ready = || Failure::NotReady(String::new());
+        let scan = || Failure::ScanFailed("scan /a: EACCES".into());
+        let catalog = || Failure::CatalogFailed(String::new());
+        let rows = [
+            (vec![], ApiError::AgentError),
+            (vec![transport(), Failure::Timeout], ApiError::AgentError),
+            (vec![not_ready(), not_ready()], ApiError::ServiceUnavailable),
+            (vec![transport(), not_ready()], ApiError::ServiceUnavailable),
+            (vec![catalog(), not_ready()], ApiError::DbError),
+            (
+                vec![transport(), scan(), catalog()],
+                ApiError::exec_fail("scan /a: EACCES"),
+            ),
+        ];
+        for (failures, expected) in rows {
+            let mut verdict = Verdict::default();
+            let text = format!("{failures:?}");
+            for failure in failures {
+                verdict.failed(failure);
+            }
+            let context = CallContext {
+                request_id: "",
+                deadline: Instant::now(),
+            };
+            let error = verdict
+                .conclude(PartialListings::Refuse, "c", context)
+                .unwrap_err();
+            assert_eq!(error, expected, "{text}");
+        }
+    }
+}

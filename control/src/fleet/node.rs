@@ -1,0 +1,112 @@
+//! One login node: its channel, its circuit breaker, and one call.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use sifter_proto::v1::ListImagesRequest;
+use sifter_proto::v1::ListImagesResponse;
+use sifter_proto::v1::image_service_client::ImageServiceClient;
+use tonic::transport::Channel;
+use tonic::transport::ClientTlsConfig;
+
+use super::Breaker;
+use super::Failure;
+use super::breaker::BreakerSettings;
+use super::channel;
+use super::channel::Observed;
+use crate::config::AgentSettings;
+use crate::config::NodeAddress;
+
+/// Name under which an agent is told the request's ID.
+pub const REQUEST_ID_METADATA: &str = "x-request-id";
+
+/// A page of 50 images without labels and definitions has some 50 KiB; this is room for long paths
+/// and a limit for what a broken agent can make us hold.
+const MAX_ANSWER_BYTES: usize = 4 << 20;
+
+/// A connection that breaks at once was an old one (the agent was restarted): worth a second try.
+const RETRY_WITHIN: Duration = Duration::from_millis(200);
+
+/// A login node.
+#[derive(Debug)]
+pub struct Node {
+    address: NodeAddress,
+    channel: Channel,
+    breaker: Arc<Breaker>,
+}
+
+impl Node {
+    /// A login node; nothing is connected yet.
+    pub fn new(
+        address: NodeAddress,
+        settings: &AgentSettings,
+        tls: Option<&ClientTlsConfig>,
+    ) -> Result<Self, tonic::transport::Error> {
+        Ok(Self {
+            channel: channel::connect(&address, settings, tls)?,
+            breaker: Breaker::new(BreakerSettings {
+                failures: settings.breaker_failures,
+                open: settings.breaker_open,
+                open_max: settings.breaker_open_max,
+            }),
+            address,
+        })
+    }
+
+    /// Where the node is.
+    pub fn address(&self) -> &NodeAddress {
+        &self.address
+    }
+
+    /// Whether the node is to be asked.
+    pub fn breaker(&self) -> &Arc<Breaker> {
+        &self.breaker
+    }
+
+    /// Asks the node for a page, within `budget`.
+    pub async fn list_images(
+        &self,
+        request: &ListImagesRequest,
+        request_id: &str,
+        budget: Duration,
+    ) -> Result<ListImagesResponse, Failure> {
+        let started = Instant::now();
+        let call = async {
+            let first = self.call(request, request_id, budget).await;
+            match first {
+                Err(Failure::Transport(_)) if started.elapsed() < RETRY_WITHIN => {
+                    let rest = budget.saturating_sub(started.elapsed());
+                    self.call(request, request_id, rest).await
+                }
+                other => other,
+            }
+        };
+        tokio::time::timeout(budget, call)
+            .await
+            .unwrap_or(Err(Failure::Timeout))
+    }
+
+    async fn call(
+        &self,
+        message: &ListImagesRequest,
+        request_id: &str,
+        budget: Duration,
+    ) -> Result<ListImagesResponse, Failure> {
+        let mut request = tonic::Request::new(message.clone());
+        // Tells the agent how long an answer is of use.
+        request.set_timeout(budget);
+        if let Ok(value) = request_id.parse() {
+            request.metadata_mut().insert(REQUEST_ID_METADATA, value);
+        }
+        let observed = Observed::new(self.channel.clone());
+        let refused = observed.refused();
+        ImageServiceClient::new(observed)
+            .max_decoding_message_size(MAX_ANSWER_BYTES)
+            .list_images(request)
+            .await
+            .map(tonic::Response::into_inner)
+            .map_err(|status| Failure::from_status(&status, refused.load(Ordering::Relaxed)))
+    }
+}

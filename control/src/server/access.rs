@@ -1,0 +1,54 @@
+//! The access log: one line a request, without anything secret.
+//!
+//! Query strings are left out, since they carry signatures and tokens; names from the request are
+//! fields, so that a log reader can tell them from the program's own words.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::Method;
+
+use crate::api::error::clean;
+use crate::telemetry;
+use crate::telemetry::Metrics;
+
+/// Longest name from a request, in characters, in a line of the log.
+const MAX_NAME: usize = 128;
+
+/// What is known of a request when it has been answered.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    pub(super) access_key_id: Option<String>,
+    pub(super) cluster_id: Option<String>,
+    pub(super) page_number: u32,
+    pub(super) page_size: u32,
+}
+
+/// Writes the line, and counts the request.
+pub(super) fn log(
+    request_id: &str,
+    method: &Method,
+    client: IpAddr,
+    record: &Record,
+    (code, status): (&'static str, u16),
+    duration: Duration,
+    metrics: &Metrics,
+) {
+    metrics.request(code, status, duration);
+    let shorten = |name: &Option<String>| name.as_ref().map(|name| clean(name, MAX_NAME));
+    let cluster = shorten(&record.cluster_id);
+    tracing::info!(
+        target: telemetry::ACCESS,
+        request_id,
+        client = %client,
+        method = %method,
+        access_key_id = record.access_key_id,
+        cluster,
+        page_number = record.page_number,
+        page_size = record.page_size,
+        status,
+        code,
+        duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        "answered"
+    );
+}

@@ -1,0 +1,107 @@
+//! One connection: TLS if there is any, then HTTP/1.1 until the client or the server has enough.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+use super::App;
+use super::io::Guarded;
+use super::peer::Peer;
+use super::tls::Certificate;
+
+/// What a listener gives to each of its connections.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) app: Arc<App>,
+    pub(super) routes: Router,
+    pub(super) certificate: Option<Arc<Certificate>>,
+    /// Turns true when connections shall end after the request at hand.
+    pub(super) closing: watch::Receiver<bool>,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(context: Context, stream: TcpStream, address: SocketAddr) {
+    context.app.metrics.connections.inc();
+    let result = match &context.certificate {
+        None => http(&context, stream, address, false).await,
+        Some(certificate) => {
+            let acceptor = TlsAcceptor::from(certificate.config());
+            // A handshake is part of what must arrive before the headers do.
+            let limit = context.app.settings.limits.header_timeout;
+            match tokio::time::timeout(limit, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => http(&context, stream, address, true).await,
+                Ok(Err(error)) => {
+                    context.app.metrics.tls_failures.inc();
+                    Err(error.into())
+                }
+                Err(elapsed) => {
+                    context.app.metrics.tls_failures.inc();
+                    Err(io::Error::from(elapsed).into())
+                }
+            }
+        }
+    };
+    if let Err(error) = result {
+        // Clients go away and speak nonsense all the time.
+        tracing::debug!(client = %address, error, "connection ended");
+    }
+    context.app.metrics.connections.dec();
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn http<S>(
+    context: &Context,
+    stream: S,
+    address: SocketAddr,
+    tls: bool,
+) -> Result<(), BoxError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = &context.app.settings.limits;
+    let peer = Peer {
+        ip: address.ip().to_canonical(),
+        tls,
+    };
+    let service =
+        context
+            .routes
+            .clone()
+            .map_request(move |request: http::Request<hyper::body::Incoming>| {
+                let mut request = request.map(axum::body::Body::new);
+                request.extensions_mut().insert(peer);
+                request
+            });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_header_size(limits.max_header_bytes)
+        .max_buf_size(limits.max_header_bytes.max(limits.max_body_bytes) + 8192)
+        // The answer to a half-closed connection still has a reader.
+        .half_close(true)
+        .serve_connection(
+            Guarded::new(TokioIo::new(stream), limits.write_timeout),
+            TowerToHyperService::new(service),
+        );
+    let mut connection = std::pin::pin!(connection);
+    let mut closing = context.closing.clone();
+    tokio::select! {
+        result = connection.as_mut() => return result.map_err(Into::into),
+        _ = closing.wait_for(|closing| *closing) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await.map_err(Into::into)
+}

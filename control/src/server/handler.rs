@@ -1,0 +1,215 @@
+//! From a request on `/` to its answer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use futures_util::FutureExt;
+use http::HeaderMap;
+use http::Method;
+use http::Request;
+use http::StatusCode;
+use http::header;
+use http::request::Parts;
+use http_body_util::BodyExt;
+use http_body_util::LengthLimitError;
+use http_body_util::Limited;
+use jiff::Timestamp;
+
+use super::App;
+use super::access;
+use super::access::Record;
+use super::peer::Peer;
+use super::respond;
+use crate::api::ApiError;
+use crate::api::ListContainerImages;
+use crate::api::RpcRequest;
+use crate::auth::SignedRequest;
+use crate::config::ClusterSettings;
+use crate::fleet::CallContext;
+
+/// Answers the API.
+pub(super) async fn api(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
+    let started = Instant::now();
+    let request_id = respond::new_request_id();
+    let (parts, body) = request.into_parts();
+    let client = peer.client(&parts.headers, &app.settings.server.trusted_proxies);
+    let mut record = Record::default();
+
+    app.metrics.in_flight.inc();
+    let work = list(&app, &parts, body, client, &request_id, &mut record);
+    let result = AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| {
+            // The panic hook has logged where; this line says for whom.
+            tracing::error!(request_id, "a request ended in a panic");
+            app.metrics.panics.inc();
+            Err(ApiError::UnknownError)
+        });
+    app.metrics.in_flight.dec();
+
+    let (response, outcome) = match result {
+        Ok(json) => (
+            respond::answer(StatusCode::OK, respond::JSON, &request_id, json),
+            ("OK", 200),
+        ),
+        Err(error) => (
+            respond::failure(&error, &request_id, &parts.headers, app.public_url()),
+            (error.code(), error.status().as_u16()),
+        ),
+    };
+    access::log(
+        &request_id,
+        &parts.method,
+        client.ip,
+        &record,
+        outcome,
+        started.elapsed(),
+        &app.metrics,
+    );
+    response
+}
+
+/// Answers any other path.
+pub(super) async fn no_such_path(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
+    refuse(&app, peer, request, &ApiError::InvalidActionNotFound)
+}
+
+/// Answers any other method on a path that there is.
+pub(super) async fn no_such_method(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
+    refuse(&app, peer, request, &ApiError::UnsupportedHttpMethod)
+}
+
+fn refuse(app: &App, peer: Peer, request: Request<Body>, error: &ApiError) -> Response {
+    let started = Instant::now();
+    let request_id = respond::new_request_id();
+    let (parts, _) = request.into_parts();
+    let client = peer.client(&parts.headers, &app.settings.server.trusted_proxies);
+    let response = respond::failure(error, &request_id, &parts.headers, app.public_url());
+    access::log(
+        &request_id,
+        &parts.method,
+        client.ip,
+        &Record::default(),
+        (error.code(), error.status().as_u16()),
+        started.elapsed(),
+        &app.metrics,
+    );
+    response
+}
+
+/// The action, from the request to the JSON of the reply.
+async fn list(
+    app: &App,
+    parts: &Parts,
+    body: Body,
+    client: Peer,
+    request_id: &str,
+    record: &mut Record,
+) -> Result<Vec<u8>, ApiError> {
+    if parts.method != Method::GET && parts.method != Method::POST {
+        return Err(ApiError::UnsupportedHttpMethod);
+    }
+    let body = read_body(app, &parts.headers, body).await?;
+    // The time to answer begins when the client has said all it has to say.
+    let deadline = Instant::now() + app.settings.limits.answer_within;
+    let _permit = app.gate.enter()?;
+
+    let content_type = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let request = RpcRequest::decode(parts.uri.query().unwrap_or_default(), content_type, &body)?;
+    request.check_action(&parts.headers)?;
+    record.cluster_id = request.get("ClusterId").map(str::to_owned);
+
+    let cluster = match &app.authenticator {
+        None => {
+            let action = ListContainerImages::from_request(&request)?;
+            let cluster = app.fleet.registry().cluster(&action.cluster_id);
+            (action, cluster)
+        }
+        Some(authenticator) => {
+            let signed = SignedRequest {
+                method: &parts.method,
+                headers: &parts.headers,
+                query: &request.query,
+                form: &request.form,
+                body: &body,
+                source_ip: client.ip,
+                secure_transport: client.tls,
+                now: Timestamp::now(),
+            };
+            let principal = authenticator.authenticate(&signed)?;
+            record.access_key_id = Some(principal.access_key_id.clone());
+            app.gate.charge(&principal.access_key_id)?;
+            // A cluster of another account is no cluster, and looks like none.
+            let registry = app.fleet.registry();
+            let cluster = request
+                .get("ClusterId")
+                .and_then(|id| registry.cluster(id))
+                .filter(|cluster| cluster.account == principal.account_id);
+            let regions = match cluster {
+                Some(_) => Default::default(),
+                None => registry.regions(&principal.account_id),
+            };
+            authenticator.authorize_listing(
+                &principal,
+                cluster.as_ref().map(|cluster| cluster.region.as_str()),
+                regions.iter().map(String::as_str),
+                &signed.context(),
+            )?;
+            (ListContainerImages::from_request(&request)?, cluster)
+        }
+    };
+    let (action, cluster): (_, Option<Arc<ClusterSettings>>) = cluster;
+    record.page_number = action.page_number;
+    record.page_size = action.page_size;
+    let cluster = cluster.ok_or(ApiError::LoginNotFound)?;
+    let context = CallContext {
+        request_id,
+        deadline,
+    };
+    let page = app.fleet.list(&cluster, &action, context).await?;
+    Ok(page.to_json(&action, request_id))
+}
+
+/// Reads the body, no more of it and no longer than allowed.
+async fn read_body(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<hyper::body::Bytes, ApiError> {
+    let limits = &app.settings.limits;
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limits.max_body_bytes as u64) {
+        return Err(ApiError::RequestTooLarge);
+    }
+    let body = Limited::new(body, limits.max_body_bytes).collect();
+    match tokio::time::timeout(limits.body_timeout, body).await {
+        Err(_) => Err(ApiError::RequestTimeout),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::RequestTooLarge),
+        Ok(Err(_)) => Err(ApiError::BadRequest),
+    }
+}

@@ -1,0 +1,205 @@
+//! The stream under a connection: gives up on clients that do not read, and puts the body of a
+//! documented error where hyper would answer with an empty one.
+//!
+//! hyper answers requests that it cannot parse by itself (400, 414, 431), before any handler is
+//! asked, and cannot be told what to say. Such an answer is recognised here by what only it has (an
+//! error status, no body, and not the request ID that every answer of ours bears), always at the
+//! start of a write of its own.
+
+use std::io;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::rt::Read;
+use hyper::rt::ReadBufCursor;
+use hyper::rt::Write;
+use tokio::time::Instant;
+use tokio::time::Sleep;
+
+use super::respond;
+use crate::api::ApiError;
+use crate::api::reply;
+
+/// The statuses hyper answers by itself.
+const SUBSTITUTES: [(&[u8], ApiError); 3] = [
+    (b"HTTP/1.1 400 ", ApiError::BadRequest),
+    (b"HTTP/1.1 414 ", ApiError::UriTooLong),
+    (b"HTTP/1.1 431 ", ApiError::HeadersTooLarge),
+];
+
+/// A guarded stream.
+pub(super) struct Guarded<S> {
+    inner: S,
+    write_timeout: Duration,
+    stalled: Pin<Box<Sleep>>,
+    is_stalled: bool,
+    /// What is written instead, and how much of it has been.
+    substitute: Option<(Vec<u8>, usize)>,
+}
+
+impl<S> Guarded<S> {
+    pub(super) fn new(inner: S, write_timeout: Duration) -> Self {
+        Self {
+            inner,
+            write_timeout,
+            stalled: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            is_stalled: false,
+            substitute: None,
+        }
+    }
+
+    /// Passes a result on, or an error if nothing has moved for too long.
+    fn watch<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.is_stalled = false;
+            return poll;
+        }
+        if !self.is_stalled {
+            self.is_stalled = true;
+            let until = Instant::now() + self.write_timeout;
+            self.stalled.as_mut().reset(until);
+        }
+        self.stalled.as_mut().poll(cx).map(|()| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the client does not read what is sent to it",
+            ))
+        })
+    }
+}
+
+impl<S: Write + Unpin> Guarded<S> {
+    /// Writes on what replaces hyper's own answer.
+    fn poll_substitute(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some((bytes, done)) = &mut self.substitute {
+            if *done == bytes.len() {
+                break;
+            }
+            let poll = Pin::new(&mut self.inner).poll_write(cx, &bytes[*done..]);
+            match poll {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => {
+                    *done += count;
+                    self.is_stalled = false;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return self.watch(cx, Poll::Pending),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Read + Unpin> Read for Guarded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: Write + Unpin> Write for Guarded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.substitute.is_none()
+            && let Some(error) = own_answer(buf)
+        {
+            this.substitute = Some((substitute(error), 0));
+        }
+        if this.substitute.is_some() {
+            // hyper closes after its own answer, so all that follows belongs to it.
+            std::task::ready!(this.poll_substitute(cx))?;
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let poll = Pin::new(&mut this.inner).poll_write(cx, buf);
+        this.watch(cx, poll)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let poll = Pin::new(&mut this.inner).poll_flush(cx);
+        this.watch(cx, poll)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let poll = Pin::new(&mut this.inner).poll_shutdown(cx);
+        this.watch(cx, poll)
+    }
+
+    // One buffer at a time: an answer of hyper's own must be seen whole.
+    fn is_write_vectored(&self) -> bool {
+        false
+    }
+}
+
+/// Which error an answer stands for, if hyper made it.
+fn own_answer(head: &[u8]) -> Option<&'static ApiError> {
+    static ERRORS: [(&[u8], ApiError); 3] = SUBSTITUTES;
+    let (_, error) = ERRORS.iter().find(|(start, _)| head.starts_with(start))?;
+    let text = head.to_ascii_lowercase();
+    let contains = |needle: &[u8]| text.windows(needle.len()).any(|window| window == needle);
+    (contains(b"content-length: 0\r\n") && !contains(respond::REQUEST_ID.as_bytes()))
+        .then_some(error)
+}
+
+/// The whole answer, head and body.
+fn substitute(error: &ApiError) -> Vec<u8> {
+    let request_id = respond::new_request_id();
+    tracing::info!(request_id, code = error.code(), "request that is not HTTP");
+    let body = reply::error_json(error, &request_id, "", "");
+    let mut bytes = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {json}\r\ncontent-length: {length}\r\n\
+         cache-control: no-store\r\nx-content-type-options: nosniff\r\n{id}: {request_id}\r\n\
+         connection: close\r\n\r\n",
+        status = error.status(),
+        json = respond::JSON,
+        length = body.len(),
+        id = respond::REQUEST_ID,
+    )
+    .into_bytes();
+    bytes.extend(body);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_answers_of_hyper_itself_are_replaced() {
+        let ours = format!(
+            "HTTP/1.1 400 Bad Request\r\n{}: A\r\ncontent-length: 0\r\n\r\n",
+            respond::REQUEST_ID
+        );
+        let rows: [(&[u8], Option<&str>); 6] = [
+            (
+                b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n",
+                Some("BadRequest"),
+            ),
+            (
+                b"HTTP/1.1 431 X\r\nContent-Length: 0\r\n\r\n",
+                Some("HeadersTooLarge"),
+            ),
+            (
+                b"HTTP/1.1 414 X\r\ncontent-length: 0\r\n\r\n",
+                Some("UriTooLong"),
+            ),
+            (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", None),
+            (b"HTTP/1.1 400 X\r\ncontent-length: 9\r\n\r\n", None),
+            (ours.as_bytes(), None),
+        ];
+        for (head, expected) in rows {
+            let code = own_answer(head).map(ApiError::code);
+            assert_eq!(code, expected, "{}", String::from_utf8_lossy(head));
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! How answers look on the wire.
+
+use axum::body::Body;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use uuid::Uuid;
+
+use crate::api::ApiError;
+use crate::api::reply;
+
+/// Name of the header that repeats the request's ID.
+pub(super) const REQUEST_ID: &str = "x-acs-request-id";
+
+/// Milliseconds until a throttled client may try again; the vendor's clients read it.
+const RETRY_AFTER: &str = "x-acs-retry-after";
+
+/// Content type of every answer of the API.
+pub(super) const JSON: &str = "application/json;charset=utf-8";
+
+/// Longest `Host` that is repeated.
+const MAX_HOST: usize = 256;
+
+/// A new request ID.
+pub(super) fn new_request_id() -> String {
+    Uuid::new_v4()
+        .hyphenated()
+        .encode_upper(&mut Uuid::encode_buffer())
+        .to_owned()
+}
+
+/// An answer with a body.
+pub(super) fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    request_id: &str,
+    body: impl Into<Body>,
+) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // A listing is true when it is given, not later.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// The answer to a request that fails.
+pub(super) fn failure(
+    error: &ApiError,
+    request_id: &str,
+    headers: &HeaderMap,
+    public_url: Option<&str>,
+) -> Response<Body> {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok())
+        .map(|host| crate::api::error::clean(host, MAX_HOST))
+        .unwrap_or_default();
+    let body = reply::error_json(error, request_id, &host, public_url.unwrap_or_default());
+    let mut response = answer(error.status(), JSON, request_id, body);
+    let headers = response.headers_mut();
+    if let Some(wait) = error.retry_after() {
+        let millis = wait.as_micros().div_ceil(1000);
+        if let Ok(value) = HeaderValue::from_str(&millis.to_string()) {
+            headers.insert(RETRY_AFTER, value);
+        }
+    }
+    if matches!(error, ApiError::UnsupportedHttpMethod) {
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+    }
+    if matches!(error, ApiError::RequestTimeout | ApiError::RequestTooLarge) {
+        // The rest of the body is not waited for.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

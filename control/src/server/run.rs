@@ -1,0 +1,353 @@
+//! Wires everything, and takes it apart again in order.
+//!
+//! Start: whatever could fail (keys, certificates, addresses) fails before the first request is
+//! let in. Reload: each part is replaced only by a whole and valid one; what is wrong goes to the
+//! log and the old one stays. Stop: say so on `/readyz`, close the listeners, let requests under
+//! way finish for as long as allowed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::App;
+use super::connection::Context;
+use super::listener;
+use super::tls::Certificate;
+use super::tls::TlsError;
+use super::watch::FileWatch;
+use crate::auth::Authenticator;
+use crate::auth::keys::KeyError;
+use crate::auth::keys::KeySource;
+use crate::auth::keys::KeyStore;
+use crate::auth::nonce::MemoryNonces;
+use crate::config::AuthSettings;
+use crate::config::Settings;
+use crate::fleet;
+use crate::fleet::AgentTlsError;
+use crate::fleet::FileRegistry;
+use crate::fleet::Fleet;
+use crate::telemetry::Metrics;
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The certificate of the HTTP side cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The certificates to the agents cannot be used.
+    #[error(transparent)]
+    AgentTls(#[from] AgentTlsError),
+    /// The access keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+}
+
+/// A server that answers.
+pub struct Running {
+    app: Arc<App>,
+    /// Addresses of the API, in the order of the configuration.
+    pub addresses: Vec<SocketAddr>,
+    /// Address of the listener for administrators.
+    pub admin_address: Option<SocketAddr>,
+    source: Option<PathBuf>,
+    registry: Arc<FileRegistry>,
+    certificate: Option<Arc<Certificate>>,
+    closing: watch::Sender<bool>,
+    tasks: TaskTracker,
+    watches: Mutex<Watches>,
+}
+
+struct Watches {
+    config: FileWatch,
+    certificate: FileWatch,
+    agent_tls: FileWatch,
+}
+
+/// Checks everything that `start` would refuse, without listening.
+pub fn check(settings: &Settings) -> Result<(), RunError> {
+    parts(settings).map(drop)
+}
+
+struct Parts {
+    authenticator: Option<Authenticator>,
+    certificate: Option<Arc<Certificate>>,
+    agent_tls: Option<tonic::transport::ClientTlsConfig>,
+}
+
+fn parts(settings: &Settings) -> Result<Parts, RunError> {
+    let authenticator = match &settings.auth {
+        AuthSettings::None => None,
+        AuthSettings::Signatures(signatures) => {
+            let keys = KeyStore::open(KeySource::new(&signatures.keys)?)?;
+            let nonces = MemoryNonces::new(signatures.max_nonces);
+            Some(Authenticator::new(Arc::new(keys), Arc::new(nonces)))
+        }
+    };
+    let certificate = settings.server.tls.as_ref().map(Certificate::load);
+    let agent_tls = settings.agents.tls.as_ref().map(fleet::load_agent_tls);
+    Ok(Parts {
+        authenticator,
+        certificate: certificate.transpose()?.map(Arc::new),
+        agent_tls: agent_tls.transpose()?,
+    })
+}
+
+/// Starts to listen and to answer. `source`: the file that the settings came from, if changes to
+/// it shall be followed.
+pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Running, RunError> {
+    let Parts {
+        authenticator,
+        certificate,
+        agent_tls,
+    } = parts(&settings)?;
+    let metrics = Arc::new(Metrics::new());
+    let registry = Arc::new(FileRegistry::new(settings.clusters.clone()));
+    metrics.clusters.set(registry.len() as i64);
+    let fleet = Fleet::new(
+        registry.clone(),
+        settings.agents.clone(),
+        Arc::clone(&metrics),
+    );
+    fleet.set_tls(agent_tls);
+
+    let mut listeners = Vec::with_capacity(settings.server.listen.len());
+    for &address in &settings.server.listen {
+        listeners.push(bind(address).await?);
+    }
+    let admin = match settings.admin_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let addresses = listeners.iter().map(|&(_, address)| address).collect();
+    let admin_address = admin.as_ref().map(|&(_, address)| address);
+
+    warn_of_exposure(&settings);
+    let watches = Watches::new(&settings, source.as_ref());
+    let max_connections = settings.limits.max_connections;
+    let app = App::new(settings, fleet, authenticator, metrics);
+    let (closing, receiver) = watch::channel(false);
+    let tasks = TaskTracker::new();
+    let slots = Arc::new(Semaphore::new(max_connections));
+    let context = Context {
+        routes: app.routes(),
+        app: Arc::clone(&app),
+        certificate: certificate.clone(),
+        closing: receiver,
+    };
+    for (listener, _) in listeners {
+        let accept = listener::accept(listener, context.clone(), slots.clone(), tasks.clone());
+        tasks.spawn(accept);
+    }
+    if let Some((listener, _)) = admin {
+        let context = Context {
+            routes: app.admin_routes(),
+            certificate: None,
+            ..context
+        };
+        // Slots of its own: whoever looks why everything is full must get in.
+        let slots = Arc::new(Semaphore::new(64));
+        tasks.spawn(listener::accept(listener, context, slots, tasks.clone()));
+    }
+    Ok(Running {
+        app,
+        addresses,
+        admin_address,
+        source,
+        registry,
+        certificate,
+        closing,
+        tasks,
+        watches: Mutex::new(watches),
+    })
+}
+
+impl Running {
+    /// What all requests share.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Reads every file again.
+    pub fn reload(&self) {
+        self.reload_config();
+        self.reload_certificate();
+        self.reload_agent_tls();
+        if let Some(authenticator) = &self.app.authenticator {
+            authenticator.keys().reload();
+        }
+    }
+
+    /// Reads again what has changed since the last look. Blocks for as long as `stat` does.
+    pub fn reload_changed(&self) {
+        let (config, certificate, agent_tls) = {
+            let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+            (
+                watches.config.changed(),
+                watches.certificate.changed(),
+                watches.agent_tls.changed(),
+            )
+        };
+        if config {
+            self.reload_config();
+        }
+        if certificate {
+            self.reload_certificate();
+        }
+        if agent_tls {
+            self.reload_agent_tls();
+        }
+        if let Some(authenticator) = &self.app.authenticator {
+            authenticator.keys().poll();
+        }
+    }
+
+    fn reload_config(&self) {
+        let Some(source) = &self.source else { return };
+        let result = Settings::load(source);
+        self.app.metrics.reload("config", result.is_ok());
+        match result {
+            Ok(settings) => self.take_over(settings),
+            Err(error) => tracing::error!(
+                error = %chain(&error),
+                "the configuration was not taken over: the clusters stay as they were"
+            ),
+        }
+    }
+
+    fn take_over(&self, mut settings: Settings) {
+        self.registry
+            .replace(std::mem::take(&mut settings.clusters));
+        self.app.fleet.registry_changed();
+        self.app.metrics.clusters.set(self.registry.len() as i64);
+        let mut current = self.app.settings.clone();
+        current.clusters.clear();
+        // Settings have no secrets, and this is not on any request's way.
+        if format!("{current:?}") != format!("{settings:?}") {
+            tracing::warn!(
+                "only changes to [[clusters]] are taken over while running: restart for the others"
+            );
+        }
+        tracing::info!(clusters = self.registry.len(), "clusters taken over");
+    }
+
+    fn reload_certificate(&self) {
+        let Some(certificate) = &self.certificate else {
+            return;
+        };
+        let result = certificate.reload();
+        self.app.metrics.reload("certificate", result.is_ok());
+        match result {
+            Ok(()) => tracing::info!("certificate taken over"),
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "the old certificate stays in use");
+            }
+        }
+    }
+
+    fn reload_agent_tls(&self) {
+        let Some(files) = &self.app.settings.agents.tls else {
+            return;
+        };
+        let result = fleet::load_agent_tls(files);
+        self.app.metrics.reload("agent_tls", result.is_ok());
+        match result {
+            Ok(tls) => {
+                self.app.fleet.set_tls(Some(tls));
+                tracing::info!("certificates to the agents taken over");
+            }
+            Err(error) => tracing::error!(
+                error = %chain(&error),
+                "the old certificates to the agents stay in use"
+            ),
+        }
+    }
+
+    /// Stops: no new connections, requests under way finish or are cut off when the time is up.
+    /// Returns whether all of them finished.
+    pub async fn stop(&self) -> bool {
+        self.app.drain();
+        self.closing.send_replace(true);
+        self.tasks.close();
+        let limit = self.app.settings.server.drain_timeout;
+        tokio::time::timeout(limit, self.tasks.wait()).await.is_ok()
+    }
+}
+
+impl Watches {
+    fn new(settings: &Settings, source: Option<&PathBuf>) -> Self {
+        let certificate = settings.server.tls.iter();
+        let agent_tls = settings.agents.tls.iter();
+        Self {
+            config: FileWatch::new(source.cloned()),
+            certificate: FileWatch::new(
+                certificate.flat_map(|tls| [tls.cert.clone(), tls.key.clone()]),
+            ),
+            agent_tls: FileWatch::new(
+                agent_tls.flat_map(|tls| [tls.ca.clone(), tls.cert.clone(), tls.key.clone()]),
+            ),
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(tokio::net::TcpListener, SocketAddr), RunError> {
+    let error = |source| RunError::Listen { address, source };
+    let listener = listener::bind(address).await.map_err(error)?;
+    let bound = listener.local_addr().map_err(error)?;
+    Ok((listener, bound))
+}
+
+/// What is allowed, but should be known.
+fn warn_of_exposure(settings: &Settings) {
+    let exposed = settings
+        .server
+        .listen
+        .iter()
+        .find(|address| !address.ip().is_loopback());
+    if let (Some(address), None) = (exposed, &settings.server.tls) {
+        tracing::warn!(
+            %address,
+            "plain HTTP: signatures protect requests, but listings can be read on the way; \
+             set server.cert and server.key"
+        );
+    }
+    for cluster in &settings.clusters {
+        for node in cluster.login_nodes.iter().filter(|node| node.is_exposed()) {
+            tracing::warn!(
+                cluster = cluster.id,
+                %node,
+                "plain gRPC to another host: configure [agent_tls] and an https:// address"
+            );
+        }
+    }
+    if settings.clusters.is_empty() {
+        tracing::warn!("no clusters are configured: every request is answered LoginNotFound");
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,229 @@
+//! What can be counted. Labels come from the configuration or from closed enums, never from a
+//! request, so that nobody outside can make series.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use prometheus_client::registry::Unit;
+
+use crate::fleet::BreakerState;
+
+/// Bounds around what matters: a loopback answer, a page, the hedge, the clients' three seconds.
+const SECONDS: [f64; 12] = [
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 0.6, 1.0, 2.5, 3.0,
+];
+
+type Seconds = Family<NodeLabels, Histogram, fn() -> Histogram>;
+
+/// Every metric of the control plane.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    requests: Family<CodeLabels, Counter>,
+    request_duration: Histogram,
+    /// Requests worked on.
+    pub in_flight: Gauge,
+    /// Connections held.
+    pub connections: Gauge,
+    /// Connections that ended before a request because of TLS.
+    pub tls_failures: Counter,
+    /// Panics caught while answering.
+    pub panics: Counter,
+    /// Clusters registered.
+    pub clusters: Gauge,
+    rpcs: Family<RpcLabels, Counter>,
+    rpc_duration: Seconds,
+    breaker: Family<NodeLabels, Gauge>,
+    reloads: Family<ReloadLabels, Counter>,
+    nodes: Mutex<Vec<String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RpcLabels {
+    node: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NodeLabels {
+    node: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    what: &'static str,
+    result: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// A registry of its own, so that tests do not share counters.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("sifter_control");
+        let metrics = Self {
+            requests: Family::default(),
+            request_duration: Histogram::new(SECONDS),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            tls_failures: Counter::default(),
+            panics: Counter::default(),
+            clusters: Gauge::default(),
+            rpcs: Family::default(),
+            rpc_duration: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            breaker: Family::default(),
+            reloads: Family::default(),
+            nodes: Mutex::default(),
+            registry: Mutex::new(Registry::default()),
+        };
+        registry.register(
+            "http_requests",
+            "Requests answered, by the code of the answer (OK if there was none)",
+            metrics.requests.clone(),
+        );
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time from the end of a request's headers to its answer",
+            Unit::Seconds,
+            metrics.request_duration.clone(),
+        );
+        registry.register(
+            "http_requests_in_flight",
+            "Requests worked on",
+            metrics.in_flight.clone(),
+        );
+        registry.register(
+            "http_connections",
+            "Connections held",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "tls_handshake_failures",
+            "TLS handshakes that failed",
+            metrics.tls_failures.clone(),
+        );
+        registry.register(
+            "panics",
+            "Panics caught while answering",
+            metrics.panics.clone(),
+        );
+        registry.register("clusters", "Clusters registered", metrics.clusters.clone());
+        registry.register(
+            "agent_rpcs",
+            "Calls to login nodes, by outcome",
+            metrics.rpcs.clone(),
+        );
+        registry.register_with_unit(
+            "agent_rpc_duration",
+            "Time of a call to a login node",
+            Unit::Seconds,
+            metrics.rpc_duration.clone(),
+        );
+        registry.register(
+            "agent_breaker_state",
+            "Circuit breaker of a login node: 0 closed, 1 probing, 2 open",
+            metrics.breaker.clone(),
+        );
+        registry.register(
+            "reloads",
+            "Files read again, by result",
+            metrics.reloads.clone(),
+        );
+        registry.register(
+            "build",
+            "Version of this program",
+            prometheus_client::metrics::info::Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        Self {
+            registry: Mutex::new(registry),
+            ..metrics
+        }
+    }
+
+    /// Counts an answer.
+    pub fn request(&self, code: &'static str, status: u16, duration: Duration) {
+        self.requests
+            .get_or_create(&CodeLabels { code, status })
+            .inc();
+        self.request_duration.observe(duration.as_secs_f64());
+    }
+
+    /// Counts a call to a login node.
+    pub fn agent_rpc(&self, node: &str, outcome: &'static str, duration: Duration) {
+        let node = node.to_owned();
+        self.rpc_duration
+            .get_or_create(&NodeLabels { node: node.clone() })
+            .observe(duration.as_secs_f64());
+        self.rpcs.get_or_create(&RpcLabels { node, outcome }).inc();
+    }
+
+    /// Counts a file that was read again.
+    pub fn reload(&self, what: &'static str, ok: bool) {
+        let result = if ok { "ok" } else { "failed" };
+        self.reloads
+            .get_or_create(&ReloadLabels { what, result })
+            .inc();
+    }
+
+    /// Drops the series of login nodes that are no longer registered.
+    pub fn retain_nodes(&self, keep: impl Fn(&str) -> bool) {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.retain(|node| {
+            let kept = keep(node);
+            if !kept {
+                let labels = NodeLabels { node: node.clone() };
+                self.breaker.remove(&labels);
+                self.rpc_duration.remove(&labels);
+            }
+            kept
+        });
+    }
+
+    /// Everything in the text format of OpenMetrics.
+    pub fn render(&self, breakers: Vec<(String, BreakerState)>) -> String {
+        {
+            let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+            for (node, state) in breakers {
+                if !nodes.contains(&node) {
+                    nodes.push(node.clone());
+                }
+                self.breaker
+                    .get_or_create(&NodeLabels { node })
+                    .set(match state {
+                        BreakerState::Closed => 0,
+                        BreakerState::HalfOpen => 1,
+                        BreakerState::Open => 2,
+                    });
+            }
+        }
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing to a string does not fail.
+        encode(&mut text, &registry).expect("metrics encode");
+        text
+    }
+}

@@ -2,6 +2,7 @@
 //! module a topic.
 
 mod cli;
+mod damage;
 mod errors;
 mod faults;
 mod grpc;

@@ -54,7 +54,8 @@ const REFERENCES: [(&str, &str, &str, &str); 36] = [
     ),
     ("encrypted/passphrase.sif", "alpine", "3.20", ""),
     ("encrypted/rsa.sif", "rsa", "latest", BWA),
-    ("formats/arm64.sif", "arm64", "latest", ""),
+    // Nothing but a partition, which holds the root of pulled/alpine_latest.sif.
+    ("formats/arm64.sif", "alpine", "latest", ""),
     ("formats/deleted-object.sif", "rocker/r-ver", "4.4.1", ""),
     ("formats/new.sif", "new", "latest", ""),
     ("formats/overlay.sif", "ubuntu", "22.04", ""),
@@ -183,20 +184,22 @@ fn the_listing_is_what_apptainer_says() {
                 theirs,
             );
         }
-        let definition = entry["definition"].as_str().unwrap_or_default();
-        differences.check(
-            path,
-            "definition",
-            image.definition.trim_end(),
-            definition.trim_end(),
-        );
-        if !objects.is_empty() {
+        // Absent where the tool shows none (no object, and `inspect` refuses the image).
+        if let Some(definition) = entry["definition"].as_str() {
             differences.check(
                 path,
-                "definition, all of it",
-                image.definition.as_str(),
-                definition,
+                "definition",
+                image.definition.trim_end(),
+                definition.trim_end(),
             );
+            if !objects.is_empty() {
+                differences.check(
+                    path,
+                    "definition, all of it",
+                    image.definition.as_str(),
+                    definition,
+                );
+            }
         }
     }
     differences.assert_none();

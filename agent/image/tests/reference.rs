@@ -186,6 +186,100 @@ fn familiar(repository: &str, agent: Option<&str>) -> String {
     official.unwrap_or(name).to_owned()
 }
 
+/// References as people pull them, none of them in the corpus' list.
+const REFERENCES: [&str; 56] = [
+    "quay.io/biocontainers/bwa:0.7.17--h7132678_9",
+    "quay.io/biocontainers/bwa-mem2:2.2.1--he513fc3_0",
+    "quay.io/biocontainers/gatk4:4.3.0.0--py36hdfd78af_0",
+    "quay.io/biocontainers/ucsc-bedgraphtobigwig:377--h446ed27_1",
+    "quay.io/biocontainers/bioconductor-deseq2:1.34.0--r41hc247a5b_3",
+    "quay.io/biocontainers/trim-galore:0.6.7--hdfd78af_0",
+    "quay.io/biocontainers/coreutils:8.25--1",
+    "quay.io/biocontainers/biopython:1.70--np112py35_1",
+    "quay.io/biocontainers/trinity:date.2011_11_26--0",
+    "quay.io/biocontainers/star:2.7.10b--h9ee0642_0",
+    "quay.io/biocontainers/fastx_toolkit:0.0.14--0",
+    "quay.io/biocontainers/ont_vbz_hdf_plugin:1.0.1--hc5ea5a0_7",
+    "quay.io/biocontainers/picard:3.0.0--hdfd78af_1",
+    "quay.io/biocontainers/perl:5.26.2",
+    "quay.io/biocontainers/mulled-v2-1fa26d1ce03c295fe2fdcf85831a92fbcbd7e8c2:afaaa4c6f5b308b4b6aa2dd8e99e1466b2a6b0cd-0",
+    "quay.io/qiime2/core:2022.11",
+    "quay.io/nf-core/ubuntu:22.04",
+    "quay.io/singularity/mksquashfs:v3.11.4-slim",
+    "community.wave.seqera.io/library/bwa_htslib_samtools:83b50ff84ead50d0",
+    "community.wave.seqera.io/library/bcftools_htslib:0a3fa2654b52006f",
+    "community.wave.seqera.io/library/multiqc:1.25.1--dc1968330462e945",
+    "community.wave.seqera.io/library/gatk4_gcnvkernel:edb12e4f0bf02cd3",
+    "community.wave.seqera.io/library/bedtools_coreutils:a623c13f66d5262b",
+    "community.wave.seqera.io/library/3d-dna_python:1234567890123456",
+    "ghcr.io/autamus/salmon:1.10.1",
+    "ghcr.io/epi2me-labs/wf-common:sha338caea0a2532dc0ea8f46638ccc322bb8f9af48",
+    "ghcr.io/deepmodeling/abacus:latest",
+    "ghcr.io/nextgenusfs/funannotate:v1.8.15",
+    "ghcr.io/scilus/scilus:2.0.2",
+    "ghcr.io/nf-core/vep:release_110.1",
+    "nvcr.io/nvidia/tensorflow:23.03-tf1-py3",
+    "nvcr.io/nvidia/cuda:12.1.1-cudnn8-devel-ubuntu22.04",
+    "nvcr.io/hpc/gromacs:2023.2",
+    "nvcr.io/hpc/namd:3.0-alpha11",
+    "gcr.io/deepvariant/deepvariant:1.4.0-gpu",
+    "us.gcr.io/broad-gatk/gatk:4.5.0.0",
+    "public.ecr.aws/biocontainers/samtools:v1.9-4-deb_cv1",
+    "mcr.microsoft.com/azure/cli:2.50.0",
+    "registry.gitlab.com/group/tool:main",
+    "gitlab-registry.cern.ch/cms/cmssw-docker:latest",
+    "containers.ligo.org/lscsoft/lalsuite:v7.15",
+    "docker.io/tensorflow/tensorflow:2.11.0-gpu",
+    "docker.io/tensorflow/tensorflow:latest-gpu-jupyter",
+    "docker.io/rocker/r-ver:4.3.2",
+    "docker.io/rocker/tidyverse:4",
+    "docker.io/continuumio/miniconda3:23.10.0-1",
+    "docker.io/library/debian:bookworm-slim",
+    "docker.io/library/python:3.12.1-slim-bookworm",
+    "docker.io/library/rockylinux:9",
+    "docker.io/library/julia:1.10",
+    "docker.io/broadinstitute/gatk:4.1.3.0",
+    "docker.io/nipreps/fmriprep:23.2.0",
+    "docker.io/opensciencegrid/osgvo-el8:latest",
+    "docker.io/pytorch/pytorch:2.1.2-cuda12.1-cudnn8-runtime",
+    "docker.io/google/deepsomatic:1.6.0",
+    "docker.io/mambaorg/micromamba:1.5.6-jammy-cuda-12.1.1",
+];
+
+/// Each tool's way to make a name of a reference, undone.
+#[test]
+fn names_that_tools_would_give() {
+    let mut wrong = Vec::new();
+    for reference in REFERENCES {
+        let (repository, tag) = reference.rsplit_once(':').expect("a tag");
+        let name = repository.rsplit('/').next().expect("a name");
+        let familiar = familiar(repository, Some("docker"));
+        let flat = reference.replace(['/', ':'], "-");
+        let digest = "0".repeat(63) + "1";
+        let uri = repository.strip_prefix("docker.io/").unwrap_or(repository);
+        let shpc = format!("{}-{tag}-sha256:{digest}.sif", uri.replace('/', "-"));
+        let cases = [
+            (format!("/i/{name}_{tag}.sif"), name),
+            (format!("/i/{name}_{tag}.oci.sif"), name),
+            (format!("/i/{name}-{tag}.simg"), name),
+            (format!("/depot/{name}:{tag}"), name),
+            (format!("/w/{flat}.img"), familiar.as_str()),
+            (format!("/opt/{uri}/{tag}/{shpc}"), uri),
+            (format!("/cvmfs/unpacked.cern.ch/{reference}"), repository),
+        ];
+        for (path, repository) in cases {
+            let given = resolve_name(&path).reference;
+            let is_right = given.repository == repository
+                && given.tag == tag
+                && given.source == ReferenceSource::NamingConvention;
+            if !is_right {
+                wrong.push(format!("{path} is {}:{}", given.repository, given.tag));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 /// A listing resolves every image of a scan: 100,000 of them may not be felt.
 #[test]
 fn a_hundred_thousand_names_are_quick() {

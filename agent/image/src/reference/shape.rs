@@ -63,8 +63,13 @@ pub(crate) fn is_hash(text: &str) -> bool {
 }
 
 /// A commit or content hash used as a tag: 7 to 15 hexadecimal digits with letters *and* digits
-/// among them (so that no word and no date is one), or 16 and more (Wave) with a digit.
+/// among them (so that no word and no date is one), or 16 and more (Wave) with a digit. `sha` may
+/// stand in front, as Oxford Nanopore's workflows and GitHub's actions write it.
 pub(crate) fn is_hash_tag(text: &str) -> bool {
+    let text = match text.strip_prefix("sha") {
+        Some(rest) if rest.len() >= 7 => rest.strip_prefix('-').unwrap_or(rest),
+        _ => text,
+    };
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     is_hex(text)
         && digits > 0
@@ -123,12 +128,39 @@ pub(crate) fn is_platform_version(text: &str) -> bool {
     .any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && version(rest) == Version::Clear)
 }
 
-/// Words that are tags and hardly anything else.
+/// Words that are tags and hardly anything else: the usual names of a moving version, and the code
+/// names that Debian and Ubuntu tag their images with.
 pub(crate) fn is_tag_word(text: &str) -> bool {
     matches!(
         text,
-        "latest" | "stable" | "master" | "main" | "dev" | "devel" | "develop" | "nightly" | "edge"
+        "latest"
+            | "stable"
+            | "master"
+            | "main"
+            | "dev"
+            | "devel"
+            | "develop"
+            | "nightly"
+            | "edge"
+            | "rolling"
+            | "buster"
+            | "bullseye"
+            | "bookworm"
+            | "trixie"
+            | "stretch"
+            | "jessie"
+            | "trusty"
+            | "xenial"
+            | "bionic"
+            | "focal"
+            | "jammy"
+            | "noble"
     )
+}
+
+/// A word that belongs to the version behind it: `release_110.1`, `version-2`.
+pub(crate) fn is_version_word(text: &str) -> bool {
+    matches!(text, "release" | "version" | "rel")
 }
 
 /// A build as Bioconda (`h91753b0_8`, `py36_0`, `0`) and Wave (a hash) put it behind `--`.
@@ -203,6 +235,9 @@ mod tests {
             ("a1b2c3d", false, true),
             ("20240131", false, false),
             ("effaced", false, false),
+            ("sha338caea0a2532dc0ea8f46638ccc322bb8f9af48", false, true),
+            ("sha-a1b2c3d", false, true),
+            ("shared", false, false),
             ("abc12", false, false),
             ("D41D8CD98F00B204E9800998ECF8427E", false, false),
         ] {

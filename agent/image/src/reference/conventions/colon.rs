@@ -27,7 +27,7 @@ pub(super) fn unpacked<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
 /// a tag. A download may have the colon as `%3A`.
 pub(super) fn depot<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
     let (image, tag) = split(name)?;
-    match flattened::with_host(image, '_') {
+    match flattened::with_host(image, '_').or_else(|| flattened::with_host(image, '-')) {
         Some(repository) => Answer::named(repository, tag),
         None => Answer::named(image, tag),
     }
@@ -113,6 +113,10 @@ mod tests {
                 (
                     "/c/quay.io_org_my_tool:1.0.img",
                     Some(("quay.io/org/my_tool", "1.0")),
+                ),
+                (
+                    "/c/ghcr.io-org-my-tool%3A1.0.img",
+                    Some(("ghcr.io/org/my-tool", "1.0")),
                 ),
                 ("/c/org_tool:1.0.img", Some(("org_tool", "1.0"))),
                 ("/c/bwa", None),

@@ -66,14 +66,33 @@ pub(super) fn split(text: &str, vocabulary: Vocabulary) -> Option<(&str, &str)> 
             }
             Version::Number => tool || part.len() == 8,
             Version::Digit => tool,
-            Version::No => tool && shape::is_platform_version(part),
+            Version::No => {
+                part == "latest" || (tool && (shape::is_platform_version(part) || is_worded(part)))
+            }
         };
         if is_tag {
-            return Some((image, rest));
+            return Some(with_word(text, image).unwrap_or((image, rest)));
         }
     }
-    let word = shape::is_tag_word(last) || shape::is_hash_tag(last);
-    (tool && word && !before.is_empty()).then_some((before, last))
+    if !tool {
+        return None;
+    }
+    let word = places().find(|(_, rest)| shape::is_tag_word(part(rest)));
+    word.or_else(|| (!before.is_empty() && shape::is_hash_tag(last)).then_some((before, last)))
+}
+
+/// The split before a word that belongs to the version: `vep-release_110.1`, `tool-version-2`.
+fn with_word<'a>(text: &'a str, image: &str) -> Option<(&'a str, &'a str)> {
+    let (name, word) = image.rsplit_once('-')?;
+    (shape::is_version_word(word) && !name.is_empty())
+        .then(|| (&text[..name.len()], &text[name.len() + 1..]))
+}
+
+/// A version with its word in front: `release_110.1`.
+fn is_worded(part: &str) -> bool {
+    part.split_once('_').is_some_and(|(word, rest)| {
+        shape::is_version_word(word) && shape::version(rest) != Version::No
+    })
 }
 
 /// The text up to the next hyphen.
@@ -143,6 +162,20 @@ mod tests {
                 ),
                 ("/i/ubuntu-20180112-1.img", Some(("ubuntu", "20180112-1"))),
                 ("/i/tool-dev.img", Some(("tool", "dev"))),
+                (
+                    "/i/tensorflow-latest-gpu.simg",
+                    Some(("tensorflow", "latest-gpu")),
+                ),
+                (
+                    "/i/debian-bookworm-slim.simg",
+                    Some(("debian", "bookworm-slim")),
+                ),
+                ("/i/tool-release_110.1.img", Some(("tool", "release_110.1"))),
+                ("/i/tool-release-110.1.img", Some(("tool", "release-110.1"))),
+                (
+                    "/i/wf-sha338caea0a2532dc0ea8f46638ccc322bb8f9af48.img",
+                    Some(("wf", "sha338caea0a2532dc0ea8f46638ccc322bb8f9af48")),
+                ),
                 ("/i/tool-a1b2c3d.img", Some(("tool", "a1b2c3d"))),
                 ("/i/scvi-py3.11-cu12.img", Some(("scvi", "py3.11-cu12"))),
                 (

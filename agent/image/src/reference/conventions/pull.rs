@@ -63,8 +63,8 @@ pub(super) fn split(stem: &str) -> Option<(&str, &str)> {
             })
     };
     let clear = places().find(|(_, rest)| shape::version(rest) == Version::Clear);
-    if clear.is_some() {
-        return clear;
+    if let Some((image, tag)) = clear {
+        return Some(with_word(stem, image).unwrap_or((image, tag)));
     }
     if build.is_some() {
         return with_build(zone, places);
@@ -76,11 +76,19 @@ pub(super) fn split(stem: &str) -> Option<(&str, &str)> {
     // What follows a hyphenated version belongs to it: `tool-1.2_3`, `cuda-12.2_devel`.
     let free = |image: &str| dashed::split(image, dashed::Vocabulary::People).is_none();
     let number = places().find(|(image, rest)| shape::version(rest) != Version::No && free(image));
-    if number.is_some() {
-        return number;
+    if let Some((image, tag)) = number {
+        return Some(with_word(stem, image).unwrap_or((image, tag)));
     }
     let word = last.split('-').next().unwrap_or_default();
-    (shape::is_tag_word(word) && free(image)).then_some((image, last))
+    let is_tag = shape::is_tag_word(word) || shape::is_platform_version(last);
+    (is_tag && free(image)).then_some((image, last))
+}
+
+/// The split before a word that belongs to the version: `ensembl-vep_release_110.1`.
+fn with_word<'a>(stem: &'a str, image: &str) -> Option<(&'a str, &'a str)> {
+    let (name, word) = image.rsplit_once('_')?;
+    (shape::is_version_word(word) && !name.is_empty())
+        .then(|| (&stem[..name.len()], &stem[name.len() + 1..]))
 }
 
 /// Splits a name with a Conda or Wave build: there must be a tag, but its version need not begin
@@ -167,6 +175,16 @@ mod tests {
                 ),
                 ("/i/pytorch_24.01-py3.sif", Some(("pytorch", "24.01-py3"))),
                 ("/i/debian_stable-slim.sif", Some(("debian", "stable-slim"))),
+                (
+                    "/i/debian_bookworm-slim.sif",
+                    Some(("debian", "bookworm-slim")),
+                ),
+                ("/i/vep_release_110.1.sif", Some(("vep", "release_110.1"))),
+                (
+                    "/i/wf_sha338caea0a2532dc0ea8f46638ccc322bb8f9af48.sif",
+                    Some(("wf", "sha338caea0a2532dc0ea8f46638ccc322bb8f9af48")),
+                ),
+                ("/i/tool_py3.11.sif", Some(("tool", "py3.11"))),
                 (
                     "/i/omics-integrator-2_v2.sif",
                     Some(("omics-integrator-2", "v2")),

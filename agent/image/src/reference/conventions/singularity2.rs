@@ -1,6 +1,6 @@
 //! Singularity 2 and the tool that made images of Docker's at its time.
 
-use super::{Answer, Ending, Name, pull, shape};
+use super::{Answer, Ending, Name, dashed, pull, shape};
 
 /// Branches that recipes on Singularity Hub were built from.
 const BRANCHES: [&str; 5] = ["master", "main", "develop", "devel", "dev"];
@@ -16,14 +16,19 @@ pub(super) fn shub<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
         return None;
     }
     let stem = name.stem;
-    let (branch, tag) = stem
+    let (at, branch, tag) = stem
         .match_indices('-')
         .filter_map(|(at, _)| {
             let (branch, tag) = stem[at + 1..].split_once('-')?;
-            (BRANCHES.contains(&branch) && shape::is_tag(tag)).then_some((at, tag))
+            (BRANCHES.contains(&branch) && shape::is_tag(tag)).then_some((at, branch, tag))
         })
         .next_back()?;
-    let whole = &stem[..branch];
+    let whole = &stem[..at];
+    // `cuda-12.1-cudnn8-devel-ubuntu22.04` has a version in front of what looks like a branch.
+    let version = || dashed::split(whole, dashed::Vocabulary::Tool).is_some();
+    if !matches!(branch, "master" | "main") && version() {
+        return None;
+    }
     let user = user_len(whole)?;
     Answer::named([&whole[..user], &whole[user + 1..]].join("/"), tag)
 }
@@ -117,6 +122,11 @@ mod tests {
                     "/i/GodloveD-lolcow-master-latest.simg",
                     Some(("GodloveD/lolcow", "latest")),
                 ),
+                (
+                    "/i/jane-tool-3.5-master-latest.simg",
+                    Some(("jane/tool-3.5", "latest")),
+                ),
+                ("/i/tool-1.0-x-devel-y.simg", None),
                 ("/i/tool-master-latest.simg", None),
                 ("/i/jane-tool-master.simg", None),
                 ("/i/jane-tool-master-latest.sif", None),

@@ -1,0 +1,255 @@
+//! Who is asking, and may they: signatures, access keys, replay protection, RAM policies.
+//!
+//! A request is believed in this order, and the first failure is the answer: readable claims, a
+//! known key, a time stamp within the window, the signature, the key's state and token, a fresh
+//! nonce. Everything that would tell a stranger about a key (that it is disabled, that it needs a
+//! token) comes after the signature, and so does everything that costs memory.
+//!
+//! Refuses to do: talk HTTP, know clusters. The server hands over decoded parameters; what a key
+//! may see of clusters is decided by [`Authenticator::authorize_listing`] from regions alone.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::Method;
+use jiff::Timestamp;
+
+use crate::api::ApiError;
+
+pub mod canonical;
+mod claims;
+pub mod clock;
+pub mod keys;
+pub mod nonce;
+pub mod policy;
+pub mod sign;
+
+pub use claims::Generation;
+pub use claims::generation;
+
+use claims::Claims;
+use keys::{AccessKey, KeyStore, Keys};
+use nonce::{NonceError, NonceStore};
+
+/// The one action that is served, as policies name it.
+pub const LIST_ACTION: &str = "ehpc:ListContainerImages";
+
+/// Longest string to sign that an answer repeats. Clients compare it with their own to tell a
+/// wrong secret from a wrong signature; no real request comes near.
+const MAX_ECHO: usize = 16 * 1024;
+
+/// What the signature of a request is computed over.
+#[derive(Debug, Clone, Copy)]
+pub struct SignedRequest<'a> {
+    /// GET or POST.
+    pub method: &'a Method,
+    /// All headers; `host` must be there, from the authority where HTTP/2 sent that instead.
+    pub headers: &'a HeaderMap,
+    /// Parameters of the query, decoded (`+` is a space), in any order.
+    pub query: &'a [(String, String)],
+    /// Parameters of a form body, decoded likewise; empty if the body is none.
+    pub form: &'a [(String, String)],
+    /// The body as it came.
+    pub body: &'a [u8],
+    /// Where it came from.
+    pub source_ip: IpAddr,
+    /// Whether it came over TLS.
+    pub secure_transport: bool,
+    /// When.
+    pub now: Timestamp,
+}
+
+impl<'a> SignedRequest<'a> {
+    /// Parameters of query and form together.
+    pub fn parameters(&self) -> impl Iterator<Item = &'a (String, String)> + use<'a> {
+        self.query.iter().chain(self.form)
+    }
+
+    /// The first parameter of that name.
+    fn parameter(&self, name: &str) -> Option<&'a str> {
+        self.parameters()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// What policies may ask about it.
+    pub fn context(&self) -> policy::Context {
+        policy::Context::new(self.source_ip, self.secure_transport, self.now)
+    }
+}
+
+/// Who is asking, proven.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    /// The access key.
+    pub access_key_id: String,
+    /// The account it belongs to.
+    pub account_id: String,
+    /// The user of that account, if the key names one.
+    pub user: Option<String>,
+    /// How the request was signed.
+    pub generation: Generation,
+    key: Arc<AccessKey>,
+}
+
+/// Checks signatures and rights.
+pub struct Authenticator {
+    keys: Arc<KeyStore>,
+    nonces: Arc<dyn NonceStore>,
+}
+
+impl Authenticator {
+    /// An authenticator over the given keys and nonces.
+    pub fn new(keys: Arc<KeyStore>, nonces: Arc<dyn NonceStore>) -> Self {
+        Self { keys, nonces }
+    }
+
+    /// The keys it uses, for reloading them.
+    pub fn keys(&self) -> &Arc<KeyStore> {
+        &self.keys
+    }
+
+    /// Proves who signed the request, and uses up its nonce.
+    pub fn authenticate(&self, request: &SignedRequest<'_>) -> Result<Principal, ApiError> {
+        let claims = Claims::read(request)?;
+        let stamp = clock::parse(claims.timestamp)?;
+        let keys = self.keys.current();
+        let Keys::Ready(ring) = &*keys else {
+            return Err(ApiError::AliyunError);
+        };
+        let key = ring
+            .get(claims.access_key_id)
+            .ok_or(ApiError::InvalidAccessKeyIdNotFound)?;
+        clock::check(stamp, request.now)?;
+        let secret = key.secret.as_ref().ok_or(ApiError::AliyunError)?;
+        let (text, signature) = claims.expected(request, secret.expose())?;
+        if !canonical::same(claims.signature, &signature) {
+            let string_to_sign = text.chars().take(MAX_ECHO).collect();
+            return Err(ApiError::SignatureDoesNotMatch { string_to_sign });
+        }
+        if !key.active {
+            return Err(ApiError::InvalidAccessKeyIdInactive);
+        }
+        check_token(key, claims.security_token, request.now)?;
+        self.nonces
+            .record(&key.id, claims.nonce, request.now)
+            .map_err(|error| match error {
+                NonceError::Used => ApiError::SignatureNonceUsed,
+                NonceError::KeyFull => ApiError::ThrottlingUser {
+                    retry_after: Duration::from_secs(60),
+                },
+                NonceError::Unavailable => ApiError::ServiceUnavailable,
+            })?;
+        Ok(Principal {
+            access_key_id: key.id.clone(),
+            account_id: key.account_id.clone(),
+            user: key.user.clone(),
+            generation: claims.generation(),
+            key: Arc::clone(key),
+        })
+    }
+
+    /// Whether the policies of the key allow an action on a resource.
+    pub fn authorize(
+        &self,
+        principal: &Principal,
+        action: &str,
+        resource: &str,
+        context: &policy::Context,
+    ) -> Result<(), ApiError> {
+        let decision = explain(&principal.key, action, resource, context)?;
+        tracing::debug!(
+            access_key_id = principal.access_key_id,
+            action,
+            resource,
+            decision = %decision.verdict,
+            "policies evaluated"
+        );
+        if decision.is_allowed() {
+            Ok(())
+        } else {
+            Err(ApiError::NotAuthorized)
+        }
+    }
+
+    /// Whether the key may list the images of a cluster, in an answer that does not tell who may
+    /// not whether the cluster exists.
+    ///
+    /// `found` is the region of the cluster, looked up among the clusters of the key's own
+    /// account only: another account's cluster is not found. For a cluster that was not found the
+    /// key must be allowed in every region of `regions` (those of the account's clusters, or the
+    /// server's own if it has none); a key that is shut out of one of them gets `NotAuthorized`
+    /// for what is there and for what is not. After `Ok` the caller may say `LoginNotFound`.
+    pub fn authorize_listing<'r>(
+        &self,
+        principal: &Principal,
+        found: Option<&str>,
+        regions: impl IntoIterator<Item = &'r str>,
+        context: &policy::Context,
+    ) -> Result<(), ApiError> {
+        let check = |region: &str| {
+            let resource = listing_resource(region, &principal.account_id);
+            self.authorize(principal, LIST_ACTION, &resource, context)
+        };
+        match found {
+            Some(region) => check(region),
+            None => regions.into_iter().try_for_each(check),
+        }
+    }
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticator").finish_non_exhaustive()
+    }
+}
+
+/// The resource that listing a region's clusters of an account is about.
+pub fn listing_resource(region: &str, account_id: &str) -> String {
+    format!("acs:ehpc:{region}:{account_id}:*")
+}
+
+/// Decides and says why; [`ApiError::AliyunError`] if a policy of the key could not be read.
+pub fn explain(
+    key: &AccessKey,
+    action: &str,
+    resource: &str,
+    context: &policy::Context,
+) -> Result<policy::Decision, ApiError> {
+    if key.root {
+        return Ok(policy::Decision::owner());
+    }
+    let policies: Option<Vec<_>> = key.policies.iter().map(Option::as_deref).collect();
+    // One that cannot be read may be the one that denies.
+    let policies = policies.ok_or(ApiError::AliyunError)?;
+    let request = policy::Request {
+        action,
+        resource,
+        context,
+    };
+    Ok(policy::decide(policies.into_iter(), &request))
+}
+
+fn check_token(key: &AccessKey, given: Option<&str>, now: Timestamp) -> Result<(), ApiError> {
+    let given = given.filter(|token| !token.is_empty());
+    match (&key.security_token, given) {
+        (None, None) => Ok(()),
+        (None, Some(_)) => Err(ApiError::InvalidSecurityTokenMismatch),
+        (Some(_), None) => Err(ApiError::MissingSecurityToken),
+        (Some(_), Some(given)) if !given.bytes().all(|b| b.is_ascii_graphic()) => {
+            Err(ApiError::InvalidSecurityTokenMalformed)
+        }
+        (Some(token), Some(given)) if !canonical::same(token.expose(), given) => {
+            Err(ApiError::InvalidSecurityTokenMismatch)
+        }
+        (Some(_), Some(_)) if key.expires.is_some_and(|end| end <= now) => {
+            Err(ApiError::InvalidSecurityTokenExpired)
+        }
+        (Some(_), Some(_)) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -71,8 +71,6 @@ impl Failure {
             | (None, Code::Unavailable | Code::ResourceExhausted) => Self::NotReady(message),
             // The agent gave up since our own time was up.
             (None, Code::DeadlineExceeded | Code::Cancelled) => Self::Timeout,
-            // Something that speaks gRPC, but is not an agent.
-            (None, Code::Unimplemented) => Self::Transport(message),
             (reason, code) => Self::Other {
                 code: match reason {
                     Some(reason) => format!("{code:?}, {reason}"),
@@ -223,7 +221,7 @@ mod tests {
                 Status::new(Code::DeadlineExceeded, ""),
                 ApiError::AgentError,
             ),
-            (Status::new(Code::Unimplemented, ""), ApiError::AgentError),
+            (Status::new(Code::Unimplemented, ""), ApiError::UnknownError),
             (Status::new(Code::Internal, ""), ApiError::UnknownError),
             (Status::new(Code::Unknown, ""), ApiError::UnknownError),
         ];

@@ -111,14 +111,14 @@ impl Fleet {
         self.lock_nodes()
             .retain(|address, _| registered.contains(address));
         self.metrics
-            .retain_nodes(|node| registered.iter().any(|address| address.to_string() == node));
+            .retain_nodes(&registered.iter().map(ToString::to_string).collect());
     }
 
     /// The breakers of the login nodes that were asked so far.
-    pub fn breaker_states(&self) -> Vec<(String, BreakerState)> {
+    pub fn breaker_states(&self) -> Vec<(Arc<str>, BreakerState)> {
         self.lock_nodes()
             .values()
-            .map(|node| (node.address().to_string(), node.breaker().state()))
+            .map(|node| (Arc::clone(node.name()), node.breaker().state()))
             .collect()
     }
 
@@ -231,7 +231,7 @@ impl Fleet {
             match fleet.ask(&node, &request, context).await {
                 Err(failure) if failure.trips_breaker() => permit.failed(Instant::now()),
                 _ => {
-                    tracing::info!(node = %node.address(), "login node answers again");
+                    tracing::info!(node = %node.name(), "login node answers again");
                     permit.succeeded();
                 }
             }
@@ -273,7 +273,7 @@ impl Fleet {
             Err(failure) => failure.label(),
         };
         self.metrics
-            .agent_rpc(&node.address().to_string(), outcome, started.elapsed());
+            .agent_rpc(node.name(), outcome, started.elapsed());
         result
     }
 
@@ -289,7 +289,7 @@ impl Fleet {
             tracing::warn!(
                 request_id = context.request_id,
                 cluster = cluster.id,
-                node = %attempt.node.address(),
+                node = %attempt.node.name(),
                 error = %failure,
                 "login node gave no listing"
             );
@@ -310,11 +310,8 @@ impl Fleet {
             if let Some(permit) = attempt.permit
                 && attempt.started.elapsed() >= hedge_after
             {
-                self.metrics.agent_rpc(
-                    &attempt.node.address().to_string(),
-                    "overtaken",
-                    attempt.started.elapsed(),
-                );
+                self.metrics
+                    .agent_rpc(attempt.node.name(), "overtaken", attempt.started.elapsed());
                 permit.failed(Instant::now());
             }
         }
@@ -335,7 +332,7 @@ impl Fleet {
             return Some(Arc::clone(node));
         }
         let tls = self.tls.load();
-        match Node::new(address.clone(), &self.settings, tls.as_deref()) {
+        match Node::new(address, &self.settings, tls.as_deref()) {
             Ok(node) => {
                 let node = Arc::new(node);
                 nodes.insert(address.clone(), Arc::clone(&node));

@@ -32,7 +32,8 @@ const RETRY_WITHIN: Duration = Duration::from_millis(200);
 /// A login node.
 #[derive(Debug)]
 pub struct Node {
-    address: NodeAddress,
+    /// The address as logs and metrics show it.
+    name: Arc<str>,
     channel: Channel,
     breaker: Arc<Breaker>,
 }
@@ -40,24 +41,24 @@ pub struct Node {
 impl Node {
     /// A login node; nothing is connected yet.
     pub fn new(
-        address: NodeAddress,
+        address: &NodeAddress,
         settings: &AgentSettings,
         tls: Option<&ClientTlsConfig>,
     ) -> Result<Self, tonic::transport::Error> {
         Ok(Self {
-            channel: channel::connect(&address, settings, tls)?,
+            channel: channel::connect(address, settings, tls)?,
             breaker: Breaker::new(BreakerSettings {
                 failures: settings.breaker_failures,
                 open: settings.breaker_open,
                 open_max: settings.breaker_open_max,
             }),
-            address,
+            name: address.to_string().into(),
         })
     }
 
-    /// Where the node is.
-    pub fn address(&self) -> &NodeAddress {
-        &self.address
+    /// The node's address as logs and metrics show it.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// Whether the node is to be asked.

@@ -29,8 +29,8 @@ use crate::api::ApiError;
 use crate::api::ListContainerImages;
 use crate::api::RpcRequest;
 use crate::auth::SignedRequest;
-use crate::config::ClusterSettings;
 use crate::fleet::CallContext;
+use crate::telemetry::Metrics;
 
 /// Answers the API.
 pub(super) async fn api(
@@ -44,7 +44,7 @@ pub(super) async fn api(
     let client = peer.client(&parts.headers, &app.settings.server.trusted_proxies);
     let mut record = Record::default();
 
-    app.metrics.in_flight.inc();
+    let _in_flight = InFlight::new(&app.metrics);
     let work = list(&app, &parts, body, client, &request_id, &mut record);
     let result = AssertUnwindSafe(work)
         .catch_unwind()
@@ -55,7 +55,6 @@ pub(super) async fn api(
             app.metrics.panics.inc();
             Err(ApiError::UnknownError)
         });
-    app.metrics.in_flight.dec();
 
     let (response, outcome) = match result {
         Ok(json) => (
@@ -77,6 +76,22 @@ pub(super) async fn api(
         &app.metrics,
     );
     response
+}
+
+/// Counts a request as worked on, also if its client goes away in the middle.
+struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
 }
 
 /// Answers any other path.
@@ -140,7 +155,7 @@ async fn list(
     request.check_action(&parts.headers)?;
     record.cluster_id = request.get("ClusterId").map(str::to_owned);
 
-    let cluster = match &app.authenticator {
+    let (action, cluster) = match &app.authenticator {
         None => {
             let action = ListContainerImages::from_request(&request)?;
             let cluster = app.fleet.registry().cluster(&action.cluster_id);
@@ -179,7 +194,6 @@ async fn list(
             (ListContainerImages::from_request(&request)?, cluster)
         }
     };
-    let (action, cluster): (_, Option<Arc<ClusterSettings>>) = cluster;
     record.page_number = action.page_number;
     record.page_size = action.page_size;
     let cluster = cluster.ok_or(ApiError::LoginNotFound)?;
@@ -211,5 +225,66 @@ async fn read_body(
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::RequestTooLarge),
         Ok(Err(_)) => Err(ApiError::BadRequest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::collections::HashSet;
+    use std::path::Path;
+
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::config::ClusterSettings;
+    use crate::config::NodeAddress;
+    use crate::config::Settings;
+    use crate::fleet::Fleet;
+    use crate::fleet::Registry;
+
+    /// A registry with a bug.
+    struct Broken;
+
+    impl Registry for Broken {
+        fn cluster(&self, _: &str) -> Option<Arc<ClusterSettings>> {
+            panic!("a bug");
+        }
+
+        fn regions(&self, _: &str) -> BTreeSet<String> {
+            BTreeSet::new()
+        }
+
+        fn addresses(&self) -> HashSet<NodeAddress> {
+            HashSet::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_unknown_error() {
+        let settings = Settings::parse("auth = \"none\"", Path::new("x")).unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let fleet = Fleet::new(
+            Arc::new(Broken),
+            settings.agents.clone(),
+            Arc::clone(&metrics),
+        );
+        let app = App::new(settings, fleet, None, Arc::clone(&metrics));
+        let target = "/?Action=ListContainerImages&Version=2018-04-12&ClusterId=c";
+        let request = Request::get(target)
+            .extension(Peer {
+                ip: [127, 0, 0, 1].into(),
+                tls: false,
+            })
+            .body(Body::empty())
+            .unwrap();
+        let response = app.routes().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(json["Code"], "UnknownError");
+        assert_eq!(json["Message"], "An unknown error occurred.");
+        assert_eq!(metrics.panics.get(), 1);
+        assert_eq!(metrics.in_flight.get(), 0);
     }
 }

@@ -18,7 +18,7 @@ pub(super) const REQUEST_ID: &str = "x-acs-request-id";
 const RETRY_AFTER: &str = "x-acs-retry-after";
 
 /// Content type of every answer of the API.
-pub(super) const JSON: &str = "application/json;charset=utf-8";
+pub(super) const JSON: &str = "application/json";
 
 /// Longest `Host` that is repeated.
 const MAX_HOST: usize = 256;

@@ -1,8 +1,12 @@
 //! What can be counted. Labels come from the configuration or from closed enums, never from a
 //! request, so that nobody outside can make series.
 
+use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -43,7 +47,8 @@ pub struct Metrics {
     rpc_duration: Seconds,
     breaker: Family<NodeLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
-    nodes: Mutex<Vec<String>>,
+    /// Login nodes and outcomes that have series.
+    series: Mutex<HashMap<Arc<str>, HashSet<&'static str>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,13 +59,13 @@ struct CodeLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RpcLabels {
-    node: String,
+    node: Arc<str>,
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NodeLabels {
-    node: String,
+    node: Arc<str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -97,7 +102,7 @@ impl Metrics {
             rpc_duration: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             breaker: Family::default(),
             reloads: Family::default(),
-            nodes: Mutex::default(),
+            series: Mutex::default(),
             registry: Mutex::new(Registry::default()),
         };
         registry.register(
@@ -173,12 +178,24 @@ impl Metrics {
     }
 
     /// Counts a call to a login node.
-    pub fn agent_rpc(&self, node: &str, outcome: &'static str, duration: Duration) {
-        let node = node.to_owned();
+    pub fn agent_rpc(&self, node: &Arc<str>, outcome: &'static str, duration: Duration) {
+        let labels = NodeLabels {
+            node: Arc::clone(node),
+        };
         self.rpc_duration
-            .get_or_create(&NodeLabels { node: node.clone() })
+            .get_or_create(&labels)
             .observe(duration.as_secs_f64());
-        self.rpcs.get_or_create(&RpcLabels { node, outcome }).inc();
+        let NodeLabels { node: name } = labels;
+        self.rpcs
+            .get_or_create(&RpcLabels {
+                node: name,
+                outcome,
+            })
+            .inc();
+        self.lock_series()
+            .entry(Arc::clone(node))
+            .or_default()
+            .insert(outcome);
     }
 
     /// Counts a file that was read again.
@@ -189,41 +206,68 @@ impl Metrics {
             .inc();
     }
 
-    /// Drops the series of login nodes that are no longer registered.
-    pub fn retain_nodes(&self, keep: impl Fn(&str) -> bool) {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.retain(|node| {
-            let kept = keep(node);
+    /// Drops the series of login nodes that are not among these.
+    pub fn retain_nodes(&self, registered: &HashSet<String>) {
+        self.lock_series().retain(|node, outcomes| {
+            let kept = registered.contains(&**node);
             if !kept {
-                let labels = NodeLabels { node: node.clone() };
+                let labels = NodeLabels {
+                    node: Arc::clone(node),
+                };
                 self.breaker.remove(&labels);
                 self.rpc_duration.remove(&labels);
+                for &outcome in outcomes.iter() {
+                    self.rpcs.remove(&RpcLabels {
+                        node: Arc::clone(node),
+                        outcome,
+                    });
+                }
             }
             kept
         });
     }
 
+    fn lock_series(&self) -> MutexGuard<'_, HashMap<Arc<str>, HashSet<&'static str>>> {
+        // Map operations are whole or did not happen.
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Everything in the text format of OpenMetrics.
-    pub fn render(&self, breakers: Vec<(String, BreakerState)>) -> String {
-        {
-            let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-            for (node, state) in breakers {
-                if !nodes.contains(&node) {
-                    nodes.push(node.clone());
-                }
-                self.breaker
-                    .get_or_create(&NodeLabels { node })
-                    .set(match state {
-                        BreakerState::Closed => 0,
-                        BreakerState::HalfOpen => 1,
-                        BreakerState::Open => 2,
-                    });
-            }
+    pub fn render(&self, breakers: Vec<(Arc<str>, BreakerState)>) -> String {
+        for (node, state) in breakers {
+            self.lock_series().entry(Arc::clone(&node)).or_default();
+            self.breaker
+                .get_or_create(&NodeLabels { node })
+                .set(match state {
+                    BreakerState::Closed => 0,
+                    BreakerState::HalfOpen => 1,
+                    BreakerState::Open => 2,
+                });
         }
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         // Writing to a string does not fail.
         encode(&mut text, &registry).expect("metrics encode");
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_of_nodes_that_are_gone_are_gone() {
+        let metrics = Metrics::new();
+        for node in ["http://a:1", "http://b:1"] {
+            metrics.agent_rpc(&node.into(), "ok", Duration::ZERO);
+            metrics.agent_rpc(&node.into(), "timeout", Duration::ZERO);
+        }
+        let breakers = || vec![("http://a:1".into(), BreakerState::Open)];
+        assert!(metrics.render(breakers()).contains("http://a:1"));
+        metrics.retain_nodes(&HashSet::from(["http://b:1".to_owned()]));
+        let text = metrics.render(Vec::new());
+        assert!(!text.contains("http://a:1"), "{text}");
+        assert!(text.contains("http://b:1"), "{text}");
     }
 }

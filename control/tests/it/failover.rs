@@ -1,0 +1,172 @@
+//! Several login nodes, some of them slow, silent or gone.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use sifter_proto::reason;
+use tonic::Code;
+
+use crate::support::agent::Act;
+use crate::support::agent::Agent;
+use crate::support::agent::nowhere;
+use crate::support::agent::refusal;
+use crate::support::server::Control;
+use crate::support::until;
+
+/// Clients give up after three seconds.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+fn system(answer: &crate::support::client::Answer) -> String {
+    answer.json()["Images"]["Images"][0]["System"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{answer:?}"))
+        .to_owned()
+}
+
+#[tokio::test]
+async fn the_first_one_answers_if_it_can() {
+    let first = Agent::tcp("first", Act::List(1)).await;
+    let second = Agent::tcp("second", Act::List(1)).await;
+    let control = Control::over(&[first.address(), second.address()]).await;
+    for _ in 0..3 {
+        assert_eq!(system(&control.list("").await), "first");
+    }
+    assert!(second.asked().is_empty());
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_the_first_the_second_answers_in_time() {
+    let second = Agent::tcp("second", Act::List(1)).await;
+    let not_ready = refusal(Code::Unavailable, reason::NOT_READY, &[]);
+    let scan_failed = refusal(Code::FailedPrecondition, reason::SCAN_FAILED, &[]);
+    let catalog_failed = refusal(Code::Internal, reason::CATALOG_FAILED, &[]);
+    for (what, act) in [
+        ("hanging", Some(Act::Hang)),
+        ("gone", None),
+        ("not ready", Some(not_ready)),
+        ("scan failed", Some(scan_failed)),
+        ("catalogue failed", Some(catalog_failed)),
+    ] {
+        let first = match act {
+            Some(act) => Some(Agent::tcp("first", act).await),
+            None => None,
+        };
+        let address = match &first {
+            Some(first) => first.address(),
+            None => nowhere().await,
+        };
+        let control = Control::over(&[address, second.address()]).await;
+        let started = Instant::now();
+        assert_eq!(system(&control.list("").await), "second", "{what}");
+        assert!(started.elapsed() < PATIENCE, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn silence_everywhere_is_answered_in_time() {
+    let nodes = [
+        Agent::tcp("first", Act::Hang).await,
+        Agent::tcp("second", Act::Hang).await,
+        Agent::tcp("third", Act::Hang).await,
+    ];
+    let control = Control::over(&nodes.each_ref().map(Agent::address)).await;
+    let started = Instant::now();
+    control.list("").await.assert_error(406, "AgentError");
+    assert!(started.elapsed() < PATIENCE);
+    for node in &nodes {
+        assert_eq!(node.asked().len(), 1, "each was asked");
+    }
+}
+
+#[tokio::test]
+async fn of_two_silent_ones_the_third_answers() {
+    let first = Agent::tcp("first", Act::Hang).await;
+    let second = Agent::tcp("second", Act::Hang).await;
+    let third = Agent::tcp("third", Act::List(1)).await;
+    let nodes = [first.address(), second.address(), third.address()];
+    let control = Control::over(&nodes).await;
+    let started = Instant::now();
+    assert_eq!(system(&control.list("").await), "third");
+    assert!(started.elapsed() < PATIENCE);
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_still_taken() {
+    // The second is asked because the first is slow, fails, and the first answers after all.
+    let release = std::sync::Arc::new(tokio::sync::Notify::new());
+    let first = Agent::tcp("first", Act::Hold(release.clone())).await;
+    let second = Agent::tcp("second", refusal(Code::Unavailable, reason::NOT_READY, &[])).await;
+    let tables = "[agents]\nhedge_after_ms = 50";
+    let control = Control::with(tables, &[first.address(), second.address()]).await;
+    let (answer, ()) = tokio::join!(control.list(""), async {
+        until("the second is asked", async || !second.asked().is_empty()).await;
+        release.notify_one();
+    });
+    assert_eq!(system(&answer), "first");
+}
+
+#[tokio::test]
+async fn a_node_that_keeps_failing_is_left_alone_and_found_again() {
+    let first = Agent::tcp("first", Act::Hang).await;
+    let second = Agent::tcp("second", Act::List(1)).await;
+    let tables = "[agents]\nhedge_after_ms = 20\nbreaker_failures = 2\nbreaker_open_ms = 100\n\
+                  breaker_open_max_ms = 100\n[limits]\nanswer_within_ms = 500";
+    let control = Control::with(tables, &[first.address(), second.address()]).await;
+    for _ in 0..2 {
+        assert_eq!(system(&control.list("").await), "second");
+    }
+    // The breaker is open: nobody waits for the first any more.
+    let asked = first.asked().len();
+    assert_eq!(asked, 2);
+    assert_eq!(system(&control.list("").await), "second");
+    assert_eq!(first.asked().len(), asked);
+    let metrics = crate::support::client::get(control.address, "/metrics")
+        .await
+        .body;
+    let open = format!(
+        "sifter_control_agent_breaker_state{{node=\"http://{}\"}} 2",
+        first.address()
+    );
+    assert!(metrics.contains(&open), "{metrics}");
+
+    // Back again, it is found by a probe while the second goes on answering.
+    first.act(Act::List(1));
+    until("the first answers again", async || {
+        system(&control.list("").await) == "first"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_only_node_is_asked_again_as_soon_as_it_is_back() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let tables = "[agents]\nbreaker_open_ms = 60000\nbreaker_open_max_ms = 60000";
+    let control = Control::with(tables, &[address.to_string()]).await;
+    for _ in 0..10 {
+        control.list("").await.assert_error(406, "AgentError");
+    }
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let _agent = Agent::on(listener, "back", Act::List(1));
+    assert_eq!(system(&control.list("").await), "back");
+}
+
+#[tokio::test]
+async fn a_restarted_agent_costs_no_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    let agent = Agent::unix(&path, "before", Act::List(1));
+    let control = Control::over(&[agent.address()]).await;
+    assert_eq!(system(&control.list("").await), "before");
+    drop(agent);
+    std::fs::remove_file(&path).unwrap();
+    let _agent = Agent::unix(&path, "after", Act::List(1));
+    // The old connection may outlive the old listener, never the old agent for long.
+    until("the new agent answers", async || {
+        let answer = control.list("").await;
+        assert_eq!(answer.code(), "OK");
+        system(&answer) == "after"
+    })
+    .await;
+}

@@ -1,0 +1,199 @@
+//! What the HTTP layer refuses, and how: always as JSON.
+
+use std::sync::Arc;
+
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::support::agent::Act;
+use crate::support::agent::Agent;
+use crate::support::client;
+use crate::support::client::Answer;
+use crate::support::client::raw;
+use crate::support::server::Control;
+use crate::support::until;
+
+#[tokio::test]
+async fn refusals_are_json() {
+    let tables = "[limits]\nmax_body_bytes = 100\nmax_header_bytes = 8192";
+    let control = Control::with(tables, &[]).await;
+    let long = "a".repeat(9000);
+    let rows: Vec<(&str, Vec<u8>, u16, &str)> = vec![
+        ("garbage", b"GARBAGE\r\n\r\n".to_vec(), 400, "BadRequest"),
+        (
+            "a bad header",
+            b"GET / HTTP/1.1\r\nho st: x\r\n\r\n".to_vec(),
+            400,
+            "BadRequest",
+        ),
+        (
+            "large headers",
+            format!("GET / HTTP/1.1\r\nx: {long}\r\n\r\n").into_bytes(),
+            431,
+            "HeadersTooLarge",
+        ),
+        (
+            "a long target",
+            format!("GET /?{long} HTTP/1.1\r\n\r\n").into_bytes(),
+            431,
+            "HeadersTooLarge",
+        ),
+        (
+            "many headers",
+            format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(300)).into_bytes(),
+            431,
+            "HeadersTooLarge",
+        ),
+        (
+            "another path",
+            b"GET /nope HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec(),
+            404,
+            "InvalidAction.NotFound",
+        ),
+        (
+            "another method",
+            b"DELETE / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec(),
+            405,
+            "UnsupportedHTTPMethod",
+        ),
+        (
+            "another method elsewhere",
+            b"POST /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec(),
+            405,
+            "UnsupportedHTTPMethod",
+        ),
+        (
+            "a large body, announced",
+            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 101\r\n\r\n".to_vec(),
+            413,
+            "RequestTooLarge",
+        ),
+        (
+            "a large body, in chunks",
+            format!(
+                "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n\
+                 80\r\n{}\r\n0\r\n\r\n",
+                "a".repeat(128)
+            )
+            .into_bytes(),
+            413,
+            "RequestTooLarge",
+        ),
+        (
+            "two ways to frame a body",
+            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab"
+                .to_vec(),
+            400,
+            "BadRequest",
+        ),
+        (
+            "broken chunks",
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec(),
+            400,
+            "BadRequest",
+        ),
+        (
+            "a form that is not UTF-8",
+            b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 3\r\n\
+              content-type: application/x-www-form-urlencoded\r\n\r\n\xff=1"
+                .to_vec(),
+            400,
+            "BadRequest",
+        ),
+    ];
+    for (what, bytes, status, code) in rows {
+        let answer = raw(control.address, &bytes).await;
+        assert_eq!(answer.code(), code, "{what}: {answer:?}");
+        answer.assert_error(status, code);
+    }
+    // And the server is none the worse.
+    assert_eq!(client::get(control.address, "/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn head_and_options_are_other_methods() {
+    let control = Control::over(&[]).await;
+    for method in ["HEAD", "OPTIONS"] {
+        let bytes = format!("{method} / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = raw(control.address, bytes.as_bytes()).await;
+        assert_eq!(answer.status, 405, "{method}");
+        assert_eq!(answer.header("allow"), Some("GET, POST"), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_body_is_not_waited_for() {
+    let control = Control::with("[limits]\nbody_timeout_seconds = 1", &[]).await;
+    let bytes = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc";
+    let answer = raw(control.address, bytes).await;
+    answer.assert_error(408, "RequestTimeout");
+}
+
+#[tokio::test]
+async fn slow_headers_end_the_connection() {
+    let control = Control::with("[limits]\nheader_timeout_seconds = 1", &[]).await;
+    for beginning in ["", "GET / HT"] {
+        let mut stream = TcpStream::connect(control.address).await.unwrap();
+        stream.write_all(beginning.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty(), "{beginning:?}: {rest:?}");
+    }
+}
+
+#[tokio::test]
+async fn too_much_at_a_time_is_refused_at_once() {
+    let release = Arc::new(Notify::new());
+    let agent = Agent::tcp("mycluster", Act::Hold(release.clone())).await;
+    let tables = "[limits]\nmax_concurrent_requests = 1";
+    let control = Control::with(tables, &[agent.address()]).await;
+    let ((), held) = tokio::join!(
+        async {
+            until("the agent is asked", async || !agent.asked().is_empty()).await;
+            control
+                .list("")
+                .await
+                .assert_error(503, "ServiceUnavailable");
+            // What looks after the server still gets in.
+            assert_eq!(client::get(control.address, "/readyz").await.status, 200);
+            release.notify_one();
+        },
+        control.list("")
+    );
+    assert_eq!(held.code(), "OK");
+}
+
+#[tokio::test]
+async fn pages_for_machines() {
+    let agent = Agent::tcp("mycluster", Act::List(1)).await;
+    let control = Control::over(&[agent.address()]).await;
+    assert_eq!(control.list("").await.code(), "OK");
+    assert_eq!(control.list("PageSize=0").await.code(), "InvalidParams");
+    let health = client::get(control.address, "/healthz").await;
+    assert_eq!(health.json()["status"], "ok");
+    let metrics = client::get(control.address, "/metrics").await.body;
+    let node = format!("http://{}", agent.address());
+    for line in [
+        "sifter_control_http_requests_total{code=\"OK\",status=\"200\"} 1".to_owned(),
+        "sifter_control_http_requests_total{code=\"InvalidParams\",status=\"400\"} 1".to_owned(),
+        format!("sifter_control_agent_rpcs_total{{node=\"{node}\",outcome=\"ok\"}} 1"),
+        format!("sifter_control_agent_rpc_duration_seconds_count{{node=\"{node}\"}} 1"),
+        format!("sifter_control_agent_breaker_state{{node=\"{node}\"}} 0"),
+        "sifter_control_clusters 1".to_owned(),
+        "# EOF".to_owned(),
+    ] {
+        assert!(metrics.contains(&line), "no {line} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn the_admin_listener_has_metrics_and_no_api() {
+    let tables = "[admin]\nlisten = \"127.0.0.1:0\"";
+    let control = Control::with(tables, &[]).await;
+    let admin = control.running.admin_address.unwrap();
+    assert_eq!(client::get(admin, "/metrics").await.status, 200);
+    let answer: Answer = client::list(admin, "ClusterId=ehpc-test").await;
+    answer.assert_error(404, "InvalidAction.NotFound");
+}

@@ -1,0 +1,117 @@
+//! Reload and drain.
+
+use std::fs;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::support::agent::Act;
+use crate::support::agent::Agent;
+use crate::support::client;
+use crate::support::server::CLUSTER;
+use crate::support::server::Control;
+use crate::support::server::config;
+use crate::support::until;
+
+#[tokio::test]
+async fn clusters_are_taken_over_without_dropping_a_request() {
+    let release = Arc::new(Notify::new());
+    let old = Agent::tcp("old", Act::Hold(release.clone())).await;
+    let new = Agent::tcp("new", Act::List(1)).await;
+    let control = Control::over(&[old.address()]).await;
+    let (held, ()) = tokio::join!(control.list(""), async {
+        until("the old agent is asked", async || !old.asked().is_empty()).await;
+        let text = config(
+            "",
+            &[(CLUSTER, &[new.address()]), ("more", &[new.address()])],
+        );
+        fs::write(&control.config, text).unwrap();
+        control.running.reload();
+        // New requests go to the new agent while the old one is still held.
+        let answer = control.list("").await;
+        assert_eq!(answer.json()["Images"]["Images"][0]["System"], "new");
+        let more = client::list(control.address, "ClusterId=more").await;
+        assert_eq!(more.code(), "OK");
+        release.notify_one();
+    });
+    assert_eq!(held.json()["Images"]["Images"][0]["System"], "old");
+}
+
+#[tokio::test]
+async fn a_changed_file_is_noticed_and_a_wrong_one_changes_nothing() {
+    let agent = Agent::tcp("mycluster", Act::List(1)).await;
+    let control = Control::over(&[agent.address()]).await;
+    let look_twice = || {
+        control.running.reload_changed();
+        control.running.reload_changed();
+    };
+    for wrong in [
+        "auth = \"none\"\n[[clusters]]\nid = 7",
+        "",
+        "auth = \"none\"\nx = 1",
+    ] {
+        fs::write(&control.config, wrong).unwrap();
+        look_twice();
+        assert_eq!(control.list("").await.code(), "OK", "{wrong:?}");
+    }
+    let metrics = client::get(control.address, "/metrics").await.body;
+    let line = "sifter_control_reloads_total{what=\"config\",result=\"failed\"} 3";
+    assert!(metrics.contains(line), "{metrics}");
+
+    fs::write(
+        &control.config,
+        config("", &[("other", &[agent.address()])]),
+    )
+    .unwrap();
+    look_twice();
+    control.list("").await.assert_error(404, "LoginNotFound");
+    let other = client::list(control.address, "ClusterId=other").await;
+    assert_eq!(other.code(), "OK");
+}
+
+#[tokio::test]
+async fn requests_under_way_finish_when_the_server_stops() {
+    let release = Arc::new(Notify::new());
+    let agent = Agent::tcp("mycluster", Act::Hold(release.clone())).await;
+    let control = Control::over(&[agent.address()]).await;
+    // A connection without a request must not hold the server up.
+    let _idle = TcpStream::connect(control.address).await.unwrap();
+    let (held, finished) = tokio::join!(control.list(""), async {
+        until("the agent is asked", async || !agent.asked().is_empty()).await;
+        let (finished, ()) = tokio::join!(control.running.stop(), async {
+            until("nobody is let in", async || {
+                TcpStream::connect(control.address).await.is_err()
+            })
+            .await;
+            release.notify_one();
+        });
+        finished
+    });
+    assert_eq!(held.code(), "OK");
+    assert!(finished);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_finish_is_cut_off() {
+    let agent = Agent::tcp("mycluster", Act::Hang).await;
+    let tables = "[server]\nlisten = [\"127.0.0.1:0\"]\ndrain_timeout_seconds = 1\n\
+                  [limits]\nanswer_within_ms = 60000";
+    let control = Control::with(tables, &[agent.address()]).await;
+    let address = control.address;
+    let asking = tokio::spawn(async move {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let target = client::list_target("ClusterId=ehpc-test");
+        stream.writable().await.unwrap();
+        let mut stream = stream;
+        use tokio::io::AsyncWriteExt;
+        stream
+            .write_all(&client::get_bytes(&target, &[]))
+            .await
+            .unwrap();
+        stream
+    });
+    let _stream = asking.await.unwrap();
+    until("the agent is asked", async || !agent.asked().is_empty()).await;
+    assert!(!control.running.stop().await);
+}

@@ -1,0 +1,19 @@
+//! Agents, the server under test, a plain HTTP client.
+
+pub mod agent;
+pub mod client;
+pub mod server;
+
+use std::time::Duration;
+
+/// Waits until a condition holds; fails after a time that no healthy machine needs.
+pub async fn until<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("gave up waiting: {what}"));
+}

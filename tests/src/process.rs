@@ -25,41 +25,46 @@ const TCP_LISTEN: &str = "0A";
 
 /// Path of a binary of the workspace, `sifter` or `sifter-control`.
 ///
-/// Cargo hands a crate the paths of its own binaries only, so this looks beside the test binary.
-/// Before that it builds what is not up to date, with the selection `cargo test --workspace` uses:
-/// after such a run nothing is left to compile, and no run ever tests a stale binary.
+/// `SIFTER_BIN_DIR` names a directory that has them (installed ones, say). Otherwise they are built:
+/// cargo hands a crate the paths of its own binaries only, so this looks beside the test binary,
+/// after building what is not up to date with the selection of `cargo test --workspace`. After such
+/// a run nothing is left to compile, and no run ever tests a stale binary.
 pub fn binary(name: &str) -> PathBuf {
-    static PROFILE_DIR: OnceLock<PathBuf> = OnceLock::new();
-    let dir = PROFILE_DIR.get_or_init(|| {
-        let test = std::env::current_exe().expect("path of the test binary");
-        // target/<profile>/deps/<test binary>
-        let dir = test.ancestors().nth(2).expect("profile directory");
-        let profile = match dir.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => "dev",
-            Some(profile) => profile,
-        };
-        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args([
-                "build",
-                "--quiet",
-                "--workspace",
-                "--bins",
-                "--tests",
-                "--profile",
-                profile,
-            ])
-            .arg("--target-dir")
-            .arg(dir.parent().expect("target directory"))
-            .current_dir(workspace())
-            .stdin(Stdio::null())
-            .status()
-            .expect("cargo can be run");
-        assert!(status.success(), "the binaries under test do not build");
-        dir.to_owned()
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    let dir = DIR.get_or_init(|| match std::env::var_os("SIFTER_BIN_DIR") {
+        Some(dir) => dir.into(),
+        None => build(),
     });
     let path = dir.join(name);
-    assert!(path.is_file(), "{} was not built", path.display());
+    assert!(path.is_file(), "{} is missing", path.display());
     path
+}
+
+/// `target/<profile>` of the running test.
+pub(crate) fn profile_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("path of the test binary");
+    // target/<profile>/deps/<test binary>
+    let dir = test.ancestors().nth(2).expect("profile directory");
+    dir.to_owned()
+}
+
+/// Builds the binaries; returns where they are.
+fn build() -> PathBuf {
+    let dir = profile_dir();
+    let profile = match dir.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(profile) => profile,
+    };
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--workspace", "--bins", "--tests"])
+        .args(["--profile", profile, "--target-dir"])
+        .arg(dir.parent().expect("target directory"))
+        .current_dir(workspace())
+        .stdin(Stdio::null())
+        .status()
+        .expect("cargo can be run");
+    assert!(status.success(), "the binaries under test do not build");
+    dir
 }
 
 /// A running process with its output in a file; killed when dropped, and its output shown when the

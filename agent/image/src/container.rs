@@ -5,6 +5,8 @@
 
 use std::io;
 
+use crate::definition::Definition;
+use crate::error::{ExtError, InsideError, SquashfsError};
 use crate::limits;
 use crate::metadata::{self, LabelMap};
 use crate::read_at::ReadTree;
@@ -35,6 +37,22 @@ impl Container {
     }
 }
 
+/// As [`read`] from the root of a file system inside an image: what is wrong with the file system
+/// is a result, only failing reads are errors.
+pub(crate) fn look(
+    tree: io::Result<&dyn ReadTree>,
+) -> io::Result<Result<Option<Container>, InsideError>> {
+    match tree.and_then(read) {
+        Ok(container) => Ok(Ok(container)),
+        Err(error) => match error.downcast::<SquashfsError>() {
+            Ok(inside) => Ok(Err(inside.into())),
+            Err(error) => error
+                .downcast::<ExtError>()
+                .map(|inside| Err(inside.into())),
+        },
+    }
+}
+
 /// Reads a container's root; `None` where there is no container in it.
 pub(crate) fn read(tree: &dyn ReadTree) -> io::Result<Option<Container>> {
     let Some(entries) = tree.list(META, limits::DIRECTORY_ENTRIES_MAX)? else {
@@ -43,7 +61,7 @@ pub(crate) fn read(tree: &dyn ReadTree) -> io::Result<Option<Container>> {
     let mut container = Container::default();
     let has = |name: &str| entries.iter().any(|entry| entry == name);
     if has("labels.json")
-        && let Some(bytes) = tree.read(".singularity.d/labels.json", limits::METADATA_OBJECT_MAX)?
+        && let Some(bytes) = tree.read(".singularity.d/labels.json", limits::LABELS_FILE_MAX)?
     {
         container.labels = metadata::labels(&bytes);
     }
@@ -71,11 +89,15 @@ fn is_ancient(tree: &dyn ReadTree) -> io::Result<bool> {
 /// Definitions kept by rebuilds: `Apptainer<N>` (apptainer), `Singularity<N>` (CE, 3.x), oldest
 /// first.
 fn history(tree: &dyn ReadTree) -> io::Result<Vec<String>> {
-    let names = tree.list(HISTORY, limits::DIRECTORY_ENTRIES_MAX)?.unwrap_or_default();
+    let names = tree
+        .list(HISTORY, limits::DIRECTORY_ENTRIES_MAX)?
+        .unwrap_or_default();
     let mut numbered: Vec<(u32, String)> = names
         .into_iter()
         .filter_map(|name| {
-            let number = name.strip_prefix("Apptainer").or_else(|| name.strip_prefix("Singularity"))?;
+            let number = name
+                .strip_prefix("Apptainer")
+                .or_else(|| name.strip_prefix("Singularity"))?;
             Some((number.parse().ok()?, name))
         })
         .collect();
@@ -84,19 +106,13 @@ fn history(tree: &dyn ReadTree) -> io::Result<Vec<String>> {
     let mut history = Vec::with_capacity(numbered.len());
     for (_, name) in numbered {
         if let Some(bytes) = tree.read(&format!("{HISTORY}/{name}"), limits::DEFINITION_MAX)? {
-            history.extend(origin(&metadata::definition(&bytes)));
+            let text = metadata::definition(&bytes);
+            let definition = Definition::parse(&text);
+            let from = definition.get("from").map(str::trim).unwrap_or_default();
+            if !from.is_empty() {
+                history.push(from.to_owned());
+            }
         }
     }
     Ok(history)
-}
-
-/// The `From` of a definition's last header.
-fn origin(definition: &str) -> Option<String> {
-    definition
-        .lines()
-        .rev()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(key, _)| key.trim().eq_ignore_ascii_case("from"))
-        .map(|(_, from)| from.trim().to_owned())
-        .filter(|from| !from.is_empty())
 }

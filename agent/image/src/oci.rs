@@ -97,7 +97,8 @@ impl BlobRef {
     }
 
     fn is_signature(&self) -> bool {
-        self.name().is_some_and(|name| name.starts_with(COSIGN_PREFIX))
+        self.name()
+            .is_some_and(|name| name.starts_with(COSIGN_PREFIX))
     }
 
     fn is_image_config(&self) -> bool {
@@ -115,7 +116,12 @@ pub(crate) fn read(
     sif: &Sif,
     found: &mut Found,
 ) -> io::Result<Result<(), OciError>> {
-    let mut reader = Reader { windows, sif, budget: limits::OCI_JSON_MAX, error: None };
+    let mut reader = Reader {
+        windows,
+        sif,
+        budget: limits::OCI_JSON_MAX,
+        error: None,
+    };
     reader.image(found)?;
     Ok(reader.error.map_or(Ok(()), Err))
 }
@@ -137,10 +143,13 @@ impl Reader<'_, '_> {
             && self.windows.get(offset, size).is_none()
         {
             let start = offset.saturating_sub(READ_BEHIND);
-            self.windows.fetch(start, (offset - start).saturating_add(size))?;
+            self.windows
+                .fetch(start, (offset - start).saturating_add(size))?;
         }
         found.image.image_id = image_id(&root.digest());
-        let Some(index) = self.json::<Index>("root index", &root)? else { return Ok(()) };
+        let Some(index) = self.json::<Index>("root index", &root)? else {
+            return Ok(());
+        };
 
         let mut manifests = Vec::new();
         self.collect(&index, limits::OCI_DEPTH_MAX, None, &mut manifests)?;
@@ -152,11 +161,16 @@ impl Reader<'_, '_> {
         let mut architectures = Vec::new();
         let mut created = None;
         for (position, (descriptor, entry, _)) in manifests.iter().enumerate() {
-            let Some(manifest) = self.json::<Manifest>("manifest", descriptor)? else { continue };
+            let Some(manifest) = self.json::<Manifest>("manifest", descriptor)? else {
+                continue;
+            };
             let config = self.config(&manifest)?;
             let architecture = [
                 config.as_ref().map(|config| config.architecture.clone()),
-                entry.platform.as_ref().map(|platform| platform.architecture.clone()),
+                entry
+                    .platform
+                    .as_ref()
+                    .map(|platform| platform.architecture.clone()),
             ]
             .into_iter()
             .flatten()
@@ -169,8 +183,11 @@ impl Reader<'_, '_> {
             if let Some(config) = config {
                 created = created.max(creation(&config));
                 if position == 0 {
-                    found.image.labels =
-                        config.config.and_then(|inner| inner.labels).unwrap_or_default().0;
+                    found.image.labels = config
+                        .config
+                        .and_then(|inner| inner.labels)
+                        .unwrap_or_default()
+                        .0;
                 }
             }
             self.layers(&manifest, position == 0, found)?;
@@ -199,7 +216,9 @@ impl Reader<'_, '_> {
             if entry.is_signature() || manifests.len() >= limits::OCI_MANIFESTS_MAX {
                 continue;
             }
-            let Some(descriptor) = self.find(&entry.digest) else { continue };
+            let Some(descriptor) = self.find(&entry.digest) else {
+                continue;
+            };
             let name = entry.name().or(name);
             if entry.is_index() {
                 if depth > 1
@@ -235,7 +254,10 @@ impl Reader<'_, '_> {
     fn layers(&mut self, manifest: &Manifest, first: bool, found: &mut Found) -> io::Result<()> {
         for (position, layer) in manifest.layers.iter().enumerate() {
             let Some(descriptor) = self.find(&layer.digest) else {
-                self.fault(OciError::Missing { what: "layer", digest: layer.digest.clone() });
+                self.fault(OciError::Missing {
+                    what: "layer",
+                    digest: layer.digest.clone(),
+                });
                 continue;
             };
             if !(first && position == 0) {
@@ -275,18 +297,27 @@ impl Reader<'_, '_> {
         what: &'static str,
         blob: &RawDescriptor,
     ) -> io::Result<Option<T>> {
-        let Some((offset, size)) = blob.range() else { return Ok(None) };
+        let Some((offset, size)) = blob.range() else {
+            return Ok(None);
+        };
         let limit = limits::METADATA_OBJECT_MAX.min(self.budget);
         let Some(rest) = usize::try_from(size)
             .ok()
             .filter(|size| *size <= limit)
             .map(|size| self.budget - size)
         else {
-            self.fault(OciError::TooLarge { what, offset, size, limit: limit as u64 });
+            self.fault(OciError::TooLarge {
+                what,
+                offset,
+                size,
+                limit: limit as u64,
+            });
             return Ok(None);
         };
         self.budget = rest;
-        let Some(bytes) = self.windows.need(offset, size)? else { return Ok(None) };
+        let Some(bytes) = self.windows.need(offset, size)? else {
+            return Ok(None);
+        };
         let expected = blob.digest();
         let found = expected
             .starts_with("sha256:")
@@ -295,12 +326,21 @@ impl Reader<'_, '_> {
         if let Some(found) = found
             && found != expected
         {
-            self.fault(OciError::Digest { what, offset, expected, found });
+            self.fault(OciError::Digest {
+                what,
+                offset,
+                expected,
+                found,
+            });
         }
         match parsed {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
-                self.fault(OciError::Json { what, offset, reason: error.to_string() });
+                self.fault(OciError::Json {
+                    what,
+                    offset,
+                    reason: error.to_string(),
+                });
                 Ok(None)
             }
         }
@@ -318,7 +358,13 @@ fn creation(config: &Config) -> Option<Timestamp> {
             .and_then(|text| text.parse::<Timestamp>().ok())
             .filter(|time| time.as_second() > 0)
     };
-    time(&config.created).or_else(|| config.history.iter().filter_map(|step| time(&step.created)).max())
+    time(&config.created).or_else(|| {
+        config
+            .history
+            .iter()
+            .filter_map(|step| time(&step.created))
+            .max()
+    })
 }
 
 /// The identity that a digest gives; only SHA-256 is one.

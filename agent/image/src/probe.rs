@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::container::{self, Container};
+use crate::error::InsideError;
 use crate::read_at::{ReadAt, ReadTree};
 use crate::record::{Format, Image, Status, TimeSource};
 use crate::reference::{Evidence, NamingRule, RuleOutcome, resolve};
@@ -85,7 +87,15 @@ pub struct Probed {
 ///
 /// Only what reading the file says; damaged content is a verdict, not an error.
 pub fn probe(file: &dyn ReadAt, subject: &Subject<'_>, options: &Options) -> io::Result<Verdict> {
-    Ok(probe_file(file, &Context { subject, options, explain: false })?.verdict)
+    Ok(probe_file(
+        file,
+        &Context {
+            subject,
+            options,
+            explain: false,
+        },
+    )?
+    .verdict)
 }
 
 /// As [`probe`], with every naming rule's part in the outcome.
@@ -94,7 +104,14 @@ pub fn probe(file: &dyn ReadAt, subject: &Subject<'_>, options: &Options) -> io:
 ///
 /// As [`probe`].
 pub fn explain(file: &dyn ReadAt, subject: &Subject<'_>, options: &Options) -> io::Result<Probed> {
-    probe_file(file, &Context { subject, options, explain: true })
+    probe_file(
+        file,
+        &Context {
+            subject,
+            options,
+            explain: true,
+        },
+    )
 }
 
 /// The same for a directory: a sandbox, or none.
@@ -107,7 +124,11 @@ pub fn probe_directory(
     subject: &Subject<'_>,
     options: &Options,
 ) -> io::Result<Verdict> {
-    let context = Context { subject, options, explain: false };
+    let context = Context {
+        subject,
+        options,
+        explain: false,
+    };
     Ok(context.conclude(sandbox::probe(tree)?).verdict)
 }
 
@@ -121,7 +142,11 @@ pub fn explain_directory(
     subject: &Subject<'_>,
     options: &Options,
 ) -> io::Result<Probed> {
-    let context = Context { subject, options, explain: true };
+    let context = Context {
+        subject,
+        options,
+        explain: true,
+    };
     Ok(context.conclude(sandbox::probe(tree)?))
 }
 
@@ -158,7 +183,10 @@ pub(crate) struct Found {
 
 impl Found {
     pub(crate) fn plain(image: Image) -> Self {
-        Self { image, oci_reference: None }
+        Self {
+            image,
+            oci_reference: None,
+        }
     }
 }
 
@@ -180,20 +208,72 @@ impl Context<'_> {
 
     /// Makes an image TRANSFER, if it is merely incomplete and young, or else FAILURE.
     pub(crate) fn fail(&self, image: &mut Image, message: &str, incomplete: bool) {
-        image.status =
-            if incomplete && self.is_young() { Status::Transfer } else { Status::Failure };
+        image.status = if incomplete && self.is_young() {
+            Status::Transfer
+        } else {
+            Status::Failure
+        };
         message.clone_into(&mut image.status_message);
     }
 
-    /// Looks for a container in the primary partition of a SIF.
+    /// Looks for labels, and for a definition if there is none yet, in the primary partition of a
+    /// SIF. What cannot be read inside leaves the image as it is: the runtimes mount the partition
+    /// and may be better off.
     pub(crate) fn look_inside_partition(
         &self,
-        windows: &mut Windows<'_>,
+        windows: &Windows<'_>,
         sif: &sif::Sif,
         found: &mut Found,
     ) -> io::Result<()> {
-        let _ = (windows, sif, found);
+        let Some(primary) = sif.primary() else {
+            return Ok(());
+        };
+        let (Some((file_system, _)), Some((offset, size))) = (primary.partition(), primary.range())
+        else {
+            return Ok(());
+        };
+        let looked = match file_system {
+            sif::fs_type::SQUASHFS => {
+                let Some(tree) = squashfs::tree_at(windows.file(), offset, size)? else {
+                    return Ok(());
+                };
+                container::look(Ok(&tree))?
+            }
+            sif::fs_type::EXT3 => {
+                let Some(tree) = ext::tree_at(windows.file(), offset, size).transpose() else {
+                    return Ok(());
+                };
+                match tree {
+                    Ok(tree) => container::look(Ok(&tree))?,
+                    Err(error) => container::look(Err(error))?,
+                }
+            }
+            _ => return Ok(()),
+        };
+        if let Ok(Some(container)) = looked {
+            container.fill(&mut found.image);
+        }
         Ok(())
+    }
+
+    /// What a file system image is by what was found inside: an image with a container in it, or
+    /// with the run-singularity line before it; FAILURE where it is damaged and line or name say
+    /// that it is to be an image.
+    pub(crate) fn judge(
+        &self,
+        mut image: Image,
+        looked: Result<Option<Container>, InsideError>,
+        launch: bool,
+    ) -> Result<Found, NotImage> {
+        let listed = launch || self.has_image_name();
+        match looked {
+            Ok(Some(container)) => container.fill(&mut image),
+            Ok(None) if launch => {}
+            Err(error) if listed && error.is_ours() => {}
+            Err(error) if listed => self.fail(&mut image, &format!("corrupt: {error}"), false),
+            Ok(None) | Err(_) => return Err(NotImage::PlainFileSystem),
+        }
+        Ok(Found::plain(image))
     }
 
     /// An image of which nothing is known but what is wrong.
@@ -205,9 +285,17 @@ impl Context<'_> {
 
     /// Names the image, and gives it the time of the file where it has none of its own.
     fn conclude(&self, outcome: Result<Found, NotImage>) -> Probed {
-        let Found { mut image, oci_reference } = match outcome {
+        let Found {
+            mut image,
+            oci_reference,
+        } = match outcome {
             Ok(found) => found,
-            Err(not) => return Probed { verdict: Verdict::NotImage(not), rules: Vec::new() },
+            Err(not) => {
+                return Probed {
+                    verdict: Verdict::NotImage(not),
+                    rules: Vec::new(),
+                };
+            }
         };
         if image.update_time.is_none() {
             image.update_time = Some(self.subject.modified);
@@ -225,7 +313,10 @@ impl Context<'_> {
         );
         image.reference = resolution.reference;
         image.base = resolution.base;
-        Probed { verdict: Verdict::Image(Box::new(image)), rules: resolution.rules }
+        Probed {
+            verdict: Verdict::Image(Box::new(image)),
+            rules: resolution.rules,
+        }
     }
 }
 
@@ -236,7 +327,9 @@ impl Context<'_> {
 #[must_use]
 pub fn is_image_name(name: &[u8]) -> bool {
     let has_ending = |name: &[u8]| {
-        [&b".sif"[..], b".simg", b".img", b".sqsh"].iter().any(|ending| name.ends_with(ending))
+        [&b".sif"[..], b".simg", b".img", b".sqsh"]
+            .iter()
+            .any(|ending| name.ends_with(ending))
     };
     if has_ending(name) {
         return true;
@@ -244,10 +337,14 @@ pub fn is_image_name(name: &[u8]) -> bool {
     if let Some(at) = name.windows(9).rposition(|window| window == b".pulling.") {
         return has_ending(&name[..at]) && name[at + 9..].iter().all(u8::is_ascii_digit);
     }
-    let Some(dot) = name.iter().rposition(|byte| *byte == b'.') else { return false };
+    let Some(dot) = name.iter().rposition(|byte| *byte == b'.') else {
+        return false;
+    };
     let (stem, ending) = (&name[..dot], &name[dot + 1..]);
-    let in_progress =
-        matches!(ending, b"part" | b"partial" | b"tmp" | b"filepart" | b"download" | b"crdownload");
+    let in_progress = matches!(
+        ending,
+        b"part" | b"partial" | b"tmp" | b"filepart" | b"download" | b"crdownload"
+    );
     let rsync =
         name.starts_with(b".") && ending.len() == 6 && ending.iter().all(u8::is_ascii_alphanumeric);
     (in_progress || rsync) && has_ending(stem)
@@ -260,12 +357,28 @@ mod tests {
     #[test]
     fn image_names() {
         let yes = [
-            "a.sif", "a.oci.sif", "a.simg", "a.img", "a.sqsh", "quay-io-x.img.pulling.1795488039",
-            ".ubuntu.sif.Ab3dE9", "a.sif.part", "a.sif.tmp",
+            "a.sif",
+            "a.oci.sif",
+            "a.simg",
+            "a.img",
+            "a.sqsh",
+            "quay-io-x.img.pulling.1795488039",
+            ".ubuntu.sif.Ab3dE9",
+            "a.sif.part",
+            "a.sif.tmp",
         ];
         let no = [
-            "", "sif", "a", "a.sif.txt", "a.SIFT", "samtools:1.9--h91753b0_8", "a.pulling.1",
-            "a.img.pulling.x", ".bashrc.abcdef", "a.part", "a.sif.bak2",
+            "",
+            "sif",
+            "a",
+            "a.sif.txt",
+            "a.SIFT",
+            "samtools:1.9--h91753b0_8",
+            "a.pulling.1",
+            "a.img.pulling.x",
+            ".bashrc.abcdef",
+            "a.part",
+            "a.sif.bak2",
         ];
         for name in yes {
             assert!(is_image_name(name.as_bytes()), "{name}");

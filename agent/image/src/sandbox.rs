@@ -46,7 +46,9 @@ fn identity(tree: &dyn ReadTree) -> io::Result<Option<ImageId>> {
     hash.update(b"sifter sandbox\0");
     let mut said = false;
     for path in IDENTITY {
-        let Some(bytes) = tree.read(path, limits::DEFINITION_MAX)? else { continue };
+        let Some(bytes) = tree.read(path, limits::DEFINITION_MAX)? else {
+            continue;
+        };
         said |= !bytes.trim_ascii().is_empty();
         hash.update(path.as_bytes());
         hash.update([0]);

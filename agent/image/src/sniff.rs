@@ -50,7 +50,10 @@ pub(crate) fn sniff(head: &[u8], size: u64, image_name: bool) -> Kind {
         return kind;
     }
     if launch && let Some(payload) = search_squashfs(head) {
-        return Kind::Squashfs { payload: payload as u64, launch };
+        return Kind::Squashfs {
+            payload: payload as u64,
+            launch,
+        };
     }
     if let Some((count @ 1..=2, first)) = differences(at(MAGIC_OFFSET), MAGIC) {
         return damaged_magic(head, first, count);
@@ -58,7 +61,11 @@ pub(crate) fn sniff(head: &[u8], size: u64, image_name: bool) -> Kind {
     if launch {
         return launch_alone(head, size);
     }
-    if image_name { by_name(head, size) } else { Kind::Other }
+    if image_name {
+        by_name(head, size)
+    } else {
+        Kind::Other
+    }
 }
 
 /// A file system at `payload`, 31 or 0. Without the line before it, or the name, two bytes of magic
@@ -68,11 +75,17 @@ fn payload_at(head: &[u8], payload: usize, launch: bool, image_name: bool) -> Op
     if bytes.starts_with(squashfs::MAGIC)
         && (launch || payload == 0 || squashfs_is_plausible(bytes, 0))
     {
-        return Some(Kind::Squashfs { payload: payload as u64, launch });
+        return Some(Kind::Squashfs {
+            payload: payload as u64,
+            launch,
+        });
     }
     let superblock = RawExtSuperblock::read(bytes)?;
     let right = superblock.has_magic() && (launch || image_name || superblock.is_plausible());
-    right.then_some(Kind::Ext { payload: payload as u64, launch })
+    right.then_some(Kind::Ext {
+        payload: payload as u64,
+        launch,
+    })
 }
 
 /// A squashfs behind a launch script of another length.
@@ -84,8 +97,15 @@ fn search_squashfs(head: &[u8]) -> Option<usize> {
 
 /// Whether a superblock with at most `wrong` wrong bytes in its magic is otherwise right.
 fn squashfs_is_plausible(bytes: &[u8], wrong: usize) -> bool {
-    let Some(mut superblock) = RawSuperblock::read(bytes) else { return false };
-    let off = superblock.magic.iter().zip(squashfs::MAGIC).filter(|(a, b)| a != b).count();
+    let Some(mut superblock) = RawSuperblock::read(bytes) else {
+        return false;
+    };
+    let off = superblock
+        .magic
+        .iter()
+        .zip(squashfs::MAGIC)
+        .filter(|(a, b)| a != b)
+        .count();
     superblock.magic = *squashfs::MAGIC;
     off <= wrong && superblock.check(0, u64::MAX).is_ok()
 }
@@ -96,8 +116,15 @@ fn damaged_magic(head: &[u8], first: usize, count: usize) -> Kind {
         expected: MAGIC.get(first).copied().unwrap_or_default(),
         found: head.get(MAGIC_OFFSET + first).copied().unwrap_or_default(),
     };
-    let more = if count > 1 { " (and one more byte)" } else { "" };
-    Kind::Damaged { format: Format::Sif, message: format!("{error}{more}") }
+    let more = if count > 1 {
+        " (and one more byte)"
+    } else {
+        ""
+    };
+    Kind::Damaged {
+        format: Format::Sif,
+        message: format!("{error}{more}"),
+    }
 }
 
 /// The line, and nothing known behind it.
@@ -110,7 +137,10 @@ fn launch_alone(head: &[u8], size: u64) -> Kind {
         return damaged_ext(rest, LAUNCH.len());
     }
     // Too short for the magic of whichever format its first bytes may become.
-    let zeros = rest.iter().all(|byte| *byte == 0);
+    let zeros = rest
+        .iter()
+        .take(ext::SUPERBLOCK_OFFSET)
+        .all(|byte| *byte == 0);
     let sif = match rest {
         [] => true,
         [0, magic @ ..] => MAGIC.starts_with(magic),
@@ -120,7 +150,7 @@ fn launch_alone(head: &[u8], size: u64) -> Kind {
         Some(Format::Sif)
     } else if squashfs::MAGIC.starts_with(rest) {
         Some(Format::Squashfs)
-    } else if zeros && size < (LAUNCH.len() + ext::MAGIC_END) as u64 {
+    } else if zeros && size < (LAUNCH.len() + ext::SUPERBLOCK_END) as u64 {
         Some(Format::Ext3)
     } else {
         None
@@ -143,9 +173,16 @@ fn launch_alone(head: &[u8], size: u64) -> Kind {
 
 /// What is known only because the file has the name of an image.
 fn by_name(head: &[u8], size: u64) -> Kind {
-    let zeros = head.iter().take(ZEROS).take_while(|byte| **byte == 0).count();
+    let zeros = head
+        .iter()
+        .take(ZEROS)
+        .take_while(|byte| **byte == 0)
+        .count();
     if size == 0 {
-        return Kind::Incomplete { format: Format::Sif, message: "truncated: the file is empty".to_owned() };
+        return Kind::Incomplete {
+            format: Format::Sif,
+            message: "truncated: the file is empty".to_owned(),
+        };
     }
     if zeros == head.len().min(ZEROS) {
         return Kind::Incomplete {
@@ -157,11 +194,11 @@ fn by_name(head: &[u8], size: u64) -> Kind {
         return damaged_squashfs(head, 0);
     }
     if zeros >= ext::SUPERBLOCK_OFFSET {
-        if size < ext::MAGIC_END as u64 {
+        if size < ext::SUPERBLOCK_END as u64 {
             return Kind::Incomplete {
                 format: Format::Ext3,
                 message: format!(
-                    "truncated: the ext superblock begins at byte 1024 but the file has {size}"
+                    "truncated: the ext superblock ends at byte 2048 but the file has {size}"
                 ),
             };
         }
@@ -186,7 +223,11 @@ fn may_become_image(head: &[u8]) -> bool {
     let line = text.next().unwrap_or_default();
     let script = (line == b"#" || line.starts_with(b"#!"))
         && line.iter().all(|byte| (b' '..=b'~').contains(byte))
-        && text.next().unwrap_or_default().iter().all(|byte| *byte == 0);
+        && text
+            .next()
+            .unwrap_or_default()
+            .iter()
+            .all(|byte| *byte == 0);
     let empty = launch.iter().all(|byte| *byte == 0);
     let bare = head.len() < squashfs::MAGIC.len() && squashfs::MAGIC.starts_with(head);
     bare || ((script || empty) && MAGIC.starts_with(magic))
@@ -207,16 +248,26 @@ fn damaged_ext(bytes: &[u8], payload: usize) -> Kind {
     let offset = (payload + ext::MAGIC_END - 2) as u64;
     let found = RawExtSuperblock::read(bytes).map_or(0, |superblock| superblock.magic.get());
     let error = crate::error::ExtError::Magic { offset, found };
-    Kind::Damaged { format: Format::Ext3, message: format!("corrupt: {error}") }
+    Kind::Damaged {
+        format: Format::Ext3,
+        message: format!("corrupt: {error}"),
+    }
 }
 
 /// How many bytes of `head` differ from `expected`, and which is the first; `None` if it is
 /// shorter.
 fn differences(head: &[u8], expected: &[u8]) -> Option<(usize, usize)> {
     let head = head.get(..expected.len())?;
-    let mut wrong = head.iter().zip(expected).enumerate().filter(|(_, (a, b))| a != b);
+    let mut wrong = head
+        .iter()
+        .zip(expected)
+        .enumerate()
+        .filter(|(_, (a, b))| a != b);
     let first = wrong.next();
-    Some((usize::from(first.is_some()) + wrong.count(), first.map_or(0, |(index, _)| index)))
+    Some((
+        usize::from(first.is_some()) + wrong.count(),
+        first.map_or(0, |(index, _)| index),
+    ))
 }
 
 const _: () = assert!(limits::HEAD >= LAUNCH.len() + ext::SUPERBLOCK_OFFSET + 1024);

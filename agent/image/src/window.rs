@@ -19,7 +19,13 @@ impl<'f> Windows<'f> {
     /// Reads the head of `file`.
     pub(crate) fn open(file: &'f dyn ReadAt) -> io::Result<Self> {
         let size = file.size();
-        let mut windows = Self { file, size, parts: Vec::with_capacity(4), reads: 0, bytes: 0 };
+        let mut windows = Self {
+            file,
+            size,
+            parts: Vec::with_capacity(4),
+            reads: 0,
+            bytes: 0,
+        };
         windows.fetch(0, limits::HEAD as u64)?;
         Ok(windows)
     }
@@ -41,7 +47,10 @@ impl<'f> Windows<'f> {
 
     /// The first bytes of the file.
     pub(crate) fn head(&self) -> &[u8] {
-        self.parts.first().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default()
+        self.parts
+            .first()
+            .map(|(_, bytes)| bytes.as_slice())
+            .unwrap_or_default()
     }
 
     /// Reads `length` bytes at `offset`, or as many as the file has.

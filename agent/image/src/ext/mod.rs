@@ -3,15 +3,19 @@
 //! Source: 2.x `src/lib/image/ext3/init.c`, `src/lib/image/create/create.c`.
 
 mod superblock;
+mod tree;
 
 use std::io;
 
 use sha2::{Digest, Sha256};
 
-pub(crate) use superblock::{MAGIC_END, RawExtSuperblock, SUPERBLOCK_OFFSET};
+pub(crate) use superblock::{MAGIC_END, RawExtSuperblock, SUPERBLOCK_END, SUPERBLOCK_OFFSET};
+pub(crate) use tree::ExtTree;
 
+use crate::container;
 use crate::error::ExtError;
 use crate::probe::{Context, Found, NotImage};
+use crate::read_at::ReadAt;
 use crate::record::{Format, Image, ImageId, TimeSource};
 use crate::sif::timestamp;
 use crate::window::Windows;
@@ -48,11 +52,51 @@ pub(crate) fn probe(
     let end = superblock.size().and_then(|size| payload.checked_add(size));
     match end {
         Some(end) if end > windows.size() => {
-            let error = ExtError::Truncated { end, size: windows.size() };
+            let error = ExtError::Truncated {
+                end,
+                size: windows.size(),
+            };
             context.fail(&mut image, &format!("truncated: {error}"), true);
-            return Ok(if listed { Ok(Found::plain(image)) } else { Err(NotImage::PlainFileSystem) });
+            return Ok(if listed {
+                Ok(Found::plain(image))
+            } else {
+                Err(NotImage::PlainFileSystem)
+            });
         }
         _ => {}
     }
-    Ok(Ok(Found::plain(image)))
+    if launch && !context.options.inside_file_systems {
+        return Ok(Ok(Found::plain(image)));
+    }
+    let tree = ExtTree::open(windows.file(), payload, windows.size(), &superblock);
+    let looked = match tree {
+        Ok(tree) => container::look(Ok(&tree))?,
+        Err(error) => container::look(Err(error))?,
+    };
+    Ok(context.judge(image, looked, launch))
+}
+
+/// The tree of an ext file system in the `size` bytes at `offset` of a file; `None` if it cannot be
+/// one.
+pub(crate) fn tree_at(
+    file: &dyn ReadAt,
+    offset: u64,
+    size: u64,
+) -> io::Result<Option<ExtTree<'_>>> {
+    let mut bytes = [0; SUPERBLOCK_END];
+    if size < bytes.len() as u64 {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut bytes, offset)?;
+    let superblock = RawExtSuperblock::read(&bytes).filter(|superblock| {
+        superblock.has_magic()
+            && superblock.is_plausible()
+            && superblock.size().is_some_and(|used| used <= size)
+    });
+    match superblock {
+        Some(superblock) => {
+            ExtTree::open(file, offset, offset.saturating_add(size), &superblock).map(Some)
+        }
+        None => Ok(None),
+    }
 }

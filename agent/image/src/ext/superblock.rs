@@ -12,6 +12,9 @@ pub(crate) const SUPERBLOCK_OFFSET: usize = 1024;
 /// Where its magic ends.
 pub(crate) const MAGIC_END: usize = SUPERBLOCK_OFFSET + 58;
 
+/// Where the superblock ends.
+pub(crate) const SUPERBLOCK_END: usize = 2 * SUPERBLOCK_OFFSET;
+
 const MAGIC: u16 = 0xEF53;
 const COMPAT_HAS_JOURNAL: u32 = 0x4;
 const INCOMPAT_EXTENTS: u32 = 0x40;
@@ -52,7 +55,9 @@ pub(crate) struct RawExtSuperblock {
 impl RawExtSuperblock {
     /// The superblock of a file system that begins with `bytes`, whatever it says.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        Self::read_from_prefix(bytes.get(SUPERBLOCK_OFFSET..)?).ok().map(|(this, _)| this)
+        Self::read_from_prefix(bytes.get(SUPERBLOCK_OFFSET..)?)
+            .ok()
+            .map(|(this, _)| this)
     }
 
     /// Whether the magic is there.
@@ -64,7 +69,9 @@ impl RawExtSuperblock {
     /// inodes and blocks, and no more of either in a group than a block of bitmap has bits.
     pub(crate) fn is_plausible(&self) -> bool {
         let log = self.log_block_size.get();
-        let bits = 8u32.checked_shl(10u32.saturating_add(log.min(6))).unwrap_or(u32::MAX);
+        let bits = 8u32
+            .checked_shl(10u32.saturating_add(log.min(6)))
+            .unwrap_or(u32::MAX);
         log <= 6
             && self.inodes_count.get() > 0
             && self.blocks_count.get() > 0
@@ -82,6 +89,13 @@ impl RawExtSuperblock {
         let blocks = high << 32 | u64::from(self.blocks_count.get());
         let log = Some(self.log_block_size.get()).filter(|log| *log <= 6)?;
         blocks.checked_mul(1024 << log)
+    }
+
+    /// Block groups, if the numbers are plausible.
+    pub(crate) fn groups(&self) -> u64 {
+        let log = self.log_block_size.get().min(6);
+        let blocks = self.size().unwrap_or(u64::MAX) >> (10 + log);
+        blocks / u64::from(self.blocks_per_group.get().max(1))
     }
 
     /// `ext2`, `ext3` or `ext4`, by features: extents make ext4, a journal alone ext3.
@@ -143,7 +157,10 @@ mod tests {
         assert_eq!(superblock.identity()[..4], [1, 2, 3, 4]);
         assert_eq!(superblock.identity()[16..20], [5, 6, 7, 8]);
         bytes[1024 + 336] = 1;
-        assert_eq!(RawExtSuperblock::read(&bytes).unwrap().size(), Some(3072 * 2048));
+        assert_eq!(
+            RawExtSuperblock::read(&bytes).unwrap().size(),
+            Some(3072 * 2048)
+        );
         bytes[1024 + 96] = 0x80;
         assert_eq!(
             RawExtSuperblock::read(&bytes).unwrap().size(),

@@ -98,12 +98,16 @@ impl RawDescriptor {
 
     /// Whether this is the primary system partition.
     pub(crate) fn is_primary(&self) -> bool {
-        self.partition().is_some_and(|(_, part)| part == PRIMARY_SYSTEM)
+        self.partition()
+            .is_some_and(|(_, part)| part == PRIMARY_SYSTEM)
     }
 
     /// Offset and size, where neither is negative.
     pub(crate) fn range(&self) -> Option<(u64, u64)> {
-        Some((u64::try_from(self.offset.get()).ok()?, u64::try_from(self.size.get()).ok()?))
+        Some((
+            u64::try_from(self.offset.get()).ok()?,
+            u64::try_from(self.size.get()).ok()?,
+        ))
     }
 
     /// The digest of an OCI blob or root index.
@@ -167,9 +171,15 @@ impl RawDescriptor {
                     _ => "unknown",
                 },
             },
-            data_type::SBOM => ObjectData::Sbom { format: sbom_name(self.extra_i32(0)) },
-            data_type::OCI_ROOT_INDEX => ObjectData::OciRootIndex { digest: self.digest() },
-            data_type::OCI_BLOB => ObjectData::OciBlob { digest: self.digest() },
+            data_type::SBOM => ObjectData::Sbom {
+                format: sbom_name(self.extra_i32(0)),
+            },
+            data_type::OCI_ROOT_INDEX => ObjectData::OciRootIndex {
+                digest: self.digest(),
+            },
+            data_type::OCI_BLOB => ObjectData::OciBlob {
+                digest: self.digest(),
+            },
             other => ObjectData::Unknown(other),
         }
     }
@@ -263,7 +273,10 @@ fn sbom_name(code: i32) -> &'static str {
 /// Upper-case hexadecimal of the 20 bytes of a PGP fingerprint (32 for a version 6 key); empty
 /// where all bytes are zero, as DSSE signatures have it.
 fn fingerprint(entity: &[u8]) -> String {
-    let length = entity.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let length = entity
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1);
     let length = match length {
         0 => return String::new(),
         1..=20 => 20,
@@ -314,7 +327,7 @@ mod tests {
             .data()
         };
         assert_eq!(
-            of(0x4004, b"\x06\0\0\0\x02\0\0\012\0"),
+            of(0x4004, b"\x06\0\0\0\x02\0\0\x0012\0"),
             ObjectData::Partition {
                 file_system: "gocryptfs-squashfs",
                 partition_type: "primary-system",
@@ -323,7 +336,10 @@ mod tests {
             }
         );
         assert_eq!(
-            of(0x4005, b"\x02\0\0\0\x01\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x00"),
+            of(
+                0x4005,
+                b"\x02\0\0\0\x01\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x00"
+            ),
             ObjectData::Signature {
                 hash_type: "sha384",
                 fingerprint: format!("0102{}", "0".repeat(36))
@@ -331,12 +347,22 @@ mod tests {
         );
         assert_eq!(
             of(0x4008, b"\x02\0\0\0\x00\x02\0\0"),
-            ObjectData::CryptoMessage { format: "pem", message_type: "rsa-oaep" }
+            ObjectData::CryptoMessage {
+                format: "pem",
+                message_type: "rsa-oaep"
+            }
         );
-        assert_eq!(of(0x4009, b"\x08\0\0\0"), ObjectData::Sbom { format: "syft-json" });
+        assert_eq!(
+            of(0x4009, b"\x08\0\0\0"),
+            ObjectData::Sbom {
+                format: "syft-json"
+            }
+        );
         assert_eq!(
             of(0x400A, b"sha256:00\0\0"),
-            ObjectData::OciRootIndex { digest: "sha256:00".to_owned() }
+            ObjectData::OciRootIndex {
+                digest: "sha256:00".to_owned()
+            }
         );
         assert_eq!(of(0x400C, b""), ObjectData::Unknown(0x400C));
     }

@@ -26,7 +26,9 @@ const OCI_CONFIG: &[u8] = b"oci-config.json";
 pub(crate) fn probe(windows: &mut Windows<'_>, context: &Context<'_>) -> io::Result<Found> {
     let mut image = Image::blank(Format::Sif);
     let Some(sif) = super::parse(windows)? else {
-        let error = SifError::HeaderTruncated { size: windows.size() };
+        let error = SifError::HeaderTruncated {
+            size: windows.size(),
+        };
         context.fail(&mut image, &error.to_string(), true);
         return Ok(Found::plain(image));
     };
@@ -64,8 +66,11 @@ fn describe(sif: &Sif, image: &mut Image) {
     if image.update_time.is_some() {
         image.update_time_source = TimeSource::Header;
     }
-    image.objects =
-        sif.descriptors.iter().map(|(slot, descriptor)| descriptor.to_object(*slot)).collect();
+    image.objects = sif
+        .descriptors
+        .iter()
+        .map(|(slot, descriptor)| descriptor.to_object(*slot))
+        .collect();
     if let Some((file_system, _)) = sif.primary().and_then(RawDescriptor::partition) {
         image.encryption = match file_system {
             fs_type::ENCRYPTED_SQUASHFS => Encryption::Luks2,
@@ -75,13 +80,18 @@ fn describe(sif: &Sif, image: &mut Image) {
     }
     for object in &image.objects {
         match &object.data {
-            ObjectData::Partition { file_system, partition_type: "primary-system", .. }
-                if image.file_system.is_none() =>
-            {
+            ObjectData::Partition {
+                file_system,
+                partition_type: "primary-system",
+                ..
+            } if image.file_system.is_none() => {
                 image.file_system = Some(file_system);
             }
             ObjectData::Sbom { format } if image.sbom.is_none() => image.sbom = Some(format),
-            ObjectData::Signature { hash_type, fingerprint } => image.signatures.push(Signature {
+            ObjectData::Signature {
+                hash_type,
+                fingerprint,
+            } => image.signatures.push(Signature {
                 object_id: object.id,
                 form: SignatureForm::Unknown,
                 fingerprint: fingerprint.clone(),
@@ -98,7 +108,7 @@ fn describe(sif: &Sif, image: &mut Image) {
 struct Want {
     offset: u64,
     length: u64,
-    /// Given up last; an optional part is only read where that costs little.
+    /// An optional part is only read where that costs no further read.
     required: bool,
 }
 
@@ -129,7 +139,9 @@ impl<'s> Chosen<'s> {
     /// where it is part of the identity.
     fn wanted(&self, nil_uuid: bool) -> impl Iterator<Item = &'s RawDescriptor> {
         let oci_config = self.oci_config.filter(|_| nil_uuid || !self.answers());
-        [self.definition, self.inspect, self.labels, oci_config].into_iter().flatten()
+        [self.definition, self.inspect, self.labels, oci_config]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -145,7 +157,9 @@ fn read_objects(
 
     found.image.image_id = identify(windows, sif, chosen.wanted(nil_uuid), nil_uuid);
     let bytes = |object: Option<&RawDescriptor>| {
-        object.and_then(RawDescriptor::range).and_then(|(offset, size)| windows.get(offset, size))
+        object
+            .and_then(RawDescriptor::range)
+            .and_then(|(offset, size)| windows.get(offset, size))
     };
     found.image.definition = bytes(chosen.definition).map(metadata::definition);
     if let Some(bytes) = bytes(chosen.inspect) {
@@ -196,8 +210,11 @@ fn identify<'s>(
     Some(ImageId(sha2::Digest::finalize(hash).into()))
 }
 
-/// Reads the wanted objects, and with them, where that is cheap, the beginnings of partitions and
-/// signatures.
+/// Reads the wanted objects and the beginnings of the primary partition and of signatures, and, where
+/// that costs no further read, of other partitions. What lies close together is read together, in
+/// no more reads than [`limits::SIF_READS`] with the head, as long as that stays within
+/// [`limits::SIF_READ_BUDGET`]. Images of machines with pages of 64 KiB have every object on a page
+/// of its own and need a few small reads more.
 fn read_wanted<'s>(
     windows: &mut Windows<'_>,
     sif: &Sif,
@@ -205,49 +222,69 @@ fn read_wanted<'s>(
 ) -> io::Result<()> {
     let mut wants = Vec::with_capacity(8);
     let size = windows.size();
-    let mut want = |object: &RawDescriptor, most: usize, required: bool| {
-        let Some((offset, length)) = object.range() else { return };
-        let length = length.min(if required { length } else { most as u64 });
+    let mut want = |object: &RawDescriptor, length: u64, required: bool| {
+        let Some((offset, _)) = object.range() else {
+            return;
+        };
         let fits = offset.checked_add(length).is_some_and(|end| end <= size);
-        if fits && length > 0 && length <= most as u64 && windows.get(offset, length).is_none() {
-            wants.push(Want { offset, length, required });
+        if fits && length > 0 && windows.get(offset, length).is_none() {
+            wants.push(Want {
+                offset,
+                length,
+                required,
+            });
         }
     };
     for object in wanted {
-        want(object, limits::METADATA_OBJECT_MAX, true);
-    }
-    for (_, object) in &sif.descriptors {
-        if object.partition().is_some_and(|(file_system, _)| file_system == fs_type::SQUASHFS)
-            && object.size.get() >= SUPERBLOCK_LEN as i64
-        {
-            want(object, SUPERBLOCK_LEN, false);
+        let length = object.range().map_or(0, |(_, size)| size);
+        if length <= limits::METADATA_OBJECT_MAX as u64 {
+            want(object, length, true);
         }
     }
-    for object in sif.of_type(data_type::SIGNATURE).take(limits::SIGNATURES_MAX) {
-        want(object, limits::SIGNATURE_HEAD, false);
+    for (_, object) in &sif.descriptors {
+        if has_superblock(object) {
+            want(object, SUPERBLOCK_LEN as u64, object.is_primary());
+        }
+    }
+    for object in sif
+        .of_type(data_type::SIGNATURE)
+        .take(limits::SIGNATURES_MAX)
+    {
+        let length = object.range().map_or(0, |(_, size)| size);
+        want(object, length.min(limits::SIGNATURE_HEAD as u64), true);
     }
     wants.sort_by_key(|want| want.offset);
 
     let (reads, bytes) = windows.spent();
-    let reads = limits::SIF_READS.saturating_sub(reads).max(1);
+    let mut reads = limits::SIF_READS.saturating_sub(reads).max(1);
     let budget = (limits::SIF_READ_BUDGET as u64).saturating_sub(bytes as u64);
     loop {
         let spans = spans(&wants, reads);
-        if spans.iter().map(|(start, end)| end - start).sum::<u64>() <= budget {
-            return spans.iter().try_for_each(|(start, end)| windows.fetch(*start, end - start));
+        let total = spans.iter().map(|(start, end)| end - start).sum::<u64>();
+        if total <= budget || spans.len() < reads {
+            return spans
+                .iter()
+                .try_for_each(|(start, end)| windows.fetch(*start, end - start));
         }
-        // Drop the optional part that is farthest away; what is required is read in any case.
         match wants.iter().rposition(|want| !want.required) {
             Some(optional) => {
                 wants.remove(optional);
             }
-            None => break,
+            None => reads += 1,
         }
     }
-    for want in wants {
-        windows.need(want.offset, want.length)?;
-    }
-    Ok(())
+}
+
+/// Whether an object begins with the superblock of a squashfs: plain ones do, and those in which
+/// gocryptfs keeps its files.
+fn has_superblock(object: &RawDescriptor) -> bool {
+    let squashfs = object.partition().is_some_and(|(file_system, _)| {
+        matches!(file_system, fs_type::SQUASHFS | fs_type::GOCRYPTFS_SQUASHFS)
+    });
+    squashfs
+        && object
+            .range()
+            .is_some_and(|(_, size)| size >= SUPERBLOCK_LEN as u64)
 }
 
 /// Covers `wants`, which are in order, by at most `most` spans, cut at the widest gaps; nearer
@@ -277,7 +314,11 @@ fn spans(wants: &[Want], most: usize) -> Vec<(u64, u64)> {
 
 /// How each signature is encoded, where its beginning was read.
 fn classify_signatures(windows: &Windows<'_>, sif: &Sif, image: &mut Image) {
-    for (signature, object) in image.signatures.iter_mut().zip(sif.of_type(data_type::SIGNATURE)) {
+    for (signature, object) in image
+        .signatures
+        .iter_mut()
+        .zip(sif.of_type(data_type::SIGNATURE))
+    {
         let head = object
             .range()
             .map(|(offset, size)| (offset, size.min(limits::SIGNATURE_HEAD as u64)))
@@ -285,7 +326,10 @@ fn classify_signatures(windows: &Windows<'_>, sif: &Sif, image: &mut Image) {
         if let Some(head) = head {
             signature.form = signature_form(head);
         }
-        debug_assert!(matches!(signature.signed, None | Some(Link::Object(_) | Link::Group(_))));
+        debug_assert!(matches!(
+            signature.signed,
+            None | Some(Link::Object(_) | Link::Group(_))
+        ));
     }
 }
 
@@ -294,8 +338,12 @@ fn classify_signatures(windows: &Windows<'_>, sif: &Sif, image: &mut Image) {
 /// clear-signed `SIFHASH:` line.
 pub(crate) fn signature_form(head: &[u8]) -> SignatureForm {
     let contains = |needle: &[u8]| head.windows(needle.len()).any(|window| window == needle);
-    if head.starts_with(b"-----BEGIN PGP SIGNED MESSAGE-----") {
-        if contains(b"SIFHASH:") { SignatureForm::PgpLegacy } else { SignatureForm::Pgp }
+    if contains(b"BEGIN PGP SIGNED MESSAGE-----") {
+        if contains(b"SIFHASH:") {
+            SignatureForm::PgpLegacy
+        } else {
+            SignatureForm::Pgp
+        }
     } else if head.trim_ascii_start().starts_with(b"{") && contains(b"\"payloadType\"") {
         SignatureForm::Dsse
     } else {
@@ -308,15 +356,16 @@ pub(crate) fn signature_form(head: &[u8]) -> SignatureForm {
 fn inspect_partitions(windows: &Windows<'_>, sif: &Sif, image: &mut Image) -> Option<SifError> {
     let mut error = None;
     for (object, (_, descriptor)) in image.objects.iter_mut().zip(&sif.descriptors) {
-        let ObjectData::Partition { file_system: "squashfs", compressor, .. } = &mut object.data
-        else {
+        let ObjectData::Partition { compressor, .. } = &mut object.data else {
             continue;
         };
-        let superblock = (object.size >= SUPERBLOCK_LEN as u64)
+        let superblock = has_superblock(descriptor)
             .then(|| windows.get(object.offset, SUPERBLOCK_LEN as u64))
             .flatten()
             .and_then(RawSuperblock::read);
-        let Some(superblock) = superblock else { continue };
+        let Some(superblock) = superblock else {
+            continue;
+        };
         let checked = superblock.check(object.offset, object.size);
         if checked.is_ok() {
             *compressor = superblock.compressor_name();
@@ -326,7 +375,10 @@ fn inspect_partitions(windows: &Windows<'_>, sif: &Sif, image: &mut Image) -> Op
             if let Err(problem) = checked
                 && error.is_none()
             {
-                error = Some(SifError::Partition { id: object.id, error: problem });
+                error = Some(SifError::Partition {
+                    id: object.id,
+                    error: problem,
+                });
             }
         }
     }

@@ -17,8 +17,8 @@ use zerocopy::FromBytes;
 
 pub use descriptor::{DESCRIPTOR_LEN, RawDescriptor};
 pub(crate) use descriptor::{data_type, fs_type, type_name};
-pub use header::{HEADER_LEN, MAGIC, MAGIC_OFFSET, RawHeader, arch_name};
 pub(crate) use header::until_nul;
+pub use header::{HEADER_LEN, MAGIC, MAGIC_OFFSET, RawHeader, arch_name};
 pub(crate) use image::probe;
 
 use crate::error::SifError;
@@ -59,7 +59,8 @@ impl Sif {
 
     /// The first generic JSON object of this name.
     pub(crate) fn json_named(&self, name: &[u8]) -> Option<&RawDescriptor> {
-        self.of_type(data_type::GENERIC_JSON).find(|descriptor| descriptor.name() == name)
+        self.of_type(data_type::GENERIC_JSON)
+            .find(|descriptor| descriptor.name() == name)
     }
 
     /// The primary system partition.
@@ -86,8 +87,12 @@ pub(crate) fn parse(windows: &mut Windows<'_>) -> io::Result<Option<Sif>> {
     let Ok((header, _)) = RawHeader::read_from_prefix(windows.head()) else {
         return Ok(None);
     };
-    let mut sif =
-        Sif { header, descriptors: Vec::new(), error: None, complete_table: false };
+    let mut sif = Sif {
+        header,
+        descriptors: Vec::new(),
+        error: None,
+        complete_table: false,
+    };
     if !matches!(header.version_text(), b"00" | b"01") {
         sif.error = Some(SifError::Version {
             found: header.version.escape_ascii().to_string(),
@@ -105,7 +110,10 @@ pub(crate) fn parse(windows: &mut Windows<'_>) -> io::Result<Option<Sif>> {
     };
     let lost = table.read(windows, &mut sif)?;
     sif.error = if table.end > windows.size() {
-        Some(SifError::TableTruncated { end: table.end, size: windows.size() })
+        Some(SifError::TableTruncated {
+            end: table.end,
+            size: windows.size(),
+        })
     } else {
         sif.complete_table = true;
         check(&sif, &table, lost, windows.size())
@@ -160,7 +168,9 @@ impl Table {
         let filled = sif
             .descriptors
             .iter()
-            .try_fold(0i64, |sum, (_, descriptor)| sum.checked_add(descriptor.padded_size.get()));
+            .try_fold(0i64, |sum, (_, descriptor)| {
+                sum.checked_add(descriptor.padded_size.get())
+            });
         let all = i64::try_from(sif.descriptors.len()) == Ok(self.used)
             && filled == Some(self.data_size)
             && lost.is_none();
@@ -208,7 +218,12 @@ fn check(sif: &Sif, table: &Table, lost: Option<u32>, size: u64) -> Option<SifEr
         && i64::try_from(found).is_ok_and(|found| found < table.used)
     {
         let offset = table.slot_offset(slot);
-        return Some(SifError::LostObject { expected: table.used, found, slot, offset });
+        return Some(SifError::LostObject {
+            expected: table.used,
+            found,
+            slot,
+            offset,
+        });
     }
     let mut truncated = None;
     let mut ranges = Vec::with_capacity(found);
@@ -216,7 +231,11 @@ fn check(sif: &Sif, table: &Table, lost: Option<u32>, size: u64) -> Option<SifEr
         let kind = descriptor.data_type.get();
         if !data_type::RANGE.contains(&kind) {
             let offset = table.slot_offset(*slot);
-            return Some(SifError::DataType { slot: *slot, offset, found: kind });
+            return Some(SifError::DataType {
+                slot: *slot,
+                offset,
+                found: kind,
+            });
         }
         let id = descriptor.id.get();
         let range = descriptor
@@ -233,8 +252,12 @@ fn check(sif: &Sif, table: &Table, lost: Option<u32>, size: u64) -> Option<SifEr
             });
         };
         if end > size && truncated.is_none() {
-            truncated =
-                Some(SifError::ObjectTruncated { id, kind: type_name(kind), end, size });
+            truncated = Some(SifError::ObjectTruncated {
+                id,
+                kind: type_name(kind),
+                end,
+                size,
+            });
         }
         if end > offset {
             ranges.push((offset, end, id));
@@ -245,7 +268,12 @@ fn check(sif: &Sif, table: &Table, lost: Option<u32>, size: u64) -> Option<SifEr
         if let [(_, end, first), (offset, _, second)] = *pair
             && offset < end
         {
-            return Some(SifError::Overlap { first, second, offset, end });
+            return Some(SifError::Overlap {
+                first,
+                second,
+                offset,
+                end,
+            });
         }
     }
     truncated

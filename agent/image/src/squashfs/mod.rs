@@ -1,6 +1,8 @@
 //! squashfs: the superblock for the listing, and single files from inside.
 
+mod block;
 mod superblock;
+mod tree;
 
 use std::io;
 
@@ -8,9 +10,12 @@ use sha2::{Digest, Sha256};
 use zerocopy::IntoBytes;
 
 pub(crate) use superblock::{MAGIC, RawSuperblock, SUPERBLOCK_LEN};
+pub(crate) use tree::SquashfsTree;
 
+use crate::container;
 use crate::error::SquashfsError;
 use crate::probe::{Context, Found, NotImage};
+use crate::read_at::ReadAt;
 use crate::record::{Format, Image, ImageId, TimeSource};
 use crate::sif::timestamp;
 use crate::window::Windows;
@@ -29,16 +34,25 @@ pub(crate) fn probe(
     let mut image = Image::blank(Format::Squashfs);
     image.file_system = Some("squashfs");
     let start = usize::try_from(payload).unwrap_or(usize::MAX);
-    let Some(superblock) =
-        RawSuperblock::read(windows.head().get(start..).unwrap_or_default())
+    let Some(superblock) = RawSuperblock::read(windows.head().get(start..).unwrap_or_default())
     else {
         let end = payload.saturating_add(SUPERBLOCK_LEN as u64);
-        let error = SquashfsError::Truncated { end, size: windows.size() };
+        let error = SquashfsError::Truncated {
+            end,
+            size: windows.size(),
+        };
         context.fail(&mut image, &format!("truncated: {error}"), true);
-        return Ok(if listed { Ok(Found::plain(image)) } else { Err(NotImage::OtherContent) });
+        return Ok(if listed {
+            Ok(Found::plain(image))
+        } else {
+            Err(NotImage::OtherContent)
+        });
     };
-    image.format_version =
-        format!("{}.{}", superblock.version_major.get(), superblock.version_minor.get());
+    image.format_version = format!(
+        "{}.{}",
+        superblock.version_major.get(),
+        superblock.version_minor.get()
+    );
     image.compressor = superblock.compressor_name();
     image.create_time = timestamp(i64::from(superblock.mkfs_time.get()));
     image.update_time = image.create_time;
@@ -54,7 +68,36 @@ pub(crate) fn probe(
         let incomplete = matches!(error, SquashfsError::Truncated { .. });
         let what = if incomplete { "truncated" } else { "corrupt" };
         context.fail(&mut image, &format!("{what}: {error}"), incomplete);
-        return Ok(if listed { Ok(Found::plain(image)) } else { Err(NotImage::PlainFileSystem) });
+        return Ok(if listed {
+            Ok(Found::plain(image))
+        } else {
+            Err(NotImage::PlainFileSystem)
+        });
     }
-    Ok(Ok(Found::plain(image)))
+    if launch && !context.options.inside_file_systems {
+        return Ok(Ok(Found::plain(image)));
+    }
+    let tree = SquashfsTree::open(windows.file(), payload, superblock);
+    let looked = match &tree {
+        Ok(tree) => container::look(Ok(tree))?,
+        Err(error) => Err(error.clone().into()),
+    };
+    Ok(context.judge(image, looked, launch))
+}
+
+/// The tree of a squashfs in the `size` bytes at `offset` of a file; `None` if it cannot be one, or
+/// has a compressor that is not read here.
+pub(crate) fn tree_at(
+    file: &dyn ReadAt,
+    offset: u64,
+    size: u64,
+) -> io::Result<Option<SquashfsTree<'_>>> {
+    let mut bytes = [0; SUPERBLOCK_LEN];
+    if size < bytes.len() as u64 {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(RawSuperblock::read(&bytes)
+        .filter(|superblock| superblock.check(offset, size).is_ok())
+        .and_then(|superblock| SquashfsTree::open(file, offset, superblock).ok()))
 }

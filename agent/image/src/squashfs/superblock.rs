@@ -42,7 +42,9 @@ pub(crate) struct RawSuperblock {
 impl RawSuperblock {
     /// The superblock at the beginning of `bytes`, whatever it says.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        Self::read_from_prefix(bytes).ok().map(|(superblock, _)| superblock)
+        Self::read_from_prefix(bytes)
+            .ok()
+            .map(|(superblock, _)| superblock)
     }
 
     /// Name of the compressor.
@@ -63,13 +65,22 @@ impl RawSuperblock {
     /// where it lies in the file.
     pub(crate) fn check(&self, offset: u64, room: u64) -> Result<(), SquashfsError> {
         if &self.magic != MAGIC {
-            return Err(SquashfsError::Magic { offset, found: hex::encode(self.magic) });
+            return Err(SquashfsError::Magic {
+                offset,
+                found: hex::encode(self.magic),
+            });
         }
-        let version = u64::from(self.version_major.get()) << 16 | u64::from(self.version_minor.get());
+        let version =
+            u64::from(self.version_major.get()) << 16 | u64::from(self.version_minor.get());
         let log = u32::from(self.block_log.get());
         let fields = [
             ("version", "4.0 (0x40000)", version, version == 4 << 16),
-            ("log of the block size", "12 to 20", u64::from(log), (12..=20).contains(&log)),
+            (
+                "log of the block size",
+                "12 to 20",
+                u64::from(log),
+                (12..=20).contains(&log),
+            ),
             (
                 "block size",
                 "two to its log",
@@ -85,11 +96,18 @@ impl RawSuperblock {
         ];
         for (what, expected, found, right) in fields {
             if !right {
-                return Err(SquashfsError::Superblock { offset, what, expected, found });
+                return Err(SquashfsError::Superblock {
+                    offset,
+                    what,
+                    expected,
+                    found,
+                });
             }
         }
         let used = self.bytes_used.get();
-        let end = offset.checked_add(used).filter(|_| used >= SUPERBLOCK_LEN as u64);
+        let end = offset
+            .checked_add(used)
+            .filter(|_| used >= SUPERBLOCK_LEN as u64);
         match end {
             None => Err(SquashfsError::Superblock {
                 offset,
@@ -97,9 +115,10 @@ impl RawSuperblock {
                 expected: "96 or more",
                 found: used,
             }),
-            Some(end) if used > room => {
-                Err(SquashfsError::Truncated { end, size: offset.saturating_add(room) })
-            }
+            Some(end) if used > room => Err(SquashfsError::Truncated {
+                end,
+                size: offset.saturating_add(room),
+            }),
             Some(_) => Ok(()),
         }
     }

@@ -29,7 +29,11 @@ pub(crate) fn skipped(test: &str) {
 /// A file's subject, modified `age` before [`NOW`].
 pub(crate) fn subject(path: &Path, age: i64) -> Subject<'_> {
     let time = |seconds| Timestamp::from_second(seconds).expect("in range");
-    Subject { path, modified: time(NOW - age), now: time(NOW) }
+    Subject {
+        path,
+        modified: time(NOW - age),
+        now: time(NOW),
+    }
 }
 
 /// Probes an old file with the default options.
@@ -45,8 +49,12 @@ pub(crate) fn young_verdict(file: &dyn ReadAt, path: &Path) -> Verdict {
 
 /// Probes a directory on disk.
 pub(crate) fn directory_verdict(path: &Path) -> Verdict {
-    probe_directory(&Directory(path), &subject(path, 86_400 * 365), &Options::default())
-        .expect("a readable directory")
+    probe_directory(
+        &Directory(path),
+        &subject(path, 86_400 * 365),
+        &Options::default(),
+    )
+    .expect("a readable directory")
 }
 
 /// A directory on disk as a tree. Links are not followed, as in the agent.

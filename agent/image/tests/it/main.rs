@@ -2,4 +2,7 @@
 //! passes where that is absent.
 
 mod corpus;
+mod damage;
+mod formats;
+mod made;
 mod truth;

@@ -15,18 +15,33 @@ use crate::corpus::{directory_verdict, shared, skipped, verdict};
 
 #[test]
 fn every_image_of_the_corpus_agrees() {
-    let Some(shared) = shared() else { return skipped("truth") };
+    let Some(shared) = shared() else {
+        return skipped("truth");
+    };
     let images = shared.join("images");
     let truth = fs::read(images.join("truth.json")).expect("truth.json");
     let entries: Vec<Value> = serde_json::from_slice(&truth).expect("truth.json is JSON");
-    assert!(entries.len() > 50, "the corpus has {} entries", entries.len());
+    assert!(
+        entries.len() > 50,
+        "the corpus has {} entries",
+        entries.len()
+    );
     let mut wrong = Vec::new();
     for entry in &entries {
         let name = entry["path"].as_str().expect("a path");
         let differences = compare(entry, &images.join(name));
-        wrong.extend(differences.into_iter().map(|difference| format!("{name}: {difference}")));
+        wrong.extend(
+            differences
+                .into_iter()
+                .map(|difference| format!("{name}: {difference}")),
+        );
     }
-    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} differences:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 /// Collects differences between what is expected and what was found.
@@ -35,7 +50,8 @@ struct Comparison(Vec<String>);
 impl Comparison {
     fn equal<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, found: T, expected: T) {
         if found != expected {
-            self.0.push(format!("{what}: expected {expected:?}, found {found:?}"));
+            self.0
+                .push(format!("{what}: expected {expected:?}, found {found:?}"));
         }
     }
 }
@@ -51,9 +67,10 @@ fn compare(entry: &Value, path: &Path) -> Vec<String> {
     let image = match (format, verdict) {
         ("plain-squashfs" | "plain-ext3", Verdict::NotImage(NotImage::PlainFileSystem))
         | ("not-an-image", Verdict::NotImage(_)) => return Vec::new(),
-        ("sif" | "oci-sif" | "legacy-squashfs" | "legacy-ext3" | "sandbox", Verdict::Image(image)) => {
-            *image
-        }
+        (
+            "sif" | "oci-sif" | "legacy-squashfs" | "legacy-ext3" | "sandbox",
+            Verdict::Image(image),
+        ) => *image,
         (_, verdict) => return vec![format!("expected {format}, found {verdict:?}")],
     };
     common(entry, format, &image, &mut comparison);
@@ -65,7 +82,11 @@ fn compare(entry: &Value, path: &Path) -> Vec<String> {
                 image.compressor,
                 entry["squashfs_compression"].as_str().map(leak),
             );
-            comparison.equal("update", image.update_time, time(&entry["squashfs_mkfs_epoch"]));
+            comparison.equal(
+                "update",
+                image.update_time,
+                time(&entry["squashfs_mkfs_epoch"]),
+            );
         }
         "legacy-ext3" => {
             comparison.equal("file system", image.file_system, Some("ext3"));
@@ -88,11 +109,19 @@ fn common(entry: &Value, format: &str, image: &Image, comparison: &mut Compariso
         _ => Format::Sandbox,
     };
     comparison.equal("format", image.format, expected);
-    comparison.equal("status", (image.status, image.status_message.as_str()), (Status::Ready, ""));
+    comparison.equal(
+        "status",
+        (image.status, image.status_message.as_str()),
+        (Status::Ready, ""),
+    );
     let labels: BTreeMap<String, String> =
         serde_json::from_value(entry["labels"].clone()).unwrap_or_default();
     comparison.equal("labels", &image.labels, &labels);
-    comparison.equal("definition", image.definition.as_deref(), entry["deffile"].as_str());
+    comparison.equal(
+        "definition",
+        image.definition.as_deref(),
+        entry["deffile"].as_str(),
+    );
     comparison.equal("identity", image.image_id.is_some(), true);
 }
 
@@ -105,7 +134,11 @@ fn sif(entry: &Value, image: &Image, comparison: &mut Comparison) {
         comparison.equal("arch", image.arch.clone(), text("arch"));
         comparison.equal("created", image.create_time, time(&entry["created_epoch"]));
         let modified = time(&entry["modified_epoch"]);
-        let source = if modified.is_some() { TimeSource::Header } else { TimeSource::Mtime };
+        let source = if modified.is_some() {
+            TimeSource::Header
+        } else {
+            TimeSource::Mtime
+        };
         comparison.equal("update source", image.update_time_source, source);
         if modified.is_some() {
             comparison.equal("modified", image.update_time, modified);
@@ -120,7 +153,9 @@ fn sif(entry: &Value, image: &Image, comparison: &mut Comparison) {
     comparison.equal("signed", !image.signatures.is_empty(), signed);
     let count = entry["signature_count"].as_u64().unwrap_or_default();
     comparison.equal("signatures", image.signatures.len() as u64, count);
-    let forms = objects.iter().filter_map(|object| object["signature_form"].as_str());
+    let forms = objects
+        .iter()
+        .filter_map(|object| object["signature_form"].as_str());
     for (found, expected) in image.signatures.iter().zip(forms) {
         let form = match found.form {
             SignatureForm::Pgp | SignatureForm::PgpLegacy => "pgp-clearsign",
@@ -133,7 +168,9 @@ fn sif(entry: &Value, image: &Image, comparison: &mut Comparison) {
     comparison.equal("encrypted", image.encryption != Encryption::None, encrypted);
     let sbom = objects.iter().any(|object| object["type"] == "SBOM");
     comparison.equal("sbom", image.sbom.is_some(), sbom);
-    let primary = objects.iter().find(|object| object["parttype"] == "primsys");
+    let primary = objects
+        .iter()
+        .find(|object| object["parttype"] == "primsys");
     if let Some(primary) = primary {
         let expected = primary["fstype"].as_str().map(leak);
         comparison.equal("file system", image.file_system, expected);
@@ -157,43 +194,77 @@ fn object(found: &Object, expected: &Value, comparison: &mut Comparison) {
     comparison.equal(
         &at("link"),
         link,
-        (number("link"), expected["link_is_group"].as_bool().unwrap_or_default()),
+        (
+            number("link"),
+            expected["link_is_group"].as_bool().unwrap_or_default(),
+        ),
     );
     comparison.equal(&at("offset"), Some(found.offset), number("offset"));
     comparison.equal(&at("size"), Some(found.size), number("size"));
-    comparison.equal(&at("padded size"), Some(found.padded_size), number("size_with_padding"));
-    comparison.equal(&at("created"), found.create_time, time(&expected["created_epoch"]));
-    comparison.equal(&at("modified"), found.update_time, time(&expected["modified_epoch"]));
+    comparison.equal(
+        &at("padded size"),
+        Some(found.padded_size),
+        number("size_with_padding"),
+    );
+    comparison.equal(
+        &at("created"),
+        found.create_time,
+        time(&expected["created_epoch"]),
+    );
+    comparison.equal(
+        &at("modified"),
+        found.update_time,
+        time(&expected["modified_epoch"]),
+    );
     comparison.equal(&at("name"), found.name.as_str(), text("name"));
     let data: (&str, Vec<&str>) = match &found.data {
         ObjectData::Deffile => ("Deffile", vec![]),
         ObjectData::EnvVar => ("EnvVar", vec![]),
         ObjectData::Labels => ("Labels", vec![]),
-        ObjectData::Partition { file_system, partition_type, arch, compressor } => {
+        ObjectData::Partition {
+            file_system,
+            partition_type,
+            arch,
+            compressor,
+        } => {
             let role = match *partition_type {
                 "primary-system" => "primsys",
                 other => other,
             };
-            ("Partition", vec![file_system, role, arch, compressor.unwrap_or_default()])
+            (
+                "Partition",
+                vec![file_system, role, arch, compressor.unwrap_or_default()],
+            )
         }
-        ObjectData::Signature { hash_type, fingerprint } => {
-            ("Signature", vec![hash_type, fingerprint])
-        }
+        ObjectData::Signature {
+            hash_type,
+            fingerprint,
+        } => ("Signature", vec![hash_type, fingerprint]),
         ObjectData::GenericJson => ("GenericJSON", vec![]),
         ObjectData::Generic => ("Generic", vec![]),
-        ObjectData::CryptoMessage { format, message_type } => {
-            ("CryptoMessage", vec![format, message_type])
-        }
+        ObjectData::CryptoMessage {
+            format,
+            message_type,
+        } => ("CryptoMessage", vec![format, message_type]),
         ObjectData::Sbom { format } => ("SBOM", vec![format]),
         ObjectData::OciRootIndex { digest } => ("OCIRootIndex", vec![digest]),
         ObjectData::OciBlob { digest } => ("OCIBlob", vec![digest]),
         ObjectData::Unknown(_) => ("unknown", vec![]),
     };
     let extra = match text("type") {
-        "Partition" => vec![text("fstype"), text("parttype"), text("arch"), text("squashfs_compression")],
+        "Partition" => vec![
+            text("fstype"),
+            text("parttype"),
+            text("arch"),
+            text("squashfs_compression"),
+        ],
         "Signature" => vec![text("hash"), text("entity")],
         "CryptoMessage" => vec![text("format"), text("message")],
-        "SBOM" => vec![if expected["sbom_format"] == 1 { "cyclonedx-json" } else { "?" }],
+        "SBOM" => vec![if expected["sbom_format"] == 1 {
+            "cyclonedx-json"
+        } else {
+            "?"
+        }],
         "OCIRootIndex" | "OCIBlob" => vec![text("digest")],
         _ => vec![],
     };
@@ -202,8 +273,14 @@ fn object(found: &Object, expected: &Value, comparison: &mut Comparison) {
 
 /// The images of an OCI-SIF: platform, time, identity.
 fn oci(entry: &Value, image: &Image, comparison: &mut Comparison) {
-    let images = entry["oci"]["images"].as_array().cloned().unwrap_or_default();
-    let present: Vec<_> = images.iter().filter(|image| image["config_digest"].is_string()).collect();
+    let images = entry["oci"]["images"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let present: Vec<_> = images
+        .iter()
+        .filter(|image| image["config_digest"].is_string())
+        .collect();
     if let [only] = present.as_slice() {
         comparison.equal(
             "identity",
@@ -215,7 +292,11 @@ fn oci(entry: &Value, image: &Image, comparison: &mut Comparison) {
             .and_then(|text| text.parse::<Timestamp>().ok())
             .filter(|time| time.as_second() > 0);
         comparison.equal("created", image.create_time, created);
-        let source = if created.is_some() { TimeSource::OciConfig } else { TimeSource::Mtime };
+        let source = if created.is_some() {
+            TimeSource::OciConfig
+        } else {
+            TimeSource::Mtime
+        };
         comparison.equal("update source", image.update_time_source, source);
         if created.is_some() {
             comparison.equal("update", image.update_time, created);
@@ -227,7 +308,9 @@ fn oci(entry: &Value, image: &Image, comparison: &mut Comparison) {
 }
 
 fn time(seconds: &Value) -> Option<Timestamp> {
-    let seconds = seconds.as_i64().filter(|seconds| *seconds != 0 && *seconds != -62_135_596_800)?;
+    let seconds = seconds
+        .as_i64()
+        .filter(|seconds| *seconds != 0 && *seconds != -62_135_596_800)?;
     Timestamp::from_second(seconds).ok()
 }
 

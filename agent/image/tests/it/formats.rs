@@ -1,0 +1,462 @@
+//! Made images: identity, times, cost, and the shapes that the corpus has few of.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use sifter_image::record::{Format, Image, Status, TimeSource};
+use sifter_image::{Options, ReadAt, ReadTree, Verdict, probe_directory};
+
+use crate::corpus::{shared, skipped, subject, verdict};
+use crate::made::{Object, Sif, digest, hollow_squashfs, native};
+
+fn image(bytes: &[u8]) -> Image {
+    match verdict(&bytes, Path::new("/images/made.sif")) {
+        Verdict::Image(image) => *image,
+        Verdict::NotImage(not) => panic!("{not:?}"),
+    }
+}
+
+/// Counts the reads of a file.
+struct Counting<'a> {
+    bytes: &'a [u8],
+    reads: RefCell<Vec<(u64, usize)>>,
+}
+
+impl ReadAt for Counting<'_> {
+    fn size(&self) -> u64 {
+        self.bytes.size()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.reads.borrow_mut().push((offset, buf.len()));
+        self.bytes.read_exact_at(buf, offset)
+    }
+}
+
+fn reads(bytes: &[u8]) -> Vec<(u64, usize)> {
+    let file = Counting {
+        bytes,
+        reads: RefCell::default(),
+    };
+    verdict(&file, Path::new("/images/x.sif"));
+    file.reads.into_inner()
+}
+
+#[test]
+fn a_sif_with_metadata_objects_costs_three_reads_of_64_kib() {
+    let far = vec![0u8; 3 << 20];
+    let mut cases = vec![
+        ("native".to_owned(), native().bytes()),
+        ("partition first".to_owned(), {
+            let objects = native().objects;
+            let mut sif = Sif::new();
+            sif.objects = vec![objects[2].clone(), objects[0].clone(), objects[1].clone()];
+            sif.bytes()
+        }),
+        (
+            "signed, with an overlay between".to_owned(),
+            native()
+                .with(Object::partition(2, 4, b"02", far.clone()))
+                .with(Object::new(
+                    0x4005,
+                    "",
+                    "-----BEGIN PGP SIGNED MESSAGE-----\n",
+                ))
+                .bytes(),
+        ),
+        ("ten objects".to_owned(), {
+            (0..7)
+                .fold(native(), |sif, n| {
+                    sif.with(Object::new(0x4007, &n.to_string(), "x"))
+                })
+                .bytes()
+        }),
+    ];
+    if let Some(shared) = shared() {
+        for entry in fs::read_dir(shared.join("images/apptainer")).expect("a corpus") {
+            let path = entry.expect("an entry").path();
+            let bytes = fs::read(&path).expect("an image");
+            if bytes
+                .windows(21)
+                .any(|window| window == b"inspect-metadata.json")
+            {
+                cases.push((path.display().to_string(), bytes));
+            }
+        }
+    } else {
+        skipped("cost of the corpus");
+    }
+    let mut total = 0;
+    for (name, bytes) in &cases {
+        if !name.contains("deleted_obj") {
+            let reads = reads(bytes);
+            let sum: usize = reads.iter().map(|(_, length)| length).sum();
+            assert!(reads.len() <= 3 && sum <= 64 << 10, "{name}: {reads:?}");
+            total += reads.len();
+        }
+    }
+    assert!(total >= 2 * cases.len() - 2, "the count counts nothing");
+    assert_eq!(reads(&native().bytes()).len(), 2);
+}
+
+#[test]
+fn labels_definition_times_and_platform_come_from_the_header() {
+    let image = image(&native().bytes());
+    assert_eq!((image.format, image.status), (Format::Sif, Status::Ready));
+    assert_eq!(image.labels.get("k").map(String::as_str), Some("v"));
+    assert_eq!(
+        image.definition.as_deref(),
+        Some("bootstrap: docker\nfrom: alpine:3.19\n")
+    );
+    assert_eq!(image.arch, "amd64");
+    assert_eq!(image.compressor, Some("gzip"));
+    assert_eq!(
+        image.update_time.map(|time| time.as_second()),
+        Some(1_700_000_001)
+    );
+    assert_eq!(image.update_time_source, TimeSource::Header);
+    assert_eq!(
+        (
+            image.reference.repository.as_str(),
+            image.reference.tag.as_str()
+        ),
+        ("alpine", "3.19")
+    );
+}
+
+#[test]
+fn the_identity_is_in_the_content_alone() {
+    let id = |bytes: &[u8]| image(bytes).image_id.expect("an identity");
+    let first = native();
+    let same = id(&first.bytes());
+    assert_eq!(same.to_string().len(), 71);
+    let Verdict::Image(moved) = verdict(&first.bytes(), Path::new("/elsewhere/y.sif")) else {
+        panic!("not an image")
+    };
+    assert_eq!(moved.image_id, Some(same));
+
+    let mut other = first.clone();
+    other.uuid[0] ^= 1;
+    assert_ne!(id(&other.bytes()), same);
+    let mut other = first.clone();
+    other.modified += 1;
+    assert_ne!(id(&other.bytes()), same);
+    assert_ne!(
+        id(&first.clone().with(Object::new(0x4007, "", "x")).bytes()),
+        same
+    );
+
+    // Without a UUID, and with times of zero, the metadata objects tell builds apart.
+    let mut nil = first.clone();
+    (nil.uuid, nil.created, nil.modified) = ([0; 16], 0, 0);
+    let mut renamed = nil.clone();
+    if let Some(object) = &mut renamed.objects[0] {
+        object.data = b"bootstrap: docker\nfrom: alpine:3.18\n".to_vec();
+    }
+    assert_eq!(nil.bytes()[..32_176], renamed.bytes()[..32_176]);
+    assert_ne!(id(&nil.bytes()), id(&renamed.bytes()));
+    assert_eq!(image(&nil.bytes()).update_time_source, TimeSource::Mtime);
+}
+
+/// The identity is kept in catalogues: it must not change from release to release.
+#[test]
+fn the_identity_is_as_documented() {
+    let bytes = native().bytes();
+    let mut identified = bytes[..128].to_vec();
+    identified.extend(&bytes[4096..4096 + 3 * 585]);
+    assert_eq!(
+        image(&bytes).image_id.map(|id| id.to_string()),
+        Some(digest(&identified))
+    );
+    let mut nil = native();
+    nil.uuid = [0; 16];
+    let bytes = nil.bytes();
+    let mut identified = bytes[..128].to_vec();
+    identified.extend(&bytes[4096..4096 + 3 * 585]);
+    for object in nil.objects.iter().flatten().take(2) {
+        identified.extend(&object.data);
+    }
+    assert_eq!(
+        image(&bytes).image_id.map(|id| id.to_string()),
+        Some(digest(&identified))
+    );
+}
+
+#[test]
+fn objects_are_found_behind_holes_and_in_late_slots() {
+    let mut sif = Sif::new();
+    for _ in 0..20 {
+        sif = sif.with_hole();
+    }
+    sif.objects.extend(native().objects);
+    let image = image(&sif.bytes());
+    assert_eq!(
+        image
+            .objects
+            .iter()
+            .map(|object| object.slot)
+            .collect::<Vec<_>>(),
+        [20, 21, 22]
+    );
+    assert_eq!(image.labels.len(), 2);
+    assert_eq!(image.status, Status::Ready);
+}
+
+/// One wrong count in the header must not hide an object: with "43 of 48 free" only five of the
+/// seven objects in the first read would be looked for, and none beyond.
+#[test]
+fn a_wrong_count_hides_no_object() {
+    let sif = (0..9).fold(native(), |sif, n| {
+        sif.with(Object::new(0x4007, &n.to_string(), "x"))
+    });
+    for free in [-1i64, 0, 41, 43, 47, 48, 1 << 40] {
+        let mut bytes = sif.bytes();
+        bytes[80..88].copy_from_slice(&free.to_le_bytes());
+        let image = image(&bytes);
+        assert_eq!(
+            (image.objects.len(), image.status),
+            (12, Status::Ready),
+            "{free}"
+        );
+    }
+}
+
+#[test]
+fn empty_and_data_only_containers_are_images() {
+    assert_eq!(image(&Sif::new().bytes()).status, Status::Ready);
+    let data = Sif::new().with(Object::new(0x4007, "data", "x"));
+    assert_eq!(image(&data.bytes()).status, Status::Ready);
+}
+
+#[test]
+fn versions_and_architectures() {
+    for (version, status) in [
+        (b"00", Status::Ready),
+        (b"01", Status::Ready),
+        (b"02", Status::Failure),
+    ] {
+        let mut sif = native();
+        sif.version = version;
+        assert_eq!(image(&sif.bytes()).status, status);
+    }
+    for (code, name) in [
+        (b"01", "386"),
+        (b"13", "loong64"),
+        (b"00", "unknown"),
+        (b"77", "unknown"),
+    ] {
+        let mut sif = native();
+        sif.arch = code;
+        assert_eq!(image(&sif.bytes()).arch, name);
+    }
+}
+
+/// An OCI-SIF with these manifests: annotation, platform, creation.
+fn oci(manifests: &[(&str, &str, &str)]) -> Vec<u8> {
+    let mut sif = Sif::new();
+    (sif.uuid, sif.created, sif.modified, sif.launch) = ([0; 16], 0, 0, b"");
+    let mut entries = Vec::new();
+    for (name, arch, created) in manifests {
+        let layer = hollow_squashfs(4096);
+        let config = format!(
+            r#"{{"architecture":"{arch}","os":"linux","created":"{created}","config":{{"Labels":{{"of":"{name}"}}}}}}"#
+        );
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},"layers":[{{"mediaType":"application/vnd.sylabs.image.layer.v1.squashfs","digest":"{}","size":4096}}]}}"#,
+            digest(config.as_bytes()),
+            config.len(),
+            digest(&layer)
+        );
+        entries.push(format!(
+            r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":{},"digest":"{}","annotations":{{"org.opencontainers.image.ref.name":"{name}"}}}}"#,
+            manifest.len(), digest(manifest.as_bytes())
+        ));
+        sif = sif
+            .with(Object::blob(0x400B, layer))
+            .with(Object::blob(0x400B, config))
+            .with(Object::blob(0x400B, manifest));
+    }
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+        entries.join(",")
+    );
+    sif.with(Object::blob(0x400A, index)).bytes()
+}
+
+#[test]
+fn an_oci_sif_is_read_through_its_chain() {
+    let one = image(&oci(&[(
+        "quay.io/lab/tool:1",
+        "arm64",
+        "2024-01-02T03:04:05Z",
+    )]));
+    assert_eq!(
+        (one.format, one.status_message.as_str()),
+        (Format::OciSif, "")
+    );
+    assert_eq!(one.arch, "arm64");
+    assert_eq!(
+        one.labels.get("of").map(String::as_str),
+        Some("quay.io/lab/tool:1")
+    );
+    assert_eq!(
+        one.update_time.map(|time| time.to_string()).as_deref(),
+        Some("2024-01-02T03:04:05Z")
+    );
+    assert_eq!(one.update_time_source, TimeSource::OciConfig);
+    assert_eq!(
+        (
+            one.reference.repository.as_str(),
+            one.reference.tag.as_str()
+        ),
+        ("quay.io/lab/tool", "1")
+    );
+    assert_eq!(
+        (one.file_system, one.compressor),
+        (Some("squashfs"), Some("gzip"))
+    );
+
+    let signed = image(&oci(&[
+        ("_cosign-signature", "", ""),
+        ("quay.io/lab/tool:1", "arm64", "2024-01-02T03:04:05Z"),
+    ]));
+    assert_eq!(
+        (signed.image_id, signed.arch.as_str()),
+        (one.image_id, "arm64")
+    );
+
+    let two = image(&oci(&[
+        ("a:1", "arm64", "2024-01-02T03:04:05Z"),
+        ("a:1", "amd64", "2025-01-02T03:04:05Z"),
+    ]));
+    assert_eq!(two.arch, "arm64,amd64");
+    assert_eq!(
+        two.update_time.map(|time| time.to_string()).as_deref(),
+        Some("2025-01-02T03:04:05Z")
+    );
+
+    let none = image(&oci(&[]));
+    assert_eq!(
+        (none.status, none.arch.as_str()),
+        (Status::Ready, "unknown")
+    );
+}
+
+#[test]
+fn damage_in_an_oci_chain_is_said() {
+    let bytes = oci(&[("a:1", "arm64", "2024-01-02T03:04:05Z")]);
+    let at = |needle: &[u8]| {
+        bytes
+            .windows(needle.len())
+            .position(|window| window == needle)
+            .expect("there")
+    };
+    for (needle, expected) in [
+        (&b"\"linux\""[..], "corrupt: OCI configuration at byte"),
+        (b"\"layers\"", "corrupt: OCI manifest at byte"),
+        (b"\"manifests\"", "corrupt: OCI root index at byte"),
+    ] {
+        let mut damaged = bytes.clone();
+        damaged[at(needle) + 2] ^= 1;
+        let image = image(&damaged);
+        assert_eq!(image.status, Status::Failure);
+        assert!(
+            image.status_message.starts_with(expected),
+            "{}",
+            image.status_message
+        );
+    }
+}
+
+/// A sandbox in memory.
+struct Tree(Vec<(&'static str, &'static str)>);
+
+impl ReadTree for Tree {
+    fn read(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let found = self.0.iter().find(|(name, _)| *name == path);
+        Ok(found.map(|(_, text)| text.as_bytes()[..text.len().min(limit)].to_vec()))
+    }
+
+    fn list(&self, path: &str, limit: usize) -> io::Result<Option<Vec<String>>> {
+        let prefix = format!("{path}/");
+        let mut names: Vec<String> = self
+            .0
+            .iter()
+            .filter_map(|(name, _)| {
+                name.strip_prefix(&prefix)?
+                    .split('/')
+                    .next()
+                    .map(str::to_owned)
+            })
+            .collect();
+        names.dedup();
+        names.truncate(limit);
+        Ok(if names.is_empty() { None } else { Some(names) })
+    }
+}
+
+#[test]
+fn sandboxes_of_every_generation() {
+    let modern = vec![
+        (
+            ".singularity.d/labels.json",
+            r#"{"org.label-schema.usage.singularity.deffile.bootstrap":"localimage"}"#,
+        ),
+        (
+            ".singularity.d/Singularity",
+            "Bootstrap: localimage\nFrom: a.sif\n%post\n true\n",
+        ),
+        (
+            ".singularity.d/bootstrap_history/Apptainer10",
+            "bootstrap: localimage\nfrom: c\n",
+        ),
+        (
+            ".singularity.d/bootstrap_history/Apptainer2",
+            "bootstrap: docker\nfrom: b:2\n",
+        ),
+        (
+            ".singularity.d/bootstrap_history/Singularity0",
+            "Bootstrap: docker\nFrom: a:1\n",
+        ),
+        (".singularity.d/bootstrap_history/notes", "From: x\n"),
+    ];
+    let ancient = vec![
+        (".run", ""),
+        (".exec", ""),
+        (".shell", ""),
+        ("singularity", "#!/bin/sh\nexec ls\n"),
+    ];
+    let probe = |files: Vec<(&'static str, &'static str)>| {
+        let verdict = probe_directory(
+            &Tree(files),
+            &subject(Path::new("/images/box"), 60),
+            &Options::default(),
+        );
+        match verdict.expect("memory does not fail") {
+            Verdict::Image(image) => Some(*image),
+            Verdict::NotImage(_) => None,
+        }
+    };
+    let image = probe(modern.clone()).expect("a sandbox");
+    assert_eq!(
+        (image.format, image.status),
+        (Format::Sandbox, Status::Ready)
+    );
+    assert_eq!(image.bootstrap_history, ["a:1", "b:2", "c"]);
+    assert_eq!(image.update_time_source, TimeSource::Mtime);
+    let mut other = modern;
+    other[1].1 = "Bootstrap: localimage\nFrom: b.sif\n";
+    assert_ne!(
+        probe(other).and_then(|other| other.image_id),
+        image.image_id
+    );
+
+    let old = probe(ancient.clone()).expect("a sandbox of 2.2");
+    assert!(old.image_id.is_some());
+    assert!(probe(vec![("bin/sh", ""), ("environment", "")]).is_none());
+    let bare =
+        probe(vec![(".singularity.d/actions/run", "")]).expect("a sandbox that says nothing");
+    assert_eq!(bare.image_id, None, "nothing to identify it by");
+}

@@ -179,8 +179,8 @@ impl Authenticator {
     ///
     /// `found` is the region of the cluster, looked up among the clusters of the key's own
     /// account only: another account's cluster is not found. For a cluster that was not found the
-    /// key must be allowed in every region of `regions` (those of the account's clusters, or the
-    /// server's own if it has none); a key that is shut out of one of them gets `NotAuthorized`
+    /// key must be allowed in every region of `regions` (those of the account's clusters; if it has
+    /// none, in all regions); a key that is shut out of one of them gets `NotAuthorized`
     /// for what is there and for what is not. After `Ok` the caller may say `LoginNotFound`.
     pub fn authorize_listing<'r>(
         &self,
@@ -193,10 +193,15 @@ impl Authenticator {
             let resource = listing_resource(region, &principal.account_id);
             self.authorize(principal, LIST_ACTION, &resource, context)
         };
-        match found {
-            Some(region) => check(region),
-            None => regions.into_iter().try_for_each(check),
+        if let Some(region) = found {
+            return check(region);
         }
+        let mut regions = regions.into_iter().peekable();
+        if regions.peek().is_none() {
+            // No cluster at all: whoever may not list everywhere learns not even that.
+            return check("*");
+        }
+        regions.try_for_each(check)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The command line: one file a subcommand.
 
+mod call;
 mod check_config;
+mod policy;
 mod serve;
 
 use std::process::ExitCode;
@@ -20,6 +22,8 @@ pub struct Cli {
 enum Command {
     Serve(serve::Args),
     CheckConfig(check_config::Args),
+    Policy(policy::Args),
+    Call(call::Args),
 }
 
 impl Cli {
@@ -30,6 +34,8 @@ impl Cli {
         match Self::parse().command {
             Command::Serve(args) => serve::run(args),
             Command::CheckConfig(args) => check_config::run(args),
+            Command::Policy(args) => policy::run(args),
+            Command::Call(args) => call::run(args),
         }
     }
 }

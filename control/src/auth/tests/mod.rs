@@ -296,7 +296,7 @@ fn listing_does_not_tell_what_exists() {
         &'a str,
     );
     #[rustfmt::skip] // A table.
-    let rows: [Row<'_>; 12] = [
+    let rows: [Row<'_>; 15] = [
         (vec![], true, Some("east"), &both, "OK"),
         (vec![], true, None, &both, "OK"),
         (vec![], false, Some("east"), &both, "NotAuthorized"),
@@ -308,6 +308,10 @@ fn listing_does_not_tell_what_exists() {
         (vec![policy("east")], false, Some("west"), &both, "NotAuthorized"),
         (vec![policy("east")], false, None, &both, "NotAuthorized"),
         (vec![policy("east")], false, None, &east, "OK"),
+        // An account without clusters: still nothing for who has no right.
+        (vec![policy("*")], false, None, &[], "OK"),
+        (vec![policy("east")], false, None, &[], "NotAuthorized"),
+        (vec![], false, None, &[], "NotAuthorized"),
         // A policy that cannot be read is never an Allow, beside whatever allows.
         (vec![policy("*"), None], false, Some("east"), &both, "AliyunError"),
         (vec![policy("*"), None], false, None, &both, "AliyunError"),

@@ -100,6 +100,7 @@ mod tests {
             ),
             ("ghcr.io/library/x:1", "ghcr.io/library/x", "1"),
             ("tool:", "tool", "latest"),
+            ("h/a:1/b", "h/a:1/b", "latest"),
         ] {
             assert_eq!(
                 split(reference, true),

@@ -17,7 +17,9 @@ pub(super) fn open_science_grid<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
 /// CVMFS `unpacked.*` as DUCC publishes it: `…/unpacked.cern.ch/<registry>/<repository>:<tag>`, a
 /// link to `.flat/…` (cvmfs `ducc/lib/image.go: GetPublicSymlinkPath`).
 pub(super) fn unpacked<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
-    let registry = below(name.directory, |part| part.starts_with("unpacked."))?;
+    let registry = below(name.directory, |part| {
+        part.starts_with("unpacked.") && flattened::is_host(part)
+    })?;
     tree(name, registry)
 }
 
@@ -166,6 +168,7 @@ mod tests {
                 ),
                 ("/cvmfs/unpacked.cern.ch/.flat/ab/cdef", Some(("-", "-"))),
                 ("/data/ghcr.io/a/b:1", None),
+                ("/data/unpacked.images/a/b:1", None),
             ],
         );
     }

@@ -77,7 +77,8 @@ fn host(name: &str, separator: char) -> Option<(String, &str)> {
     (!path.is_empty()).then(|| (host.to_owned(), path))
 }
 
-fn is_host(text: &str) -> bool {
+/// Whether a text is a host as registries have: a domain name, an address, or `localhost`.
+pub(super) fn is_host(text: &str) -> bool {
     if text == "localhost" || text.parse::<Ipv4Addr>().is_ok() {
         return true;
     }

@@ -9,6 +9,7 @@ pub mod auth;
 pub mod call;
 pub mod cli;
 pub mod config;
+pub mod explorer;
 pub mod fleet;
 pub mod server;
 pub mod telemetry;

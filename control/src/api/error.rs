@@ -239,7 +239,7 @@ impl ApiError {
                  server string to sign is:{string_to_sign}"
             ),
             Self::IncompleteSignature => {
-                "The request signature does not conform to the standard.".into()
+                "The request signature does not conform to Aliyun standards.".into()
             }
             Self::InvalidSignatureMethod => "Specified signature method is not valid.".into(),
             Self::InvalidTimeStampFormat => {
@@ -252,9 +252,9 @@ impl ApiError {
             Self::InvalidSecurityTokenExpired => "Specified SecurityToken is expired.".into(),
             Self::InvalidSecurityTokenMalformed => "Specified SecurityToken is malformed.".into(),
             Self::InvalidSecurityTokenMismatch => {
-                "Specified SecurityToken does not match the access key.".into()
+                "Specified SecurityToken mismatch with the AccessKey.".into()
             }
-            Self::MissingSecurityToken => "SecurityToken is mandatory for this access key.".into(),
+            Self::MissingSecurityToken => "SecurityToken is mandatory for this action.".into(),
             Self::MissingParameter { parameter } => format!(
                 "The input parameter \"{parameter}\" that is mandatory for processing this \
                  request is not supplied."

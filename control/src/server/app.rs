@@ -13,6 +13,7 @@ use super::handler;
 use super::pages;
 use crate::auth::Authenticator;
 use crate::config::Settings;
+use crate::explorer;
 use crate::fleet::Fleet;
 use crate::telemetry::Metrics;
 
@@ -66,7 +67,8 @@ impl App {
         let router = Router::new()
             .route("/", any(handler::api))
             .route("/healthz", get(pages::healthz))
-            .route("/readyz", get(pages::readyz));
+            .route("/readyz", get(pages::readyz))
+            .merge(explorer::routes());
         // With open access the listeners are on loopback, where metrics tell nobody anything new.
         let router = if self.authenticator.is_none() {
             router.route("/metrics", get(pages::metrics))

@@ -1,1 +1,8 @@
-//! The Sifter agent.
+//! The Sifter agent and command line.
+
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod escape;
+pub mod scan;
+pub mod service;

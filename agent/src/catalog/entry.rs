@@ -1,0 +1,119 @@
+//! What a scan hands to the catalogue: one file's facts, and what its content is.
+
+use jiff::Timestamp;
+use sifter_image::Image;
+
+/// Facts of a file by `fstat`. Times are kept as the kernel gives them, so that comparing them is
+/// exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileFacts {
+    /// Inode number.
+    pub inode: u64,
+    /// Apparent size in bytes.
+    pub size: u64,
+    /// Bytes allocated on disk.
+    pub allocated: u64,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits (07777).
+    pub mode: u32,
+    /// Hard links.
+    pub links: u32,
+    /// Last access.
+    pub accessed: FileTime,
+    /// Last modification of the content.
+    pub modified: FileTime,
+    /// Last change of the inode.
+    pub changed: FileTime,
+}
+
+/// A time of a file: nanoseconds since 1970, which hold the years 1678 to 2262. Files outside are
+/// clamped; no file system in use there stores more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub struct FileTime(pub i64);
+
+impl FileTime {
+    /// From `struct timespec`.
+    #[must_use]
+    pub fn new(seconds: i64, nanoseconds: u32) -> Self {
+        Self(
+            seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(i64::from(nanoseconds)),
+        )
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now() -> Self {
+        Timestamp::now().into()
+    }
+
+    /// As a timestamp. Every value is within its range.
+    #[must_use]
+    pub fn timestamp(self) -> Timestamp {
+        Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+impl From<Timestamp> for FileTime {
+    fn from(time: Timestamp) -> Self {
+        let nanoseconds = time.as_nanosecond();
+        Self(i64::try_from(nanoseconds).unwrap_or(if nanoseconds < 0 {
+            i64::MIN
+        } else {
+            i64::MAX
+        }))
+    }
+}
+
+/// What tells whether a file or directory is the one seen before, unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Identity {
+    /// Inode number.
+    pub inode: u64,
+    /// Apparent size; 0 for directories, whose size says nothing.
+    pub size: u64,
+    /// Last modification of the content.
+    pub modified: FileTime,
+    /// Last change of the inode.
+    pub changed: FileTime,
+}
+
+impl From<&FileFacts> for Identity {
+    fn from(facts: &FileFacts) -> Self {
+        Self {
+            inode: facts.inode,
+            size: facts.size,
+            modified: facts.modified,
+            changed: facts.changed,
+        }
+    }
+}
+
+/// A candidate file (or sandbox directory) as the scan found it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Name within its directory.
+    pub name: Box<[u8]>,
+    /// Facts of the file.
+    pub facts: FileFacts,
+    /// Whether it must be looked at again next time whatever its identity says: it changed within
+    /// its timestamp's granularity before it was read, or its status depends on its age.
+    pub volatile: bool,
+    /// What it is.
+    pub content: Content,
+}
+
+/// What a candidate is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// An image that was read.
+    Image(Box<Image>),
+    /// The image that the catalogue holds under this number: it was moved or renamed, not changed.
+    Moved(i64),
+    /// Not an image.
+    Other,
+}

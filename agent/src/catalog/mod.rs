@@ -1,0 +1,645 @@
+//! What the agent knows: images, negative verdicts and directory states on disk ([`Store`]), and
+//! the listing in memory ([`Snapshot`]).
+//!
+//! Only a scan changes the catalogue, through [`Catalog::apply`] and [`Catalog::finish_scan`];
+//! everybody else reads one snapshot and never waits. Where the database fails, the listing goes on
+//! from memory and the database is rebuilt from the next scan.
+
+mod change;
+mod columns;
+mod detail;
+mod entry;
+mod query;
+mod row;
+mod snapshot;
+mod store;
+#[cfg(test)]
+pub(crate) mod testing;
+mod token;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use sifter_proto::v1;
+use tokio::sync::watch;
+
+pub use self::change::{ChangeKind, DirectoryChange, KnownDirectory, KnownFile};
+pub use self::detail::details;
+pub use self::entry::{Content, FileFacts, FileTime, Found, Identity};
+pub(crate) use self::query::duration;
+pub use self::query::{Labels, Query, QueryError, format_name, status_name};
+pub use self::row::{Interner, Row, join_path};
+pub use self::snapshot::{Changes, Snapshot};
+pub use self::store::{Delta, KnownRoot, Store, StoreError, StoredRoot};
+pub use self::token::PageToken;
+
+/// Snapshots of past generations that are kept, so that a listing that was begun can be read to
+/// its end. They share their rows with the current one.
+const PAST_SNAPSHOTS: usize = 16;
+
+/// Changes that are kept for watchers that fall behind or come back, counted in images.
+const HISTORY_IMAGES: usize = 20_000;
+
+/// Results of filters that are kept, so that their next pages cost nothing.
+const SELECTIONS: usize = 16;
+
+/// Numbers of images in a database in memory begin here, so that they differ from those of the
+/// database on disk that it stands in for.
+const MEMORY_FIRST_ID: i64 = 1 << 40;
+
+/// The catalogue.
+#[derive(Debug)]
+pub struct Catalog {
+    /// Where the database is; `None`: in memory, as configured.
+    path: Option<PathBuf>,
+    current: ArcSwap<Snapshot>,
+    state: Mutex<State>,
+    generation: watch::Sender<u64>,
+    selections: Mutex<VecDeque<Arc<Selection>>>,
+}
+
+#[derive(Debug)]
+struct State {
+    store: Arc<Store>,
+    /// Why the database on disk is not used, if it is not.
+    failure: Option<String>,
+    texts: Interner,
+    roots: Vec<RootRecord>,
+    upserts: Vec<Row>,
+    removed: Vec<i64>,
+    unavailable: BTreeMap<Box<[u8]>, String>,
+    past: VecDeque<Arc<Snapshot>>,
+    history: VecDeque<Arc<Changes>>,
+}
+
+/// A configured root as the catalogue sees it.
+#[derive(Debug, Clone)]
+struct RootRecord {
+    path: Box<[u8]>,
+    text: Arc<str>,
+    stored: StoredRoot,
+    /// The listing's rows come from another database: they are replaced after the next scan.
+    rebuild: bool,
+}
+
+/// Number of a root, in the order of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RootIndex(pub usize);
+
+/// Condition of the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Read and written.
+    Ok,
+    /// In memory, as configured.
+    Memory,
+    /// Fails; the listing goes on from memory.
+    Failed(String),
+}
+
+/// The images of a listing.
+#[derive(Debug)]
+pub struct Selection {
+    /// The snapshot that it is of.
+    pub snapshot: Arc<Snapshot>,
+    /// The images in order.
+    pub rows: Arc<[Arc<Row>]>,
+    key: (u64, u64, i64),
+}
+
+impl Catalog {
+    /// Opens the catalogue at `path` (or in memory) for the given roots, and loads its last
+    /// listing. Never fails: a database that cannot be used is set aside, or done without.
+    #[must_use]
+    pub fn open(path: Option<&Path>, roots: &[PathBuf]) -> Self {
+        let (store, failure) = match path {
+            None => (memory(), None),
+            Some(path) => open_or_set_aside(path),
+        };
+        let first = Snapshot {
+            // Unique over restarts, as long as there is less than one change a millisecond.
+            generation: u64::try_from(FileTime::now().0 / 1_000_000).unwrap_or(0),
+            ..Snapshot::default()
+        };
+        let catalog = Self {
+            path: path.map(Path::to_owned),
+            generation: watch::Sender::new(first.generation),
+            current: ArcSwap::from_pointee(first),
+            state: Mutex::new(State {
+                store: Arc::new(store),
+                failure,
+                texts: Interner::default(),
+                roots: roots.iter().map(|path| RootRecord::new(path)).collect(),
+                upserts: Vec::new(),
+                removed: Vec::new(),
+                unavailable: BTreeMap::new(),
+                past: VecDeque::new(),
+                history: VecDeque::new(),
+            }),
+            selections: Mutex::default(),
+        };
+        {
+            let mut state = catalog.lock();
+            if let Err(error) = state.load() {
+                catalog.start_anew(&mut state, &error);
+            }
+            catalog.publish(&mut state);
+        }
+        catalog
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // === reading ===
+
+    /// The present snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// The snapshot of a past generation, if it is still held.
+    #[must_use]
+    pub fn snapshot_of(&self, generation: u64) -> Option<Arc<Snapshot>> {
+        let current = self.snapshot();
+        if current.generation == generation {
+            return Some(current);
+        }
+        let state = self.lock();
+        state
+            .past
+            .iter()
+            .find(|snapshot| snapshot.generation == generation)
+            .map(Arc::clone)
+    }
+
+    /// The images of `snapshot` that a query selects. `query` is the number that stands for its
+    /// text, `now` the time from which its ages are counted.
+    #[must_use]
+    pub fn select(
+        &self,
+        snapshot: Arc<Snapshot>,
+        query: &Query,
+        number: u64,
+        now: i64,
+    ) -> Arc<Selection> {
+        let key = (snapshot.generation, number, now);
+        if query.is_plain() {
+            return Arc::new(Selection {
+                rows: Arc::clone(&snapshot.rows),
+                snapshot,
+                key,
+            });
+        }
+        let held = |selections: &VecDeque<Arc<Selection>>| {
+            selections
+                .iter()
+                .find(|selection| selection.key == key)
+                .map(Arc::clone)
+        };
+        {
+            let selections = self
+                .selections
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if let Some(selection) = held(&selections) {
+                return selection;
+            }
+        }
+        let selection = Arc::new(Selection {
+            rows: query.select(&snapshot, self).into(),
+            snapshot,
+            key,
+        });
+        let mut selections = self
+            .selections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        selections.push_back(Arc::clone(&selection));
+        while selections.len() > SELECTIONS {
+            selections.pop_front();
+        }
+        selection
+    }
+
+    /// What only view FULL shows of an image.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn details(&self, image: i64) -> Result<v1::Image, StoreError> {
+        let store = Arc::clone(&self.lock().store);
+        store.details(image)
+    }
+
+    /// Announces every new generation.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// The changes after `generation`, oldest first; `None` if they are not held any more (or that
+    /// generation never was).
+    #[must_use]
+    pub fn changes_after(&self, generation: u64) -> Option<Vec<Arc<Changes>>> {
+        let current = self.snapshot().generation;
+        if generation == current {
+            return Some(Vec::new());
+        }
+        let state = self.lock();
+        let first = state.history.front()?.generation;
+        // The change that leads to `generation + 1` must be held.
+        if generation + 1 < first || generation > current {
+            return None;
+        }
+        Some(
+            state
+                .history
+                .iter()
+                .filter(|changes| changes.generation > generation)
+                .map(Arc::clone)
+                .collect(),
+        )
+    }
+
+    /// Condition of the database.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        match (&self.lock().failure, &self.path) {
+            (Some(failure), _) => Condition::Failed(failure.clone()),
+            (None, None) => Condition::Memory,
+            (None, Some(_)) => Condition::Ok,
+        }
+    }
+
+    /// The database as a URI.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        match &self.path {
+            Some(path) => format!("sqlite://{}", crate::escape::path(path)),
+            None => "sqlite::memory:".to_owned(),
+        }
+    }
+
+    /// What is stored of a root.
+    #[must_use]
+    pub fn root(&self, root: RootIndex) -> Option<StoredRoot> {
+        self.lock().roots.get(root.0).map(|root| root.stored)
+    }
+
+    // === what a scan does ===
+
+    /// What is known of a root, for a scan of it.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn known(&self, root: RootIndex) -> Result<KnownRoot, StoreError> {
+        let (store, id) = {
+            let state = self.lock();
+            (Arc::clone(&state.store), state.id_of(root))
+        };
+        store.known(id)
+    }
+
+    /// Stores what a scan found; the listing has it after the next [`Catalog::publish_changes`] or
+    /// [`Catalog::finish_scan`].
+    ///
+    /// # Errors
+    ///
+    /// The database failed. It is done without from now on: the scan must begin anew.
+    pub fn apply(
+        &self,
+        root: RootIndex,
+        changes: Vec<DirectoryChange>,
+    ) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(record) = state.roots.get(root.0) else {
+            return Ok(());
+        };
+        let applied = state.store.apply(
+            record.stored.id,
+            &record.path,
+            &record.text,
+            changes,
+            &mut state.texts,
+        );
+        match applied {
+            Ok(delta) => {
+                let (path, rebuild) = (record.path.clone(), record.rebuild);
+                state.take(&path, delta, !rebuild);
+                Ok(())
+            }
+            Err(error) => {
+                self.fail(state, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes what was applied so far part of the listing.
+    pub fn publish_changes(&self) {
+        self.publish(&mut self.lock());
+    }
+
+    /// Notes that a scan of a root is complete, and makes what it found part of the listing.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn finish_scan(
+        &self,
+        root: RootIndex,
+        directory: (u64, u64),
+        files_checked: bool,
+    ) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        let current = self.snapshot();
+        let finished = state.finish_scan(root, directory, files_checked, &current);
+        if let Err(error) = &finished {
+            self.fail(&mut state, error);
+        }
+        self.publish(&mut state);
+        finished
+    }
+
+    /// Notes that a root cannot be read now (or, with `None`, that it can).
+    pub fn set_unavailable(&self, root: RootIndex, message: Option<String>) {
+        let mut state = self.lock();
+        let Some(path) = state.roots.get(root.0).map(|root| root.path.clone()) else {
+            return;
+        };
+        match message {
+            Some(message) => drop(state.unavailable.insert(path, message)),
+            None => drop(state.unavailable.remove(&path)),
+        }
+        self.publish(&mut state);
+    }
+
+    /// Forgets what is known below a root, which then begins anew.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn clear_root(&self, root: RootIndex) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        let id = state.id_of(root);
+        state.store.clear_root(id)?;
+        if let Some(record) = state.roots.get_mut(root.0) {
+            record.rebuild = true;
+        }
+        Ok(())
+    }
+
+    /// Tries to use the database on disk again after a failure. Its listing replaces the present
+    /// one root by root, after each one's next scan.
+    pub fn recover(&self) -> bool {
+        let Some(path) = &self.path else { return false };
+        if self.lock().failure.is_none() {
+            return false;
+        }
+        let (store, failure) = open_or_set_aside(path);
+        if failure.is_some() {
+            return false;
+        }
+        let mut state = self.lock();
+        state.failure = None;
+        self.replace_store(&mut state, store);
+        true
+    }
+
+    // === the inside ===
+
+    /// The last listing cannot be read: begins without it.
+    fn start_anew(&self, state: &mut State, error: &StoreError) {
+        self.fail(state, error);
+        if let (true, Some(path)) = (error.is_damage(), &self.path)
+            && let Ok(store) = set_aside(path, error)
+        {
+            state.failure = None;
+            self.replace_store(state, store);
+        }
+        state.unavailable.clear();
+    }
+
+    /// Goes on without the database on disk.
+    fn fail(&self, state: &mut State, error: &StoreError) {
+        tracing::error!(%error, "catalogue failed: the listing goes on from memory");
+        state.failure = Some(error.to_string());
+        self.replace_store(state, memory());
+    }
+
+    fn replace_store(&self, state: &mut State, store: Store) {
+        let store = Arc::new(store);
+        for record in &mut state.roots {
+            // A database in memory does not fail for want of a disk; if it does for want of
+            // memory, the scan that follows says so.
+            if let Ok(stored) = store.root(&record.path) {
+                record.stored = stored;
+            }
+            record.rebuild = true;
+        }
+        state.store = store;
+        state.upserts.clear();
+        state.removed.clear();
+    }
+
+    fn publish(&self, state: &mut State) {
+        let current = self.snapshot();
+        let as_of = state
+            .roots
+            .iter()
+            .filter_map(|root| root.stored.scanned)
+            .min()
+            .or(current.as_of);
+        let unchanged = state.upserts.is_empty()
+            && state.removed.is_empty()
+            && state.unavailable == *current.unavailable;
+        if unchanged {
+            if as_of != current.as_of {
+                self.current.store(Arc::new(Snapshot {
+                    as_of,
+                    ..(*current).clone()
+                }));
+            }
+            return;
+        }
+        let (next, changes) = current.next(
+            std::mem::take(&mut state.upserts),
+            &std::mem::take(&mut state.removed),
+            state.unavailable.clone(),
+            as_of,
+        );
+        if changes.is_empty() {
+            self.current.store(Arc::new(Snapshot {
+                generation: current.generation,
+                ..next
+            }));
+            return;
+        }
+        state.past.push_back(current);
+        while state.past.len() > PAST_SNAPSHOTS {
+            state.past.pop_front();
+        }
+        state.history.push_back(Arc::new(changes));
+        let mut held: usize = state.history.iter().map(|changes| changes.len()).sum();
+        while held > HISTORY_IMAGES && state.history.len() > 1 {
+            held -= state.history.pop_front().map_or(0, |oldest| oldest.len());
+        }
+        let generation = next.generation;
+        self.current.store(Arc::new(next));
+        self.generation.send_replace(generation);
+    }
+}
+
+impl Labels for Catalog {
+    fn label(&self, image: i64, key: &str) -> Option<String> {
+        self.details(image).ok()?.labels.remove(key)
+    }
+}
+
+impl RootRecord {
+    fn new(path: &Path) -> Self {
+        let bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
+        Self {
+            path: bytes.into(),
+            text: crate::escape::utf8(bytes).into(),
+            stored: StoredRoot {
+                id: 0,
+                directory: None,
+                scanned: None,
+                files_checked: None,
+            },
+            rebuild: false,
+        }
+    }
+}
+
+impl State {
+    fn id_of(&self, root: RootIndex) -> i64 {
+        self.roots.get(root.0).map_or(0, |root| root.stored.id)
+    }
+
+    /// The last listing, at start.
+    fn load(&mut self) -> Result<(), StoreError> {
+        let store = Arc::clone(&self.store);
+        for record in &mut self.roots {
+            record.stored = store.root(&record.path)?;
+        }
+        let ids: Vec<i64> = self.roots.iter().map(|root| root.stored.id).collect();
+        store.keep_roots(&ids)?;
+        for index in 0..self.roots.len() {
+            let record = self.roots[index].clone();
+            let delta = store.load(record.stored.id, &record.path, &record.text, &mut self.texts)?;
+            self.take(&record.path, delta, true);
+        }
+        Ok(())
+    }
+
+    /// Takes what a batch changed; `list` says whether the listing's rows are this database's.
+    fn take(&mut self, root: &[u8], delta: Delta, list: bool) {
+        if list {
+            self.upserts.extend(delta.upserts);
+            self.removed.extend(delta.removed);
+        }
+        for (path, message) in delta.unreadable {
+            self.unavailable.insert(join_path(root, &path, b""), message);
+        }
+        if !self.unavailable.is_empty() {
+            for path in delta.readable {
+                // Whether the root itself can be read is said by `set_unavailable`.
+                if !path.is_empty() {
+                    self.unavailable.remove(&join_path(root, &path, b""));
+                }
+            }
+        }
+    }
+
+    fn finish_scan(
+        &mut self,
+        root: RootIndex,
+        directory: (u64, u64),
+        files_checked: bool,
+        current: &Snapshot,
+    ) -> Result<(), StoreError> {
+        let Some(record) = self.roots.get_mut(root.0) else {
+            return Ok(());
+        };
+        let now = FileTime::now();
+        record.stored.directory = Some(directory);
+        record.stored.scanned = Some(now);
+        if files_checked {
+            record.stored.files_checked = Some(now);
+        }
+        let store = Arc::clone(&self.store);
+        store.finish_scan(record.stored.id, directory, now, files_checked)?;
+        if record.rebuild {
+            let record = record.clone();
+            self.replace_rows(&record, &store, current)?;
+            self.roots[root.0].rebuild = false;
+        }
+        Ok(())
+    }
+
+    /// Replaces all rows of a root by those of the present database.
+    fn replace_rows(
+        &mut self,
+        record: &RootRecord,
+        store: &Store,
+        current: &Snapshot,
+    ) -> Result<(), StoreError> {
+        let delta = store.load(record.stored.id, &record.path, &record.text, &mut self.texts)?;
+        let kept: HashSet<i64> = delta.upserts.iter().map(|row| row.id).collect();
+        let stale = current
+            .rows
+            .iter()
+            .filter(|row| *row.root == *record.text && !kept.contains(&row.id))
+            .map(|row| row.id);
+        self.removed.extend(stale);
+        self.take(&record.path, delta, true);
+        Ok(())
+    }
+}
+
+fn memory() -> Store {
+    Store::in_memory(MEMORY_FIRST_ID)
+}
+
+/// Opens the database; one that is damaged is renamed and begun anew.
+fn open_or_set_aside(path: &Path) -> (Store, Option<String>) {
+    let error = match Store::open(path) {
+        Ok(store) => return (store, None),
+        Err(error) => error,
+    };
+    if !error.is_damage() {
+        tracing::error!(%error, path = %crate::escape::path(path), "catalogue cannot be opened");
+        return (memory(), Some(error.to_string()));
+    }
+    match set_aside(path, &error) {
+        Ok(store) => (store, None),
+        Err(error) => (memory(), Some(error)),
+    }
+}
+
+/// Renames a damaged database, and begins a new one.
+fn set_aside(path: &Path, error: &StoreError) -> Result<Store, String> {
+    let aside = path.with_extension(format!("broken-{}", FileTime::now().0 / 1_000_000_000));
+    tracing::error!(
+        %error,
+        path = %crate::escape::path(path),
+        aside = %crate::escape::path(&aside),
+        "catalogue is damaged: set aside, and rebuilt from the next scan"
+    );
+    std::fs::rename(path, &aside).map_err(|error| error.to_string())?;
+    for ending in ["-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        let _ = std::fs::remove_file(name);
+    }
+    Store::open(path).map_err(|error| error.to_string())
+}

@@ -1,0 +1,104 @@
+//! The command line: one file a subcommand.
+
+mod exit;
+mod inspect;
+mod render;
+mod scan;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use self::exit::Exit;
+
+/// Which Singularity and Apptainer images are on this machine's file systems.
+#[derive(Debug, Parser)]
+#[command(name = "sifter", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, but something could not be read;
+4 not an image, or a signature is not valid; 5 the agent does not answer.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Scan(scan::Args),
+    Inspect(inspect::Args),
+}
+
+/// Parses the command line and runs it.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                Exit::Success.into()
+            };
+        }
+    };
+    let result = match cli.command {
+        Command::Scan(args) => scan::run(args),
+        Command::Inspect(args) => inspect::run(args),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        // Whoever reads our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => Exit::Success.into(),
+        Err(error) => {
+            let exit = error
+                .downcast_ref::<WithExit>()
+                .map_or(Exit::Failure, |error| error.0);
+            complain(&format!("{error:#}"));
+            exit.into()
+        }
+    }
+}
+
+/// The command, for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// An error that ends the command with a certain exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{1}")]
+struct WithExit(Exit, String);
+
+impl WithExit {
+    fn new(exit: Exit, message: impl Into<String>) -> anyhow::Error {
+        Self(exit, message.into()).into()
+    }
+}
+
+/// One line on standard error.
+fn complain(message: &str) {
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "sifter: {}",
+        crate::escape::terminal(message)
+    );
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

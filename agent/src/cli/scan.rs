@@ -1,0 +1,368 @@
+//! `sifter scan`: no daemon, no configuration, no privilege.
+
+use std::collections::BTreeSet;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use anyhow::Context;
+use sifter_proto::v1;
+
+use crate::catalog::{ChangeKind, Content, DirectoryChange, Found, Interner, Row};
+use crate::config::RootSettings;
+use crate::scan::{Progress, Root, ScanError, ScanOptions};
+use crate::service::{Owners, convert};
+
+use super::render::{Format, Output};
+use super::{Exit, complain};
+
+/// Changes under way from the scan to whoever prints them: bounds memory where the terminal or the
+/// pipe is slower than the scan.
+const CHANNEL: usize = 1024;
+
+/// Scan directories (or look at files) for images and print them
+///
+/// Needs no agent, no configuration and no privilege: shows what you may read.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Directories to scan, or files to look at
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    #[command(flatten)]
+    output: OutputArgs,
+
+    /// Look into every regular file, whatever its name and size
+    #[arg(long)]
+    all_files: bool,
+
+    /// Enter other file systems mounted below PATH
+    #[arg(long)]
+    cross_file_systems: bool,
+
+    /// Follow symbolic links (slower)
+    #[arg(long, short = 'L')]
+    follow_symlinks: bool,
+
+    /// Do not enter directories deeper than this
+    #[arg(long, value_name = "N")]
+    max_depth: Option<u32>,
+
+    /// Operations in flight at most [default: measured; 4 on network file systems]
+    #[arg(long, value_name = "N")]
+    width: Option<u32>,
+
+    /// Operations a second at most, 0 for no limit [default: 500 on network file systems]
+    #[arg(long, value_name = "N")]
+    operations_per_second: Option<f64>,
+
+    /// Leave out labels, definition and objects in JSON
+    #[arg(long)]
+    basic: bool,
+}
+
+/// How images are printed; shared by `scan` and `ls`.
+#[derive(Debug, clap::Args)]
+pub struct OutputArgs {
+    /// One JSON object a line, in the spelling of the gRPC contract
+    #[arg(long, conflicts_with_all = ["format", "quiet"])]
+    json: bool,
+
+    /// Columns (`repository,tag,size`) or template (`{{.Repository}}:{{.Tag}}`)
+    #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
+    format: Option<Format>,
+
+    /// Only image IDs
+    #[arg(long, short, conflicts_with = "format")]
+    quiet: bool,
+
+    /// Whole IDs, sizes in bytes, exact times
+    #[arg(long)]
+    no_trunc: bool,
+
+    /// No header line
+    #[arg(long, alias = "noheading")]
+    no_header: bool,
+}
+
+fn parse_format(text: &str) -> Result<Format, String> {
+    text.parse().map_err(|error: anyhow::Error| error.to_string())
+}
+
+impl OutputArgs {
+    /// Resolved.
+    #[must_use]
+    pub fn resolve(self) -> Output {
+        Output {
+            json: self.json,
+            quiet: self.quiet,
+            no_trunc: self.no_trunc,
+            no_header: self.no_header,
+            format: self.format.unwrap_or_default(),
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Writing failed, or no path could be scanned.
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let roots = roots(&args)?;
+    let full = !args.basic;
+    let mut printer = Printer::new(args.output.resolve(), full);
+    let mut exit = Exit::Success;
+    for target in roots {
+        let scanned = match target {
+            Target::File(path) => file(&path, &mut printer),
+            Target::Directory(settings) => directory(&settings, &mut printer),
+        }?;
+        if scanned != Exit::Success {
+            exit = scanned;
+        }
+    }
+    printer.finish()?;
+    Ok(exit)
+}
+
+enum Target {
+    File(PathBuf),
+    Directory(Box<RootSettings>),
+}
+
+/// The paths to scan, without those that lie in others.
+fn roots(args: &Args) -> anyhow::Result<Vec<Target>> {
+    let mut paths = BTreeSet::new();
+    for path in &args.paths {
+        let absolute = std::path::absolute(path)
+            .with_context(|| format!("{}: no absolute path", path.display()))?;
+        paths.insert(absolute);
+    }
+    let mut targets: Vec<Target> = Vec::new();
+    let mut last: Option<PathBuf> = None;
+    for path in paths {
+        if last.as_ref().is_some_and(|last| path.starts_with(last)) {
+            continue;
+        }
+        if path.is_file() {
+            targets.push(Target::File(path));
+            continue;
+        }
+        let mut settings = RootSettings::new(path.clone());
+        settings.background = false;
+        settings.cross_file_systems = args.cross_file_systems;
+        settings.follow_symlinks = args.follow_symlinks;
+        settings.width = args.width;
+        settings.operations_per_second = args.operations_per_second;
+        if let Some(depth) = args.max_depth {
+            settings.max_depth = depth;
+        }
+        if args.all_files {
+            settings.candidates = crate::config::Candidates::All;
+        }
+        targets.push(Target::Directory(Box::new(settings)));
+        last = Some(path);
+    }
+    Ok(targets)
+}
+
+fn file(path: &Path, printer: &mut Printer) -> anyhow::Result<Exit> {
+    match super::inspect::probe_file(path, &sifter_image::Options::default()) {
+        Ok((facts, sifter_image::Verdict::Image(image))) => {
+            let root = path.parent().unwrap_or(path);
+            let found = Found {
+                name: path.file_name().unwrap_or_default().as_bytes().into(),
+                facts,
+                volatile: false,
+                content: Content::Image(image),
+            };
+            printer.directory(root, b"", vec![found])?;
+            Ok(Exit::Success)
+        }
+        Ok((_, sifter_image::Verdict::NotImage(_))) => {
+            complain(&format!("{}: not an image", crate::escape::path(path)));
+            Ok(Exit::Negative)
+        }
+        Err(error) => {
+            complain(&format!("{}: {error}", crate::escape::path(path)));
+            Ok(Exit::Partial)
+        }
+    }
+}
+
+fn directory(settings: &RootSettings, printer: &mut Printer) -> anyhow::Result<Exit> {
+    let progress = Arc::new(Progress::default());
+    let (sender, receiver) = sync_channel(CHANNEL);
+    let bar = Bar::start(&settings.path, &progress);
+    let outcome = std::thread::scope(|scope| {
+        let scan = scope.spawn(|| scan(settings, &progress, sender));
+        let printed = print(settings, &receiver, printer);
+        if printed.is_err() {
+            progress.cancel();
+        }
+        // Nobody prints any more: what is still under way must not block.
+        drop(receiver);
+        let scanned = scan
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        printed.map(|()| scanned)
+    });
+    bar.finish();
+    let scanned = outcome?;
+    let problems = progress.problems();
+    for problem in &problems.first {
+        complain(&problem.message);
+    }
+    let rest = problems.count() - problems.first.len() as u64;
+    if rest > 0 {
+        complain(&format!("… and {rest} more problems"));
+    }
+    match scanned {
+        Err(error) => {
+            complain(&error.to_string());
+            Ok(Exit::Failure)
+        }
+        Ok(()) if problems.count() > 0 => Ok(Exit::Partial),
+        Ok(()) => Ok(Exit::Success),
+    }
+}
+
+fn scan(
+    settings: &RootSettings,
+    progress: &Arc<Progress>,
+    sender: SyncSender<DirectoryChange>,
+) -> Result<(), ScanError> {
+    let root = Root::open(settings, progress)?;
+    let sender = std::sync::Mutex::new(sender);
+    root.scan(settings, ScanOptions::default(), None, progress, &|change| {
+        let has_images = matches!(&change.kind, ChangeKind::Read { found, .. } if !found.is_empty());
+        if has_images {
+            let sender = sender.lock().map(|sender| sender.clone());
+            if let Ok(sender) = sender {
+                // A closed channel: printing failed, and the scan is being cancelled.
+                let _ = sender.send(change);
+            }
+        }
+    })
+}
+
+fn print(
+    settings: &RootSettings,
+    changes: &Receiver<DirectoryChange>,
+    printer: &mut Printer,
+) -> anyhow::Result<()> {
+    for change in changes {
+        if let ChangeKind::Read { found, .. } = change.kind {
+            printer.directory(&settings.path, &change.path, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints images as they come, or keeps them for a table.
+struct Printer {
+    output: Output,
+    full: bool,
+    out: BufWriter<std::io::Stdout>,
+    kept: Vec<v1::Image>,
+    owners: Owners,
+    texts: Interner,
+}
+
+impl Printer {
+    fn new(output: Output, full: bool) -> Self {
+        Self {
+            output,
+            full,
+            out: BufWriter::with_capacity(64 << 10, std::io::stdout()),
+            kept: Vec::new(),
+            owners: Owners::default(),
+            texts: Interner::default(),
+        }
+    }
+
+    fn directory(&mut self, root: &Path, path: &[u8], found: Vec<Found>) -> std::io::Result<()> {
+        let root_text: Arc<str> = crate::escape::utf8(root.as_os_str().as_bytes()).into();
+        let mut directory = root.as_os_str().as_bytes().to_vec();
+        if !path.is_empty() {
+            if !directory.ends_with(b"/") {
+                directory.push(b'/');
+            }
+            directory.extend_from_slice(path);
+        }
+        for found in found {
+            let Content::Image(image) = &found.content else {
+                continue;
+            };
+            let mut path = directory.clone();
+            if !found.name.is_empty() {
+                if !path.ends_with(b"/") {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(&found.name);
+            }
+            let row = Row::new(0, path.into(), &root_text, found.facts, image, &mut self.texts);
+            let mut message = convert::basic(&row, &self.owners);
+            if self.full && self.output.streams() {
+                convert::add_details(&mut message, crate::catalog::details(image));
+            }
+            if self.output.streams() {
+                self.output.write_one(&mut self.out, &message)?;
+            } else {
+                self.kept.push(message);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> std::io::Result<()> {
+        if !self.output.streams() {
+            self.kept.sort_by(|a, b| {
+                (&a.repository, &a.tag, &a.path).cmp(&(&b.repository, &b.tag, &b.path))
+            });
+            self.output.write_table(&mut self.out, &self.kept)?;
+        }
+        self.out.flush()
+    }
+}
+
+/// A progress line on standard error, if that is a terminal.
+struct Bar {
+    done: Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Bar {
+    fn start(root: &Path, progress: &Arc<Progress>) -> Self {
+        let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        if !std::io::stderr().is_terminal() {
+            return Self { done, thread: None };
+        }
+        let (root, progress, ended) = (root.to_owned(), Arc::clone(progress), Arc::clone(&done));
+        let thread = std::thread::spawn(move || {
+            let bar = indicatif::ProgressBar::new_spinner();
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                bar.set_message(super::render::progress_line(&root, &progress));
+                bar.tick();
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+            bar.finish_and_clear();
+        });
+        Self {
+            done,
+            thread: Some(thread),
+        }
+    }
+
+    fn finish(self) {
+        self.done.store(true, std::sync::atomic::Ordering::Relaxed);
+        if let Some(thread) = self.thread {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}

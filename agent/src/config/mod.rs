@@ -1,0 +1,5 @@
+//! Configuration.
+
+mod root;
+
+pub use self::root::{Candidates, DEPTH_MAX, RootSettings, SKIPPED_DIRECTORIES};

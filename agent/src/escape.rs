@@ -1,0 +1,83 @@
+//! Names from disk are untrusted: on terminals and in logs they are shown escaped, so that they
+//! can neither move the cursor nor forge a line.
+
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Bytes as text: what is not UTF-8 as `\xHH`; the rest unchanged. This is the spelling of `path`
+/// in `sifter.v1.Image`.
+#[must_use]
+pub fn utf8(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// Text for a terminal or a log line: control characters and those that reorder or hide text as
+/// escapes.
+#[must_use]
+pub fn terminal(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\t' => escaped.push_str("\\t"),
+            c if is_unsafe(c) => {
+                let _ = write!(escaped, "\\u{{{:x}}}", u32::from(c));
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// A path for a terminal or a log line.
+#[must_use]
+pub fn path(path: &Path) -> String {
+    terminal(&utf8(path.as_os_str().as_bytes()))
+}
+
+fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            // Bidirectional controls, zero-width characters, line and paragraph separators, tags.
+            '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{061c}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{terminal, utf8};
+
+    #[test]
+    fn what_could_fool_a_terminal_is_escaped() {
+        for (raw, shown) in [
+            ("plain é 中", "plain é 中"),
+            ("\u{1b}[31mred", "\\u{1b}[31mred"),
+            ("a\nb\rc\td", "a\\nb\\rc\\td"),
+            ("\u{202e}fis.txt", "\\u{202e}fis.txt"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+        ] {
+            assert_eq!(terminal(raw), shown);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_stay_visible() {
+        assert_eq!(utf8(b"a\xffb\xc3"), "a\\xffb\\xc3");
+    }
+}

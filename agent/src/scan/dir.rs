@@ -1,0 +1,579 @@
+//! The only code that opens users' files and directories.
+//!
+//! Everything is opened by one name relative to its directory's descriptor, without following
+//! links, without blocking on a FIFO, without crossing into another file system (unless asked to)
+//! and, where permitted, without touching the access time. Nothing is ever mapped into memory:
+//! another client that truncates a mapped file would kill the process.
+
+use std::ffi::CStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
+use rustix::fs::{AtFlags, RawDir, Statx, StatxFlags};
+use sifter_image::ReadAt;
+
+use crate::catalog::{FileFacts, FileTime, Identity};
+
+/// Bytes read in one piece from a file on a network file system: a read there costs a round trip,
+/// whatever its length, and header, descriptors and metadata objects of today's SIFs lie within.
+pub const NETWORK_WINDOW: usize = 64 << 10;
+
+/// Size of the buffer for directory entries: one call for some 1,500 names.
+pub const DIRECTORY_BUFFER: usize = 64 << 10;
+
+/// Kind of a directory entry, as far as the walk cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// Not told by the file system: ask `statx`.
+    Unknown,
+    /// Anything else, never opened.
+    Other,
+}
+
+/// How directories and files are opened under one root.
+#[derive(Debug, Default)]
+pub struct Access {
+    /// Whether other file systems below the root are entered.
+    cross_file_systems: bool,
+    /// The kernel has no `openat2` (before 5.6), or a seccomp filter hides it: `openat` with
+    /// `O_NOFOLLOW` and a check of the device do the same, one call more.
+    no_openat2: AtomicBool,
+    /// The process may not use `O_NOATIME` on others' files; asked once a file that refuses.
+    no_noatime: AtomicBool,
+}
+
+/// Counts of what was asked of the file system. One a worker; summed up by whoever reports.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Operations {
+    /// System calls that reach the file system.
+    pub calls: u64,
+    /// Bytes read from files.
+    pub bytes: u64,
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    device: u64,
+}
+
+/// An open regular file.
+#[derive(Debug)]
+pub struct OpenFile {
+    fd: OwnedFd,
+    /// Facts by `fstat` after opening and before any read.
+    pub facts: FileFacts,
+    /// Whether a hierarchical storage manager has moved the content to tape: reading would recall
+    /// it. Told by a size without blocks, which on a local file system is just a hole.
+    pub released: bool,
+    window: Option<Vec<u8>>,
+    operations: std::cell::Cell<Operations>,
+}
+
+impl Access {
+    /// With `cross_file_systems`, other file systems mounted below the root are entered.
+    #[must_use]
+    pub fn new(cross_file_systems: bool) -> Self {
+        Self {
+            cross_file_systems,
+            ..Self::default()
+        }
+    }
+
+    /// Opens a root. The path is the administrator's: links in it are followed.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn open_root(&self, path: &Path, operations: &mut Operations) -> io::Result<Dir> {
+        operations.calls += 2;
+        let fd = nix::fcntl::open(
+            path,
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK,
+            nix::sys::stat::Mode::empty(),
+        )?;
+        let device = device_of(&fd)?;
+        Ok(Dir { fd, device })
+    }
+
+    /// Opens the directory `name` of `parent`.
+    ///
+    /// # Errors
+    ///
+    /// `ELOOP` if it is a link, `EXDEV` if another file system is mounted there, and what else the
+    /// operating system says.
+    pub fn open_dir(
+        &self,
+        parent: &Dir,
+        name: &CStr,
+        operations: &mut Operations,
+    ) -> io::Result<Dir> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let (fd, checked) = self.open_at(parent, name, flags, operations)?;
+        let device = if checked {
+            parent.device
+        } else {
+            operations.calls += 1;
+            device_of(&fd)?
+        };
+        if device != parent.device && !self.cross_file_systems {
+            return Err(Errno::EXDEV.into());
+        }
+        Ok(Dir { fd, device })
+    }
+
+    /// Opens the directory at `path` below `root`, one component after the other: for directories
+    /// whose parent's descriptor is not held any more. `path` is relative and may be empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`Access::open_dir`].
+    pub fn open_below(
+        &self,
+        root: &Dir,
+        path: &[u8],
+        operations: &mut Operations,
+    ) -> io::Result<Dir> {
+        let mut dir = Dir {
+            fd: root.fd.try_clone()?,
+            device: root.device,
+        };
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            dir = self.open_dir(&dir, &c_name(name)?, operations)?;
+        }
+        Ok(dir)
+    }
+
+    /// Opens the regular file `name` of `parent`. With `network`, its first [`NETWORK_WINDOW`]
+    /// bytes are read at once.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is no regular file, and what else the operating system says.
+    pub fn open_file(
+        &self,
+        parent: &Dir,
+        name: &CStr,
+        network: bool,
+        operations: &mut Operations,
+    ) -> io::Result<OpenFile> {
+        let flags = OFlag::O_RDONLY
+            | OFlag::O_NONBLOCK
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_NOCTTY
+            | OFlag::O_CLOEXEC;
+        let noatime = !self.no_noatime.load(Ordering::Relaxed);
+        let opened = if noatime {
+            self.open_at(parent, name, flags | OFlag::O_NOATIME, operations)
+        } else {
+            self.open_at(parent, name, flags, operations)
+        };
+        let (fd, checked) = match opened {
+            // Only the owner and CAP_FOWNER may use O_NOATIME. Once refused it is not tried again
+            // under this root: each try is an operation on the server.
+            Err(error) if noatime && error.raw_os_error() == Some(Errno::EPERM as i32) => {
+                self.no_noatime.store(true, Ordering::Relaxed);
+                self.open_at(parent, name, flags, operations)?
+            }
+            other => other?,
+        };
+        operations.calls += 1;
+        let stat = nix::sys::stat::fstat(&fd)?;
+        if stat.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file any more",
+            ));
+        }
+        if !checked && stat.st_dev != parent.device && !self.cross_file_systems {
+            return Err(Errno::EXDEV.into());
+        }
+        let facts = facts_of_stat(&stat);
+        let mut file = OpenFile {
+            fd,
+            facts,
+            released: network && facts.allocated == 0 && facts.size > 0,
+            window: None,
+            operations: std::cell::Cell::default(),
+        };
+        if network && !file.released {
+            file.fill_window()?;
+        }
+        Ok(file)
+    }
+
+    /// Opens `name`; the second value says whether the kernel itself made sure that no other file
+    /// system was entered.
+    fn open_at(
+        &self,
+        parent: &Dir,
+        name: &CStr,
+        flags: OFlag,
+        operations: &mut Operations,
+    ) -> io::Result<(OwnedFd, bool)> {
+        operations.calls += 1;
+        if !self.no_openat2.load(Ordering::Relaxed) {
+            let mut resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+            if !self.cross_file_systems {
+                resolve |= ResolveFlag::RESOLVE_NO_XDEV;
+            }
+            let how = OpenHow::new().flags(flags).resolve(resolve);
+            match nix::fcntl::openat2(&parent.fd, name, how) {
+                // A seccomp filter answers EPERM to calls it does not know, as old container
+                // runtimes do; but so does O_NOATIME on a stranger's file.
+                Err(Errno::ENOSYS) => self.no_openat2.store(true, Ordering::Relaxed),
+                Err(error) => return Err(error.into()),
+                Ok(fd) => return Ok((fd, !self.cross_file_systems)),
+            }
+            operations.calls += 1;
+        }
+        let fd = nix::fcntl::openat(&parent.fd, name, flags, nix::sys::stat::Mode::empty())?;
+        Ok((fd, false))
+    }
+}
+
+impl Dir {
+    /// The device that the directory is on.
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        self.device
+    }
+
+    /// The directory's own identity.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn identity(&self, operations: &mut Operations) -> io::Result<(Identity, FileFacts)> {
+        operations.calls += 1;
+        let stat = nix::sys::stat::fstat(&self.fd)?;
+        let facts = facts_of_stat(&stat);
+        Ok((directory_identity(&facts), facts))
+    }
+
+    /// Calls `each` for every entry but `.` and `..`.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn read(
+        &self,
+        buffer: &mut [MaybeUninit<u8>],
+        operations: &mut Operations,
+        mut each: impl FnMut(&CStr, EntryKind, u64),
+    ) -> io::Result<()> {
+        let mut entries = RawDir::new(&self.fd, buffer);
+        loop {
+            if entries.is_buffer_empty() {
+                operations.calls += 1;
+            }
+            let Some(entry) = entries.next() else {
+                return Ok(());
+            };
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                rustix::fs::FileType::Directory => EntryKind::Directory,
+                rustix::fs::FileType::RegularFile => EntryKind::File,
+                rustix::fs::FileType::Unknown => EntryKind::Unknown,
+                _ => EntryKind::Other,
+            };
+            each(name, kind, entry.ino());
+        }
+    }
+
+    /// Makes sure that the directory can be read.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn read_first(&self, operations: &mut Operations) -> io::Result<()> {
+        operations.calls += 1;
+        let mut buffer = [MaybeUninit::uninit(); 1024];
+        match RawDir::new(self.fd.try_clone()?, &mut buffer).next() {
+            Some(Err(error)) => Err(error.into()),
+            _ => {
+                // The clone shares the position, which the walk needs at the start.
+                rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0))?;
+                Ok(())
+            }
+        }
+    }
+
+    /// `statx` of `path` relative to the directory, without following a link at its end. An empty
+    /// path is the directory itself.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn stat(
+        &self,
+        path: &CStr,
+        operations: &mut Operations,
+    ) -> io::Result<(EntryKind, FileFacts)> {
+        operations.calls += 1;
+        let stat = rustix::fs::statx(
+            &self.fd,
+            path,
+            AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH,
+            StatxFlags::BASIC_STATS,
+        )?;
+        let kind = match rustix::fs::FileType::from_raw_mode(stat.stx_mode.into()) {
+            rustix::fs::FileType::Directory => EntryKind::Directory,
+            rustix::fs::FileType::RegularFile => EntryKind::File,
+            _ => EntryKind::Other,
+        };
+        Ok((kind, facts_of_statx(&stat)))
+    }
+}
+
+impl OpenFile {
+    /// What reading cost so far.
+    #[must_use]
+    pub fn operations(&self) -> Operations {
+        self.operations.get()
+    }
+
+    /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn read_up_to(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            let mut operations = self.operations.get();
+            operations.calls += 1;
+            let at = offset.saturating_add(done as u64);
+            let result = rustix::io::pread(self.fd.as_fd(), &mut buf[done..], at);
+            operations.bytes += *result.as_ref().unwrap_or(&0) as u64;
+            self.operations.set(operations);
+            match result {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    fn fill_window(&mut self) -> io::Result<()> {
+        let size = usize::try_from(self.facts.size).unwrap_or(usize::MAX);
+        let mut window = vec![0; size.min(NETWORK_WINDOW)];
+        let count = self.read_up_to(&mut window, 0)?;
+        window.truncate(count);
+        self.window = Some(window);
+        Ok(())
+    }
+}
+
+impl ReadAt for OpenFile {
+    fn size(&self) -> u64 {
+        self.facts.size
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        if let Some(window) = &self.window {
+            let range = usize::try_from(offset)
+                .ok()
+                .and_then(|start| window.get(start..start.checked_add(buf.len())?));
+            if let Some(bytes) = range {
+                buf.copy_from_slice(bytes);
+                return Ok(());
+            }
+        }
+        if self.read_up_to(buf, offset)? < buf.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+}
+
+/// A name from disk for a system call; names from disk hold no NUL.
+///
+/// # Errors
+///
+/// `InvalidInput` if `name` holds a NUL.
+pub fn c_name(name: &[u8]) -> io::Result<std::ffi::CString> {
+    std::ffi::CString::new(name).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+}
+
+/// What tells whether a directory changed. Its size is left out: on some file systems it says
+/// nothing about the entries.
+#[must_use]
+pub fn directory_identity(facts: &FileFacts) -> Identity {
+    Identity {
+        size: 0,
+        ..Identity::from(facts)
+    }
+}
+
+/// Joins a path relative to the root with a name.
+#[must_use]
+pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(directory.len() + name.len() + 1);
+    path.extend_from_slice(directory);
+    if !directory.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+/// The absolute path of `path` below `root`.
+#[must_use]
+pub fn absolute(root: &Path, path: &[u8]) -> std::path::PathBuf {
+    root.join(std::ffi::OsStr::from_bytes(path))
+}
+
+fn device_of(fd: &OwnedFd) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(fd)?.st_dev)
+}
+
+fn facts_of_stat(stat: &nix::sys::stat::FileStat) -> FileFacts {
+    FileFacts {
+        inode: stat.st_ino,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mode: stat.st_mode & 0o7777,
+        links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+        accessed: FileTime::new(stat.st_atime, nanoseconds(stat.st_atime_nsec)),
+        modified: FileTime::new(stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
+        changed: FileTime::new(stat.st_ctime, nanoseconds(stat.st_ctime_nsec)),
+    }
+}
+
+fn nanoseconds(value: i64) -> u32 {
+    u32::try_from(value).unwrap_or(0)
+}
+
+fn facts_of_statx(stat: &Statx) -> FileFacts {
+    let time =
+        |time: &rustix::fs::StatxTimestamp| FileTime::new(time.tv_sec, time.tv_nsec);
+    FileFacts {
+        inode: stat.stx_ino,
+        size: stat.stx_size,
+        allocated: stat.stx_blocks.saturating_mul(512),
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        mode: u32::from(stat.stx_mode) & 0o7777,
+        links: stat.stx_nlink,
+        accessed: time(&stat.stx_atime),
+        modified: time(&stat.stx_mtime),
+        changed: time(&stat.stx_ctime),
+    }
+}
+
+/// A sandbox directory as a tree for the image crate: everything below is opened by one name after
+/// the other, so that a link inside leads nowhere.
+pub struct SandboxTree<'a> {
+    access: &'a Access,
+    dir: &'a Dir,
+    operations: std::cell::RefCell<Operations>,
+}
+
+impl<'a> SandboxTree<'a> {
+    /// The tree below `dir`.
+    #[must_use]
+    pub fn new(access: &'a Access, dir: &'a Dir) -> Self {
+        Self {
+            access,
+            dir,
+            operations: std::cell::RefCell::default(),
+        }
+    }
+
+    /// What reading cost so far.
+    #[must_use]
+    pub fn operations(&self) -> Operations {
+        *self.operations.borrow()
+    }
+
+    fn parent_of<'p>(&self, path: &'p str) -> io::Result<Option<(Dir, &'p str)>> {
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let opened = self.access.open_below(
+            self.dir,
+            directory.as_bytes(),
+            &mut self.operations.borrow_mut(),
+        );
+        Ok(absent_is_none(opened)?.map(|dir| (dir, name)))
+    }
+}
+
+impl sifter_image::ReadTree for SandboxTree<'_> {
+    fn read(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let Some((dir, name)) = self.parent_of(path)? else {
+            return Ok(None);
+        };
+        let opened = self.access.open_file(
+            &dir,
+            &c_name(name.as_bytes())?,
+            false,
+            &mut self.operations.borrow_mut(),
+        );
+        let Some(file) = absent_is_none(opened)? else {
+            return Ok(None);
+        };
+        let size = usize::try_from(file.facts.size).unwrap_or(usize::MAX);
+        let mut content = vec![0; size.min(limit)];
+        let count = file.read_up_to(&mut content, 0)?;
+        content.truncate(count);
+        let read = file.operations();
+        let mut operations = self.operations.borrow_mut();
+        operations.calls += read.calls;
+        operations.bytes += read.bytes;
+        Ok(Some(content))
+    }
+
+    fn list(&self, path: &str, limit: usize) -> io::Result<Option<Vec<String>>> {
+        let mut operations = self.operations.borrow_mut();
+        let opened = self
+            .access
+            .open_below(self.dir, path.as_bytes(), &mut operations);
+        let Some(dir) = absent_is_none(opened)? else {
+            return Ok(None);
+        };
+        let mut names = Vec::new();
+        let mut buffer = vec![MaybeUninit::uninit(); 8 << 10];
+        dir.read(&mut buffer, &mut operations, |name, _, _| {
+            if names.len() < limit {
+                names.push(name.to_string_lossy().into_owned());
+            }
+        })?;
+        Ok(Some(names))
+    }
+}
+
+/// What is not there, or is not what it would have to be, is none; the rest is an error.
+fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput
+            ) || error.raw_os_error() == Some(Errno::ELOOP as i32)
+                || error.raw_os_error() == Some(Errno::EXDEV as i32) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,104 @@
+//! What kind of file system a root is on: network file systems get gentler defaults.
+
+use std::io;
+use std::path::Path;
+
+/// Name and nature of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSystemType {
+    /// Name as in `mount`; `unknown` with a magic number that is not in the table.
+    pub name: &'static str,
+    /// Where its answers come from.
+    pub nature: Nature,
+}
+
+/// Where a file system's answers come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nature {
+    /// A disk or memory of this machine. inotify sees every change.
+    Local,
+    /// A process of this machine (FUSE), and what that does is not known.
+    User,
+    /// Servers shared with others.
+    Network,
+}
+
+/// Magic numbers by statfs(2), <linux/magic.h> and the file systems' own sources.
+const TYPES: &[(i64, &str, Nature)] = &[
+    (0x0000_ef53, "ext4", Nature::Local),
+    (0x5846_5342, "xfs", Nature::Local),
+    (0x9123_683e, "btrfs", Nature::Local),
+    (0x2fc1_2fc1, "zfs", Nature::Local),
+    (0x0102_1994, "tmpfs", Nature::Local),
+    (0x8584_58f6, "ramfs", Nature::Local),
+    (0x794c_7630, "overlay", Nature::Local),
+    (0x7371_7368, "squashfs", Nature::Local),
+    (0x9660, "iso9660", Nature::Local),
+    (0x4d44, "vfat", Nature::Local),
+    (0xf2f5_2010, "f2fs", Nature::Local),
+    (0xe0f5_e1e2, "erofs", Nature::Local),
+    (0xca45_1a4e, "bcachefs", Nature::Local),
+    (0x6573_5546, "fuse", Nature::User),
+    (0x6969, "nfs", Nature::Network),
+    (0xff53_4d42, "cifs", Nature::Network),
+    (0xfe53_4d42, "smb2", Nature::Network),
+    (0x517b, "smb", Nature::Network),
+    (0x0bd0_0bd0, "lustre", Nature::Network),
+    (0x4750_4653, "gpfs", Nature::Network),
+    (0x1983_0326, "beegfs", Nature::Network),
+    (0x00c3_6400, "ceph", Nature::Network),
+    (0x0102_1997, "9p", Nature::Network),
+    (0x5346_414f, "afs", Nature::Network),
+    (0x6b41_4653, "afs", Nature::Network),
+    (0x0116_1970, "gfs2", Nature::Network),
+    (0x7461_636f, "ocfs2", Nature::Network),
+    (0xaad7_aaea, "panfs", Nature::Network),
+    (0x2003_0528, "orangefs", Nature::Network),
+    (0x7375_7245, "coda", Nature::Network),
+];
+
+/// The type of the file system at `path`.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn of(path: &Path) -> io::Result<FileSystemType> {
+    let stat = rustix::fs::statfs(path)?;
+    Ok(by_magic(stat.f_type))
+}
+
+fn by_magic(magic: i64) -> FileSystemType {
+    // Some kernels sign-extend the 32-bit number.
+    let magic = magic & 0xffff_ffff;
+    TYPES
+        .iter()
+        .find(|(known, ..)| *known == magic)
+        .map_or(
+            FileSystemType {
+                name: "unknown",
+                nature: Nature::User,
+            },
+            |&(_, name, nature)| FileSystemType { name, nature },
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Nature, by_magic};
+
+    #[test]
+    fn network_file_systems_are_known_as_such() {
+        for (magic, name, nature) in [
+            (0xef53, "ext4", Nature::Local),
+            (0x6969, "nfs", Nature::Network),
+            (0x0bd0_0bd0, "lustre", Nature::Network),
+            (0x4750_4653, "gpfs", Nature::Network),
+            (i64::from(0xfe53_4d42_u32.cast_signed()), "smb2", Nature::Network),
+            (0x6573_5546, "fuse", Nature::User),
+            (1, "unknown", Nature::User),
+        ] {
+            let found = by_magic(magic);
+            assert_eq!((found.name, found.nature), (name, nature));
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The walk that follows symbolic links (`follow_symlinks`): walkdir with its loop detection, one
+//! directory after the other, by path. Slower and less confined than the fd-relative walk: for
+//! roots whose owners the site trusts.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use walkdir::WalkDir;
+
+use crate::catalog::{
+    ChangeKind, Content, DirectoryChange, FileTime, Found, Identity, KnownDirectory,
+};
+use crate::config::RootSettings;
+
+use super::ScanOptions;
+use super::candidates::{Candidacy, SIZE_MIN, candidacy, is_excluded};
+use super::dir::{Access, Operations, c_name};
+use super::plan::{Known, KnownError};
+use super::progress::{Counts, Progress};
+
+/// Scans by path, following links. Every directory is read each time; files that are known and
+/// unchanged are not opened.
+pub(super) fn scan(
+    settings: &RootSettings,
+    access: &Access,
+    options: ScanOptions,
+    known: Option<&dyn Known>,
+    progress: &Arc<Progress>,
+    sink: &(dyn Fn(DirectoryChange) + Sync),
+) -> Result<(), KnownError> {
+    let mut known = all_known(known)?;
+    let mut open: Vec<(usize, OpenDirectory)> = Vec::new();
+    let probe = sifter_image::Options {
+        transfer_age: settings.transfer_age,
+        naming: settings.naming.clone(),
+        inside_file_systems: settings.inside_file_systems,
+    };
+    let walk = WalkDir::new(&settings.path)
+        .follow_links(true)
+        .max_depth(settings.max_depth as usize + 1)
+        .same_file_system(!settings.cross_file_systems)
+        .into_iter()
+        .filter_entry(|entry| {
+            let relative = relative(&settings.path, entry.path());
+            !entry.file_type().is_dir()
+                || entry.depth() == 0
+                || !(settings.skip.iter().any(|skip| skip == entry.file_name().as_bytes())
+                    || is_excluded(settings, b"", relative))
+        });
+    for entry in walk {
+        if progress.is_cancelled() {
+            return Ok(());
+        }
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let path = error.path().unwrap_or(&settings.path).to_owned();
+                // A loop and a link to nowhere are part of what users leave behind.
+                if error.loop_ancestor().is_none()
+                    && let Some(error) = error.io_error().map(copy_of)
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    progress.problem(&path, "read", &error);
+                }
+                continue;
+            }
+        };
+        while let Some((_, done)) = open.pop_if(|(depth, _)| *depth >= entry.depth()) {
+            sink(done.finish());
+        }
+        if entry.file_type().is_dir() {
+            if let Some((_, parent)) = open.last_mut() {
+                parent.child(entry.file_name().as_bytes());
+            }
+            progress.add(&Counts {
+                directories: 1,
+                operations: 4,
+                ..Counts::default()
+            });
+            let path: Box<[u8]> = relative(&settings.path, entry.path()).into();
+            let identity = entry.metadata().map_or_else(
+                |_| Identity::default(),
+                |metadata| identity_of(&metadata),
+            );
+            let known = known.remove(&path);
+            open.push((entry.depth(), OpenDirectory::new(path, identity, known)));
+        } else if entry.file_type().is_file()
+            && let Some((_, directory)) = open.last_mut()
+        {
+            directory.file(&entry, settings, access, options, &probe, progress);
+        }
+    }
+    while let Some((_, directory)) = open.pop() {
+        sink(directory.finish());
+    }
+    for gone in known.into_values() {
+        sink(DirectoryChange {
+            id: Some(gone.id),
+            path: gone.path,
+            kind: ChangeKind::Gone,
+        });
+    }
+    Ok(())
+}
+
+/// A directory of which not all entries were seen yet.
+struct OpenDirectory {
+    id: Option<i64>,
+    path: Box<[u8]>,
+    identity: Identity,
+    known_files: HashMap<Box<[u8]>, crate::catalog::KnownFile>,
+    children: Vec<Box<[u8]>>,
+    found: Vec<Found>,
+    is_known: bool,
+}
+
+impl OpenDirectory {
+    fn new(path: Box<[u8]>, identity: Identity, known: Option<KnownDirectory>) -> Self {
+        Self {
+            id: known.as_ref().map(|known| known.id),
+            is_known: known.is_some(),
+            path,
+            identity,
+            known_files: known
+                .into_iter()
+                .flat_map(|known| known.files)
+                .map(|file| (file.name.clone(), file))
+                .collect(),
+            children: Vec::new(),
+            found: Vec::new(),
+        }
+    }
+
+    fn child(&mut self, name: &[u8]) {
+        if !self.is_known {
+            self.children.push(name.into());
+        }
+    }
+
+    fn file(
+        &mut self,
+        entry: &walkdir::DirEntry,
+        settings: &RootSettings,
+        access: &Access,
+        options: ScanOptions,
+        probe: &sifter_image::Options,
+        progress: &Progress,
+    ) {
+        let name = entry.file_name().as_bytes();
+        let mut counts = Counts {
+            files: 1,
+            ..Counts::default()
+        };
+        let candidacy = candidacy(settings, &self.path, name);
+        if candidacy != Candidacy::No {
+            let looked = look_at(
+                entry,
+                candidacy,
+                self.known_files.remove(name),
+                access,
+                options,
+                probe,
+                settings,
+                &mut counts,
+            );
+            match looked {
+                Ok(Some(found)) => self.found.push(found),
+                Ok(None) => {}
+                Err(error) => progress.problem(entry.path(), "read", &error),
+            }
+        }
+        progress.add(&counts);
+    }
+
+    fn finish(self) -> DirectoryChange {
+        DirectoryChange {
+            id: self.id,
+            path: self.path,
+            kind: ChangeKind::Read {
+                identity: self.identity,
+                // What is behind a link may change without the directory's timestamp telling.
+                volatile: true,
+                children: self.children,
+                found: self.found,
+                removed: self.known_files.into_keys().collect(),
+            },
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // one call, above
+fn look_at(
+    entry: &walkdir::DirEntry,
+    candidacy: Candidacy,
+    known: Option<crate::catalog::KnownFile>,
+    access: &Access,
+    options: ScanOptions,
+    probe: &sifter_image::Options,
+    settings: &RootSettings,
+    counts: &mut Counts,
+) -> io::Result<Option<Found>> {
+    counts.operations += 1;
+    let metadata = entry.metadata()?;
+    if let Some(known) = &known
+        && !known.volatile
+        && !options.full
+        && known.identity == file_identity(&metadata)
+    {
+        counts.images += u64::from(known.image.is_some());
+        return Ok(None);
+    }
+    if candidacy == Candidacy::IfLarge && known.is_none() && metadata.len() < SIZE_MIN {
+        return Ok(None);
+    }
+    let mut operations = Operations::default();
+    let target = entry.path().canonicalize()?;
+    let (Some(directory), Some(target_name)) = (target.parent(), target.file_name()) else {
+        return Ok(None);
+    };
+    let dir = access.open_root(directory, &mut operations)?;
+    let file = access.open_file(
+        &dir,
+        &c_name(target_name.as_bytes())?,
+        options.network,
+        &mut operations,
+    )?;
+    counts.files_read += 1;
+    let now = FileTime::now();
+    let subject = sifter_image::Subject {
+        path: entry.path(),
+        modified: file.facts.modified.timestamp(),
+        now: now.timestamp(),
+    };
+    let verdict = sifter_image::probe(&file, &subject, probe)?;
+    let read = file.operations();
+    counts.operations += operations.calls + read.calls + 1;
+    counts.bytes += read.bytes;
+    let young = i64::try_from(settings.transfer_age.as_nanos()).unwrap_or(i64::MAX);
+    let volatile = file.facts.modified.0 > now.0.saturating_sub(young);
+    let content = match verdict {
+        sifter_image::Verdict::Image(image) => {
+            counts.images += 1;
+            Content::Image(image)
+        }
+        sifter_image::Verdict::NotImage(why) => {
+            counts.misnamed += u64::from(why == sifter_image::NotImage::Misnamed);
+            Content::Other
+        }
+    };
+    Ok(Some(Found {
+        name: entry.file_name().as_bytes().into(),
+        facts: file.facts,
+        volatile,
+        content,
+    }))
+}
+
+fn all_known(
+    known: Option<&dyn Known>,
+) -> Result<HashMap<Box<[u8]>, KnownDirectory>, KnownError> {
+    let mut all = HashMap::new();
+    if let Some(known) = known {
+        loop {
+            let batch = known.next_directories()?;
+            if batch.is_empty() {
+                break;
+            }
+            all.extend(batch.into_iter().map(|known| (known.path.clone(), known)));
+        }
+    }
+    Ok(all)
+}
+
+fn relative<'p>(root: &Path, path: &'p Path) -> &'p [u8] {
+    path.strip_prefix(root)
+        .unwrap_or(path)
+        .as_os_str()
+        .as_bytes()
+}
+
+fn file_identity(metadata: &std::fs::Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt;
+    let time = |seconds, nanoseconds: i64| {
+        FileTime::new(seconds, u32::try_from(nanoseconds).unwrap_or(0))
+    };
+    Identity {
+        inode: metadata.ino(),
+        size: metadata.len(),
+        modified: time(metadata.mtime(), metadata.mtime_nsec()),
+        changed: time(metadata.ctime(), metadata.ctime_nsec()),
+    }
+}
+
+fn identity_of(metadata: &std::fs::Metadata) -> Identity {
+    Identity {
+        size: 0,
+        ..file_identity(metadata)
+    }
+}
+
+fn copy_of(error: &io::Error) -> io::Error {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}

@@ -1,0 +1,249 @@
+//! Scanning: one root, one scan. What is found goes to a sink, one directory at a time; who keeps
+//! it is not this module's business.
+//!
+//! Nothing but this module opens users' files. It holds a bounded number of descriptors, never
+//! follows a link out of the root, and never blocks another root: everything runs on threads of its
+//! own.
+
+mod candidates;
+mod dir;
+mod file_system;
+mod links;
+mod pace;
+mod plan;
+mod priority;
+mod progress;
+mod visit;
+mod walk;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::catalog::{DirectoryChange, FileTime, Identity};
+use crate::config::RootSettings;
+
+pub use self::dir::{Access, OpenFile};
+pub use self::file_system::{FileSystemType, Nature};
+pub use self::pace::Pace;
+pub use self::plan::{Known, KnownError};
+pub use self::progress::{Counts, Problem, Problems, Progress};
+
+/// Operations in flight on a network file system unless configured otherwise: what one careful user
+/// would cause.
+const WIDTH_NETWORK: u32 = 4;
+
+/// Operations in flight at most where nothing is known of what is behind a mount; how many are
+/// really useful is measured.
+const WIDTH_MAX: u32 = 128;
+
+/// Where adapting begins.
+const WIDTH_START: u32 = 4;
+
+/// Operations a second on a network file system unless configured otherwise.
+const RATE_NETWORK: f64 = 500.0;
+
+/// How one scan goes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ScanOptions {
+    /// Read everything again, whatever is known.
+    pub full: bool,
+    /// Look at known files too, which finds images rewritten in place.
+    pub check_files: bool,
+    /// Whether a catalogue keeps directory states, so that they must be asked for.
+    pub network: bool,
+}
+
+/// What a finished scan says of its root.
+#[derive(Debug, Clone)]
+pub struct RootFacts {
+    /// Type of the file system.
+    pub file_system: FileSystemType,
+    /// Device number.
+    pub device: u64,
+    /// What tells the root directory from another one.
+    pub identity: Identity,
+}
+
+/// Why a root could not be scanned.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The root itself cannot be read.
+    #[error("scan {}: {error}", crate::escape::path(path))]
+    Root {
+        /// The root.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The catalogue could not say what is known.
+    #[error("read what is known of {}: {error}", crate::escape::path(path))]
+    Known {
+        /// The root.
+        path: PathBuf,
+        /// Why.
+        error: KnownError,
+    },
+    /// The scan was ended before it was complete.
+    #[error("scan {}: cancelled", crate::escape::path(path))]
+    Cancelled {
+        /// The root.
+        path: PathBuf,
+    },
+}
+
+/// An opened root, ready to be scanned.
+#[derive(Debug)]
+pub struct Root {
+    access: Access,
+    dir: dir::Dir,
+    facts: RootFacts,
+}
+
+impl Root {
+    /// Opens a root. May block for as long as the file system does.
+    ///
+    /// # Errors
+    ///
+    /// [`ScanError::Root`] if it is no directory or cannot be read.
+    pub fn open(settings: &RootSettings, progress: &Progress) -> Result<Self, ScanError> {
+        let path = &settings.path;
+        let fail = |error| ScanError::Root {
+            path: path.clone(),
+            error,
+        };
+        let mut operations = dir::Operations::default();
+        let access = Access::new(settings.cross_file_systems);
+        let dir = access.open_root(path, &mut operations).map_err(fail)?;
+        let (identity, _) = dir.identity(&mut operations).map_err(fail)?;
+        // A directory that may be entered but not listed is as good as unreadable.
+        dir.read_first(&mut operations).map_err(fail)?;
+        let file_system = file_system::of(path).map_err(fail)?;
+        progress.add(&Counts {
+            operations: operations.calls,
+            ..Counts::default()
+        });
+        let facts = RootFacts {
+            file_system,
+            device: dir.device(),
+            identity,
+        };
+        Ok(Self { access, dir, facts })
+    }
+
+    /// What is known of the root itself.
+    #[must_use]
+    pub fn facts(&self) -> &RootFacts {
+        &self.facts
+    }
+
+    /// How hard a scan of this root leans on its file system.
+    #[must_use]
+    pub fn pace(&self, settings: &RootSettings) -> Pace {
+        let processors =
+            std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+        let (start, max, rate) = match self.facts.file_system.nature {
+            Nature::Network => (WIDTH_NETWORK, WIDTH_NETWORK, Some(RATE_NETWORK)),
+            Nature::Local => (processors, WIDTH_MAX, None),
+            Nature::User => (WIDTH_START, WIDTH_MAX, None),
+        };
+        let max = settings.width.unwrap_or(max);
+        let rate = settings.operations_per_second.or(rate);
+        Pace::new(start, max, rate)
+    }
+
+    /// Scans the root: every directory in which something changed goes to `sink`, from several
+    /// threads at once. `known` is what the catalogue has; without, everything is new.
+    ///
+    /// # Errors
+    ///
+    /// [`ScanError::Known`] if the catalogue fails, [`ScanError::Cancelled`] if it was ended early.
+    pub fn scan(
+        &self,
+        settings: &RootSettings,
+        options: ScanOptions,
+        known: Option<&dyn Known>,
+        progress: &Arc<Progress>,
+        sink: &(dyn Fn(DirectoryChange) + Sync),
+    ) -> Result<(), ScanError> {
+        let options = ScanOptions {
+            network: self.facts.file_system.nature == Nature::Network,
+            ..options
+        };
+        let path = &settings.path;
+        let fail = |error| ScanError::Known {
+            path: path.clone(),
+            error,
+        };
+        if settings.follow_symlinks {
+            links::scan(settings, &self.access, options, known, progress, sink).map_err(fail)?;
+        } else {
+            let pace = self.pace(settings);
+            let walk = walk::Walk::new(
+                settings,
+                &self.access,
+                &self.dir,
+                known,
+                &pace,
+                progress,
+                &options,
+                sink,
+            );
+            let start = if known.is_some_and(|known| known.knows_root()) {
+                Vec::new()
+            } else {
+                vec![walk::Item::Directory(walk::Pending {
+                    parent: None,
+                    path: Box::default(),
+                    known: None,
+                })]
+            };
+            walk.run(start).map_err(fail)?;
+        }
+        if progress.is_cancelled() {
+            return Err(ScanError::Cancelled { path: path.clone() });
+        }
+        Ok(())
+    }
+}
+
+/// Opens one file by its path, confined as in a scan: for looking at a single image. Links in
+/// `path` are the caller's and are followed.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn open_file(path: &Path) -> io::Result<OpenFile> {
+    let path = path.canonicalize()?;
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let access = Access::new(true);
+    let mut operations = dir::Operations::default();
+    let dir = access.open_root(directory, &mut operations)?;
+    let name = dir::c_name(std::os::unix::ffi::OsStrExt::as_bytes(name))?;
+    access.open_file(&dir, &name, false, &mut operations)
+}
+
+/// Opens a directory by its path for [`sifter_image::probe_directory`], and hands it to `probe`.
+///
+/// # Errors
+///
+/// What the operating system or `probe` says.
+pub fn with_directory<T>(
+    path: &Path,
+    probe: impl FnOnce(&dir::SandboxTree<'_>, crate::catalog::FileFacts) -> io::Result<T>,
+) -> io::Result<T> {
+    let access = Access::new(false);
+    let mut operations = dir::Operations::default();
+    let dir = access.open_root(path, &mut operations)?;
+    let (_, mut facts) = dir.identity(&mut operations)?;
+    facts.size = 0;
+    probe(&dir::SandboxTree::new(&access, &dir), facts)
+}
+
+/// The time now, as files have it.
+#[must_use]
+pub fn now() -> FileTime {
+    FileTime::now()
+}

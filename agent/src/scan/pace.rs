@@ -1,0 +1,201 @@
+//! How hard a scan leans on a file system: operations in flight and operations a second.
+//!
+//! The width follows the latency that is measured: a slow server that answers as fast with more
+//! requests in flight gets more of them; when latency grows with the load, the queue is the
+//! server's, and the width shrinks. A file system that answers from memory needs no more
+//! threads than there are processors.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Below this an operation was answered from memory: more threads only cost switches.
+const FROM_MEMORY: Duration = Duration::from_micros(200);
+
+/// Samples for one decision at least, so that one slow answer decides nothing.
+const WINDOW_MIN: usize = 8;
+
+/// Latency up to which the server is taken to answer as fast as when unloaded, in percent of the
+/// lowest median seen.
+const UNLOADED_PERCENT: u64 = 135;
+
+/// Latency from which the load is taken to be too high, likewise.
+const OVERLOADED_PERCENT: u64 = 190;
+
+/// Longest sleep for the sake of the rate limit before cancellation is looked at again.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+
+/// Shared by the workers of one scan.
+#[derive(Debug)]
+pub struct Pace {
+    width: AtomicU32,
+    start: u32,
+    max: u32,
+    rate: Option<f64>,
+    latency: Mutex<Latency>,
+    next_free: Mutex<Instant>,
+    throttled_nanoseconds: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Latency {
+    samples: Vec<u64>,
+    lowest_median: Option<u64>,
+}
+
+impl Pace {
+    /// Starts with `start` operations in flight and never exceeds `max`; `rate` operations a
+    /// second at most, if given.
+    #[must_use]
+    pub fn new(start: u32, max: u32, rate: Option<f64>) -> Self {
+        let max = max.max(1);
+        let start = start.clamp(1, max);
+        Self {
+            width: AtomicU32::new(start),
+            start,
+            max,
+            rate: rate.filter(|rate| *rate > 0.0),
+            latency: Mutex::default(),
+            next_free: Mutex::new(Instant::now()),
+            throttled_nanoseconds: AtomicU64::new(0),
+        }
+    }
+
+    /// Operations in flight at most, now.
+    #[must_use]
+    pub fn width(&self) -> u32 {
+        self.width.load(Ordering::Relaxed)
+    }
+
+    /// The ceiling of the width.
+    #[must_use]
+    pub fn max(&self) -> u32 {
+        self.max
+    }
+
+    /// Whether operations are answered so slowly that even single ones are worth sharing out.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.rate.is_some() || self.width() > self.start
+    }
+
+    /// Time that workers slept for the sake of the rate limit.
+    #[must_use]
+    pub fn throttled(&self) -> Duration {
+        Duration::from_nanos(self.throttled_nanoseconds.load(Ordering::Relaxed))
+    }
+
+    /// Takes the latencies of single operations and adapts the width. Empties `samples`.
+    pub fn record(&self, samples: &mut Vec<u64>) {
+        let Ok(mut latency) = self.latency.lock() else {
+            samples.clear();
+            return;
+        };
+        latency.samples.append(samples);
+        let width = self.width();
+        if latency.samples.len() < WINDOW_MIN.max(width as usize) {
+            return;
+        }
+        let middle = latency.samples.len() / 2;
+        let median = *latency.samples.select_nth_unstable(middle).1;
+        latency.samples.clear();
+        let lowest = latency.lowest_median.map_or(median, |seen| seen.min(median));
+        latency.lowest_median = Some(lowest);
+        let percent = median.saturating_mul(100) / lowest.max(1);
+        let next = if Duration::from_nanos(median) < FROM_MEMORY {
+            width.min(self.start)
+        } else if percent <= UNLOADED_PERCENT {
+            (width + (width / 2).max(1)).min(self.max)
+        } else if percent >= OVERLOADED_PERCENT {
+            (width / 2).max(1)
+        } else {
+            width
+        };
+        self.width.store(next, Ordering::Relaxed);
+    }
+
+    /// Sleeps as long as the rate limit asks for after `operations`, unless `cancelled` says so.
+    pub fn throttle(&self, operations: u64, cancelled: impl Fn() -> bool) {
+        let Some(rate) = self.rate else { return };
+        #[allow(clippy::cast_precision_loss)] // operations of one item: far below 2^52
+        let cost = Duration::from_secs_f64(operations as f64 / rate);
+        let until = {
+            let Ok(mut next_free) = self.next_free.lock() else {
+                return;
+            };
+            *next_free = (*next_free).max(Instant::now()) + cost;
+            *next_free
+        };
+        let start = Instant::now();
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            if cancelled() {
+                break;
+            }
+            std::thread::sleep(left.min(SLEEP_MAX));
+        }
+        let slept = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.throttled_nanoseconds
+            .fetch_add(slept, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pace;
+
+    /// A server that serves `capacity` at once, each in `service` nanoseconds: what a worker sees
+    /// with `width` in flight.
+    fn latency(width: u32, capacity: u32, service: u64) -> u64 {
+        service * u64::from(width.max(capacity)) / u64::from(capacity)
+    }
+
+    fn settle(start: u32, max: u32, capacity: u32, service: u64) -> (u32, u32) {
+        let pace = Pace::new(start, max, None);
+        let mut highest = 0;
+        for _ in 0..200 {
+            let width = pace.width();
+            let mut samples = vec![latency(width, capacity, service); width.max(8) as usize];
+            pace.record(&mut samples);
+            highest = highest.max(pace.width());
+        }
+        (pace.width(), highest)
+    }
+
+    #[test]
+    fn width_grows_to_the_ceiling_on_a_slow_server_that_keeps_up() {
+        assert_eq!(settle(4, 64, 1000, 2_000_000).0, 64);
+    }
+
+    #[test]
+    fn width_stays_near_what_the_server_serves_at_once() {
+        let (width, highest) = settle(4, 128, 8, 2_000_000);
+        assert!((8..=20).contains(&width), "settled at {width}");
+        assert!(highest <= 20, "went up to {highest}");
+    }
+
+    #[test]
+    fn width_does_not_grow_where_memory_answers() {
+        assert_eq!(settle(2, 64, 1000, 5_000).1, 2);
+    }
+
+    #[test]
+    fn width_halves_when_latency_doubles_and_recovers() {
+        let pace = Pace::new(16, 16, None);
+        pace.record(&mut vec![1_000_000; 16]);
+        pace.record(&mut vec![2_000_000; 16]);
+        assert_eq!(pace.width(), 8);
+        pace.record(&mut vec![1_000_000; 16]);
+        assert_eq!(pace.width(), 12);
+    }
+
+    #[test]
+    fn rate_limit_is_kept() {
+        let pace = Pace::new(1, 1, Some(1000.0));
+        let start = std::time::Instant::now();
+        for _ in 0..10 {
+            pace.throttle(10, || false);
+        }
+        assert!(start.elapsed() >= std::time::Duration::from_millis(99));
+        assert!(pace.throttled() >= std::time::Duration::from_millis(90));
+    }
+}

@@ -1,0 +1,305 @@
+//! The parallel walk: a pool of threads over one queue of directories and shares of directories.
+//!
+//! As many threads work at once as [`Pace`] allows, each with one operation in flight. The queue is
+//! a stack, so that a subtree is finished before the next is begun and few descriptors are held;
+//! above [`DESCRIPTORS_MAX`] a directory is opened anew from the root instead of from its parent.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Scope;
+
+use crate::catalog::{DirectoryChange, KnownDirectory};
+use crate::config::RootSettings;
+
+use super::ScanOptions;
+use super::dir::{Access, Dir};
+use super::pace::Pace;
+use super::plan::{Known, KnownError};
+use super::progress::Progress;
+use super::visit::{Task, Visitor};
+
+/// Directory descriptors held by one scan.
+const DESCRIPTORS_MAX: usize = 256;
+
+/// Candidates that one thread looks at before it would have shared them out, where the file system
+/// answers from memory: sharing costs more than a few microseconds of work.
+const SHARE_FAST: usize = 128;
+
+/// The same where each operation costs a round trip.
+const SHARE_SLOW: usize = 2;
+
+/// Known directories that one thread takes at a time, likewise.
+const KNOWN_FAST: usize = 256;
+const KNOWN_SLOW: usize = 4;
+
+/// Stack of a worker: decompression of a file system inside an image is the deepest user.
+const STACK_SIZE: usize = 2 << 20;
+
+/// All that the workers of one scan share.
+pub(super) struct Walk<'a> {
+    pub settings: &'a RootSettings,
+    pub access: &'a Access,
+    pub root: &'a Dir,
+    pub known: Option<&'a dyn Known>,
+    pub pace: &'a Pace,
+    pub progress: &'a Progress,
+    pub options: &'a ScanOptions,
+    pub probe: sifter_image::Options,
+    pub sink: &'a (dyn Fn(DirectoryChange) + Sync),
+    descriptors: Arc<AtomicUsize>,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    items: Vec<Item>,
+    /// Threads at work.
+    active: u32,
+    /// Threads that exist.
+    threads: u32,
+    /// A thread is fetching known directories from the catalogue.
+    fetching: bool,
+    /// The catalogue has no more known directories.
+    known_done: bool,
+    /// Why the walk cannot go on.
+    failure: Option<KnownError>,
+    finished: bool,
+}
+
+/// A piece of work.
+pub(super) enum Item {
+    /// A directory to be read.
+    Directory(Pending),
+    /// Known directories to be looked at, cheaply.
+    Known(Vec<KnownDirectory>),
+    /// Some of a directory's candidates.
+    Candidates(Arc<Task>, std::ops::Range<usize>),
+    /// Some of the known candidates of an unchanged directory.
+    Check(Arc<KnownDirectory>, std::ops::Range<usize>),
+}
+
+/// A directory to be read.
+pub(super) struct Pending {
+    /// Its open parent; without, it is opened from the root.
+    pub parent: Option<Arc<Held>>,
+    /// Path relative to the root.
+    pub path: Box<[u8]>,
+    /// What is known of it.
+    pub known: Option<KnownDirectory>,
+}
+
+/// An open directory that counts against [`DESCRIPTORS_MAX`] while anybody needs it.
+pub(super) struct Held {
+    pub dir: Dir,
+    counter: Arc<AtomicUsize>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.counter.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Walk ===
+
+impl<'a> Walk<'a> {
+    #[allow(clippy::too_many_arguments)] // the one call names them all
+    pub fn new(
+        settings: &'a RootSettings,
+        access: &'a Access,
+        root: &'a Dir,
+        known: Option<&'a dyn Known>,
+        pace: &'a Pace,
+        progress: &'a Progress,
+        options: &'a ScanOptions,
+        sink: &'a (dyn Fn(DirectoryChange) + Sync),
+    ) -> Self {
+        Self {
+            settings,
+            access,
+            root,
+            known,
+            pace,
+            progress,
+            options,
+            probe: sifter_image::Options {
+                transfer_age: settings.transfer_age,
+                naming: settings.naming.clone(),
+                inside_file_systems: settings.inside_file_systems,
+            },
+            sink,
+            descriptors: Arc::default(),
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// Walks until nothing is left or the scan is cancelled. `start` is where to begin; known
+    /// directories come from the catalogue besides.
+    ///
+    /// # Errors
+    ///
+    /// The catalogue could not say what is known.
+    pub fn run(&self, start: Vec<Item>) -> Result<(), KnownError> {
+        {
+            let mut queue = self.lock();
+            queue.items = start;
+            queue.known_done = self.known.is_none();
+        }
+        std::thread::scope(|scope| {
+            let mut queue = self.lock();
+            self.spawn_up_to_width(scope, &mut queue);
+        });
+        match self.lock().failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    /// Holds on to an open directory for its subdirectories, unless too many are held already.
+    pub fn hold(&self, dir: Dir) -> Result<Arc<Held>, Dir> {
+        let held = self.descriptors.fetch_add(1, Ordering::Relaxed);
+        if held >= DESCRIPTORS_MAX {
+            self.descriptors.fetch_sub(1, Ordering::Relaxed);
+            return Err(dir);
+        }
+        Ok(Arc::new(Held {
+            dir,
+            counter: Arc::clone(&self.descriptors),
+        }))
+    }
+
+    /// How many candidates one thread takes at a time.
+    pub fn share(&self) -> usize {
+        if self.pace.is_slow() {
+            SHARE_SLOW
+        } else {
+            SHARE_FAST
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // A worker that panicked holds nothing half-done in the queue.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn_up_to_width<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        queue: &mut Queue,
+    ) {
+        while queue.threads < self.pace.width() {
+            let spawned = std::thread::Builder::new()
+                .name("sifter-scan".to_owned())
+                .stack_size(STACK_SIZE)
+                .spawn_scoped(scope, move || self.work(scope));
+            match spawned {
+                Ok(_) => queue.threads += 1,
+                // With fewer threads the scan is slower, not wrong; with none it must not hang.
+                Err(_) if queue.threads > 0 => break,
+                Err(error) => {
+                    queue.failure = Some(KnownError(format!("cannot start a thread: {error}")));
+                    break;
+                }
+            }
+        }
+    }
+
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        if self.settings.background {
+            super::priority::lower_this_thread();
+        }
+        let mut visitor = Visitor::new(self);
+        let mut new = Vec::new();
+        let mut queue = self.lock();
+        loop {
+            if queue.finished || self.progress.is_cancelled() || queue.failure.is_some() {
+                break;
+            }
+            if queue.active < self.pace.width() {
+                if let Some(item) = queue.items.pop() {
+                    queue.active += 1;
+                    drop(queue);
+                    visitor.visit(item, &mut new);
+                    queue = self.lock();
+                    queue.active -= 1;
+                    self.enqueue(scope, &mut queue, &mut new);
+                    continue;
+                }
+                if !queue.known_done && !queue.fetching {
+                    queue = self.fetch(queue);
+                    continue;
+                }
+                if queue.active == 0 && queue.known_done {
+                    break;
+                }
+            }
+            queue = self
+                .wake
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.finished = true;
+        self.wake.notify_all();
+        drop(queue);
+    }
+
+    /// Adds what a visit found to do, and wakes or starts as many threads as may help.
+    fn enqueue<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        queue: &mut Queue,
+        new: &mut Vec<Item>,
+    ) {
+        let width = self.pace.width();
+        let added = new.len();
+        queue.items.append(new);
+        self.progress
+            .set_queue(queue.items.len() as u64, width);
+        if added > 0 || queue.items.len() > 1 {
+            self.spawn_up_to_width(scope, queue);
+        }
+        let idle = queue.threads.saturating_sub(queue.active + 1);
+        if idle == 0 {
+            return;
+        }
+        if queue.active == 0 && queue.items.is_empty() {
+            self.wake.notify_all();
+        } else if queue.active + 1 < width {
+            for _ in 0..queue.items.len().min(idle as usize) {
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    /// Takes more known directories from the catalogue, without holding up the others.
+    fn fetch<'q>(&'q self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+        let Some(known) = self.known else {
+            queue.known_done = true;
+            return queue;
+        };
+        queue.fetching = true;
+        drop(queue);
+        let batch = known.next_directories();
+        let mut queue = self.lock();
+        queue.fetching = false;
+        match batch {
+            Ok(batch) if batch.is_empty() => queue.known_done = true,
+            Ok(batch) => {
+                let share = if self.pace.is_slow() {
+                    KNOWN_SLOW
+                } else {
+                    KNOWN_FAST
+                };
+                let mut batch = batch.into_iter().peekable();
+                while batch.peek().is_some() {
+                    queue.items.push(Item::Known(batch.by_ref().take(share).collect()));
+                }
+            }
+            Err(failure) => queue.failure = Some(failure),
+        }
+        self.wake.notify_all();
+        queue
+    }
+}

@@ -1,0 +1,6 @@
+//! gRPC service.
+
+pub mod convert;
+mod owners;
+
+pub use self::owners::Owners;

@@ -29,6 +29,9 @@ pub use raw::RawConfig;
 /// Where the configuration is looked for if nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/sifter-control/config.toml";
 
+/// The region of clusters that name none.
+pub const DEFAULT_REGION: &str = "local";
+
 /// Everything that can be wrong with a configuration file.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -90,6 +93,8 @@ pub struct ServerSettings {
     pub tls: Option<ServerTls>,
     /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How long `/readyz` says no before the listeners close, so that balancers can look away.
+    pub drain_delay: Duration,
     /// How long requests under way may take to finish when the server stops.
     pub drain_timeout: Duration,
 }

@@ -44,6 +44,8 @@ pub struct RawServer {
     pub key: Option<PathBuf>,
     /// Networks of the reverse proxies in front.
     pub trusted_proxies: Vec<String>,
+    /// Seconds; default 0.
+    pub drain_delay_seconds: u16,
     /// Seconds; default 10.
     pub drain_timeout_seconds: Option<u64>,
 }

@@ -10,6 +10,7 @@ use super::AgentSettings;
 use super::AgentTls;
 use super::AuthSettings;
 use super::ClusterSettings;
+use super::DEFAULT_REGION;
 use super::Limits;
 use super::LogSettings;
 use super::NodeAddress;
@@ -134,6 +135,7 @@ fn validate_server(raw: RawServer, base: &Path, problems: &mut Vec<String>) -> S
         public_url,
         tls,
         trusted_proxies,
+        drain_delay: Duration::from_secs(raw.drain_delay_seconds.into()),
         drain_timeout: seconds(
             "server.drain_timeout_seconds",
             raw.drain_timeout_seconds,
@@ -289,7 +291,7 @@ fn validate_clusters(
         clusters.push(ClusterSettings {
             id: raw.id,
             account: raw.account,
-            region: raw.region.unwrap_or_else(|| "local".to_owned()),
+            region: raw.region.unwrap_or_else(|| DEFAULT_REGION.to_owned()),
             login_nodes,
         });
     }

@@ -172,7 +172,26 @@ fn substitute(error: &ApiError) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use hyper_util::rt::TokioIo;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_given_up() {
+        // Room for eight bytes, and nobody at the other end reads them.
+        let (near, _far) = tokio::io::duplex(8);
+        let mut stream = Guarded::new(TokioIo::new(near), Duration::from_millis(20));
+        let mut sent = 0;
+        let error = loop {
+            let write =
+                std::future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"0123456789"));
+            match write.await {
+                Ok(count) => sent += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((sent, error.kind()), (8, io::ErrorKind::TimedOut));
+    }
 
     #[test]
     fn only_answers_of_hyper_itself_are_replaced() {

@@ -1,5 +1,4 @@
-//! What machines and people around the API ask: is it alive, is it ready, what does it count, what
-//! does an error mean.
+//! What machines around the API ask: is it alive, is it ready, what does it count.
 
 use std::sync::Arc;
 

@@ -278,10 +278,11 @@ impl Running {
         }
     }
 
-    /// Stops: no new connections, requests under way finish or are cut off when the time is up.
+    /// Stops: says so on `/readyz`, then takes no new connections; requests under way finish or are cut off when the time is up.
     /// Returns whether all of them finished.
     pub async fn stop(&self) -> bool {
         self.app.drain();
+        tokio::time::sleep(self.app.settings.server.drain_delay).await;
         self.closing.send_replace(true);
         self.tasks.close();
         let limit = self.app.settings.server.drain_timeout;

@@ -197,3 +197,127 @@ async fn the_admin_listener_has_metrics_and_no_api() {
     let answer: Answer = client::list(admin, "ClusterId=ehpc-test").await;
     answer.assert_error(404, "InvalidAction.NotFound");
 }
+
+/// A small generator that always says the same.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % end as u64).unwrap()
+    }
+
+    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_sent_the_answer_is_documented() {
+    let agent = Agent::tcp("mycluster", Act::List(3)).await;
+    let control = Control::over(&[agent.address()]).await;
+    let codes: Vec<&str> = include_str!("../../../docs/errors.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .collect();
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let names = [
+        "Action",
+        "Version",
+        "ClusterId",
+        "PageNumber",
+        "PageSize",
+        "ContainerType",
+        "Format",
+        "Signature",
+        "action",
+        "%41ction",
+        "",
+        "%",
+        "%ff",
+        "x",
+        "Images.1.Id",
+        "+",
+        "\u{4e2d}",
+    ];
+    let values = [
+        "ListContainerImages",
+        "2018-04-12",
+        "ehpc-test",
+        "singularity",
+        "1",
+        "50",
+        "-1",
+        "",
+        "%",
+        "%00",
+        "%zz",
+        "%ed%a0%80",
+        "+",
+        "JSON",
+        "XML",
+        "None",
+        "99999999999999999999",
+        "a=b",
+        "<script>",
+        "%0d%0a",
+        "\u{1f980}",
+        "1;2",
+    ];
+    let base = "Action=ListContainerImages&Version=2018-04-12&ClusterId=ehpc-test";
+    for round in 0..2000 {
+        let mut query = if dice.below(2) == 0 {
+            base.to_owned()
+        } else {
+            String::new()
+        };
+        for _ in 0..dice.below(4) {
+            query += dice.pick(&["&", "&&", ";", "&"]);
+            query += dice.pick(&names);
+            query += dice.pick(&["=", "", "=="]);
+            query += dice.pick(&values);
+        }
+        let method = dice.pick(&["GET", "POST", "GET", "POST", "PUT", "get", "G T"]);
+        let path = dice.pick(&["/", "/", "/", "/", "", "//", "/%2f", "/healthz/..", "*"]);
+        let mut text = format!("{method} {path}?{query} HTTP/1.1\r\nconnection: close\r\n");
+        for _ in 0..dice.below(3) {
+            text += dice.pick(&[
+                "host: x\r\n",
+                "host: \u{4e2d}\r\n",
+                "content-type: application/x-www-form-urlencoded\r\n",
+                "content-type: \u{7f}\r\n",
+                "x-acs-action: Other\r\n",
+                "authorization: ACS3-HMAC-SHA256 Credential=\r\n",
+                "content-length: 3\r\n",
+                "transfer-encoding: chunked\r\n",
+                "expect: 100-continue\r\n",
+                ": x\r\n",
+                "x\r\n",
+            ]);
+        }
+        text += "\r\n";
+        text += dice.pick(&["", "abc", "3\r\na=b\r\n0\r\n\r\n", "A=1&A=2"]);
+        let mut stream = TcpStream::connect(control.address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        // What never comes is not waited for.
+        stream.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes).await;
+        if bytes.is_empty() {
+            // The body was shorter than announced: there is nobody left to answer.
+            continue;
+        }
+        let bytes = bytes
+            .strip_prefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+            .unwrap_or(&bytes);
+        let answer = Answer::parse(bytes);
+        let code = answer.code();
+        assert!(
+            answer.status == 200 || codes.contains(&code.as_str()),
+            "{round}: {text:?} gave {answer:?}"
+        );
+        assert!(answer.status < 500, "{round}: {text:?} gave {answer:?}");
+    }
+}

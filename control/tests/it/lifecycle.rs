@@ -115,3 +115,20 @@ async fn a_request_that_does_not_finish_is_cut_off() {
     until("the agent is asked", async || !agent.asked().is_empty()).await;
     assert!(!control.running.stop().await);
 }
+
+#[tokio::test]
+async fn balancers_are_told_before_the_listeners_close() {
+    let agent = Agent::tcp("mycluster", Act::List(1)).await;
+    let tables = "[server]\nlisten = [\"127.0.0.1:0\"]\ndrain_delay_seconds = 2";
+    let control = Control::with(tables, &[agent.address()]).await;
+    let (finished, ()) = tokio::join!(control.running.stop(), async {
+        until("it says no", async || {
+            let ready = client::get(control.address, "/readyz").await;
+            ready.status == 503 && ready.json()["status"] == "draining"
+        })
+        .await;
+        // And goes on answering meanwhile.
+        assert_eq!(control.list("").await.code(), "OK");
+    });
+    assert!(finished);
+}

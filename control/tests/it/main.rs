@@ -6,6 +6,7 @@
 //! * `failover` – several login nodes, some of them slow, silent or gone
 //! * `http` – what the HTTP layer refuses, and how
 //! * `lifecycle` – reload, drain
+//! * `signed` – keys and policies, seen from outside
 //! * `tls` – HTTPS and mutual TLS to the agents
 //! * `fleet_of_many` – a thousand clusters, a third of them in trouble
 
@@ -15,5 +16,6 @@ mod fleet_of_many;
 mod http;
 mod lifecycle;
 mod replies;
+mod signed;
 mod support;
 mod tls;

@@ -1,0 +1,262 @@
+//! Signed requests over HTTP: what a key may see, and what it is told of the rest.
+//!
+//! Signatures and policies themselves are tested beside their code; here, that the server asks
+//! them, in the right order and about the right cluster.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use http::Method;
+use jiff::Timestamp;
+use sifter_control::auth::Generation;
+use sifter_control::auth::keys::Secret;
+use sifter_control::auth::sign::Call;
+use sifter_control::auth::sign::Credentials;
+use sifter_control::auth::sign::sign;
+
+use crate::support::agent::Act;
+use crate::support::agent::Agent;
+use crate::support::client;
+use crate::support::client::Answer;
+use crate::support::server::Control;
+
+const KEYS: &str = r#"
+[[key]]
+access_key_id = "reader"
+secret = "reader-secret"
+account_id = "1001"
+policies = ["AliyunEHPCReadOnlyAccess"]
+
+[[key]]
+access_key_id = "nobody"
+secret = "nobody-secret"
+account_id = "1001"
+
+[[key]]
+access_key_id = "stranger"
+secret = "stranger-secret"
+account_id = "2002"
+root = true
+"#;
+
+fn write_keys(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+async fn control(agent: &Agent, tables: &str) -> Control {
+    let dir = tempfile::tempdir().unwrap();
+    write_keys(&dir.path().join("keys.toml"), KEYS);
+    let text = format!(
+        "[auth]\nkeys = \"keys.toml\"\n[server]\nlisten = [\"127.0.0.1:0\"]\n{tables}\n\
+         [[clusters]]\nid = \"ehpc-test\"\naccount = \"1001\"\nregion = \"cn-test\"\n\
+         login_nodes = [{:?}]\n",
+        agent.address()
+    );
+    Control::start(dir, &text).await
+}
+
+struct Signer {
+    address: SocketAddr,
+    generation: Generation,
+    method: Method,
+}
+
+impl Signer {
+    fn bytes(&self, key: &str, secret: &str, cluster: &str) -> Vec<u8> {
+        let credentials = Credentials {
+            access_key_id: key.to_owned(),
+            secret: Secret::new(secret.to_owned()),
+            security_token: None,
+        };
+        let parameters = [("ClusterId", cluster), ("PageSize", "2")];
+        let call = Call {
+            method: self.method.clone(),
+            host: &self.address.to_string(),
+            action: "ListContainerImages",
+            parameters: parameters
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
+            now: Timestamp::now(),
+            nonce: uuid::Uuid::new_v4().simple().to_string(),
+        };
+        let signed = sign(self.generation, &credentials, call).expect("signable");
+        let mut text = format!("{} {} HTTP/1.1\r\n", signed.method, signed.target());
+        for (name, value) in &signed.headers {
+            text += &format!("{name}: {}\r\n", value.to_str().unwrap());
+        }
+        text += &format!(
+            "connection: close\r\ncontent-length: {}\r\n\r\n",
+            signed.body.len()
+        );
+        let mut bytes = text.into_bytes();
+        bytes.extend(signed.body);
+        bytes
+    }
+
+    async fn ask(&self, key: &str, secret: &str, cluster: &str) -> Answer {
+        client::raw(self.address, &self.bytes(key, secret, cluster)).await
+    }
+}
+
+fn signers(address: SocketAddr) -> Vec<Signer> {
+    let mut signers = Vec::new();
+    for generation in [Generation::V1, Generation::Acs3] {
+        for method in [Method::GET, Method::POST] {
+            signers.push(Signer {
+                address,
+                generation,
+                method,
+            });
+        }
+    }
+    signers
+}
+
+#[tokio::test]
+async fn who_sees_what() {
+    let agent = Agent::tcp("mycluster", Act::List(3)).await;
+    let control = control(&agent, "").await;
+    for signer in signers(control.address) {
+        let answer = signer.ask("reader", "reader-secret", "ehpc-test").await;
+        assert_eq!(answer.code(), "OK", "{answer:?}");
+        assert_eq!(answer.json()["PageSize"], 2);
+
+        let rows = [
+            ("reader", "wrong", "ehpc-test", 400, "SignatureDoesNotMatch"),
+            (
+                "unknown",
+                "x",
+                "ehpc-test",
+                404,
+                "InvalidAccessKeyId.NotFound",
+            ),
+            ("reader", "reader-secret", "no-such", 404, "LoginNotFound"),
+            ("reader", "reader-secret", "", 400, "InvalidParams"),
+            // Who may see nothing is told the same of what is there and of what is not.
+            ("nobody", "nobody-secret", "ehpc-test", 407, "NotAuthorized"),
+            ("nobody", "nobody-secret", "no-such", 407, "NotAuthorized"),
+            // Another account's cluster does not exist.
+            (
+                "stranger",
+                "stranger-secret",
+                "ehpc-test",
+                404,
+                "LoginNotFound",
+            ),
+            (
+                "stranger",
+                "stranger-secret",
+                "no-such",
+                404,
+                "LoginNotFound",
+            ),
+        ];
+        for (key, secret, cluster, status, code) in rows {
+            let answer = signer.ask(key, secret, cluster).await;
+            assert_eq!(answer.code(), code, "{key} {cluster}: {answer:?}");
+            answer.assert_error(status, code);
+        }
+    }
+    let unsigned = client::list(control.address, "ClusterId=ehpc-test").await;
+    assert_ne!(unsigned.status, 200);
+    // Nobody without a right has made an agent work.
+    assert_eq!(agent.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn a_request_is_good_once() {
+    let agent = Agent::tcp("mycluster", Act::List(3)).await;
+    let control = control(&agent, "").await;
+    for signer in signers(control.address) {
+        let bytes = signer.bytes("reader", "reader-secret", "ehpc-test");
+        assert_eq!(client::raw(control.address, &bytes).await.code(), "OK");
+        let again = client::raw(control.address, &bytes).await;
+        again.assert_error(400, "SignatureNonceUsed");
+    }
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_read_any_more() {
+    let agent = Agent::tcp("mycluster", Act::List(3)).await;
+    let control = control(&agent, "").await;
+    let signer = &signers(control.address)[0];
+    write_keys(&control.dir().join("keys.toml"), "nonsense");
+    control.running.reload();
+    let answer = signer.ask("reader", "reader-secret", "ehpc-test").await;
+    answer.assert_error(406, "AliyunError");
+    assert_eq!(
+        answer.json()["Message"],
+        "An Alibaba Cloud product error occurred."
+    );
+    // Mended, and with another secret.
+    let text = KEYS.replace("reader-secret", "new-secret");
+    write_keys(&control.dir().join("keys.toml"), &text);
+    control.running.reload_changed();
+    control.running.reload_changed();
+    let answer = signer.ask("reader", "new-secret", "ehpc-test").await;
+    assert_eq!(answer.code(), "OK", "{answer:?}");
+    let answer = signer.ask("reader", "reader-secret", "ehpc-test").await;
+    assert_eq!(answer.code(), "SignatureDoesNotMatch");
+}
+
+#[tokio::test]
+async fn each_key_has_its_own_share() {
+    let agent = Agent::tcp("mycluster", Act::List(3)).await;
+    let tables = "[limits]\nkey_requests_per_second = 1\nkey_burst = 2";
+    let control = control(&agent, tables).await;
+    let signer = &signers(control.address)[2];
+    // A wrong signature is not charged to the key it names.
+    for _ in 0..5 {
+        let answer = signer.ask("reader", "wrong", "ehpc-test").await;
+        assert_eq!(answer.code(), "SignatureDoesNotMatch");
+    }
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(signer.ask("reader", "reader-secret", "ehpc-test").await);
+    }
+    assert_eq!(answers[0].code(), "OK");
+    let throttled = answers
+        .iter()
+        .find(|answer| answer.code() == "Throttling.User")
+        .expect("one of four is too much");
+    throttled.assert_error(400, "Throttling.User");
+    let wait: u64 = throttled
+        .header("x-acs-retry-after")
+        .expect("when to try again")
+        .parse()
+        .unwrap();
+    assert!((1..=1000).contains(&wait), "{wait}");
+    let other = signer.ask("stranger", "stranger-secret", "ehpc-test").await;
+    assert_eq!(other.code(), "LoginNotFound");
+}
+
+#[tokio::test]
+async fn metrics_are_for_administrators() {
+    let agent = Agent::tcp("mycluster", Act::List(3)).await;
+    let control = control(&agent, "[admin]\nlisten = \"127.0.0.1:0\"").await;
+    let public = client::get(control.address, "/metrics").await;
+    public.assert_error(404, "InvalidAction.NotFound");
+    let admin = control.running.admin_address.unwrap();
+    assert_eq!(client::get(admin, "/metrics").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_account_with_no_clusters_is_told_nothing() {
+    // The stranger's account has no cluster, hence no region; its own key may ask all the same.
+    let agent = Agent::tcp("mycluster", Act::List(3)).await;
+    let control = control(&agent, "").await;
+    let keys = format!(
+        "{KEYS}\n[[key]]\naccess_key_id = \"guest\"\nsecret = \"guest-secret\"\n\
+         account_id = \"2002\"\n"
+    );
+    write_keys(&control.dir().join("keys.toml"), &keys);
+    control.running.reload();
+    let signer = &signers(control.address)[0];
+    for cluster in ["ehpc-test", "no-such"] {
+        let answer = signer.ask("guest", "guest-secret", cluster).await;
+        assert_eq!(answer.code(), "NotAuthorized", "{answer:?}");
+    }
+}

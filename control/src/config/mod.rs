@@ -91,6 +91,8 @@ pub struct ServerSettings {
     pub public_url: Option<String>,
     /// Certificate and key; without them plain HTTP is served.
     pub tls: Option<ServerTls>,
+    /// Whether requests without TLS (to here, or to a trusted proxy) are refused.
+    pub require_tls: bool,
     /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How long `/readyz` says no before the listeners close, so that balancers can look away.

@@ -42,6 +42,8 @@ pub struct RawServer {
     pub cert: Option<PathBuf>,
     /// PEM file with the private key.
     pub key: Option<PathBuf>,
+    /// Default false.
+    pub require_tls: bool,
     /// Networks of the reverse proxies in front.
     pub trusted_proxies: Vec<String>,
     /// Seconds; default 0.

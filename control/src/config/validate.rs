@@ -127,7 +127,15 @@ fn validate_server(raw: RawServer, base: &Path, problems: &mut Vec<String>) -> S
             )),
         }
     }
+    if raw.require_tls && tls.is_none() && trusted_proxies.is_empty() {
+        problems.push(
+            "server.require_tls would refuse every request: write server.cert and server.key, or \
+             the server.trusted_proxies that speak HTTPS in front"
+                .to_owned(),
+        );
+    }
     ServerSettings {
+        require_tls: raw.require_tls,
         listen: listen
             .iter()
             .filter_map(|text| socket("server.listen", text, problems))
@@ -430,6 +438,10 @@ mod tests {
                 "[agent_tls]",
             ),
         ];
+        let rows = rows.into_iter().chain([(
+            "auth = \"none\"\n[server]\nrequire_tls = true",
+            "would refuse every request",
+        )]);
         for (text, expected) in rows {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text:?} gave {error}");

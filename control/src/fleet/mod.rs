@@ -138,7 +138,6 @@ impl Fleet {
         let mut verdict = Verdict::default();
         let hedge_after = self.hedge_after(waiting.len());
         let mut next_at = tokio::time::Instant::now();
-        let deadline = tokio::time::Instant::from_std(context.deadline);
         loop {
             tokio::select! {
                 biased;
@@ -154,9 +153,6 @@ impl Fleet {
                     }
                     // No need to wait for the others.
                     next_at = tokio::time::Instant::now();
-                    if running.is_empty() && waiting.is_empty() {
-                        break;
-                    }
                 }
                 () = tokio::time::sleep_until(next_at), if !waiting.is_empty() => {
                     next_at = tokio::time::Instant::now() + hedge_after;
@@ -168,8 +164,7 @@ impl Fleet {
                         (index, fleet.ask(&node, request, context).await)
                     });
                 }
-                // The attempts have the same deadline, so this is for want of any.
-                () = tokio::time::sleep_until(deadline), if running.is_empty() => break,
+                // Nothing left to wait for: no login node may be asked now.
                 else => break,
             }
         }

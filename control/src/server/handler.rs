@@ -154,6 +154,9 @@ async fn list(
         .and_then(|value| value.to_str().ok());
     let request = RpcRequest::decode(parts.uri.query().unwrap_or_default(), content_type, &body)?;
     request.check_action(&parts.headers)?;
+    if app.settings.server.require_tls && !client.tls {
+        return Err(ApiError::InvalidProtocolNeedSsl);
+    }
     record.cluster_id = request.get("ClusterId").map(str::to_owned);
 
     let (action, cluster) = match &app.authenticator {

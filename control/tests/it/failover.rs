@@ -153,6 +153,24 @@ async fn the_only_node_is_asked_again_as_soon_as_it_is_back() {
 }
 
 #[tokio::test]
+async fn while_one_request_finds_out_the_others_do_not_wait() {
+    let agent = Agent::tcp("hanging", Act::Hang).await;
+    let tables = "[agents]\nbreaker_failures = 1\n[limits]\nanswer_within_ms = 1000";
+    let control = Control::with(tables, &[agent.address()]).await;
+    control.list("").await.assert_error(406, "AgentError");
+    let (probe, ()) = tokio::join!(control.list(""), async {
+        until("the agent is asked again", async || {
+            agent.asked().len() == 2
+        })
+        .await;
+        control.list("").await.assert_error(406, "AgentError");
+        control.list("").await.assert_error(406, "AgentError");
+        assert_eq!(agent.asked().len(), 2);
+    });
+    probe.assert_error(406, "AgentError");
+}
+
+#[tokio::test]
 async fn a_restarted_agent_costs_no_request() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.sock");

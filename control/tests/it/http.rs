@@ -198,6 +198,20 @@ async fn the_admin_listener_has_metrics_and_no_api() {
     answer.assert_error(404, "InvalidAction.NotFound");
 }
 
+#[tokio::test]
+async fn tls_may_be_required_of_a_proxy() {
+    let agent = Agent::tcp("mycluster", Act::List(1)).await;
+    let tables = "[server]\nlisten = [\"127.0.0.1:0\"]\nrequire_tls = true\n\
+                  trusted_proxies = [\"127.0.0.1\"]";
+    let control = Control::with(tables, &[agent.address()]).await;
+    let target = client::list_target("ClusterId=ehpc-test");
+    for (proto, code) in [("http", "InvalidProtocol.NeedSsl"), ("https", "OK")] {
+        let headers = [("x-forwarded-proto", proto)];
+        let bytes = client::get_bytes(&target, &headers);
+        assert_eq!(raw(control.address, &bytes).await.code(), code);
+    }
+}
+
 /// A small generator that always says the same.
 struct Dice(u64);
 

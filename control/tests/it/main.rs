@@ -1,6 +1,7 @@
 //! The control plane over HTTP, with agents in this process that do as they are told.
 //!
 //! * `support/` – agents, the server under test, a plain HTTP client
+//! * `cli` – the binary as a process
 //! * `errors` – every documented error, by the state that causes it
 //! * `replies` – the reply on the wire, and what agents are asked
 //! * `failover` – several login nodes, some of them slow, silent or gone
@@ -10,6 +11,7 @@
 //! * `tls` – HTTPS and mutual TLS to the agents
 //! * `fleet_of_many` – a thousand clusters, a third of them in trouble
 
+mod cli;
 mod errors;
 mod failover;
 mod fleet_of_many;

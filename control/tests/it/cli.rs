@@ -1,0 +1,167 @@
+//! The binary as a process: exit codes, what it prints, signals, the service manager.
+
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+use crate::support::agent::Act;
+use crate::support::agent::Agent;
+use crate::support::client;
+use crate::support::server::CLUSTER;
+use crate::support::server::config;
+use crate::support::until;
+
+fn program(command: &str, file: &Path) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_sifter-control"));
+    program
+        .args([command, "--config"])
+        .arg(file)
+        .env_remove("RUST_LOG")
+        .env_remove("NOTIFY_SOCKET");
+    program
+}
+
+fn run(command: &str, file: &Path) -> Output {
+    program(command, file).output().unwrap()
+}
+
+/// Ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.0.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_named_and_not_restarted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    let rows = [
+        ("", "auth is not set"),
+        (
+            "auth = \"none\"\n[server]\nlisten = [\"0.0.0.0:0\"]",
+            "loopback only",
+        ),
+        ("[auth]\nkeys = \"no-such-file\"", "no-such-file"),
+        (
+            "auth = \"none\"\n[server]\ncert = \"c\"\nkey = \"k\"",
+            "cannot read",
+        ),
+        ("auth = \"none\"\nport = 1", "unknown field `port`"),
+        ("auth = ", "config.toml"),
+    ];
+    for (text, expected) in rows {
+        fs::write(&file, text).unwrap();
+        for command in ["check-config", "serve"] {
+            let output = run(command, &file);
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(78), "{command}: {error}");
+            assert!(error.contains(expected), "{command} {text:?}: {error}");
+        }
+    }
+    let output = run("check-config", &dir.path().join("missing.toml"));
+    assert_eq!(output.status.code(), Some(78));
+}
+
+#[test]
+fn the_shipped_configuration_is_good() {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/etc/sifter-control/config.toml");
+    let output = run("check-config", &file);
+    assert!(output.status.success(), "{output:?}");
+    // And with every line that is commented out, where one can be.
+    let shipped = fs::read_to_string(file).unwrap();
+    let text: String = shipped
+        .lines()
+        .map(|line| {
+            let setting = line.strip_prefix("# ").is_some_and(|rest| {
+                let is_key = |(key, _): (&str, &str)| {
+                    key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                };
+                rest.split_once(" = ").is_some_and(is_key) || rest.starts_with('[')
+            });
+            format!("{}\n", if setting { &line[2..] } else { line })
+        })
+        .collect();
+    let text = text.replace("auth = \"none\"", "");
+    let path = Path::new("/etc/sifter-control/config.toml");
+    let settings = sifter_control::config::Settings::parse(&text, path)
+        .unwrap_or_else(|error| panic!("{error}: {:?}\n{text}", std::error::Error::source(&error)));
+    assert_eq!(settings.clusters.len(), 1);
+    assert!(settings.agents.tls.is_some());
+}
+
+#[tokio::test]
+async fn serve_from_start_to_stop() {
+    let agent = Agent::tcp("mycluster", Act::List(1)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    fs::write(&file, config("", &[(CLUSTER, &[agent.address()])])).unwrap();
+    let manager = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    manager
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let told = || {
+        let mut buf = [0; 4096];
+        let length = manager.recv(&mut buf).unwrap();
+        String::from_utf8(buf[..length].to_vec()).unwrap()
+    };
+
+    let child = program("serve", &file)
+        .env("NOTIFY_SOCKET", dir.path().join("notify"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut process = Process(child);
+    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    let address = line.strip_prefix("listening on http://").expect(&line);
+    let address = address.parse().unwrap();
+    assert!(told().contains("READY=1"));
+    let answer = client::list(address, "ClusterId=ehpc-test").await;
+    assert_eq!(answer.code(), "OK");
+
+    // Taken over on a signal …
+    fs::write(&file, config("", &[("signalled", &[agent.address()])])).unwrap();
+    process.signal(Signal::SIGHUP);
+    let states = told();
+    assert!(
+        states.contains("RELOADING=1") && states.contains("MONOTONIC_USEC="),
+        "{states}"
+    );
+    assert!(told().contains("READY=1"));
+    let answer = client::list(address, "ClusterId=signalled").await;
+    assert_eq!(answer.code(), "OK");
+    // … and without one.
+    fs::write(&file, config("", &[("noticed", &[agent.address()])])).unwrap();
+    until("the change is noticed", async || {
+        client::list(address, "ClusterId=noticed").await.code() == "OK"
+    })
+    .await;
+
+    process.signal(Signal::SIGTERM);
+    assert!(told().contains("STOPPING=1"));
+    assert!(process.0.wait().unwrap().success());
+}

@@ -1,18 +1,53 @@
 //! What has been read of a file so far, so that nothing is read twice and neighbours are read
 //! together.
 
+use std::cell::RefCell;
 use std::io;
 
 use crate::limits;
 use crate::read_at::ReadAt;
 
+thread_local! {
+    /// Buffers of earlier probes. A scan makes thousands of probes of the same few sizes; memory
+    /// that is given back each time is faulted in again page by page, which costs as much as all
+    /// the parsing.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The parts of one file that are in memory.
 pub(crate) struct Windows<'f> {
     file: &'f dyn ReadAt,
     size: u64,
-    parts: Vec<(u64, Vec<u8>)>,
+    parts: Vec<Part>,
     reads: usize,
     bytes: usize,
+}
+
+/// One read.
+struct Part {
+    offset: u64,
+    length: usize,
+    /// At least `length` bytes.
+    buffer: Vec<u8>,
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Drop for Windows<'_> {
+    fn drop(&mut self) {
+        SPARE.with_borrow_mut(|spare| {
+            let kept = self
+                .parts
+                .drain(..)
+                .map(|part| part.buffer)
+                .filter(|buffer| buffer.len() <= limits::SIF_READ_BUDGET);
+            spare.extend(kept.take(limits::SIF_READS.saturating_sub(spare.len())));
+        });
+    }
 }
 
 impl<'f> Windows<'f> {
@@ -47,10 +82,7 @@ impl<'f> Windows<'f> {
 
     /// The first bytes of the file.
     pub(crate) fn head(&self) -> &[u8] {
-        self.parts
-            .first()
-            .map(|(_, bytes)| bytes.as_slice())
-            .unwrap_or_default()
+        self.parts.first().map(Part::bytes).unwrap_or_default()
     }
 
     /// Reads `length` bytes at `offset`, or as many as the file has.
@@ -60,20 +92,29 @@ impl<'f> Windows<'f> {
         if length == 0 {
             return Ok(());
         }
-        let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, offset)?;
+        let mut buffer = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        if buffer.len() < length {
+            buffer.resize(length.max(limits::HEAD), 0);
+        }
+        if let Some(bytes) = buffer.get_mut(..length) {
+            self.file.read_exact_at(bytes, offset)?;
+        }
         self.reads += 1;
         self.bytes = self.bytes.saturating_add(length);
-        self.parts.push((offset, bytes));
+        self.parts.push(Part {
+            offset,
+            length,
+            buffer,
+        });
         Ok(())
     }
 
     /// `length` bytes at `offset`, if one read has brought them all.
     pub(crate) fn get(&self, offset: u64, length: u64) -> Option<&[u8]> {
         let length = usize::try_from(length).ok()?;
-        self.parts.iter().rev().find_map(|(start, bytes)| {
-            let from = usize::try_from(offset.checked_sub(*start)?).ok()?;
-            bytes.get(from..from.checked_add(length)?)
+        self.parts.iter().rev().find_map(|part| {
+            let from = usize::try_from(offset.checked_sub(part.offset)?).ok()?;
+            part.bytes().get(from..from.checked_add(length)?)
         })
     }
 

@@ -126,6 +126,7 @@ struct Table {
     total: u32,
     /// Objects by the header's count; negative where the header contradicts itself.
     used: i64,
+    data_offset: i64,
     data_size: i64,
     offset: u64,
     end: u64,
@@ -147,6 +148,7 @@ impl Table {
         Some(Self {
             total: u32::try_from(total).ok()?,
             used: total.checked_sub(header.descriptors_free.get())?,
+            data_offset: header.data_offset.get(),
             data_size: header.data_size.get(),
             offset,
             end: offset.checked_add(u64::try_from(needed).ok()?)?,
@@ -160,19 +162,21 @@ impl Table {
 
     /// Reads the used descriptors into `sif`: those in the head first, and the rest of the table
     /// only if objects are missing there. That is so if the header counts more, or if the objects
-    /// seen do not fill the data area (one damaged number alone must not hide an object). Returns
-    /// the first slot that is marked unused but not empty.
+    /// seen do not reach the end of the data area (one damaged number alone must not hide an
+    /// object). Returns the first slot that is marked unused but not empty.
     fn read(&self, windows: &mut Windows<'_>, sif: &mut Sif) -> io::Result<Option<u32>> {
         let mut lost = None;
         let next = self.walk(windows, 0, sif, &mut lost);
-        let filled = sif
+        let furthest = sif
             .descriptors
             .iter()
-            .try_fold(0i64, |sum, (_, descriptor)| {
-                sum.checked_add(descriptor.padded_size.get())
-            });
+            .filter_map(|(_, descriptor)| {
+                descriptor.offset.get().checked_add(descriptor.size.get())
+            })
+            .max()
+            .unwrap_or(self.data_offset);
         let all = i64::try_from(sif.descriptors.len()) == Ok(self.used)
-            && filled == Some(self.data_size)
+            && Some(furthest) == self.data_offset.checked_add(self.data_size)
             && lost.is_none();
         if next < self.total && !all {
             let start = self.slot_offset(next);
@@ -201,7 +205,7 @@ impl Table {
             };
             if descriptor.is_used() {
                 sif.descriptors.push((slot, *descriptor));
-            } else if lost.is_none() && bytes.iter().any(|byte| *byte != 0) {
+            } else if lost.is_none() && *bytes != [0; DESCRIPTOR_LEN] {
                 *lost = Some(slot);
             }
             slot += 1;

@@ -49,7 +49,9 @@ pub(super) fn connect(
         NodeAddress::Tcp(_) => endpoint.connect_lazy(),
         NodeAddress::Tls(_) => {
             if let Some(tls) = tls {
-                endpoint = endpoint.tls_config(tls.clone())?;
+                // Otherwise a handshake that never ends would hold up every later request too.
+                let tls = tls.clone().timeout(settings.connect_timeout);
+                endpoint = endpoint.tls_config(tls)?;
             }
             endpoint.connect_lazy()
         }

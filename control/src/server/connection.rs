@@ -93,7 +93,12 @@ where
         // The answer to a half-closed connection still has a reader.
         .half_close(true)
         .serve_connection(
-            Guarded::new(TokioIo::new(stream), limits.write_timeout),
+            Guarded::new(
+                TokioIo::new(stream),
+                limits.write_timeout,
+                peer.ip,
+                Arc::clone(&context.app.metrics),
+            ),
             TowerToHyperService::new(service),
         );
     let mut connection = std::pin::pin!(connection);

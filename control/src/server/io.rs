@@ -7,7 +7,9 @@
 //! start of a write of its own.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -21,6 +23,8 @@ use tokio::time::Sleep;
 use super::respond;
 use crate::api::ApiError;
 use crate::api::reply;
+use crate::telemetry;
+use crate::telemetry::Metrics;
 
 /// The statuses hyper answers by itself.
 const SUBSTITUTES: [(&[u8], ApiError); 3] = [
@@ -32,6 +36,8 @@ const SUBSTITUTES: [(&[u8], ApiError); 3] = [
 /// A guarded stream.
 pub(super) struct Guarded<S> {
     inner: S,
+    client: IpAddr,
+    metrics: Arc<Metrics>,
     write_timeout: Duration,
     stalled: Pin<Box<Sleep>>,
     is_stalled: bool,
@@ -40,9 +46,16 @@ pub(super) struct Guarded<S> {
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(inner: S, write_timeout: Duration) -> Self {
+    pub(super) fn new(
+        inner: S,
+        write_timeout: Duration,
+        client: IpAddr,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             inner,
+            client,
+            metrics,
             write_timeout,
             stalled: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_stalled: false,
@@ -112,7 +125,9 @@ impl<S: Write + Unpin> Write for Guarded<S> {
         if this.substitute.is_none()
             && let Some(error) = own_answer(buf)
         {
-            this.substitute = Some((substitute(error), 0));
+            this.metrics
+                .request(error.code(), error.status().as_u16(), Duration::ZERO);
+            this.substitute = Some((substitute(error, this.client), 0));
         }
         if this.substitute.is_some() {
             // hyper closes after its own answer, so all that follows belongs to it.
@@ -152,9 +167,16 @@ fn own_answer(head: &[u8]) -> Option<&'static ApiError> {
 }
 
 /// The whole answer, head and body.
-fn substitute(error: &ApiError) -> Vec<u8> {
+fn substitute(error: &ApiError, client: IpAddr) -> Vec<u8> {
     let request_id = respond::new_request_id();
-    tracing::info!(request_id, code = error.code(), "request that is not HTTP");
+    tracing::info!(
+        target: telemetry::ACCESS,
+        request_id,
+        client = %client,
+        status = error.status().as_u16(),
+        code = error.code(),
+        "answered what is not a request"
+    );
     let body = reply::error_json(error, &request_id, "", "");
     let mut bytes = format!(
         "HTTP/1.1 {status}\r\ncontent-type: {json}\r\ncontent-length: {length}\r\n\
@@ -180,7 +202,12 @@ mod tests {
     async fn a_client_that_does_not_read_is_given_up() {
         // Room for eight bytes, and nobody at the other end reads them.
         let (near, _far) = tokio::io::duplex(8);
-        let mut stream = Guarded::new(TokioIo::new(near), Duration::from_millis(20));
+        let mut stream = Guarded::new(
+            TokioIo::new(near),
+            Duration::from_millis(20),
+            [127, 0, 0, 1].into(),
+            Arc::default(),
+        );
         let mut sent = 0;
         let error = loop {
             let write =

@@ -13,6 +13,7 @@ use rcgen::KeyPair;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
+use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::Certificate;
@@ -26,6 +27,7 @@ use crate::support::client::Answer;
 use crate::support::server::CLUSTER;
 use crate::support::server::Control;
 use crate::support::server::config;
+use crate::support::until;
 
 /// An authority that signs for `localhost`.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -142,4 +144,33 @@ async fn mutual_tls_to_the_agents() {
     fs::write(control.dir().join("ca.pem"), strangers.pem()).unwrap();
     control.running.reload();
     control.list("").await.assert_error(406, "AgentError");
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_given_up() {
+    let sites = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("ca.pem"), sites.pem()).unwrap();
+    sites.write(dir.path(), "client");
+    // Accepts, and says nothing for as long as the connection lives.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let tables = "[agents]\nconnect_timeout_ms = 300\n[limits]\nanswer_within_ms = 600\n\
+                  [agent_tls]\nca = \"ca.pem\"\ncert = \"client.pem\"\nkey = \"client.key\"";
+    let node = format!("https://localhost:{}", address.port());
+    let control = Control::start(dir, &config(tables, &[(CLUSTER, &[node])])).await;
+    let (answer, _silent) = tokio::join!(control.list(""), listener.accept());
+    answer.assert_error(406, "AgentError");
+    drop(listener);
+
+    let (cert, key) = sites.issue();
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(cert, key))
+        .client_ca_root(Certificate::from_pem(sites.pem()));
+    let listener = TcpListener::bind(address).await.unwrap();
+    let _agent = Agent::tls_on(listener, "mycluster", Act::List(1), tls);
+    until("the agent answers", async || {
+        control.list("").await.code() == "OK"
+    })
+    .await;
 }

@@ -110,6 +110,11 @@ impl Agent {
     /// An agent on a TCP port that wants mutual TLS.
     pub async fn tls(name: &str, act: Act, tls: ServerTlsConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::tls_on(listener, name, act, tls)
+    }
+
+    /// The same on a TCP socket that is already there.
+    pub fn tls_on(listener: TcpListener, name: &str, act: Act, tls: ServerTlsConfig) -> Self {
         let address = listener.local_addr().unwrap();
         let address = format!("https://localhost:{}", address.port());
         let server = Server::builder().tls_config(tls).unwrap();

@@ -105,7 +105,7 @@ enum HttpMethod {
 enum Output {
     /// One row an image.
     Table,
-    /// The answer as it came.
+    /// The answer itself, indented.
     Json,
 }
 
@@ -226,7 +226,8 @@ fn show(args: &ListArgs, status: StatusCode, body: &[u8]) -> ExitCode {
     }
     if !status.is_success() {
         if args.output == Output::Table {
-            let text = |name: &str| clean(answer[name].as_str().unwrap_or("-"));
+            // The string to sign of the header signature has two lines.
+            let text = |name: &str| clean(&answer[name].as_str().unwrap_or("-").replace('\n', " "));
             eprintln!(
                 "{}: {} (HTTP {})",
                 text("Code"),

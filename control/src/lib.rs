@@ -2,7 +2,7 @@
 //!
 //! A request comes in through [`server`], is read by [`api`], signed by somebody that [`auth`]
 //! knows, and answered from a login node that [`fleet`] chooses. Floors, each importing only from
-//! below: cli · server · auth, fleet · config, telemetry · api.
+//! below (a test looks): cli · server · fleet, explorer, call · telemetry, auth · config, api.
 
 pub mod api;
 pub mod auth;

@@ -7,8 +7,6 @@ use serde::Deserialize;
 use serde::Deserializer;
 use serde::de;
 
-use crate::auth::nonce::MemoryNonces;
-
 /// `auth` as it stands in the file: `auth = "none"`, or a table `[auth]`.
 #[derive(Debug, Clone)]
 pub enum RawAuth {
@@ -42,8 +40,8 @@ pub enum AuthSettings {
 pub struct SignatureSettings {
     /// File or directory with the access keys and their policies, or `credential:NAME`.
     pub keys: String,
-    /// Nonces remembered at most.
-    pub max_nonces: usize,
+    /// Nonces remembered at most, if not as many as usual.
+    pub max_nonces: Option<usize>,
 }
 
 impl<'de> Deserialize<'de> for RawAuth {
@@ -94,8 +92,7 @@ pub(super) fn validate(
             None
         }
         Some(RawAuth::Signatures(raw)) => {
-            let max_nonces = raw.max_nonces.unwrap_or(MemoryNonces::DEFAULT_CAPACITY);
-            if max_nonces == 0 {
+            if raw.max_nonces == Some(0) {
                 problems.push(
                     "auth.max_nonces = 0 would refuse every request: write at least 1".to_owned(),
                 );
@@ -106,7 +103,7 @@ pub(super) fn validate(
                 } else {
                     base.join(raw.keys).to_string_lossy().into_owned()
                 },
-                max_nonces,
+                max_nonces: raw.max_nonces,
             }))
         }
     }

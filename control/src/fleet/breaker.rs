@@ -23,15 +23,15 @@ pub struct BreakerSettings {
     pub open_max: Duration,
 }
 
-/// What the breaker does now.
+/// What the breaker does now; the numbers are those of the metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerState {
     /// Every request may pass.
-    Closed,
+    Closed = 0,
     /// One request is on its way to find out.
-    HalfOpen,
+    HalfOpen = 1,
     /// No request passes.
-    Open,
+    Open = 2,
 }
 
 /// The breaker of one login node.

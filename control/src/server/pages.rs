@@ -26,7 +26,9 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 /// Everything that is counted.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let text = app.metrics.render(app.fleet.breaker_states());
+    let breakers = app.fleet.breaker_states().into_iter();
+    let breakers = breakers.map(|(node, state)| (node, state as i64));
+    let text = app.metrics.render(breakers.collect());
     respond::answer(
         StatusCode::OK,
         "application/openmetrics-text; version=1.0.0; charset=utf-8",

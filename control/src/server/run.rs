@@ -95,7 +95,11 @@ fn parts(settings: &Settings) -> Result<Parts, RunError> {
         AuthSettings::None => None,
         AuthSettings::Signatures(signatures) => {
             let keys = KeyStore::open(KeySource::new(&signatures.keys)?)?;
-            let nonces = MemoryNonces::new(signatures.max_nonces);
+            let nonces = MemoryNonces::new(
+                signatures
+                    .max_nonces
+                    .unwrap_or(MemoryNonces::DEFAULT_CAPACITY),
+            );
             Some(Authenticator::new(Arc::new(keys), Arc::new(nonces)))
         }
     };

@@ -19,8 +19,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
-use crate::fleet::BreakerState;
-
 /// Bounds around what matters: a loopback answer, a page, the hedge, the clients' three seconds.
 const SECONDS: [f64; 12] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 0.6, 1.0, 2.5, 3.0,
@@ -233,16 +231,11 @@ impl Metrics {
     }
 
     /// Everything in the text format of OpenMetrics.
-    pub fn render(&self, breakers: Vec<(Arc<str>, BreakerState)>) -> String {
+    /// `breakers`: each login node, and 0, 1 or 2 for its circuit breaker.
+    pub fn render(&self, breakers: Vec<(Arc<str>, i64)>) -> String {
         for (node, state) in breakers {
             self.lock_series().entry(Arc::clone(&node)).or_default();
-            self.breaker
-                .get_or_create(&NodeLabels { node })
-                .set(match state {
-                    BreakerState::Closed => 0,
-                    BreakerState::HalfOpen => 1,
-                    BreakerState::Open => 2,
-                });
+            self.breaker.get_or_create(&NodeLabels { node }).set(state);
         }
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,7 +256,7 @@ mod tests {
             metrics.agent_rpc(&node.into(), "ok", Duration::ZERO);
             metrics.agent_rpc(&node.into(), "timeout", Duration::ZERO);
         }
-        let breakers = || vec![("http://a:1".into(), BreakerState::Open)];
+        let breakers = || vec![("http://a:1".into(), 2)];
         assert!(metrics.render(breakers()).contains("http://a:1"));
         metrics.retain_nodes(&HashSet::from(["http://b:1".to_owned()]));
         let text = metrics.render(Vec::new());

@@ -5,7 +5,7 @@
 #     deploy/quickstart.sh [DIR] [--once]      (default DIR: tests/images, small real images)
 #
 # PROFILE names the cargo profile; the default, dev, builds soonest and shares its build with the
-# tests. Nothing is installed, and nothing is left behind but the target directory.
+# tests. Nothing is left behind but the target directory (and a C compiler, if root had none).
 set -euo pipefail
 usage() { sed -n '2,/^set/{s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 

@@ -32,9 +32,14 @@ pub fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }
 
-/// Leaves a test out, loudly; where `CI` is set, fails instead.
-#[allow(clippy::print_stderr, reason = "a test that was left out must be seen")]
+/// Leaves a test out for want of a tool: loudly, and where `CI` is set it fails instead.
 pub fn skip(what: &str, why: &str) {
     assert!(!is_ci(), "{what} cannot run, and CI is set: {why}");
+    leave_out(what, why);
+}
+
+/// Leaves a test out for want of something that a checkout need not have.
+#[allow(clippy::print_stderr, reason = "a test that was left out must be seen")]
+pub fn leave_out(what: &str, why: &str) {
     eprintln!("\nNOT RUN: {what}: {why}\n");
 }

@@ -2,7 +2,9 @@
 //! module a topic.
 
 mod cli;
+mod corpus;
 mod damage;
+mod differences;
 mod errors;
 mod faults;
 mod grpc;

@@ -1,9 +1,7 @@
-//! The listing equals what the real tools say of real images, field by field.
+//! The listing equals what apptainer says of the real images of `tests/images`, field by field.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::fmt::Debug;
-use std::path::Path;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -12,11 +10,11 @@ use sifter_proto::v1::Encryption;
 use sifter_proto::v1::Image;
 use sifter_proto::v1::Object;
 use sifter_proto::v1::Status;
-use sifter_tests::agent::Agent;
-use sifter_tests::agent::Options;
-use sifter_tests::agent::runtime;
 use sifter_tests::images;
-use sifter_tests::skip;
+
+use crate::differences::Differences;
+use crate::differences::epoch;
+use crate::differences::listing;
 
 /// Repository, tag and base of each image of `tests/images`.
 const REFERENCES: [(&str, &str, &str, &str); 36] = [
@@ -108,46 +106,6 @@ const DIGEST_NAMED: &str =
     "pulled/busybox@sha256_065336e9e8dbaa63845bb0f76600fa8631b1e44b575974de34e85f4b96ded0e0.sif";
 const CACHED: &str =
     "cache/oci-tmp/3b68ae7c23ad8de786ea1fda9bde4014dbde0613a893387a9e40d43dad22c766";
-
-/// Differences between truth and listing, collected so that one run shows all of them.
-#[derive(Default)]
-struct Differences(Vec<String>);
-
-impl Differences {
-    fn check<T: PartialEq + Debug>(&mut self, path: &str, field: &str, ours: T, theirs: T) {
-        if ours != theirs {
-            self.0
-                .push(format!("{path}: {field}: {ours:?}, should be {theirs:?}"));
-        }
-    }
-
-    fn assert_none(self) {
-        assert!(
-            self.0.is_empty(),
-            "{} differences:\n{}",
-            self.0.len(),
-            self.0.join("\n")
-        );
-    }
-}
-
-/// The images an agent lists under a root, by path below it.
-fn listing(root: &Path) -> BTreeMap<String, Image> {
-    let agent = Agent::ready(Options::roots([root]));
-    let prefix = format!("{}/", root.display());
-    let images = runtime().block_on(agent.all());
-    let count = images.len();
-    let by_path: BTreeMap<_, _> = images
-        .into_iter()
-        .map(|image| (image.path.replacen(&prefix, "", 1), image))
-        .collect();
-    assert_eq!(by_path.len(), count, "a path is listed twice");
-    by_path
-}
-
-fn epoch(time: Option<&pbjson_types::Timestamp>) -> i64 {
-    time.map_or(0, |time| time.seconds)
-}
 
 #[test]
 fn the_listing_is_what_apptainer_says() {
@@ -366,167 +324,4 @@ fn apptainer_time(text: &str) -> i64 {
     Timestamp::strptime("%Y-%m-%d %H:%M:%S %z", text)
         .unwrap_or_else(|error| panic!("{text}: {error}"))
         .as_second()
-}
-
-/// The larger corpus, in the same way. Its facts carry names of their own.
-#[test]
-fn the_larger_corpus_agrees() {
-    let Some(corpus) = images::corpus() else {
-        return skip(
-            "the_larger_corpus_agrees",
-            "no corpus beside the work tree (SIFTER_SHARED)",
-        );
-    };
-    let listing = listing(&corpus);
-    let mut differences = Differences::default();
-    let mut compared = 0;
-    for entry in images::corpus_truth(&corpus) {
-        let path = entry["path"].as_str().expect("path");
-        if !matches!(entry["format"].as_str(), Some("sif" | "oci-sif")) {
-            continue;
-        }
-        let Some(image) = listing.get(path) else {
-            differences.0.push(format!("{path}: is not listed"));
-            continue;
-        };
-        compared += 1;
-        check_corpus_entry(&mut differences, path, image, &entry);
-    }
-    assert!(compared > 0, "no SIF was compared");
-    differences.assert_none();
-}
-
-fn check_corpus_entry(differences: &mut Differences, path: &str, image: &Image, entry: &Value) {
-    let field = |name: &str| entry[name].as_str().unwrap_or_default();
-    differences.check(
-        path,
-        "format_version",
-        image.format_version.as_str(),
-        field("sif_version"),
-    );
-    let uuid = field("uuid");
-    let nil = uuid.chars().all(|digit| matches!(digit, '0' | '-'));
-    differences.check(
-        path,
-        "uuid",
-        image.uuid.as_str(),
-        if nil { "" } else { uuid },
-    );
-    let created = entry["created_epoch"].as_i64().unwrap_or(0);
-    let modified = entry["modified_epoch"].as_i64().unwrap_or(0);
-    if created != 0 {
-        differences.check(
-            path,
-            "create_time",
-            epoch(image.create_time.as_ref()),
-            created,
-        );
-    }
-    if modified != 0 {
-        differences.check(
-            path,
-            "update_time",
-            epoch(image.update_time.as_ref()),
-            modified,
-        );
-    }
-    if field("format") == "sif" {
-        differences.check(path, "arch", image.arch.as_str(), field("arch"));
-    }
-    differences.check(
-        path,
-        "definition",
-        image.definition.as_str(),
-        field("deffile"),
-    );
-    let labels: BTreeMap<String, String> = entry["labels"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
-        .collect();
-    differences.check(
-        path,
-        "labels",
-        image.labels.clone().into_iter().collect(),
-        labels,
-    );
-    let objects = entry["objects"].as_array().map_or(&[][..], Vec::as_slice);
-    differences.check(path, "objects", image.objects.len(), objects.len());
-    for (ours, theirs) in image.objects.iter().zip(objects) {
-        let what = |name: &str| format!("object {}: {name}", ours.id);
-        let number = |name: &str| theirs[name].as_i64().unwrap_or(0);
-        let text = |name: &str| theirs[name].as_str().unwrap_or_default();
-        differences.check(path, &what("id"), i64::from(ours.id), number("id"));
-        differences.check(path, &what("slot"), i64::from(ours.slot), number("slot"));
-        differences.check(
-            path,
-            &what("group_id"),
-            i64::from(ours.group_id),
-            number("group"),
-        );
-        let link = if theirs["link_is_group"] == true {
-            ours.linked_group_id
-        } else {
-            ours.linked_id
-        };
-        differences.check(path, &what("link"), i64::from(link), number("link"));
-        differences.check(
-            path,
-            &what("offset"),
-            ours.offset.cast_signed(),
-            number("offset"),
-        );
-        differences.check(
-            path,
-            &what("size"),
-            ours.size_bytes.cast_signed(),
-            number("size"),
-        );
-        differences.check(
-            path,
-            &what("create_time"),
-            epoch(ours.create_time.as_ref()),
-            number("created_epoch"),
-        );
-        differences.check(
-            path,
-            &what("update_time"),
-            epoch(ours.update_time.as_ref()),
-            number("modified_epoch"),
-        );
-        differences.check(path, &what("name"), ours.name.as_str(), text("name"));
-    }
-    check_corpus_origin(differences, path, image, &entry["origin"]);
-}
-
-/// `origin` is repository and tag of an image that was pulled, and the base of one that was built.
-fn check_corpus_origin(differences: &mut Differences, path: &str, image: &Image, origin: &Value) {
-    let Some(repository) = origin["repository"].as_str() else {
-        return;
-    };
-    let familiar = ["docker.io/", "index.docker.io/"]
-        .into_iter()
-        .find_map(|host| repository.strip_prefix(host))
-        .unwrap_or(repository);
-    let familiar = familiar
-        .strip_prefix("library/")
-        .filter(|_| origin["bootstrap"] != "library")
-        .unwrap_or(familiar);
-    let tag = origin["digest"]
-        .as_str()
-        .or(origin["tag"].as_str())
-        .unwrap_or("latest");
-    if image.base.is_empty() {
-        differences.check(path, "repository", image.repository.as_str(), familiar);
-        differences.check(path, "tag", image.tag.as_str(), tag);
-    } else {
-        let separator = if tag.starts_with("sha256:") { '@' } else { ':' };
-        differences.check(
-            path,
-            "base",
-            image.base.clone(),
-            format!("{familiar}{separator}{tag}"),
-        );
-    }
 }

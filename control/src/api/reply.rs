@@ -383,4 +383,20 @@ mod tests {
             assert_eq!(date_time(seconds, nanos).as_deref(), expected, "{seconds}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_time_has_the_documented_form_or_none(seconds: i64, nanos: i32) {
+            // Half of the time where years are.
+            for seconds in [seconds, seconds % 400_000_000_000] {
+                if let Some(text) = date_time(seconds, nanos.rem_euclid(1_000_000_000)) {
+                    let shape: String = text
+                        .chars()
+                        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+                        .collect();
+                    proptest::prop_assert_eq!(shape, "0000-00-00T00:00:00");
+                }
+            }
+        }
+    }
 }

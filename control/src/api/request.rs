@@ -365,4 +365,35 @@ mod tests {
         };
         assert_eq!(request.skip(), 2_147_483_646 * 50);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_encoded_is_decoded(
+            parameters in proptest::collection::btree_map(".*", ".*", 0..8),
+            spaces_as_plus: bool,
+        ) {
+            let encode = |text: &str| {
+                let text = percent_encoding::utf8_percent_encode(
+                    text,
+                    percent_encoding::NON_ALPHANUMERIC,
+                )
+                .to_string();
+                if spaces_as_plus { text.replace("%20", "+") } else { text }
+            };
+            let query: Vec<String> = parameters
+                .iter()
+                .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+                .collect();
+            let decoded = RpcRequest::decode(&query.join("&"), None, b"").unwrap();
+            proptest::prop_assert!(decoded.query.into_iter().eq(parameters));
+        }
+
+        #[test]
+        fn no_bytes_are_too_strange(query in ".*", body: Vec<u8>) {
+            if let Ok(request) = RpcRequest::decode(&query, FORM, &body) {
+                let _ = request.check_action(&HeaderMap::new());
+                let _ = ListContainerImages::from_request(&request);
+            }
+        }
+    }
 }

@@ -4,5 +4,8 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod escape;
+pub mod net;
+pub mod run;
 pub mod scan;
 pub mod service;
+pub mod telemetry;

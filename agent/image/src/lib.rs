@@ -19,6 +19,8 @@ pub mod record;
 pub mod reference;
 mod sandbox;
 pub mod sif;
+#[cfg(feature = "verify")]
+pub mod signature;
 mod sniff;
 mod squashfs;
 mod window;

@@ -80,3 +80,6 @@ pub const EXT_PAGES_MAX: usize = 512;
 
 /// Most block groups of an ext file system: 8 TiB at the default size.
 pub const EXT_GROUPS_MAX: u64 = 1 << 16;
+
+/// Largest signature object that is verified: a clear-signed text has some 150 bytes for each object.
+pub const SIGNATURE_MAX: u64 = 1 << 20;

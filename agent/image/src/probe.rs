@@ -98,7 +98,8 @@ pub fn probe(file: &dyn ReadAt, subject: &Subject<'_>, options: &Options) -> io:
     .verdict)
 }
 
-/// As [`probe`], with every naming rule's part in the outcome.
+/// As [`probe`], with every naming rule's part in the outcome, and with the bootstrap history, for
+/// which the primary partition is looked into even where the header answers for everything else.
 ///
 /// # Errors
 ///

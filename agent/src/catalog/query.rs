@@ -525,7 +525,7 @@ fn size(text: &str) -> Option<i128> {
 }
 
 /// Nanoseconds: `30s`, `10m`, `12h`, `90d`, `2w`, `1y`.
-pub(crate) fn duration(text: &str) -> Option<i128> {
+fn duration(text: &str) -> Option<i128> {
     let split = text.len().checked_sub(1)?;
     let (number, unit) = (text.get(..split)?, text.get(split..)?);
     let number: i128 = number.parse().ok()?;

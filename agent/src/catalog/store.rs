@@ -277,8 +277,8 @@ impl Store {
         let connection = self.read();
         let mut delta = Delta::default();
         let sql = format!(
-            "SELECT d.path, i.name, i.id, {} FROM images i JOIN directories d ON d.id = i.directory
-             WHERE i.root = ?1",
+            "SELECT (SELECT path FROM directories WHERE id = directory), name, id, {}
+             FROM images WHERE root = ?1",
             columns::LISTING
         );
         let mut statement = connection.prepare(&sql)?;
@@ -563,7 +563,7 @@ impl Batch<'_> {
                     self.gone_below(&change.path)?;
                 }
                 for child in children {
-                    self.pending.insert(join_path(&change.path, b"", &child));
+                    self.pending.insert(join_relative(&change.path, &child));
                 }
                 self.files(id, &change.path, found, removed)?;
                 self.delta.readable.push(change.path);
@@ -839,6 +839,15 @@ impl Batch<'_> {
             self.remove_directory(id)?;
         }
         Ok(())
+    }
+}
+
+/// The path of `name` in a directory, both relative to the root.
+fn join_relative(directory: &[u8], name: &[u8]) -> Box<[u8]> {
+    if directory.is_empty() {
+        name.into()
+    } else {
+        join_path(directory, name, b"")
     }
 }
 

@@ -1,9 +1,15 @@
 //! The command line: one file a subcommand.
 
+mod agent;
+mod connect;
 mod exit;
 mod inspect;
+mod ls;
 mod render;
+mod rescan;
 mod scan;
+mod status;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -28,6 +34,12 @@ struct Cli {
 enum Command {
     Scan(scan::Args),
     Inspect(inspect::Args),
+    Ls(ls::Args),
+    Watch(watch::Args),
+    Status(status::Args),
+    Rescan(rescan::Args),
+    Agent(agent::Args),
+    CheckConfig(agent::CheckArgs),
 }
 
 /// Parses the command line and runs it.
@@ -46,6 +58,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match cli.command {
         Command::Scan(args) => scan::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Ls(args) => ls::run(args),
+        Command::Watch(args) => watch::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Rescan(args) => rescan::run(args),
+        Command::Agent(args) => agent::run(args),
+        Command::CheckConfig(args) => agent::check(args),
     };
     match result {
         Ok(exit) => exit.into(),

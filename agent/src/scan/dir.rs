@@ -145,11 +145,13 @@ impl Access {
         path: &[u8],
         operations: &mut Operations,
     ) -> io::Result<Dir> {
-        let mut dir = Dir {
-            fd: root.fd.try_clone()?,
-            device: root.device,
-        };
-        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        let mut names = path
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty());
+        // Opened anew even if it is the root itself: a clone would share its position.
+        let first = names.next().map_or_else(|| c_name(b"."), c_name)?;
+        let mut dir = self.open_dir(root, &first, operations)?;
+        for name in names {
             dir = self.open_dir(&dir, &c_name(name)?, operations)?;
         }
         Ok(dir)
@@ -296,22 +298,16 @@ impl Dir {
         }
     }
 
-    /// Makes sure that the directory can be read.
+    /// Whether there are no entries but `.` and `..`.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
-    pub fn read_first(&self, operations: &mut Operations) -> io::Result<()> {
-        operations.calls += 1;
-        let mut buffer = [MaybeUninit::uninit(); 1024];
-        match RawDir::new(self.fd.try_clone()?, &mut buffer).next() {
-            Some(Err(error)) => Err(error.into()),
-            _ => {
-                // The clone shares the position, which the walk needs at the start.
-                rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0))?;
-                Ok(())
-            }
-        }
+    /// What the operating system says: also that the directory may be entered, but not read.
+    pub fn is_empty(&self, operations: &mut Operations) -> io::Result<bool> {
+        let mut any = false;
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        self.read(&mut buffer, operations, |_, _, _| any = true)?;
+        Ok(!any)
     }
 
     /// `statx` of `path` relative to the directory, without following a link at its end. An empty

@@ -13,6 +13,7 @@ mod pace;
 mod plan;
 mod priority;
 mod progress;
+mod supervisor;
 mod visit;
 mod walk;
 
@@ -27,6 +28,7 @@ pub use self::dir::{Access, OpenFile};
 pub use self::file_system::{FileSystemType, Nature};
 pub use self::pace::Pace;
 pub use self::plan::{Known, KnownError};
+pub use self::supervisor::{Condition, HintState, RootStatus, ScanReport, Supervisor};
 pub use self::progress::{Counts, Problem, Problems, Progress};
 
 /// Operations in flight on a network file system unless configured otherwise: what one careful user
@@ -50,7 +52,7 @@ pub struct ScanOptions {
     pub full: bool,
     /// Look at known files too, which finds images rewritten in place.
     pub check_files: bool,
-    /// Whether a catalogue keeps directory states, so that they must be asked for.
+    /// Whether the file system is a network one.
     pub network: bool,
 }
 
@@ -98,6 +100,7 @@ pub struct Root {
     access: Access,
     dir: dir::Dir,
     facts: RootFacts,
+    is_empty: bool,
 }
 
 impl Root {
@@ -117,7 +120,10 @@ impl Root {
         let dir = access.open_root(path, &mut operations).map_err(fail)?;
         let (identity, _) = dir.identity(&mut operations).map_err(fail)?;
         // A directory that may be entered but not listed is as good as unreadable.
-        dir.read_first(&mut operations).map_err(fail)?;
+        let is_empty = access
+            .open_below(&dir, b"", &mut operations)
+            .and_then(|dir| dir.is_empty(&mut operations))
+            .map_err(fail)?;
         let file_system = file_system::of(path).map_err(fail)?;
         progress.add(&Counts {
             operations: operations.calls,
@@ -128,13 +134,24 @@ impl Root {
             device: dir.device(),
             identity,
         };
-        Ok(Self { access, dir, facts })
+        Ok(Self {
+            access,
+            dir,
+            facts,
+            is_empty,
+        })
     }
 
     /// What is known of the root itself.
     #[must_use]
     pub fn facts(&self) -> &RootFacts {
         &self.facts
+    }
+
+    /// Whether there was nothing in the root directory when it was opened.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.is_empty
     }
 
     /// How hard a scan of this root leans on its file system.

@@ -1,6 +1,15 @@
-//! gRPC service.
+//! The gRPC services over the catalogue. They read snapshots, and never wait for a scan; scanning
+//! is asked for through [`Agent`] alone.
 
+mod agent;
 pub mod convert;
+mod images;
 mod owners;
+mod source;
+mod status;
+mod watch;
 
+pub use self::agent::AgentState;
+pub use self::images::Images;
 pub use self::owners::Owners;
+pub use self::source::{Agent, Ticket};

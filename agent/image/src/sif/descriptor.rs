@@ -134,6 +134,17 @@ impl RawDescriptor {
         Some(self.group.get() & !GROUP_MASK).filter(|group| *group != 0)
     }
 
+    /// Hash of a signature, by number.
+    #[cfg(feature = "verify")]
+    pub(crate) fn hash_type(&self) -> i32 {
+        self.extra_i32(0)
+    }
+
+    /// Fingerprint of a signature; empty for DSSE.
+    pub(crate) fn fingerprint(&self) -> String {
+        fingerprint(&self.extra[4..260])
+    }
+
     fn extra_i32(&self, at: usize) -> i32 {
         self.extra
             .get(at..at + 4)
@@ -155,7 +166,7 @@ impl RawDescriptor {
             },
             data_type::SIGNATURE => ObjectData::Signature {
                 hash_type: hash_name(self.extra_i32(0)),
-                fingerprint: fingerprint(&self.extra[4..260]),
+                fingerprint: self.fingerprint(),
             },
             data_type::GENERIC_JSON => ObjectData::GenericJson,
             data_type::GENERIC => ObjectData::Generic,

@@ -177,14 +177,13 @@ fn read_objects(
     classify_signatures(windows, sif, &mut found.image);
     let error = inspect_partitions(windows, sif, &mut found.image);
 
-    if !chosen.answers() {
-        let from_config = bytes(chosen.oci_config).map(metadata::oci_config);
-        if sif.error.is_none() && error.is_none() && context.options.inside_file_systems {
-            context.look_inside_partition(windows, sif, found)?;
-        }
-        if found.image.labels.is_empty() {
-            found.image.labels = from_config.unwrap_or_default();
-        }
+    let from_config = bytes(chosen.oci_config).map(metadata::oci_config);
+    let sound = sif.error.is_none() && error.is_none();
+    if sound && context.options.inside_file_systems && (!chosen.answers() || context.explain) {
+        context.look_inside_partition(windows, sif, found)?;
+    }
+    if !chosen.answers() && found.image.labels.is_empty() {
+        found.image.labels = from_config.unwrap_or_default();
     }
     Ok(error)
 }

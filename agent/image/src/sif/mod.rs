@@ -20,6 +20,8 @@ pub(crate) use descriptor::{data_type, fs_type, type_name};
 pub(crate) use header::until_nul;
 pub use header::{HEADER_LEN, MAGIC, MAGIC_OFFSET, RawHeader, arch_name};
 pub(crate) use image::probe;
+#[cfg(feature = "verify")]
+pub(crate) use image::signature_form;
 
 use crate::error::SifError;
 use crate::limits;

@@ -6,3 +6,5 @@ mod damage;
 mod formats;
 mod made;
 mod truth;
+#[cfg(feature = "verify")]
+mod verify;

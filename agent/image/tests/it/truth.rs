@@ -44,6 +44,35 @@ fn every_image_of_the_corpus_agrees() {
     );
 }
 
+#[test]
+fn an_explanation_adds_rules_and_history_and_changes_nothing_else() {
+    let Some(shared) = shared() else {
+        return skipped("explanations");
+    };
+    let probed = |name: &str| {
+        let path = shared.join("images/apptainer").join(name);
+        let bytes = fs::read(&path).expect("an image");
+        let subject = crate::corpus::subject(&path, 86_400);
+        let options = sifter_image::Options::default();
+        let explained = sifter_image::explain(&bytes, &subject, &options).expect("memory");
+        let plain = sifter_image::probe(&bytes, &subject, &options).expect("memory");
+        assert_eq!(explained.rules.len(), 6, "{name}");
+        match (explained.verdict, plain) {
+            (Verdict::Image(explained), Verdict::Image(plain)) => (*explained, *plain),
+            other => panic!("{name}: {other:?}"),
+        }
+    };
+    let (explained, plain) = probed("ubuntu_22.04.sif");
+    assert_eq!(explained, plain);
+    let (mut explained, plain) = probed("local_of_sif.sif");
+    assert_eq!(
+        explained.bootstrap_history,
+        ["quay.io/biocontainers/samtools:1.9--h91753b0_8"]
+    );
+    explained.bootstrap_history.clear();
+    assert_eq!(explained, plain);
+}
+
 /// Collects differences between what is expected and what was found.
 struct Comparison(Vec<String>);
 

@@ -1,0 +1,129 @@
+//! `sifter agent`: the service itself.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::config::{self, Raw, RawRoot, Settings};
+use crate::{run, telemetry};
+
+use super::{Exit, WithExit};
+
+/// Run the agent: scan directories and serve the listing over gRPC
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Check the configuration and print what is wrong with it
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, clap::Args)]
+struct ConfigArgs {
+    /// Configuration file; drop-ins in FILE.d/*.toml [default: /etc/sifter/agent.toml, unless
+    /// --root is given]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Image directory to scan; several: repeat
+    #[arg(long, value_name = "DIR")]
+    root: Vec<PathBuf>,
+
+    /// Address to listen on: `unix:/path` or `address:port`; several: repeat
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+
+    /// The cluster's name [default: this host's]
+    #[arg(long, value_name = "NAME")]
+    system: Option<String>,
+
+    /// Where the catalogue is kept [default: in memory, unless configured]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// Time between two scans: `30s`, `5m`
+    #[arg(long, value_name = "DURATION")]
+    interval: Option<String>,
+
+    /// Let other machines connect over TCP without TLS
+    #[arg(long)]
+    allow_insecure_remote: bool,
+}
+
+impl ConfigArgs {
+    fn resolve(self) -> anyhow::Result<Settings> {
+        let wrong = |error: &dyn std::fmt::Display| {
+            WithExit::new(Exit::Usage, format!("configuration: {error}"))
+        };
+        let file = match self.config {
+            Some(file) => Some(file),
+            None if self.root.is_empty() => Some(config::DEFAULT_FILE.into()),
+            None => None,
+        };
+        let raw = match file {
+            Some(file) => config::read(&file).map_err(|error| wrong(&error))?,
+            None => Raw::default(),
+        };
+        let mut roots = Vec::new();
+        for path in self.root {
+            roots.push(RawRoot {
+                path: Some(std::path::absolute(path)?),
+                ..RawRoot::default()
+            });
+        }
+        let given = Raw {
+            system: self.system,
+            state_directory: self.state_dir,
+            listen: (!self.listen.is_empty()).then_some(self.listen),
+            allow_insecure_remote: self.allow_insecure_remote.then_some(true),
+            defaults: RawRoot {
+                interval: self.interval,
+                ..RawRoot::default()
+            },
+            roots,
+            ..Raw::default()
+        };
+        Settings::validate(given.over(raw)).map_err(|error| wrong(&error))
+    }
+}
+
+/// Runs the agent.
+///
+/// # Errors
+///
+/// The configuration is wrong, or the agent cannot start.
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let settings = args.config.resolve()?;
+    telemetry::start(&settings.log).map_err(|error| WithExit::new(Exit::Usage, error))?;
+    run::agent(settings, |addresses| {
+        let mut out = std::io::stdout().lock();
+        for address in addresses {
+            let _ = writeln!(out, "listening on {address}");
+        }
+        let _ = out.flush();
+    })?;
+    Ok(Exit::Success)
+}
+
+/// Checks the configuration.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
+    let settings = args.config.resolve()?;
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "configuration is good: system {}, {} roots, {} addresses",
+        crate::escape::terminal(&settings.system),
+        settings.roots.len(),
+        settings.listen.len()
+    )?;
+    Ok(Exit::Success)
+}

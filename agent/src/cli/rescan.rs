@@ -1,0 +1,76 @@
+//! `sifter rescan`: asks a running agent to look now.
+
+use std::io::Write;
+
+use sifter_proto::v1;
+
+use super::Exit;
+use super::connect::{Address, block_on, refused};
+use crate::escape;
+
+/// Ask the agent to scan now, and wait for it
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    address: Address,
+
+    /// Roots to scan, as configured [default: all]
+    #[arg(value_name = "ROOT")]
+    roots: Vec<String>,
+
+    /// Read everything again, whatever is known
+    #[arg(long)]
+    full: bool,
+
+    /// Do not wait for the end
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The agent does not answer, or refuses.
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let request = v1::ScanRequest {
+        roots: args.roots,
+        wait: !args.no_wait,
+        full: args.full,
+    };
+    block_on(async {
+        let mut client = args.address.agent().await?;
+        let mut stream = client
+            .scan(request)
+            .await
+            .map_err(|status| refused(&status))?
+            .into_inner();
+        let mut exit = Exit::Success;
+        let mut out = std::io::stdout().lock();
+        while let Some(message) = stream.message().await.map_err(|status| refused(&status))? {
+            let Some(result) = message.result else {
+                continue;
+            };
+            let counts = result.counts.unwrap_or_default();
+            let root = escape::terminal(&message.root);
+            if result.error.is_empty() {
+                writeln!(
+                    out,
+                    "{root}: {} images, {} directories, {} files read, {} operations, {} problems",
+                    counts.images,
+                    counts.directories,
+                    counts.files_read,
+                    counts.operations,
+                    result.problem_count
+                )?;
+            } else {
+                writeln!(out, "{root}: {}", escape::terminal(&result.error))?;
+                exit = Exit::Partial;
+            }
+            if result.problem_count > 0 {
+                exit = Exit::Partial;
+            }
+        }
+        Ok(exit)
+    })
+}

@@ -1,0 +1,168 @@
+//! `sifter status`: how the agent is.
+
+use std::io::Write;
+
+use sifter_proto::v1;
+
+use super::Exit;
+use super::connect::{Address, block_on, refused};
+use super::render;
+use crate::escape;
+
+/// Show the state of the agent and its roots
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    address: Address,
+
+    /// As JSON, in the spelling of the gRPC contract
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The agent does not answer, or refuses.
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let status = block_on(async {
+        let mut client = args.address.agent().await?;
+        client
+            .get_status(v1::GetStatusRequest {})
+            .await
+            .map(tonic::Response::into_inner)
+            .map_err(|status| refused(&status))
+    })?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer(&mut out, &status)?;
+        writeln!(out)?;
+    } else {
+        write_status(&mut out, &status)?;
+    }
+    let unwell = !status.ready
+        || status.catalog_state() == v1::CatalogState::Failed
+        || status
+            .roots
+            .iter()
+            .any(|root| root.state() == v1::RootState::Unavailable);
+    Ok(if unwell { Exit::Partial } else { Exit::Success })
+}
+
+fn write_status(out: &mut dyn Write, status: &v1::GetStatusResponse) -> std::io::Result<()> {
+    let line = |out: &mut dyn Write, title: &str, value: &str| {
+        writeln!(out, "{title:<10} {}", escape::terminal(value))
+    };
+    line(
+        out,
+        "agent",
+        &format!(
+            "sifter {} on {}, {}",
+            status.version,
+            status.host,
+            if status.ready { "ready" } else { "not ready: the first scan has not finished" }
+        ),
+    )?;
+    line(out, "system", &status.system)?;
+    let catalog = match status.catalog_state() {
+        v1::CatalogState::Failed => format!(
+            "{} FAILED, going on in memory: {}",
+            status.catalog_uri, status.catalog_message
+        ),
+        v1::CatalogState::Memory => format!("{} (in memory, as configured)", status.catalog_uri),
+        _ => status.catalog_uri.clone(),
+    };
+    line(out, "catalogue", &catalog)?;
+    let mut counts: Vec<_> = status.image_count_by_status.iter().collect();
+    counts.sort();
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    line(
+        out,
+        "images",
+        &format!("{} ({})", status.image_count, counts.join(", ")),
+    )?;
+    line(
+        out,
+        "listing",
+        &format!(
+            "generation {}, confirmed {}",
+            status.generation,
+            ago(status.as_of.as_ref())
+        ),
+    )?;
+    for root in &status.roots {
+        writeln!(out)?;
+        write_root(out, root)?;
+    }
+    Ok(())
+}
+
+fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
+    let state = root.state().as_str_name();
+    let state = state.strip_prefix("ROOT_STATE_").unwrap_or(state);
+    writeln!(
+        out,
+        "root {}  {state}  {} images  ({}{}, changes by {})",
+        escape::terminal(&root.path),
+        root.image_count,
+        if root.file_system_type.is_empty() { "unknown" } else { &root.file_system_type },
+        if root.network { ", network" } else { "" },
+        if root.hint_mode() == v1::HintMode::Inotify { "inotify and interval" } else { "interval" },
+    )?;
+    if !root.message.is_empty() {
+        writeln!(out, "    {}", escape::terminal(&root.message))?;
+    }
+    if !root.hint_message.is_empty() {
+        writeln!(out, "    {}", escape::terminal(&root.hint_message))?;
+    }
+    if let Some(progress) = &root.progress {
+        let counts = progress.counts.unwrap_or_default();
+        writeln!(
+            out,
+            "    scanning: {} directories, {} files, {} images; {} pending, {} in flight",
+            counts.directories,
+            counts.files,
+            counts.images,
+            progress.directories_pending,
+            progress.width
+        )?;
+    }
+    if let Some(scan) = &root.last_scan {
+        let counts = scan.counts.unwrap_or_default();
+        let duration = scan.duration.unwrap_or_default();
+        writeln!(
+            out,
+            "    last scan {}, took {}.{:03} s: {} directories, {} files read, {} operations, {} problems",
+            ago(scan.start_time.as_ref()),
+            duration.seconds,
+            duration.nanos / 1_000_000,
+            counts.directories,
+            counts.files_read,
+            counts.operations,
+            scan.problem_count
+        )?;
+        if counts.misnamed > 0 {
+            writeln!(
+                out,
+                "    {} files have an image name and other content",
+                counts.misnamed
+            )?;
+        }
+    }
+    for problem in root.problems.iter().take(5) {
+        writeln!(out, "    {}: {}", problem.kind, escape::terminal(&problem.message))?;
+    }
+    if root.problems.len() > 5 {
+        writeln!(out, "    … (all: --json)")?;
+    }
+    Ok(())
+}
+
+fn ago(time: Option<&pbjson_types::Timestamp>) -> String {
+    time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok())
+        .map_or_else(|| "never".to_owned(), |time| render::ago(time, jiff::Timestamp::now()))
+}

@@ -1,0 +1,86 @@
+//! `sifter watch`: changes as they happen.
+
+use std::io::Write;
+
+use sifter_proto::v1;
+use sifter_proto::v1::watch_images_response::Event;
+
+use super::Exit;
+use super::connect::{Address, block_on, refused};
+use crate::escape;
+
+/// Show images as they appear, change and go, until interrupted
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    address: Address,
+
+    /// Only images that match, as in `ls`
+    #[arg(long, short, value_name = "TERM")]
+    filter: Vec<String>,
+
+    /// One JSON object an event
+    #[arg(long)]
+    json: bool,
+
+    /// Go on after this generation instead of beginning with all images
+    #[arg(long, value_name = "GENERATION")]
+    resume: Option<u64>,
+
+    /// Leave out the images that are there already
+    #[arg(long)]
+    changes_only: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The agent does not answer, refuses, or ends the watch.
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let request = v1::WatchImagesRequest {
+        filter: args.filter.join(" "),
+        resume_generation: args.resume.unwrap_or(0),
+        view: v1::ImageView::Basic.into(),
+    };
+    let mut silent = args.changes_only && args.resume.is_none();
+    block_on(async {
+        let mut client = args.address.images().await?;
+        let mut stream = client
+            .watch_images(request)
+            .await
+            .map_err(|status| refused(&status))?
+            .into_inner();
+        let mut out = std::io::stdout().lock();
+        while let Some(message) = stream.message().await.map_err(|status| refused(&status))? {
+            if message.event() == Event::SnapshotEnd {
+                silent = false;
+            } else if silent {
+                continue;
+            }
+            if args.json {
+                serde_json::to_writer(&mut out, &message)?;
+                writeln!(out)?;
+            } else {
+                let sign = match message.event() {
+                    Event::Added => "+",
+                    Event::Changed => "~",
+                    Event::Removed => "-",
+                    Event::Unspecified | Event::SnapshotEnd | Event::Generation => continue,
+                };
+                for image in &message.images {
+                    let status = image.status().as_str_name();
+                    writeln!(
+                        out,
+                        "{sign} {} {} {}",
+                        escape::terminal(&format!("{}:{}", image.repository, image.tag)),
+                        status.strip_prefix("STATUS_").unwrap_or(status),
+                        escape::terminal(&image.path)
+                    )?;
+                }
+            }
+            out.flush()?;
+        }
+        Ok(Exit::Success)
+    })
+}

@@ -1,0 +1,368 @@
+//! Wires everything: catalogue, supervisor, services, listeners; and takes it apart again in the
+//! right order.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use sifter_proto::v1;
+use sifter_proto::v1::agent_service_server::AgentServiceServer;
+use sifter_proto::v1::image_service_server::ImageServiceServer;
+use tokio::signal::unix::{SignalKind, signal};
+use tonic::transport::Server;
+
+use crate::catalog::{Catalog, FileTime};
+use crate::config::{Settings, host_name};
+use crate::escape;
+use crate::net;
+use crate::scan::{Condition, HintState, Nature, Progress, RootStatus, ScanReport, Supervisor};
+use crate::service::{Agent, AgentState, Images, Owners, Ticket, convert};
+
+/// The database's file in the state directory.
+const CATALOG_FILE: &str = "catalog.sqlite";
+
+/// How long running RPCs may take to finish at the end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long running scans may take to notice the end.
+const SCAN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Streams of one connection at a time.
+const STREAMS: u32 = 256;
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// The state directory cannot be made, or an address not be bound.
+pub fn agent(settings: Settings, ready: impl FnOnce(&[String])) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(
+            std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .clamp(1, 4),
+        )
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let result = runtime.block_on(serve(settings, ready));
+    // Blocking tasks on a hung file system do not come back.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(settings: Settings, ready: impl FnOnce(&[String])) -> anyhow::Result<()> {
+    let catalog_path = match &settings.state_directory {
+        None => None,
+        Some(directory) => {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("make the state directory {}", escape::path(directory)))?;
+            Some(directory.join(CATALOG_FILE))
+        }
+    };
+    let mut bound = Vec::new();
+    for address in &settings.listen {
+        bound.push(
+            net::bind(address, settings.socket_mode)
+                .await
+                .with_context(|| format!("listen on {address}"))?,
+        );
+    }
+    let addresses: Vec<String> = bound.iter().map(|bound| bound.address.to_string()).collect();
+
+    let paths: Vec<_> = settings.roots.iter().map(|root| root.path.clone()).collect();
+    let catalog = Arc::new(Catalog::open(catalog_path.as_deref(), &paths));
+    let supervisor = Supervisor::start(Arc::clone(&catalog), settings.roots)
+        .context("start the scanning threads")?;
+    let wired = Arc::new(Wired {
+        system: settings.system,
+        host: host_name(),
+        started: FileTime::now(),
+        supervisor: Arc::clone(&supervisor),
+    });
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let images = ImageServiceServer::new(Images::new(
+        Arc::clone(&catalog),
+        Arc::clone(&wired),
+        Arc::new(Owners::default()),
+    ));
+    let agent =
+        AgentServiceServer::new(AgentState::new(Arc::clone(&catalog), Arc::clone(&wired)));
+    health
+        .set_serving::<AgentServiceServer<AgentState<Wired>>>()
+        .await;
+    let health_task = tokio::spawn(report_health(health, Arc::clone(&wired)));
+
+    let (drain, drained) = tokio::sync::oneshot::channel::<()>();
+    let server = Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .add_service(health_service)
+        .add_service(reflection()?.build_v1().context("reflection v1")?)
+        .add_service(reflection()?.build_v1alpha().context("reflection v1alpha")?)
+        .add_service(images)
+        .add_service(agent)
+        .serve_with_incoming_shutdown(net::accept(bound), async {
+            let _ = drained.await;
+        });
+    let server = tokio::spawn(server);
+
+    for address in &addresses {
+        tracing::info!(address, "listening");
+    }
+    let _ = sd_notify::notify(&[
+        sd_notify::NotifyState::Ready,
+        sd_notify::NotifyState::Status("listening"),
+    ]);
+    ready(&addresses);
+
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+
+    // Listeners first, so that nobody new comes; then the RPCs under way; then the scans.
+    health_task.abort();
+    let _ = drain.send(());
+    match tokio::time::timeout(DRAIN, server).await {
+        Ok(Ok(served)) => served.context("serve")?,
+        Ok(Err(panic)) => return Err(panic).context("serve"),
+        Err(_) => tracing::warn!("some calls did not end in time"),
+    }
+    tokio::task::spawn_blocking(move || supervisor.stop(SCAN_PATIENCE)).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn reflection() -> anyhow::Result<tonic_reflection::server::Builder<'static>> {
+    Ok(tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(sifter_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET))
+}
+
+/// Serving as soon as listings are answered.
+async fn report_health(reporter: tonic_health::server::HealthReporter, wired: Arc<Wired>) {
+    let mut was = None;
+    loop {
+        let is = wired.is_ready();
+        if was != Some(is) {
+            let status = if is {
+                tonic_health::ServingStatus::Serving
+            } else {
+                tonic_health::ServingStatus::NotServing
+            };
+            reporter.set_service_status("", status).await;
+            reporter
+                .set_service_status("sifter.v1.ImageService", status)
+                .await;
+            was = Some(is);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What the services see of the agent.
+struct Wired {
+    system: String,
+    host: String,
+    started: FileTime,
+    supervisor: Arc<Supervisor>,
+}
+
+impl Wired {
+    fn find(&self, root: &str) -> Option<RootStatus> {
+        self.supervisor
+            .status()
+            .into_iter()
+            .find(|status| text(&status.path) == root)
+    }
+}
+
+impl Agent for Wired {
+    fn system(&self) -> &str {
+        &self.system
+    }
+
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn started(&self) -> FileTime {
+        self.started
+    }
+
+    fn is_ready(&self) -> bool {
+        self.supervisor.status().iter().all(|root| {
+            !root.unknown || matches!(root.condition, Condition::Unavailable(_))
+        })
+    }
+
+    fn unlisted_roots(&self) -> Vec<v1::UnlistedRoot> {
+        self.supervisor
+            .status()
+            .into_iter()
+            .filter(|root| root.unknown)
+            .filter_map(|root| match root.condition {
+                Condition::Unavailable(error) => {
+                    let path = text(&root.path);
+                    let command = format!("scan {path}");
+                    let error = error
+                        .strip_prefix(&format!("{command}: "))
+                        .map_or(error.clone(), str::to_owned);
+                    Some(v1::UnlistedRoot {
+                        path,
+                        command,
+                        error,
+                    })
+                }
+                Condition::Pending | Condition::Ok => None,
+            })
+            .collect()
+    }
+
+    fn root_count(&self) -> usize {
+        self.supervisor.settings().count()
+    }
+
+    fn roots(&self, images: &BTreeMap<String, u64>) -> Vec<v1::Root> {
+        self.supervisor
+            .status()
+            .into_iter()
+            .map(|status| root(status, images))
+            .collect()
+    }
+
+    fn scan(&self, root: &str, full: bool) -> Option<Ticket> {
+        let index = self
+            .supervisor
+            .settings()
+            .find(|(_, settings)| text(&settings.path) == root)?
+            .0;
+        Some(Ticket {
+            finished: self.supervisor.finished(index)?,
+            number: self.supervisor.request(index, full, true),
+        })
+    }
+
+    fn root_paths(&self) -> Vec<String> {
+        self.supervisor
+            .settings()
+            .map(|(_, settings)| text(&settings.path))
+            .collect()
+    }
+
+    fn progress(&self, root: &str) -> Option<v1::ScanProgress> {
+        let (progress, started) = self.find(root)?.progress?;
+        Some(scan_progress(&progress, started))
+    }
+
+    fn result(&self, root: &str) -> Option<v1::ScanResult> {
+        self.find(root)?.last.map(|report| scan_result(&report))
+    }
+}
+
+fn root(status: RootStatus, images: &BTreeMap<String, u64>) -> v1::Root {
+    let path = text(&status.path);
+    let (state, message) = match (&status.condition, &status.progress) {
+        (Condition::Unavailable(message), _) => (v1::RootState::Unavailable, message.clone()),
+        (Condition::Ok, _) => (v1::RootState::Ok, String::new()),
+        (Condition::Pending, Some(_)) => (v1::RootState::Scanning, String::new()),
+        (Condition::Pending, None) => (v1::RootState::Pending, String::new()),
+    };
+    let (hint_mode, hint_message) = match status.hint {
+        HintState::Interval => (v1::HintMode::Interval, String::new()),
+        HintState::Fallback(message) => (v1::HintMode::Interval, message),
+        HintState::Inotify => (v1::HintMode::Inotify, String::new()),
+    };
+    let problems = status.last.as_ref().map(|last| {
+        last.problems
+            .first
+            .iter()
+            .map(|problem| v1::Problem {
+                path: text(&problem.path),
+                kind: problem.kind.to_owned(),
+                message: problem.message.clone(),
+            })
+            .collect()
+    });
+    v1::Root {
+        image_count: images.get(&path).copied().unwrap_or(0),
+        state: state.into(),
+        message,
+        file_system_type: status
+            .file_system
+            .map(|kind| kind.name.to_owned())
+            .unwrap_or_default(),
+        network: status
+            .file_system
+            .is_some_and(|kind| kind.nature == Nature::Network),
+        hint_mode: hint_mode.into(),
+        hint_message,
+        width: match (&status.progress, &status.last) {
+            (Some((progress, _)), _) => progress.width(),
+            (None, Some(last)) => last.width,
+            (None, None) => 0,
+        },
+        last_scan: status.last.as_ref().map(scan_result),
+        progress: status
+            .progress
+            .as_ref()
+            .map(|(progress, started)| scan_progress(progress, *started)),
+        next_scan_time: status.next.map(convert::timestamp),
+        problems: problems.unwrap_or_default(),
+        path,
+    }
+}
+
+fn scan_progress(progress: &Progress, started: FileTime) -> v1::ScanProgress {
+    v1::ScanProgress {
+        start_time: Some(convert::timestamp(started)),
+        counts: Some(counts(&progress.counts(), progress.problems().count())),
+        directories_pending: progress.pending(),
+        width: progress.width(),
+    }
+}
+
+fn scan_result(report: &ScanReport) -> v1::ScanResult {
+    v1::ScanResult {
+        start_time: Some(convert::timestamp(report.started)),
+        duration: Some(pbjson_types::Duration {
+            seconds: i64::try_from(report.duration.as_secs()).unwrap_or(i64::MAX),
+            nanos: i32::try_from(report.duration.subsec_nanos()).unwrap_or(0),
+        }),
+        counts: Some(counts(&report.counts, report.problems.count())),
+        problem_count_by_kind: report
+            .problems
+            .by_kind
+            .iter()
+            .map(|(kind, count)| ((*kind).to_owned(), *count))
+            .collect(),
+        problem_count: report.problems.count(),
+        error: report.error.clone().unwrap_or_default(),
+    }
+}
+
+fn counts(counts: &crate::scan::Counts, problems: u64) -> v1::ScanCounts {
+    v1::ScanCounts {
+        directories: counts.directories,
+        files: counts.files,
+        images: counts.images,
+        files_read: counts.files_read,
+        misnamed: counts.misnamed,
+        operations: counts.operations,
+        bytes_read: counts.bytes,
+        problems,
+    }
+}
+
+fn text(path: &Path) -> String {
+    escape::utf8(path.as_os_str().as_bytes())
+}

@@ -1,0 +1,687 @@
+//! When each root is scanned, and what is known of its scans: one thread a root, so that a hung
+//! file system stalls no other.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::catalog::{
+    Catalog, ChangeKind, Content, DirectoryChange, FileTime, Identity, KnownRoot, RootIndex,
+    StoreError,
+};
+use crate::config::RootSettings;
+use crate::catalog::KnownDirectory;
+
+use super::plan::{Known, KnownError};
+use super::progress::{Counts, Problems, Progress};
+use super::{FileSystemType, Nature, Root, RootFacts, ScanError, ScanOptions};
+
+/// A scan of which no operation came back for so long hangs: its root is UNAVAILABLE until one does.
+const HUNG_AFTER: Duration = Duration::from_secs(30);
+
+/// How often running scans are looked at for that.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Changes of one transaction, and how long one may stay open for more of them.
+const BATCH: usize = 512;
+const BATCH_TIME: Duration = Duration::from_millis(250);
+
+/// Changes under way from the scan to the catalogue.
+const CHANNEL: usize = 1024;
+
+/// Time between two listings published by a running scan.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+/// Attempts to scan when the catalogue fails in the midst of it: the first failure makes it go on
+/// in memory.
+const ATTEMPTS: usize = 3;
+
+/// All roots and their scans.
+#[derive(Debug)]
+pub struct Supervisor {
+    catalog: Arc<Catalog>,
+    roots: Vec<Arc<Supervised>>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+/// One root and its scans.
+#[derive(Debug)]
+struct Supervised {
+    index: RootIndex,
+    settings: RootSettings,
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Number of the last finished scan.
+    finished: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    condition: Condition,
+    facts: Option<RootFacts>,
+    last: Option<ScanReport>,
+    progress: Option<(Arc<Progress>, FileTime)>,
+    /// Scans started so far.
+    started: u64,
+    due: Instant,
+    request: Option<Request>,
+    hint: HintState,
+    stopping: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Request {
+    full: bool,
+    check_files: bool,
+}
+
+/// Condition of a root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Not scanned since the agent started.
+    Pending,
+    /// Scanned.
+    Ok,
+    /// Cannot be read now.
+    Unavailable(String),
+}
+
+/// Whether changes between scans are learned of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum HintState {
+    /// By the interval alone, and why.
+    #[default]
+    Interval,
+    /// By the interval alone, although hints were asked for, and why.
+    Fallback(String),
+    /// inotify.
+    Inotify,
+}
+
+/// What is known of a root and its scans.
+#[derive(Debug, Clone)]
+pub struct RootStatus {
+    /// Path, as configured.
+    pub path: PathBuf,
+    /// Condition.
+    pub condition: Condition,
+    /// Whether nothing is known of its images: never scanned to the end.
+    pub unknown: bool,
+    /// Type of the file system, once it was asked.
+    pub file_system: Option<FileSystemType>,
+    /// The last finished scan.
+    pub last: Option<ScanReport>,
+    /// The running scan, and when it started.
+    pub progress: Option<(Arc<Progress>, FileTime)>,
+    /// When the next one is due.
+    pub next: Option<FileTime>,
+    /// Whether changes between scans are learned of.
+    pub hint: HintState,
+}
+
+/// A finished scan.
+#[derive(Debug, Clone)]
+pub struct ScanReport {
+    /// When it started.
+    pub started: FileTime,
+    /// How long it took.
+    pub duration: Duration,
+    /// What it found and cost.
+    pub counts: Counts,
+    /// What it could not read.
+    pub problems: Problems,
+    /// Operations in flight at most, at its end.
+    pub width: u32,
+    /// Why there was none at all.
+    pub error: Option<String>,
+}
+
+// === impl Supervisor ===
+
+impl Supervisor {
+    /// Starts scanning: each root at once, then by its interval.
+    ///
+    /// # Errors
+    ///
+    /// A thread cannot be started.
+    pub fn start(catalog: Arc<Catalog>, roots: Vec<RootSettings>) -> std::io::Result<Arc<Self>> {
+        let roots: Vec<Arc<Supervised>> = roots
+            .into_iter()
+            .enumerate()
+            .map(|(index, settings)| Arc::new(Supervised::new(RootIndex(index), settings)))
+            .collect();
+        let mut threads = Vec::new();
+        for root in &roots {
+            let (root, catalog) = (Arc::clone(root), Arc::clone(&catalog));
+            threads.push(
+                std::thread::Builder::new()
+                    .name("sifter-root".to_owned())
+                    .spawn(move || root.run(&catalog))?,
+            );
+        }
+        let supervisor = Arc::new(Self {
+            catalog,
+            roots,
+            threads: Mutex::new(threads),
+        });
+        let watched = Arc::downgrade(&supervisor);
+        std::thread::Builder::new()
+            .name("sifter-watch".to_owned())
+            .spawn(move || {
+                while let Some(supervisor) = watched.upgrade() {
+                    supervisor.look_for_hung();
+                    drop(supervisor);
+                    std::thread::sleep(WATCH_EVERY);
+                }
+            })?;
+        Ok(supervisor)
+    }
+
+    /// What is known of every root.
+    #[must_use]
+    pub fn status(&self) -> Vec<RootStatus> {
+        self.roots
+            .iter()
+            .map(|root| root.status(&self.catalog))
+            .collect()
+    }
+
+    /// Number of the root configured under `path`.
+    #[must_use]
+    pub fn find(&self, path: &std::path::Path) -> Option<RootIndex> {
+        self.roots
+            .iter()
+            .find(|root| root.settings.path == path)
+            .map(|root| root.index)
+    }
+
+    /// Asks for a scan. Gives the number of the scan that will have seen everything that is there
+    /// now.
+    pub fn request(&self, root: RootIndex, full: bool, check_files: bool) -> u64 {
+        let Some(root) = self.roots.get(root.0) else {
+            return 0;
+        };
+        root.request(Request { full, check_files })
+    }
+
+    /// Announces the number of each finished scan of a root.
+    #[must_use]
+    pub fn finished(&self, root: RootIndex) -> Option<watch::Receiver<u64>> {
+        self.roots.get(root.0).map(|root| root.finished.subscribe())
+    }
+
+    /// Notes how a root learns of changes.
+    pub fn set_hint(&self, root: RootIndex, hint: HintState) {
+        if let Some(root) = self.roots.get(root.0) {
+            root.lock().hint = hint;
+        }
+    }
+
+    /// The settings of the roots.
+    pub fn settings(&self) -> impl Iterator<Item = (RootIndex, &RootSettings)> {
+        self.roots.iter().map(|root| (root.index, &root.settings))
+    }
+
+    /// Ends all scans, and waits for them, but no longer than `patience`: an operation on a hung
+    /// file system does not come back.
+    pub fn stop(&self, patience: Duration) {
+        for root in &self.roots {
+            let mut state = root.lock();
+            state.stopping = true;
+            if let Some((progress, _)) = &state.progress {
+                progress.cancel();
+            }
+            root.wake.notify_all();
+        }
+        let until = Instant::now() + patience;
+        let mut threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        while !threads.is_empty() && Instant::now() < until {
+            threads.retain(|thread| !thread.is_finished());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn look_for_hung(&self) {
+        for root in &self.roots {
+            let progress = root.lock().progress.clone();
+            let Some((progress, _)) = progress else {
+                continue;
+            };
+            let idle = progress.idle();
+            if idle > HUNG_AFTER {
+                root.hangs(&self.catalog, idle);
+            }
+        }
+    }
+}
+
+// === impl Supervised ===
+
+impl Supervised {
+    fn new(index: RootIndex, settings: RootSettings) -> Self {
+        Self {
+            index,
+            settings,
+            state: Mutex::new(State {
+                condition: Condition::Pending,
+                facts: None,
+                last: None,
+                progress: None,
+                started: 0,
+                due: Instant::now(),
+                request: None,
+                hint: HintState::Interval,
+                stopping: false,
+            }),
+            wake: Condvar::new(),
+            finished: watch::Sender::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn request(&self, request: Request) -> u64 {
+        let mut state = self.lock();
+        let wanted = state.request.unwrap_or_default();
+        state.request = Some(Request {
+            full: wanted.full || request.full,
+            check_files: wanted.check_files || request.check_files,
+        });
+        self.wake.notify_all();
+        // The running one may have passed by already.
+        state.started + 1
+    }
+
+    fn status(&self, catalog: &Catalog) -> RootStatus {
+        let unknown = catalog
+            .root(self.index)
+            .is_none_or(|stored| stored.scanned.is_none());
+        let state = self.lock();
+        let next = state
+            .progress
+            .is_none()
+            .then(|| state.due.saturating_duration_since(Instant::now()))
+            .map(|left| {
+                let left = i64::try_from(left.as_nanos()).unwrap_or(i64::MAX);
+                FileTime(FileTime::now().0.saturating_add(left))
+            });
+        RootStatus {
+            path: self.settings.path.clone(),
+            condition: state.condition.clone(),
+            unknown,
+            file_system: state.facts.as_ref().map(|facts| facts.file_system),
+            last: state.last.clone(),
+            progress: state.progress.clone(),
+            next,
+            hint: state.hint.clone(),
+        }
+    }
+
+    fn hangs(&self, catalog: &Catalog, idle: Duration) {
+        let message = format!(
+            "the file system does not answer since {} seconds",
+            idle.as_secs()
+        );
+        let news = {
+            let mut state = self.lock();
+            let news = !matches!(state.condition, Condition::Unavailable(_));
+            state.condition = Condition::Unavailable(message.clone());
+            news
+        };
+        if news {
+            tracing::warn!(root = %crate::escape::path(&self.settings.path), message, "root hangs");
+            catalog.set_unavailable(self.index, Some(message));
+        }
+    }
+
+    fn run(&self, catalog: &Arc<Catalog>) {
+        while let Some(request) = self.wait() {
+            let (progress, started) = self.begin();
+            let outcome = self.scan(catalog, request, &progress);
+            self.end(catalog, &progress, started, outcome);
+        }
+    }
+
+    /// Waits until a scan is due or asked for; `None` at the end.
+    fn wait(&self) -> Option<Request> {
+        let mut state = self.lock();
+        loop {
+            if state.stopping {
+                return None;
+            }
+            let left = state.due.saturating_duration_since(Instant::now());
+            if let Some(request) = state.request.take() {
+                return Some(request);
+            }
+            if left.is_zero() {
+                return Some(Request::default());
+            }
+            state = self
+                .wake
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn begin(&self) -> (Arc<Progress>, FileTime) {
+        let progress = Arc::new(Progress::default());
+        let started = FileTime::now();
+        let mut state = self.lock();
+        state.started += 1;
+        state.progress = Some((Arc::clone(&progress), started));
+        if state.stopping {
+            progress.cancel();
+        }
+        (progress, started)
+    }
+
+    fn end(
+        &self,
+        catalog: &Catalog,
+        progress: &Progress,
+        started: FileTime,
+        outcome: Result<RootFacts, ScanError>,
+    ) {
+        let duration = progress.elapsed();
+        let (condition, error, facts) = match outcome {
+            Ok(facts) => (Condition::Ok, None, Some(facts)),
+            Err(ScanError::Cancelled { .. }) => (Condition::Pending, None, None),
+            Err(error) => {
+                let message = error.to_string();
+                (Condition::Unavailable(message.clone()), Some(message), None)
+            }
+        };
+        let report = ScanReport {
+            started,
+            duration,
+            counts: progress.counts(),
+            problems: progress.problems(),
+            width: progress.width(),
+            error: error.clone(),
+        };
+        self.log(&report);
+        match (&condition, error) {
+            (Condition::Ok, _) => catalog.set_unavailable(self.index, None),
+            (_, Some(error)) => catalog.set_unavailable(self.index, Some(error)),
+            _ => {}
+        }
+        let number = {
+            let mut state = self.lock();
+            if condition != Condition::Pending {
+                state.condition = condition;
+            }
+            if facts.is_some() {
+                state.facts = facts;
+            }
+            state.last = Some(report);
+            state.progress = None;
+            state.due = Instant::now() + with_jitter(self.settings.interval);
+            state.started
+        };
+        self.finished.send_replace(number);
+    }
+
+    fn log(&self, report: &ScanReport) {
+        let root = crate::escape::path(&self.settings.path);
+        if let Some(error) = &report.error {
+            tracing::warn!(root, error, "root cannot be scanned");
+            return;
+        }
+        tracing::info!(
+            root,
+            images = report.counts.images,
+            files = report.counts.files,
+            directories = report.counts.directories,
+            files_read = report.counts.files_read,
+            operations = report.counts.operations,
+            problems = report.problems.count(),
+            milliseconds = u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
+            "scanned"
+        );
+        for problem in &report.problems.first {
+            tracing::debug!(root, kind = problem.kind, message = problem.message, "problem");
+        }
+    }
+
+    /// One scan, begun anew where the catalogue fails in the midst of it.
+    fn scan(
+        &self,
+        catalog: &Arc<Catalog>,
+        request: Request,
+        progress: &Arc<Progress>,
+    ) -> Result<RootFacts, ScanError> {
+        catalog.recover();
+        let root = Root::open(&self.settings, progress)?;
+        let facts = root.facts().clone();
+        self.lock().facts = Some(facts.clone());
+        self.check_mount(catalog, &root, request, progress)?;
+        let stored = catalog.root(self.index);
+        let since = |at: Option<FileTime>| at.map(|at| FileTime::now().0.saturating_sub(at.0));
+        let file_interval =
+            i64::try_from(self.settings.file_interval.as_nanos()).unwrap_or(i64::MAX);
+        let check_files = request.full
+            || request.check_files
+            || stored
+                .and_then(|stored| since(stored.files_checked))
+                .is_none_or(|age| age >= file_interval);
+        let options = ScanOptions {
+            full: request.full,
+            check_files,
+            network: facts.file_system.nature == Nature::Network,
+        };
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.scan_into(catalog, &root, options, progress) {
+                Ok(()) => break,
+                Err(error @ ScanError::Known { .. }) if attempt < ATTEMPTS => {
+                    tracing::warn!(%error, "catalogue failed: scanning anew");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(facts)
+    }
+
+    fn scan_into(
+        &self,
+        catalog: &Arc<Catalog>,
+        root: &Root,
+        options: ScanOptions,
+        progress: &Arc<Progress>,
+    ) -> Result<(), ScanError> {
+        let fail = |error: StoreError| ScanError::Known {
+            path: self.settings.path.clone(),
+            error: KnownError(error.to_string()),
+        };
+        let known = catalog.known(self.index).map_err(fail)?;
+        let listed = catalog
+            .root(self.index)
+            .is_some_and(|stored| stored.scanned.is_some());
+        let (sender, receiver) = sync_channel(CHANNEL);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| write(catalog, self.index, receiver, listed, progress));
+            let scanned = {
+                let sender = Shared(Mutex::new(sender));
+                root.scan(&self.settings, options, Some(&known), progress, &|change| {
+                    sender.send(change);
+                })
+            };
+            let written = writer
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            written.map_err(fail)?;
+            scanned
+        })?;
+        let facts = root.facts();
+        catalog
+            .finish_scan(
+                self.index,
+                (facts.device, facts.identity.inode),
+                options.check_files,
+            )
+            .map_err(fail)
+    }
+
+    /// An empty mount point must not empty the catalogue: where another device is mounted than last
+    /// time, it must hold images, or the scan must have been asked for as a full one.
+    fn check_mount(
+        &self,
+        catalog: &Catalog,
+        root: &Root,
+        request: Request,
+        progress: &Arc<Progress>,
+    ) -> Result<(), ScanError> {
+        let facts = root.facts();
+        let Some((device, inode)) = catalog
+            .root(self.index)
+            .and_then(|stored| stored.directory)
+        else {
+            return Ok(());
+        };
+        let is_same = device == facts.device;
+        // The same directory on another device number: network file systems get a new one with
+        // every mount.
+        let is_remounted = inode == facts.identity.inode && !root.is_empty();
+        if is_same || is_remounted || request.full {
+            return Ok(());
+        }
+        let text = crate::escape::utf8(std::os::unix::ffi::OsStrExt::as_bytes(
+            self.settings.path.as_os_str(),
+        ));
+        let has_known = catalog
+            .snapshot()
+            .rows
+            .iter()
+            .any(|row| *row.root == *text);
+        if !has_known || self.holds_images(root, progress)? {
+            return Ok(());
+        }
+        Err(ScanError::Root {
+            path: self.settings.path.clone(),
+            error: std::io::Error::other(format!(
+                "not the file system of the last scan (device {} instead of {device}), and no image \
+                 in it: is it mounted? (if it is really empty now: sifter rescan --full)",
+                facts.device
+            )),
+        })
+    }
+
+    /// Looks through the root for one image, and keeps nothing.
+    fn holds_images(&self, root: &Root, progress: &Arc<Progress>) -> Result<bool, ScanError> {
+        let found = std::sync::atomic::AtomicBool::new(false);
+        let look = Arc::new(Progress::default());
+        let looked = root.scan(
+            &self.settings,
+            ScanOptions::default(),
+            None,
+            &look,
+            &|change| {
+                let is_image = |found: &crate::catalog::Found| {
+                    matches!(found.content, Content::Image(_))
+                };
+                if let ChangeKind::Read { found: files, .. } = &change.kind
+                    && files.iter().any(is_image)
+                {
+                    found.store(true, std::sync::atomic::Ordering::Relaxed);
+                    look.cancel();
+                }
+                progress.add(&Counts::default());
+            },
+        );
+        match looked {
+            Ok(()) | Err(ScanError::Cancelled { .. }) => {
+                Ok(found.load(std::sync::atomic::Ordering::Relaxed))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The sending end, shared by the scan's workers.
+struct Shared(Mutex<SyncSender<DirectoryChange>>);
+
+impl Shared {
+    fn send(&self, change: DirectoryChange) {
+        let sender = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        // Nobody receives any more: the catalogue failed, and the scan is being cancelled.
+        let _ = sender.send(change);
+    }
+}
+
+/// Takes changes as they come into the catalogue, a transaction a batch.
+fn write(
+    catalog: &Catalog,
+    root: RootIndex,
+    changes: Receiver<DirectoryChange>,
+    publish: bool,
+    progress: &Progress,
+) -> Result<(), StoreError> {
+    let mut published = Instant::now();
+    let mut open = true;
+    while open {
+        let Ok(first) = changes.recv() else { break };
+        let mut batch = vec![first];
+        let until = Instant::now() + BATCH_TIME;
+        while batch.len() < BATCH {
+            match changes.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(change) => batch.push(change),
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => {
+                    open = false;
+                    break;
+                }
+            }
+        }
+        if let Err(error) = catalog.apply(root, batch) {
+            progress.cancel();
+            return Err(error);
+        }
+        if publish && published.elapsed() >= PUBLISH_EVERY {
+            catalog.publish_changes();
+            published = Instant::now();
+        }
+    }
+    Ok(())
+}
+
+impl Known for KnownRoot {
+    fn knows_root(&self) -> bool {
+        self.has_root()
+    }
+
+    fn next_directories(&self) -> Result<Vec<KnownDirectory>, KnownError> {
+        self.next_directories()
+            .map_err(|error| KnownError(error.to_string()))
+    }
+
+    fn children(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, KnownError> {
+        self.children(path)
+            .map_err(|error| KnownError(error.to_string()))
+    }
+
+    fn images_with_inode(&self, inode: u64) -> Result<Vec<(i64, Identity)>, KnownError> {
+        self.images_with_inode(inode)
+            .map_err(|error| KnownError(error.to_string()))
+    }
+}
+
+/// The interval, up to a tenth more or less, so that the agents of a site do not all ask a file
+/// server at the same moment.
+fn with_jitter(interval: Duration) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let random = RandomState::new().hash_one(Instant::now());
+    let permille = 900 + u32::try_from(random % 201).unwrap_or(100);
+    interval * permille / 1000
+}

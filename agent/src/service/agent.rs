@@ -1,0 +1,162 @@
+//! `sifter.v1.AgentService`: the agent's own state, and asking it for a scan.
+
+use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sifter_proto::v1::agent_service_server::AgentService;
+use sifter_proto::v1::{
+    CatalogState, GetStatusRequest, GetStatusResponse, ScanRequest, ScanResponse,
+};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::catalog::{Catalog, Condition, status_name};
+
+use super::convert;
+use super::source::{Agent, Ticket};
+use super::status;
+
+/// Time between two messages of progress.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
+/// The agent service.
+pub struct AgentState<A> {
+    catalog: Arc<Catalog>,
+    agent: Arc<A>,
+}
+
+impl<A: Agent> AgentState<A> {
+    /// The service over a catalogue and an agent.
+    pub fn new(catalog: Arc<Catalog>, agent: Arc<A>) -> Self {
+        Self { catalog, agent }
+    }
+}
+
+#[tonic::async_trait]
+impl<A: Agent> AgentService for AgentState<A> {
+    type ScanStream = Pin<Box<dyn Stream<Item = Result<ScanResponse, Status>> + Send>>;
+
+    async fn get_status(
+        &self,
+        _: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        let snapshot = self.catalog.snapshot();
+        let mut by_status: HashMap<String, u64> = HashMap::new();
+        let mut by_root: BTreeMap<String, u64> = BTreeMap::new();
+        for row in snapshot.rows.iter() {
+            let name = status_name(snapshot.status(row).0);
+            match by_status.get_mut(name) {
+                Some(count) => *count += 1,
+                None => drop(by_status.insert(name.to_owned(), 1)),
+            }
+            match by_root.get_mut(&*row.root) {
+                Some(count) => *count += 1,
+                None => drop(by_root.insert(row.root.as_ref().to_owned(), 1)),
+            }
+        }
+        let (catalog_state, catalog_message) = match self.catalog.condition() {
+            Condition::Ok => (CatalogState::Ok, String::new()),
+            Condition::Memory => (CatalogState::Memory, String::new()),
+            Condition::Failed(message) => (CatalogState::Failed, message),
+        };
+        Ok(Response::new(GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            system: self.agent.system().to_owned(),
+            catalog_uri: self.catalog.uri(),
+            host: self.agent.host().to_owned(),
+            start_time: Some(convert::timestamp(self.agent.started())),
+            generation: snapshot.generation,
+            as_of: snapshot.as_of.map(convert::timestamp),
+            ready: self.agent.is_ready(),
+            image_count: snapshot.rows.len() as u64,
+            image_count_by_status: by_status,
+            catalog_state: catalog_state.into(),
+            catalog_message,
+            roots: self.agent.roots(&by_root),
+        }))
+    }
+
+    async fn scan(
+        &self,
+        request: Request<ScanRequest>,
+    ) -> Result<Response<Self::ScanStream>, Status> {
+        let request = request.into_inner();
+        let known = self.agent.root_paths();
+        let roots = if request.roots.is_empty() {
+            known
+        } else {
+            if let Some(unknown) = request.roots.iter().find(|root| !known.contains(root)) {
+                return Err(status::root_not_found(unknown));
+            }
+            request.roots
+        };
+        let mut tickets = Vec::new();
+        for root in roots {
+            let ticket = self
+                .agent
+                .scan(&root, request.full)
+                .ok_or_else(|| status::root_not_found(&root))?;
+            tickets.push((root, ticket));
+        }
+        let (sender, receiver) = mpsc::channel(16);
+        if request.wait {
+            for (root, ticket) in tickets {
+                let follower = Follower {
+                    catalog: Arc::clone(&self.catalog),
+                    agent: Arc::clone(&self.agent),
+                    root,
+                    sender: sender.clone(),
+                };
+                tokio::spawn(follower.run(ticket));
+            }
+        }
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// Tells a client of the progress of one root's scan.
+struct Follower<A> {
+    catalog: Arc<Catalog>,
+    agent: Arc<A>,
+    root: String,
+    sender: mpsc::Sender<Result<ScanResponse, Status>>,
+}
+
+impl<A: Agent> Follower<A> {
+    async fn run(self, mut ticket: Ticket) {
+        let mut tick = tokio::time::interval(PROGRESS_EVERY);
+        loop {
+            let message = tokio::select! {
+                finished = ticket.finished.wait_for(|number| *number >= ticket.number) => {
+                    if finished.is_err() {
+                        return;
+                    }
+                    ScanResponse {
+                        root: self.root.clone(),
+                        progress: None,
+                        result: self.agent.result(&self.root),
+                        generation: self.catalog.snapshot().generation,
+                    }
+                }
+                _ = tick.tick() => match self.agent.progress(&self.root) {
+                    Some(progress) => ScanResponse {
+                        root: self.root.clone(),
+                        progress: Some(progress),
+                        result: None,
+                        generation: 0,
+                    },
+                    None => continue,
+                },
+                () = self.sender.closed() => return,
+            };
+            let last = message.progress.is_none();
+            if self.sender.send(Ok(message)).await.is_err() || last {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! `sifter.v1.ImageService`: every RPC reads one snapshot.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use sifter_proto::v1::image_service_server::ImageService;
+use sifter_proto::v1::{
+    GetImageRequest, Image, ImageView, ListImagesRequest, ListImagesResponse, StreamImagesRequest,
+    StreamImagesResponse, WatchImagesRequest, WatchImagesResponse,
+};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::catalog::{Catalog, FileTime, PageToken, Query, Row, Selection, Snapshot};
+
+use super::convert;
+use super::owners::Owners;
+use super::source::Agent;
+use super::status;
+use super::watch::Watcher;
+
+/// Images on a page unless another number is asked for.
+const PAGE_SIZE: u32 = 50;
+
+/// Most images on a page: some 260 KB, far below the 4 MiB that clients accept.
+const PAGE_SIZE_MAX: u32 = 1000;
+
+/// Images in the first batch of a stream, small so that it is there at once, and in later ones.
+const FIRST_BATCH: usize = 100;
+const BATCH: usize = 1000;
+
+/// Images in a batch with all details, of which each may have hundreds of kilobytes.
+const FULL_BATCH: usize = 10;
+
+/// Batches that are ready before the client takes them.
+const BATCHES_AHEAD: usize = 2;
+
+/// The image service.
+pub struct Images<A> {
+    catalog: Arc<Catalog>,
+    agent: Arc<A>,
+    owners: Arc<Owners>,
+}
+
+impl<A> Clone for Images<A> {
+    fn clone(&self) -> Self {
+        Self {
+            catalog: Arc::clone(&self.catalog),
+            agent: Arc::clone(&self.agent),
+            owners: Arc::clone(&self.owners),
+        }
+    }
+}
+
+/// A stream of messages.
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl<A: Agent> Images<A> {
+    /// The service over a catalogue and an agent.
+    pub fn new(catalog: Arc<Catalog>, agent: Arc<A>, owners: Arc<Owners>) -> Self {
+        Self {
+            catalog,
+            agent,
+            owners,
+        }
+    }
+
+    /// Whether there is a listing at all.
+    fn check_ready(&self) -> Result<(), Status> {
+        if !self.agent.is_ready() {
+            return Err(status::not_ready());
+        }
+        let unlisted = self.agent.unlisted_roots();
+        if unlisted.len() == self.agent.root_count()
+            && let Some(first) = unlisted.into_iter().next()
+        {
+            return Err(status::scan_failed(first.command, first.error));
+        }
+        Ok(())
+    }
+
+    fn query(filter: &str, order_by: &str, now: FileTime) -> Result<Query, Status> {
+        Query::parse(filter, order_by, now).map_err(|error| {
+            let field = if error.0.starts_with("order") {
+                "order_by"
+            } else {
+                "filter"
+            };
+            status::invalid(field, error.0)
+        })
+    }
+
+    /// One image for the wire.
+    fn message(&self, snapshot: &Snapshot, row: &Row, view: ImageView) -> Result<Image, Status> {
+        let mut image = convert::basic(row, &self.owners);
+        let (now, message) = snapshot.status(row);
+        image.status = convert::status(now).into();
+        message.clone_into(&mut image.status_message);
+        if view == ImageView::Full {
+            let details = self
+                .catalog
+                .details(row.id)
+                .map_err(|error| status::catalog_failed(&error))?;
+            convert::add_details(&mut image, details);
+        }
+        Ok(image)
+    }
+
+    pub(super) fn messages(
+        &self,
+        snapshot: &Snapshot,
+        rows: &[Arc<Row>],
+        view: ImageView,
+    ) -> Result<Vec<Image>, Status> {
+        rows.iter()
+            .map(|row| self.message(snapshot, row, view))
+            .collect()
+    }
+
+    fn page(&self, request: &ListImagesRequest) -> Result<ListImagesResponse, Status> {
+        let view = view_of(request.view)?;
+        let page_size = match request.page_size {
+            0 => PAGE_SIZE,
+            size if size <= PAGE_SIZE_MAX => size,
+            size => {
+                return Err(status::invalid(
+                    "page_size",
+                    format!("{size} is more than {PAGE_SIZE_MAX}"),
+                ));
+            }
+        };
+        let number = PageToken::query_of(&request.filter, &request.order_by);
+        let token = self.token(request, number)?;
+        let query = Self::query(&request.filter, &request.order_by, FileTime(token.now))?;
+        let snapshot = self
+            .catalog
+            .snapshot_of(token.generation)
+            .ok_or_else(|| status::generation_expired(token.generation))?;
+        let selection = self.catalog.select(snapshot, &query, number, token.now);
+        let total = selection.rows.len();
+        let start = usize::try_from(token.offset.saturating_add(request.skip))
+            .unwrap_or(usize::MAX)
+            .min(total);
+        let end = start.saturating_add(page_size as usize).min(total);
+        let next = (end < total).then(|| {
+            PageToken {
+                offset: end as u64,
+                ..token
+            }
+            .encode()
+        });
+        Ok(ListImagesResponse {
+            images: self.messages(&selection.snapshot, &selection.rows[start..end], view)?,
+            next_page_token: next.unwrap_or_default(),
+            total_size: total as u64,
+            generation: selection.snapshot.generation,
+            as_of: selection.snapshot.as_of.map(convert::timestamp),
+            system: self.agent.system().to_owned(),
+            catalog_uri: self.catalog.uri(),
+            unlisted_roots: self.agent.unlisted_roots(),
+        })
+    }
+
+    fn token(&self, request: &ListImagesRequest, query: u64) -> Result<PageToken, Status> {
+        if request.page_token.is_empty() {
+            return Ok(PageToken {
+                generation: self.catalog.snapshot().generation,
+                offset: 0,
+                now: FileTime::now().0,
+                query,
+            });
+        }
+        let token = PageToken::decode(&request.page_token)
+            .ok_or_else(|| status::invalid_page_token("not a token of this agent"))?;
+        if token.query != query {
+            return Err(status::invalid_page_token(
+                "belongs to another filter or order",
+            ));
+        }
+        Ok(token)
+    }
+
+    async fn send_all(
+        &self,
+        selection: &Selection,
+        view: ImageView,
+        sender: &mpsc::Sender<Result<StreamImagesResponse, Status>>,
+    ) {
+        let total = selection.rows.len();
+        let batch = if view == ImageView::Full {
+            FULL_BATCH
+        } else {
+            BATCH
+        };
+        let mut start = 0;
+        loop {
+            let size = if start == 0 {
+                FIRST_BATCH.min(batch)
+            } else {
+                batch
+            };
+            let end = (start + size).min(total);
+            let response = self
+                .messages(&selection.snapshot, &selection.rows[start..end], view)
+                .map(|images| StreamImagesResponse {
+                    images,
+                    total_size: total as u64,
+                    generation: selection.snapshot.generation,
+                    as_of: selection.snapshot.as_of.map(convert::timestamp),
+                    unlisted_roots: if start == 0 {
+                        self.agent.unlisted_roots()
+                    } else {
+                        Vec::new()
+                    },
+                });
+            let failed = response.is_err();
+            if sender.send(response).await.is_err() || failed || end == total {
+                return;
+            }
+            start = end;
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl<A: Agent> ImageService for Images<A> {
+    type StreamImagesStream = Messages<StreamImagesResponse>;
+    type WatchImagesStream = Messages<WatchImagesResponse>;
+
+    async fn list_images(
+        &self,
+        request: Request<ListImagesRequest>,
+    ) -> Result<Response<ListImagesResponse>, Status> {
+        self.check_ready()?;
+        self.page(request.get_ref()).map(Response::new)
+    }
+
+    async fn stream_images(
+        &self,
+        request: Request<StreamImagesRequest>,
+    ) -> Result<Response<Self::StreamImagesStream>, Status> {
+        self.check_ready()?;
+        let request = request.into_inner();
+        let view = view_of(request.view)?;
+        let now = FileTime::now();
+        let query = Self::query(&request.filter, &request.order_by, now)?;
+        let number = PageToken::query_of(&request.filter, &request.order_by);
+        let selection = self
+            .catalog
+            .select(self.catalog.snapshot(), &query, number, now.0);
+        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        let service = self.clone();
+        tokio::spawn(async move { service.send_all(&selection, view, &sender).await });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn get_image(
+        &self,
+        request: Request<GetImageRequest>,
+    ) -> Result<Response<Image>, Status> {
+        self.check_ready()?;
+        let request = request.into_inner();
+        let view = match view_of(request.view)? {
+            ImageView::Unspecified => ImageView::Full,
+            view => view,
+        };
+        let path: &[u8] = if request.raw_path.is_empty() {
+            request.path.as_bytes()
+        } else {
+            &request.raw_path
+        };
+        if path.is_empty() {
+            return Err(status::invalid("path", "is empty"));
+        }
+        let snapshot = self.catalog.snapshot();
+        let row = snapshot
+            .get(path)
+            .ok_or_else(|| status::image_not_found(&crate::escape::utf8(path)))?;
+        self.message(&snapshot, row, view).map(Response::new)
+    }
+
+    async fn watch_images(
+        &self,
+        request: Request<WatchImagesRequest>,
+    ) -> Result<Response<Self::WatchImagesStream>, Status> {
+        self.check_ready()?;
+        let request = request.into_inner();
+        let view = view_of(request.view)?;
+        let query = Self::query(&request.filter, "", FileTime::now())?;
+        if request.resume_generation != 0
+            && self
+                .catalog
+                .changes_after(request.resume_generation)
+                .is_none()
+        {
+            return Err(status::generation_expired(request.resume_generation));
+        }
+        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        let watcher = Watcher::new(
+            self.clone(),
+            Arc::clone(&self.catalog),
+            query,
+            view,
+            sender,
+        );
+        tokio::spawn(watcher.run(request.resume_generation));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+fn view_of(view: i32) -> Result<ImageView, Status> {
+    ImageView::try_from(view).map_err(|_| status::invalid("view", format!("{view} is not known")))
+}

@@ -1,0 +1,51 @@
+//! What the service reads from: a trait, so that the service knows neither scanning nor threads.
+
+use std::collections::BTreeMap;
+
+use sifter_proto::v1;
+use tokio::sync::watch;
+
+/// The agent as the service sees it, besides the catalogue.
+pub trait Agent: Send + Sync + 'static {
+    /// The cluster's name.
+    fn system(&self) -> &str;
+
+    /// Host name.
+    fn host(&self) -> &str;
+
+    /// When the agent started.
+    fn started(&self) -> crate::catalog::FileTime;
+
+    /// Whether listings are answered: every root was scanned once, or cannot be.
+    fn is_ready(&self) -> bool;
+
+    /// Roots that cannot be read and of which nothing is known.
+    fn unlisted_roots(&self) -> Vec<v1::UnlistedRoot>;
+
+    /// How many roots are configured.
+    fn root_count(&self) -> usize;
+
+    /// State of every root; `images` are counts by root.
+    fn roots(&self, images: &BTreeMap<String, u64>) -> Vec<v1::Root>;
+
+    /// Asks for a scan of a root.
+    fn scan(&self, root: &str, full: bool) -> Option<Ticket>;
+
+    /// Paths of the roots.
+    fn root_paths(&self) -> Vec<String>;
+
+    /// The running scan of a root.
+    fn progress(&self, root: &str) -> Option<v1::ScanProgress>;
+
+    /// The last finished scan of a root.
+    fn result(&self, root: &str) -> Option<v1::ScanResult>;
+}
+
+/// A scan that was asked for.
+#[derive(Debug)]
+pub struct Ticket {
+    /// Its number.
+    pub number: u64,
+    /// Announces the numbers of finished scans.
+    pub finished: watch::Receiver<u64>,
+}

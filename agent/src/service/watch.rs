@@ -1,0 +1,171 @@
+//! `WatchImages`: the snapshot, then the changes of every generation.
+//!
+//! Nothing is buffered for a slow reader: it takes the changes from the catalogue's history when it
+//! is ready for them, and is dropped when the history does not reach back far enough.
+
+use std::sync::Arc;
+
+use sifter_proto::v1::watch_images_response::Event;
+use sifter_proto::v1::{Image, ImageView, WatchImagesResponse};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::catalog::{Catalog, Changes, FileTime, Query, Row, Snapshot};
+
+use super::convert;
+use super::images::Images;
+use super::source::Agent;
+use super::status;
+
+/// Images in one message.
+const BATCH: usize = 500;
+
+/// One client's watch.
+pub(super) struct Watcher<A> {
+    service: Images<A>,
+    catalog: Arc<Catalog>,
+    query: Query,
+    view: ImageView,
+    sender: mpsc::Sender<Result<WatchImagesResponse, Status>>,
+}
+
+/// The client went away, or cannot be served any longer.
+struct Ended;
+
+impl<A: Agent> Watcher<A> {
+    pub fn new(
+        service: Images<A>,
+        catalog: Arc<Catalog>,
+        query: Query,
+        view: ImageView,
+        sender: mpsc::Sender<Result<WatchImagesResponse, Status>>,
+    ) -> Self {
+        Self {
+            service,
+            catalog,
+            query,
+            view,
+            sender,
+        }
+    }
+
+    /// Runs until the client ends the call.
+    pub async fn run(self, resume: u64) {
+        let _ = self.watch(resume).await;
+    }
+
+    async fn watch(&self, resume: u64) -> Result<(), Ended> {
+        let mut generations = self.catalog.subscribe();
+        let mut seen = if resume == 0 {
+            let snapshot = self.catalog.snapshot();
+            self.snapshot(&snapshot).await?;
+            snapshot.generation
+        } else {
+            resume
+        };
+        loop {
+            generations.borrow_and_update();
+            let Some(all) = self.catalog.changes_after(seen) else {
+                let message = "too slow: the changes are not held any more; watch again";
+                let _ = self.sender.send(Err(status::overloaded(message))).await;
+                return Err(Ended);
+            };
+            for changes in all {
+                self.changes(&changes).await?;
+                seen = changes.generation;
+            }
+            tokio::select! {
+                changed = generations.changed() => changed.map_err(|_| Ended)?,
+                () = self.sender.closed() => return Err(Ended),
+            }
+        }
+    }
+
+    async fn snapshot(&self, snapshot: &Snapshot) -> Result<(), Ended> {
+        let rows = self.query.select(snapshot, &*self.catalog);
+        let at = (snapshot.generation, snapshot.as_of);
+        self.images(snapshot, Event::Added, &rows, at).await?;
+        self.send(Event::SnapshotEnd, Vec::new(), at).await?;
+        self.send(Event::Generation, Vec::new(), at).await
+    }
+
+    async fn changes(&self, changes: &Changes) -> Result<(), Ended> {
+        let snapshot = self.catalog.snapshot();
+        let at = (changes.generation, changes.as_of);
+        let wanted = |rows: &[Arc<Row>]| -> Vec<Arc<Row>> {
+            rows.iter()
+                .filter(|row| self.query.matches(&snapshot, row, &*self.catalog))
+                .map(Arc::clone)
+                .collect()
+        };
+        let added = wanted(&changes.added);
+        self.images(&snapshot, Event::Added, &added, at).await?;
+        let changed = wanted(&changes.changed);
+        self.images(&snapshot, Event::Changed, &changed, at).await?;
+        // An image that was changed so that it does not match any more is gone for this watcher.
+        // Whether it matched before is not known: being told of an unknown one does no harm.
+        let left = changes
+            .changed
+            .iter()
+            .filter(|row| !self.query.matches(&snapshot, row, &*self.catalog));
+        let removed: Vec<Image> = changes
+            .removed
+            .iter()
+            .chain(left)
+            .map(|row| removed_image(row))
+            .collect();
+        for batch in removed.chunks(BATCH) {
+            self.send(Event::Removed, batch.to_vec(), at).await?;
+        }
+        self.send(Event::Generation, Vec::new(), at).await
+    }
+
+    async fn images(
+        &self,
+        snapshot: &Snapshot,
+        event: Event,
+        rows: &[Arc<Row>],
+        at: (u64, Option<FileTime>),
+    ) -> Result<(), Ended> {
+        for batch in rows.chunks(BATCH) {
+            match self.service.messages(snapshot, batch, self.view) {
+                Ok(images) => self.send(event, images, at).await?,
+                Err(status) => {
+                    let _ = self.sender.send(Err(status)).await;
+                    return Err(Ended);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(
+        &self,
+        event: Event,
+        images: Vec<Image>,
+        (generation, as_of): (u64, Option<FileTime>),
+    ) -> Result<(), Ended> {
+        let message = WatchImagesResponse {
+            event: event.into(),
+            images,
+            generation,
+            as_of: as_of.map(convert::timestamp),
+        };
+        self.sender.send(Ok(message)).await.map_err(|_| Ended)
+    }
+}
+
+fn removed_image(row: &Row) -> Image {
+    let path = crate::escape::utf8(&row.path);
+    let raw_path = if path.as_bytes() == &*row.path {
+        Vec::new()
+    } else {
+        row.path.to_vec()
+    };
+    Image {
+        path,
+        raw_path: raw_path.into(),
+        root: row.root.as_ref().to_owned(),
+        ..Image::default()
+    }
+}

@@ -1,0 +1,348 @@
+//! Signatures: made ones for every outcome, and the real ones as far as that goes without keys.
+
+use std::fs;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use pgp::composed::{CleartextSignedMessage, Deserializable, SignedSecretKey};
+use pgp::packet::{SignatureConfig, SignatureType, Subpacket, SubpacketData};
+use pgp::types::{KeyDetails, Password};
+use sha2::{Digest, Sha256, Sha384};
+use sifter_image::record::SignatureForm;
+use sifter_image::signature::{Keyring, KeyringError, Outcome, Verification, verify};
+
+use crate::corpus::{shared, skipped};
+use crate::made::{Object, Sif, native};
+
+const SECRET: &str = include_str!("keys/expires-2030.secret.asc");
+const PUBLIC: &str = include_str!("keys/expires-2030.public.asc");
+const YEAR_2026: i64 = 1_795_000_000;
+const YEAR_2031: i64 = 1_925_000_000;
+
+fn time(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).expect("in range")
+}
+
+fn secret() -> SignedSecretKey {
+    SignedSecretKey::from_string(SECRET)
+        .expect("a key made by gpg")
+        .0
+}
+
+/// What apptainer signs of group 1: the digests of `metadata.go`.
+fn statement(bytes: &[u8], objects: &[usize]) -> String {
+    let hex = |parts: &[&[u8]]| {
+        let mut hash = Sha256::new();
+        parts.iter().for_each(|part| hash.update(part));
+        format!("sha256:{}", hex::encode(hash.finalize()))
+    };
+    let stated: Vec<String> = objects
+        .iter()
+        .map(|slot| {
+            let d = &bytes[4096 + slot * 585..4096 + (slot + 1) * 585];
+            let number = |at: usize| {
+                usize::try_from(u64::from_le_bytes(d[at..at + 8].try_into().expect("8"))).expect("small")
+            };
+            let relative = u32::try_from(*slot).expect("few").to_le_bytes();
+            let descriptor =
+                hex(&[&d[..5], &relative, &d[13..17], &d[25..33], &d[41..49], &d[57..73], &d[73..585]]);
+            let object = hex(&[&bytes[number(17)..number(17) + number(25)]]);
+            format!(r#"{{"relativeId":{slot},"descriptorDigest":"{descriptor}","objectDigest":"{object}"}}"#)
+        })
+        .collect();
+    format!(
+        r#"{{"version":1,"header":{{"digest":"{}"}},"objects":[{}]}}"#,
+        hex(&[&bytes[..45], &bytes[48..64]]),
+        stated.join(",")
+    )
+}
+
+fn clear_signed(text: &str) -> Vec<u8> {
+    let key = secret();
+    CleartextSignedMessage::sign(
+        rand::thread_rng(),
+        text,
+        &key.primary_key,
+        &Password::empty(),
+    )
+    .and_then(|message| message.to_armored_bytes(Default::default()))
+    .expect("signing")
+}
+
+/// A signature object for group 1 by the test key.
+fn signature(data: Vec<u8>, hash: i32, pgp: bool) -> Object {
+    let mut object = Object::new(0x4005, "", data);
+    (object.group, object.link) = (0xF000_0000, 0xF000_0001);
+    object.extra.extend(hash.to_le_bytes());
+    if pgp {
+        object
+            .extra
+            .extend(secret().primary_key.fingerprint().as_bytes());
+    }
+    object
+}
+
+/// `native`, signed as apptainer does, with what is signed changed beforehand.
+fn signed(change: impl FnOnce(&mut String)) -> Sif {
+    let mut text = statement(&native().bytes(), &[0, 1, 2]);
+    change(&mut text);
+    native().with(signature(clear_signed(&text), 1, true))
+}
+
+fn only(bytes: &[u8], keyring: &str, now: i64) -> Verification {
+    let keyring = Keyring::parse(keyring.as_bytes()).expect("a keyring");
+    let mut found = verify(&bytes, &keyring, time(now))
+        .expect("memory")
+        .expect("a SIF");
+    assert_eq!(found.len(), 1);
+    found.remove(0)
+}
+
+fn plain_key() -> (Ed25519KeyPair, String) {
+    use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+    let pair = Ed25519KeyPair::generate().expect("randomness");
+    let der: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("a key");
+    let body = STANDARD.encode(der.as_ref());
+    (
+        pair,
+        format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n"),
+    )
+}
+
+fn envelope(pair: &Ed25519KeyPair, text: &str) -> Vec<u8> {
+    let kind = "application/vnd.sylabs.sif-metadata+json";
+    let message = format!("DSSEv1 {} {kind} {} {text}", kind.len(), text.len());
+    let signature = STANDARD.encode(pair.sign(message.as_bytes()));
+    let payload = STANDARD.encode(text);
+    format!(r#"{{"payloadType":"{kind}","payload":"{payload}","signatures":[{{"keyid":"","sig":"{signature}"}}]}}"#)
+        .into_bytes()
+}
+
+#[test]
+fn a_pgp_signature_is_valid_until_the_key_expires() {
+    let bytes = signed(|_| ()).bytes();
+    let valid = only(&bytes, PUBLIC, YEAR_2026);
+    assert_eq!(valid.outcome, Outcome::Valid);
+    assert_eq!((valid.form, valid.object_id), (SignatureForm::Pgp, 4));
+    assert_eq!(
+        valid.signer.as_deref(),
+        Some("Test Signer <signer@example.org>")
+    );
+    assert_eq!(valid.fingerprint.len(), 40);
+    let Outcome::Expired { since } = only(&bytes, PUBLIC, YEAR_2031).outcome else {
+        panic!("still valid in 2031")
+    };
+    assert!(since.to_string().starts_with("2030-01-01"), "{since}");
+    let (_, other) = plain_key();
+    assert_eq!(only(&bytes, &other, YEAR_2026).outcome, Outcome::UnknownKey);
+}
+
+#[test]
+fn a_signature_with_a_time_limit_expires() {
+    let key = secret();
+    let text = statement(&native().bytes(), &[0, 1, 2]);
+    let mut config =
+        SignatureConfig::from_key(rand::thread_rng(), &key.primary_key, SignatureType::Text)
+            .expect("a key");
+    config.hashed_subpackets = [
+        SubpacketData::SignatureCreationTime(pgp::types::Timestamp::from_secs(1_700_000_000)),
+        SubpacketData::SignatureExpirationTime(pgp::types::Duration::from_secs(1000)),
+        SubpacketData::IssuerFingerprint(key.primary_key.fingerprint()),
+    ]
+    .map(|data| Subpacket::regular(data).expect("a subpacket"))
+    .into();
+    let data = CleartextSignedMessage::new(&text, config, &key.primary_key, &Password::empty())
+        .and_then(|message| message.to_armored_bytes(Default::default()))
+        .expect("signing");
+    let bytes = native().with(signature(data, 1, true)).bytes();
+    assert_eq!(only(&bytes, PUBLIC, 1_700_000_500).outcome, Outcome::Valid);
+    let since = time(1_700_001_000);
+    assert_eq!(
+        only(&bytes, PUBLIC, YEAR_2026).outcome,
+        Outcome::Expired { since }
+    );
+}
+
+#[test]
+fn an_altered_image_is_altered_whoever_signed_it() {
+    let (_, other) = plain_key();
+    type Change = Box<dyn Fn(&mut Vec<u8>)>;
+    let cases: [(&str, Change); 6] = [
+        ("the global header", Box::new(|bytes| bytes[50] ^= 1)),
+        (
+            "the descriptor of object 2",
+            Box::new(|bytes| bytes[4096 + 585 + 73] ^= 1),
+        ),
+        ("object 1", Box::new(|bytes| bytes[32_176] ^= 1)),
+        ("object 3", Box::new(|bytes| bytes[32_768 + 200] ^= 1)),
+        (
+            "object 2 was signed and is no longer in group 1",
+            Box::new(|bytes| bytes[4096 + 585 + 9] = 2),
+        ),
+        (
+            "the signature is not valid",
+            Box::new(|bytes| {
+                let at = bytes
+                    .windows(24)
+                    .position(|window| window == b"-----END PGP SIGNATURE--")
+                    .expect("armour");
+                bytes[at] = b'x';
+            }),
+        ),
+    ];
+    for (expected, change) in cases {
+        let mut bytes = signed(|_| ()).bytes();
+        change(&mut bytes);
+        for keyring in [PUBLIC, &other] {
+            let Outcome::Altered { what } = only(&bytes, keyring, YEAR_2026).outcome else {
+                panic!("{expected}: not altered")
+            };
+            assert!(
+                what.starts_with(expected),
+                "expected {expected}, found {what}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_was_not_signed_is_found() {
+    let text = statement(&native().bytes(), &[0, 1]);
+    let bytes = native()
+        .with(signature(clear_signed(&text), 1, true))
+        .bytes();
+    let what = "object 3 is in group 1 and was not signed".to_owned();
+    assert_eq!(
+        only(&bytes, PUBLIC, YEAR_2026).outcome,
+        Outcome::Altered { what }
+    );
+}
+
+#[test]
+fn a_statement_that_was_changed_after_signing_does_not_pass() {
+    // The digests are right again, but nobody has signed them.
+    let mut sif = native();
+    if let Some(object) = &mut sif.objects[0] {
+        object.data[0] ^= 1;
+    }
+    let forged = statement(&sif.bytes(), &[0, 1, 2]);
+    let genuine = statement(&native().bytes(), &[0, 1, 2]);
+    let armour = String::from_utf8(clear_signed(&genuine))
+        .expect("text")
+        .replace(&genuine, &forged);
+    let bytes = sif.with(signature(armour.into_bytes(), 1, true)).bytes();
+    let what = "the signature does not belong to the signed text".to_owned();
+    assert_eq!(
+        only(&bytes, PUBLIC, YEAR_2026).outcome,
+        Outcome::Altered { what }
+    );
+}
+
+#[test]
+fn a_legacy_signature_covers_the_data() {
+    let sif = native();
+    let mut hash = Sha384::new();
+    sif.objects
+        .iter()
+        .flatten()
+        .for_each(|object| hash.update(&object.data));
+    let text = format!("SIFHASH:\n{}", hex::encode(hash.finalize()));
+    let sif = sif.with(signature(clear_signed(&text), 2, true));
+    let found = only(&sif.bytes(), PUBLIC, YEAR_2026);
+    assert_eq!(
+        (found.form, found.outcome),
+        (SignatureForm::PgpLegacy, Outcome::Valid)
+    );
+    let mut bytes = sif.bytes();
+    bytes[32_180] ^= 1;
+    let what = "object 1 or 2 or 3".to_owned();
+    assert_eq!(
+        only(&bytes, PUBLIC, YEAR_2026).outcome,
+        Outcome::Altered { what }
+    );
+}
+
+#[test]
+fn a_dsse_signature_is_checked_with_plain_keys() {
+    let (pair, public) = plain_key();
+    let (_, other) = plain_key();
+    let text = statement(&native().bytes(), &[0, 1, 2]);
+    let bytes = native()
+        .with(signature(envelope(&pair, &text), 1, false))
+        .bytes();
+    let found = only(&bytes, &format!("{other}{PUBLIC}{public}"), YEAR_2026);
+    assert_eq!(
+        (found.form, found.outcome),
+        (SignatureForm::Dsse, Outcome::Valid)
+    );
+    assert_eq!(only(&bytes, &other, YEAR_2026).outcome, Outcome::UnknownKey);
+    let mut altered = bytes;
+    altered[32_176] ^= 1;
+    assert!(matches!(
+        only(&altered, &public, YEAR_2026).outcome,
+        Outcome::Altered { .. }
+    ));
+}
+
+#[test]
+fn keyrings() {
+    assert_eq!(
+        Keyring::parse(PUBLIC.as_bytes()).map(|keyring| keyring.len()),
+        Ok(1)
+    );
+    assert_eq!(
+        Keyring::parse(format!("{PUBLIC}\n{PUBLIC}").as_bytes()).map(|keyring| keyring.len()),
+        Ok(2)
+    );
+    assert!(matches!(Keyring::parse(b""), Err(KeyringError::Empty)));
+    let broken = PUBLIC.replace("mDM", "xxx");
+    assert!(matches!(
+        Keyring::parse(broken.as_bytes()),
+        Err(KeyringError::Key { number: 1, .. })
+    ));
+    assert!(Keyring::parse(b"neither armour nor packets").is_err());
+}
+
+/// Without their keys, real signatures show at least that what they state is compared rightly:
+/// intact images are signed by unknown keys, and the corrupted one is altered.
+#[test]
+fn what_real_signatures_state_is_so() {
+    let Some(shared) = shared() else {
+        return skipped("real signatures");
+    };
+    let (_, other) = plain_key();
+    let keyring = Keyring::parse(other.as_bytes()).expect("a keyring");
+    let outcomes = |name: &str| {
+        let bytes = fs::read(shared.join("images").join(name)).expect("an image");
+        let found = verify(&bytes, &keyring, time(YEAR_2026))
+            .expect("memory")
+            .expect("a SIF");
+        assert!(!found.is_empty(), "{name}");
+        found
+    };
+    for name in [
+        "apptainer/signed_pgp.sif",
+        "apptainer/signed_twice.sif",
+        "apptainer/signed_key_dsse.sif",
+        "upstream/sif-lib/one-group-signed-pgp.sif",
+        "upstream/sif-lib/one-group-signed-dsse.sif",
+        "upstream/sif-lib/one-group-signed-legacy.sif",
+        "upstream/sif-lib/two-groups-signed-pgp.sif",
+        "upstream/sif-lib/two-groups-signed-legacy-all.sif",
+        "upstream/busybox_ppc64le.sif",
+    ] {
+        for found in outcomes(name) {
+            assert_eq!(found.outcome, Outcome::UnknownKey, "{name}: {found:?}");
+        }
+    }
+    // The second was made after the partition had been changed, the third has lost a byte of its
+    // armour.
+    let corrupted = outcomes("upstream/verify_container_corrupted.sif");
+    let altered: Vec<bool> = corrupted
+        .iter()
+        .map(|found| matches!(found.outcome, Outcome::Altered { .. }))
+        .collect();
+    assert_eq!(altered, [true, false, true], "{corrupted:?}");
+}

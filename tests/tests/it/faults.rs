@@ -23,6 +23,7 @@ use sifter_tests::relay;
 use sifter_tests::sif::Tiny;
 use sifter_tests::wait;
 use tempfile::TempDir;
+use tonic::transport::Endpoint;
 
 use crate::errors::assert_documented;
 use crate::errors::expect_exec_fail;
@@ -158,7 +159,15 @@ fn a_stream_whose_agent_is_killed_does_not_end_as_complete() {
     }
     let mut agent = Agent::ready(Options::roots([root.path()]));
     runtime().block_on(async {
-        let mut stream = ImageServiceClient::new(agent.channel().await)
+        // A small window, so that the agent cannot have sent all before it dies.
+        let channel = Endpoint::from_shared(format!("http://{}", agent.tcp))
+            .unwrap()
+            .initial_stream_window_size(65_535)
+            .initial_connection_window_size(65_535)
+            .connect()
+            .await
+            .unwrap();
+        let mut stream = ImageServiceClient::new(channel)
             .stream_images(StreamImagesRequest::default())
             .await
             .unwrap()

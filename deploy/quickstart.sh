@@ -29,7 +29,7 @@ need_build_tools
 
 profile=${PROFILE:-dev}
 say "building (profile $profile; the first time takes a few minutes)"
-cargo build --locked --profile "$profile" -p sifter-agent -p sifter-control
+cargo build --profile "$profile" -p sifter-agent -p sifter-control
 bin=${CARGO_TARGET_DIR:-target}/$([ "$profile" = dev ] && echo debug || echo "$profile")
 
 run=$(mktemp -d "${TMPDIR:-/tmp}/sifter.XXXXXX")

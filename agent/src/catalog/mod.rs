@@ -305,6 +305,36 @@ impl Catalog {
         store.known(id)
     }
 
+    /// The same for some directories only, given relative to the root.
+    #[must_use]
+    pub fn known_some(&self, root: RootIndex, paths: Vec<Box<[u8]>>) -> KnownRoot {
+        let state = self.lock();
+        state.store.known_some(state.id_of(root), paths)
+    }
+
+    /// Paths of all directories of a root, relative to it, but no more than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn directories(&self, root: RootIndex, limit: usize) -> Result<Vec<Box<[u8]>>, StoreError> {
+        let (store, id) = {
+            let state = self.lock();
+            (Arc::clone(&state.store), state.id_of(root))
+        };
+        store.directories(id, limit)
+    }
+
+    /// Notes how a root is scanned; true if that is new, so that everything must be read again.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn set_settings(&self, root: RootIndex, settings: &str) -> Result<bool, StoreError> {
+        let state = self.lock();
+        state.store.set_settings(state.id_of(root), settings)
+    }
+
     /// Stores what a scan found; the listing has it after the next [`Catalog::publish_changes`] or
     /// [`Catalog::finish_scan`].
     ///

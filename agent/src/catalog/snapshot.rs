@@ -47,6 +47,17 @@ impl Snapshot {
         }
     }
 
+    /// The same moment with some of its images only, in the same order.
+    #[must_use]
+    pub fn with_only(&self, rows: Arc<[Arc<Row>]>) -> Self {
+        Self {
+            generation: self.generation,
+            as_of: self.as_of,
+            rows,
+            unavailable: Arc::clone(&self.unavailable),
+        }
+    }
+
     fn unavailable_reason(&self, path: &[u8]) -> Option<&str> {
         if self.unavailable.is_empty() {
             return None;

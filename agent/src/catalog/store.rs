@@ -379,6 +379,49 @@ impl Store {
         })
     }
 
+    /// The same for some directories only.
+    #[must_use]
+    pub fn known_some(self: &Arc<Self>, root: i64, paths: Vec<Box<[u8]>>) -> KnownRoot {
+        KnownRoot {
+            store: Arc::clone(self),
+            root,
+            last: i64::MAX,
+            // The walk must not begin at the root.
+            has_root: true,
+            cursor: Mutex::new(Cursor::Only(paths)),
+        }
+    }
+
+    /// Paths of all directories of a root, relative to it, but no more than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn directories(&self, root: i64, limit: usize) -> Result<Vec<Box<[u8]>>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let paths = self
+            .read()
+            .prepare_cached("SELECT path FROM directories WHERE root = ?1 LIMIT ?2")?
+            .query_map([root, limit], |row| {
+                Ok(row.get_ref(0)?.as_blob()?.into())
+            })?
+            .collect::<Result<_, _>>()?;
+        Ok(paths)
+    }
+
+    /// Notes how the root was scanned; true if that is new, and what is known was found otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn set_settings(&self, root: i64, settings: &str) -> Result<bool, StoreError> {
+        let updated = self.write().execute(
+            "UPDATE roots SET settings = ?2 WHERE id = ?1 AND settings IS NOT ?2",
+            params![root, settings],
+        )?;
+        Ok(updated > 0)
+    }
+
     /// Stores the digest of an image's whole content, if the image is still the same file.
     ///
     /// # Errors
@@ -408,6 +451,8 @@ pub struct KnownRoot {
 enum Cursor {
     Start,
     After(Vec<u8>),
+    /// These only.
+    Only(Vec<Box<[u8]>>),
     Done,
 }
 
@@ -425,33 +470,41 @@ impl KnownRoot {
     /// The database fails.
     pub fn next_directories(&self) -> Result<Vec<KnownDirectory>, StoreError> {
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = match &*cursor {
-            Cursor::Start => None,
-            Cursor::After(path) => Some(path.as_slice()),
-            Cursor::Done => return Ok(Vec::new()),
-        };
         let connection = self.store.read();
-        let mut directories: Vec<KnownDirectory> = connection
-            .prepare_cached(
-                "SELECT id, path, inode, modified, changed, volatile OR error IS NOT NULL
-                 FROM directories WHERE root = ?1 AND (?2 IS NULL OR path > ?2) AND id <= ?3
-                 ORDER BY path LIMIT ?4",
-            )?
-            .query_map(params![self.root, after, self.last, KNOWN_BATCH], |row| {
-                Ok(KnownDirectory {
-                    id: row.get(0)?,
-                    path: row.get_ref(1)?.as_blob()?.into(),
-                    identity: Identity {
-                        inode: row.get::<_, i64>(2)?.cast_unsigned(),
-                        size: 0,
-                        modified: FileTime(row.get(3)?),
-                        changed: FileTime(row.get(4)?),
-                    },
-                    volatile: row.get(5)?,
-                    files: Vec::new(),
-                })
-            })?
-            .collect::<Result<_, _>>()?;
+        let mut directories: Vec<KnownDirectory> = Vec::new();
+        match &*cursor {
+            Cursor::Start | Cursor::After(_) => {
+                // No path is smaller than the empty one, which is the root's.
+                let (after, first) = match &*cursor {
+                    Cursor::After(path) => (path.as_slice(), false),
+                    _ => (&b""[..], true),
+                };
+                let mut statement = connection.prepare_cached(
+                    "SELECT id, path, inode, modified, changed, volatile OR error IS NOT NULL
+                     FROM directories
+                     WHERE root = ?1 AND path >= ?2 AND (?3 OR path > ?2) AND id <= ?4
+                     ORDER BY path LIMIT ?5",
+                )?;
+                let mut rows =
+                    statement.query(params![self.root, after, first, self.last, KNOWN_BATCH])?;
+                while let Some(row) = rows.next()? {
+                    directories.push(known_directory(row)?);
+                }
+            }
+            Cursor::Only(paths) => {
+                let mut one = connection.prepare_cached(
+                    "SELECT id, path, inode, modified, changed, volatile OR error IS NOT NULL
+                     FROM directories WHERE root = ?1 AND path = ?2",
+                )?;
+                for path in paths {
+                    let known = one
+                        .query_row(params![self.root, path], known_directory)
+                        .optional()?;
+                    directories.extend(known);
+                }
+            }
+            Cursor::Done => return Ok(Vec::new()),
+        }
         let mut files = connection.prepare_cached(
             "SELECT name, inode, size, modified, changed, volatile, image
              FROM files WHERE directory = ?1",
@@ -467,9 +520,9 @@ impl KnownRoot {
                 });
             }
         }
-        *cursor = match directories.last() {
-            Some(last) => Cursor::After(last.path.to_vec()),
-            None => Cursor::Done,
+        *cursor = match (&*cursor, directories.last()) {
+            (Cursor::Only(_), _) | (_, None) => Cursor::Done,
+            (_, Some(last)) => Cursor::After(last.path.to_vec()),
         };
         Ok(directories)
     }
@@ -762,6 +815,7 @@ impl Batch<'_> {
         // Gone meanwhile: the next scan reads it, since it is not known here either.
         let Some(mut row) = row else { return Ok(None) };
         row.facts = found.facts;
+        self.rename(&mut row, from)?;
         row.id = columns::write(
             self.transaction,
             &row,
@@ -779,6 +833,45 @@ impl Batch<'_> {
         let id = row.id;
         self.delta.upserts.push(row);
         Ok(Some(id))
+    }
+
+    /// What a moved image is called now, where that depends on its path.
+    fn rename(&mut self, row: &mut Row, from: i64) -> Result<(), StoreError> {
+        use sifter_image::record::ReferenceSource;
+        use sifter_image::reference::{Evidence, resolve};
+        use std::os::unix::ffi::OsStrExt;
+        if matches!(
+            row.reference_source,
+            ReferenceSource::OciReference | ReferenceSource::Definition
+        ) {
+            return Ok(());
+        }
+        let data: Option<Vec<u8>> = self
+            .transaction
+            .prepare_cached("SELECT data FROM details WHERE image = ?1")?
+            .query_row([from], |row| row.get(0))
+            .optional()?;
+        let details = data
+            .and_then(|data| v1::Image::decode(&*data).ok())
+            .unwrap_or_default();
+        let labels = details.labels.into_iter().collect();
+        let resolution = resolve(
+            &Evidence {
+                path: Path::new(std::ffi::OsStr::from_bytes(&row.path)),
+                // A root with naming rules has its moved images read.
+                naming: &[],
+                // Would have won before.
+                oci_reference: None,
+                definition: Some(details.definition.as_str()).filter(|text| !text.is_empty()),
+                labels: &labels,
+            },
+            false,
+        );
+        row.repository = self.texts.get(&resolution.reference.repository);
+        row.tag = self.texts.get(&resolution.reference.tag);
+        row.reference_source = resolution.reference.source;
+        row.base = self.texts.get(&resolution.base);
+        Ok(())
     }
 
     fn remove_file(&mut self, directory: i64, name: &[u8]) -> Result<(), StoreError> {
@@ -874,6 +967,21 @@ fn forget(transaction: &Transaction<'_>, root: i64) -> Result<(), StoreError> {
         transaction.execute(sql, [root])?;
     }
     Ok(())
+}
+
+fn known_directory(row: &rusqlite::Row<'_>) -> rusqlite::Result<KnownDirectory> {
+    Ok(KnownDirectory {
+        id: row.get(0)?,
+        path: row.get_ref(1)?.as_blob()?.into(),
+        identity: Identity {
+            inode: row.get::<_, i64>(2)?.cast_unsigned(),
+            size: 0,
+            modified: FileTime(row.get(3)?),
+            changed: FileTime(row.get(4)?),
+        },
+        volatile: row.get(5)?,
+        files: Vec::new(),
+    })
 }
 
 fn identity(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Identity> {

@@ -69,6 +69,10 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
                     Event::Unspecified | Event::SnapshotEnd | Event::Generation => continue,
                 };
                 for image in &message.images {
+                    if message.event() == Event::Removed {
+                        writeln!(out, "{sign} {}", escape::terminal(&image.path))?;
+                        continue;
+                    }
                     let status = image.status().as_str_name();
                     writeln!(
                         out,

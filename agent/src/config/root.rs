@@ -77,6 +77,25 @@ pub enum Candidates {
 }
 
 impl RootSettings {
+    /// What decides which images are found and what they are called, as text: where it changes, what
+    /// is known was found otherwise, and everything must be read again. An upgrade counts, too.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let naming: Vec<&str> = self.naming.iter().map(NamingRule::as_str).collect();
+        format!(
+            "{} {} {:?} {:?} {:?} {} {} {} {:?}",
+            env!("CARGO_PKG_VERSION"),
+            self.max_depth,
+            self.candidates,
+            self.exclude,
+            self.skip,
+            self.cross_file_systems,
+            self.follow_symlinks,
+            self.inside_file_systems,
+            naming
+        )
+    }
+
     /// The defaults for `path`.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {

@@ -8,6 +8,7 @@
 mod candidates;
 mod dir;
 mod file_system;
+mod hint;
 mod links;
 mod pace;
 mod plan;
@@ -28,7 +29,8 @@ pub use self::dir::{Access, OpenFile};
 pub use self::file_system::{FileSystemType, Nature};
 pub use self::pace::Pace;
 pub use self::plan::{Known, KnownError};
-pub use self::supervisor::{Condition, HintState, RootStatus, ScanReport, Supervisor};
+pub use self::hint::HintState;
+pub use self::supervisor::{Condition, RootStatus, ScanReport, Supervisor};
 pub use self::progress::{Counts, Problem, Problems, Progress};
 
 /// Operations in flight on a network file system unless configured otherwise: what one careful user

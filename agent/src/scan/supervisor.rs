@@ -1,6 +1,7 @@
 //! When each root is scanned, and what is known of its scans: one thread a root, so that a hung
 //! file system stalls no other.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,8 @@ use crate::catalog::{
 use crate::config::RootSettings;
 use crate::catalog::KnownDirectory;
 
+use super::candidates::{Candidacy, candidacy};
+use super::hint::{self, HintState};
 use super::plan::{Known, KnownError};
 use super::progress::{Counts, Problems, Progress};
 use super::{FileSystemType, Nature, Root, RootFacts, ScanError, ScanOptions};
@@ -72,10 +75,14 @@ struct State {
     stopping: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Request {
+    /// The whole root, not only the directories below.
+    whole: bool,
     full: bool,
     check_files: bool,
+    /// Directories, relative to the root, in which something is said to have changed.
+    hinted: BTreeSet<Box<[u8]>>,
 }
 
 /// Condition of a root.
@@ -87,18 +94,6 @@ pub enum Condition {
     Ok,
     /// Cannot be read now.
     Unavailable(String),
-}
-
-/// Whether changes between scans are learned of.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum HintState {
-    /// By the interval alone, and why.
-    #[default]
-    Interval,
-    /// By the interval alone, although hints were asked for, and why.
-    Fallback(String),
-    /// inotify.
-    Inotify,
 }
 
 /// What is known of a root and its scans.
@@ -167,6 +162,11 @@ impl Supervisor {
             roots,
             threads: Mutex::new(threads),
         });
+        for root in &supervisor.roots {
+            if root.settings.hints {
+                hint::start(Arc::downgrade(root), &supervisor.catalog)?;
+            }
+        }
         let watched = Arc::downgrade(&supervisor);
         std::thread::Builder::new()
             .name("sifter-watch".to_owned())
@@ -204,20 +204,18 @@ impl Supervisor {
         let Some(root) = self.roots.get(root.0) else {
             return 0;
         };
-        root.request(Request { full, check_files })
+        root.request(Request {
+            whole: true,
+            full,
+            check_files,
+            hinted: BTreeSet::new(),
+        })
     }
 
     /// Announces the number of each finished scan of a root.
     #[must_use]
     pub fn finished(&self, root: RootIndex) -> Option<watch::Receiver<u64>> {
         self.roots.get(root.0).map(|root| root.finished.subscribe())
-    }
-
-    /// Notes how a root learns of changes.
-    pub fn set_hint(&self, root: RootIndex, hint: HintState) {
-        if let Some(root) = self.roots.get(root.0) {
-            root.lock().hint = hint;
-        }
     }
 
     /// The settings of the roots.
@@ -261,6 +259,51 @@ impl Supervisor {
 
 // === impl Supervised ===
 
+impl hint::Hinted for Supervised {
+    fn path(&self) -> &std::path::Path {
+        &self.settings.path
+    }
+
+    fn index(&self) -> RootIndex {
+        self.index
+    }
+
+    fn matters(&self, directory: &[u8], name: &[u8]) -> bool {
+        candidacy(&self.settings, directory, name) != Candidacy::No
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
+    fn finished(&self) -> u64 {
+        *self.finished.borrow()
+    }
+
+    fn nature(&self) -> Option<FileSystemType> {
+        self.lock().facts.as_ref().map(|facts| facts.file_system)
+    }
+
+    fn set_state(&self, hint: HintState) {
+        self.lock().hint = hint;
+    }
+
+    fn hint(&self, directories: BTreeSet<Box<[u8]>>) {
+        self.request(Request {
+            hinted: directories,
+            ..Request::default()
+        });
+    }
+
+    fn hint_all(&self) {
+        self.request(Request {
+            whole: true,
+            check_files: true,
+            ..Request::default()
+        });
+    }
+}
+
 impl Supervised {
     fn new(index: RootIndex, settings: RootSettings) -> Self {
         Self {
@@ -288,11 +331,11 @@ impl Supervised {
 
     fn request(&self, request: Request) -> u64 {
         let mut state = self.lock();
-        let wanted = state.request.unwrap_or_default();
-        state.request = Some(Request {
-            full: wanted.full || request.full,
-            check_files: wanted.check_files || request.check_files,
-        });
+        let wanted = state.request.get_or_insert_default();
+        wanted.whole |= request.whole;
+        wanted.full |= request.full;
+        wanted.check_files |= request.check_files;
+        wanted.hinted.extend(request.hinted);
         self.wake.notify_all();
         // The running one may have passed by already.
         state.started + 1
@@ -343,8 +386,9 @@ impl Supervised {
     fn run(&self, catalog: &Arc<Catalog>) {
         while let Some(request) = self.wait() {
             let (progress, started) = self.begin();
+            let whole = request.whole;
             let outcome = self.scan(catalog, request, &progress);
-            self.end(catalog, &progress, started, outcome);
+            self.end(catalog, &progress, started, outcome, whole);
         }
     }
 
@@ -356,11 +400,15 @@ impl Supervised {
                 return None;
             }
             let left = state.due.saturating_duration_since(Instant::now());
-            if let Some(request) = state.request.take() {
+            if let Some(mut request) = state.request.take() {
+                request.whole |= left.is_zero();
                 return Some(request);
             }
             if left.is_zero() {
-                return Some(Request::default());
+                return Some(Request {
+                    whole: true,
+                    ..Request::default()
+                });
             }
             state = self
                 .wake
@@ -388,6 +436,7 @@ impl Supervised {
         progress: &Progress,
         started: FileTime,
         outcome: Result<RootFacts, ScanError>,
+        whole: bool,
     ) {
         let duration = progress.elapsed();
         let (condition, error, facts) = match outcome {
@@ -406,7 +455,9 @@ impl Supervised {
             width: progress.width(),
             error: error.clone(),
         };
-        self.log(&report);
+        if whole || error.is_some() {
+            self.log(&report);
+        }
         match (&condition, error) {
             (Condition::Ok, _) => catalog.set_unavailable(self.index, None),
             (_, Some(error)) => catalog.set_unavailable(self.index, Some(error)),
@@ -420,9 +471,11 @@ impl Supervised {
             if facts.is_some() {
                 state.facts = facts;
             }
-            state.last = Some(report);
             state.progress = None;
-            state.due = Instant::now() + with_jitter(self.settings.interval);
+            if whole || report.error.is_some() {
+                state.last = Some(report);
+                state.due = Instant::now() + with_jitter(self.settings.interval);
+            }
             state.started
         };
         self.finished.send_replace(number);
@@ -461,25 +514,39 @@ impl Supervised {
         let root = Root::open(&self.settings, progress)?;
         let facts = root.facts().clone();
         self.lock().facts = Some(facts.clone());
-        self.check_mount(catalog, &root, request, progress)?;
+        if !request.whole {
+            let known = catalog.known_some(self.index, request.hinted.into_iter().collect());
+            let options = ScanOptions {
+                check_files: true,
+                ..ScanOptions::default()
+            };
+            self.scan_into(catalog, &root, options, &known, progress)?;
+            catalog.publish_changes();
+            return Ok(facts);
+        }
+        self.check_mount(catalog, &root, &request, progress)?;
+        let full = request.full
+            || catalog
+                .set_settings(self.index, &self.settings.fingerprint())
+                .unwrap_or(true);
         let stored = catalog.root(self.index);
         let since = |at: Option<FileTime>| at.map(|at| FileTime::now().0.saturating_sub(at.0));
         let file_interval =
             i64::try_from(self.settings.file_interval.as_nanos()).unwrap_or(i64::MAX);
-        let check_files = request.full
+        let check_files = full
             || request.check_files
             || stored
                 .and_then(|stored| since(stored.files_checked))
                 .is_none_or(|age| age >= file_interval);
         let options = ScanOptions {
-            full: request.full,
+            full,
             check_files,
             network: facts.file_system.nature == Nature::Network,
         };
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.scan_into(catalog, &root, options, progress) {
+            match self.scan_whole(catalog, &root, options, progress) {
                 Ok(()) => break,
                 Err(error @ ScanError::Known { .. }) if attempt < ATTEMPTS => {
                     tracing::warn!(%error, "catalogue failed: scanning anew");
@@ -490,18 +557,36 @@ impl Supervised {
         Ok(facts)
     }
 
-    fn scan_into(
+    fn scan_whole(
         &self,
         catalog: &Arc<Catalog>,
         root: &Root,
         options: ScanOptions,
         progress: &Arc<Progress>,
     ) -> Result<(), ScanError> {
-        let fail = |error: StoreError| ScanError::Known {
-            path: self.settings.path.clone(),
-            error: KnownError(error.to_string()),
-        };
-        let known = catalog.known(self.index).map_err(fail)?;
+        let known = catalog
+            .known(self.index)
+            .map_err(|error| self.catalog_failed(&error))?;
+        self.scan_into(catalog, root, options, &known, progress)?;
+        let facts = root.facts();
+        catalog
+            .finish_scan(
+                self.index,
+                (facts.device, facts.identity.inode),
+                options.check_files,
+            )
+            .map_err(|error| self.catalog_failed(&error))
+    }
+
+    /// Scans with what is known, and stores what is found.
+    fn scan_into(
+        &self,
+        catalog: &Arc<Catalog>,
+        root: &Root,
+        options: ScanOptions,
+        known: &KnownRoot,
+        progress: &Arc<Progress>,
+    ) -> Result<(), ScanError> {
         let listed = catalog
             .root(self.index)
             .is_some_and(|stored| stored.scanned.is_some());
@@ -510,24 +595,23 @@ impl Supervised {
             let writer = scope.spawn(|| write(catalog, self.index, receiver, listed, progress));
             let scanned = {
                 let sender = Shared(Mutex::new(sender));
-                root.scan(&self.settings, options, Some(&known), progress, &|change| {
+                root.scan(&self.settings, options, Some(known), progress, &|change| {
                     sender.send(change);
                 })
             };
             let written = writer
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            written.map_err(fail)?;
+            written.map_err(|error| self.catalog_failed(&error))?;
             scanned
-        })?;
-        let facts = root.facts();
-        catalog
-            .finish_scan(
-                self.index,
-                (facts.device, facts.identity.inode),
-                options.check_files,
-            )
-            .map_err(fail)
+        })
+    }
+
+    fn catalog_failed(&self, error: &StoreError) -> ScanError {
+        ScanError::Known {
+            path: self.settings.path.clone(),
+            error: KnownError(error.to_string()),
+        }
     }
 
     /// An empty mount point must not empty the catalogue: where another device is mounted than last
@@ -536,7 +620,7 @@ impl Supervised {
         &self,
         catalog: &Catalog,
         root: &Root,
-        request: Request,
+        request: &Request,
         progress: &Arc<Progress>,
     ) -> Result<(), ScanError> {
         let facts = root.facts();

@@ -257,9 +257,17 @@ impl<'a> Visitor<'a> {
             return;
         };
         if let Some(known) = pending.known {
-            match self.known_children(&known.path) {
-                Ok(seen) => listing.directories.retain(|name| !seen.contains(name)),
-                Err(_) => return,
+            let Ok(mut seen) = self.known_children(&known.path) else {
+                return;
+            };
+            listing.directories.retain(|name| !seen.remove(name));
+            // Known directories that are not there any more, or are left out now.
+            for name in seen {
+                (self.walk.sink)(DirectoryChange {
+                    id: None,
+                    path: join(&known.path, &name).into(),
+                    kind: ChangeKind::Gone,
+                });
             }
             let mut files: HashMap<Box<[u8]>, KnownFile> = known
                 .files
@@ -552,6 +560,8 @@ impl<'a> Visitor<'a> {
         if candidate.known.is_none()
             && let Some(known) = self.walk.known
             && !self.walk.options.full
+            // Naming rules go by the path, which is another one now.
+            && self.walk.settings.naming.is_empty()
             && let Ok(images) = known.images_with_inode(candidate.inode)
             && !images.is_empty()
             && let Ok((EntryKind::File, facts)) = place.dir.stat(name, &mut self.operations)

@@ -7,7 +7,8 @@ CREATE TABLE roots (
     device        INTEGER,              -- of the root directory at the last complete scan
     inode         INTEGER,
     scanned       INTEGER,              -- when the last complete scan ended; NULL: never
-    files_checked INTEGER               -- when the last complete scan that looked at files ended
+    files_checked INTEGER,              -- when the last complete scan that looked at files ended
+    settings      TEXT                  -- how it was scanned: other settings find other things
 );
 
 -- Directory state: what decides whether a directory is read again.

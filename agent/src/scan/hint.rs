@@ -1,0 +1,259 @@
+//! inotify as a hint: what it reports asks for a look at the directory, and only that look changes
+//! the catalogue.
+//!
+//! Only on local file systems: of changes by other clients of a network file system inotify knows
+//! nothing. Where the kernel's limits do not suffice, the interval alone has to do, and the status
+//! says so. A lost event costs no more than the wait for the next scan.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+
+use crate::catalog::{Catalog, RootIndex};
+
+use super::dir::absolute;
+use super::{FileSystemType, Nature};
+
+/// Most directories that are watched under one root: each costs the kernel about a kilobyte that
+/// cannot be swapped, and the limit of a user is shared with all of the user's processes.
+const WATCHES_MAX: usize = 65_536;
+
+/// Events are collected for so long before a look: a file that is copied gives several.
+const COLLECT: Duration = Duration::from_millis(200);
+
+/// How often the end of a scan is looked for, after which new directories are watched.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Entries that come, go or are complete, and permissions.
+const EVENTS: AddWatchFlags = AddWatchFlags::IN_CREATE
+    .union(AddWatchFlags::IN_MOVED_TO)
+    .union(AddWatchFlags::IN_MOVED_FROM)
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_CLOSE_WRITE)
+    .union(AddWatchFlags::IN_ATTRIB)
+    .union(AddWatchFlags::IN_ONLYDIR)
+    .union(AddWatchFlags::IN_DONT_FOLLOW);
+
+/// Whether changes between scans are learned of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum HintState {
+    /// By the interval alone, and why.
+    #[default]
+    Interval,
+    /// By the interval alone, although hints were asked for, and why.
+    Fallback(String),
+    /// inotify.
+    Inotify,
+}
+
+/// A root as the hints see it.
+pub(super) trait Hinted: Send + Sync + 'static {
+    /// Its path.
+    fn path(&self) -> &Path;
+    /// Its number.
+    fn index(&self) -> RootIndex;
+    /// Whether a file is worth a look.
+    fn matters(&self, directory: &[u8], name: &[u8]) -> bool;
+    /// Whether the agent is ending.
+    fn is_stopping(&self) -> bool;
+    /// Number of the last finished scan.
+    fn finished(&self) -> u64;
+    /// Type of the file system, once it is known.
+    fn nature(&self) -> Option<FileSystemType>;
+    /// Notes how changes are learned of.
+    fn set_state(&self, state: HintState);
+    /// Asks for a look at directories.
+    fn hint(&self, directories: BTreeSet<Box<[u8]>>);
+    /// Asks for a look at everything.
+    fn hint_all(&self);
+}
+
+/// Starts the thread that watches a root.
+///
+/// # Errors
+///
+/// It cannot be started.
+pub(super) fn start<H: Hinted>(root: Weak<H>, catalog: &Arc<Catalog>) -> io::Result<()> {
+    let catalog = Arc::clone(catalog);
+    std::thread::Builder::new()
+        .name("sifter-hint".to_owned())
+        .spawn(move || {
+            // The first scan tells what there is to watch.
+            while let Some(strong) = root.upgrade() {
+                if strong.is_stopping() {
+                    return;
+                }
+                if strong.finished() > 0
+                    && let Some(kind) = strong.nature()
+                {
+                    if kind.nature != Nature::Local {
+                        strong.set_state(HintState::Fallback(format!(
+                            "{} does not report changes by other clients",
+                            kind.name
+                        )));
+                        return;
+                    }
+                    break;
+                }
+                drop(strong);
+                std::thread::sleep(LOOK_EVERY);
+            }
+            if let Err(error) = watch(&root, &catalog)
+                && let Some(root) = root.upgrade()
+            {
+                let message = explain(&error);
+                tracing::warn!(root = %crate::escape::path(root.path()), message, "no hints");
+                root.set_state(HintState::Fallback(message));
+            }
+        })?;
+    Ok(())
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOSPC) => {
+            "the user's limit of inotify watches is reached (sysctl fs.inotify.max_user_watches)"
+                .to_owned()
+        }
+        Some(Errno::EMFILE) => {
+            "the user's limit of inotify instances is reached (sysctl fs.inotify.max_user_instances)"
+                .to_owned()
+        }
+        _ => format!("inotify: {error}"),
+    }
+}
+
+/// The watches of one root.
+struct Watches {
+    inotify: Inotify,
+    paths: HashMap<WatchDescriptor, Box<[u8]>>,
+    watched: BTreeSet<Box<[u8]>>,
+}
+
+fn watch<H: Hinted>(root: &Weak<H>, catalog: &Catalog) -> io::Result<()> {
+    let mut watches = Watches {
+        inotify: Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?,
+        paths: HashMap::new(),
+        watched: BTreeSet::new(),
+    };
+    let mut seen = 0;
+    let mut hinted: BTreeSet<Box<[u8]>> = BTreeSet::new();
+    let mut since: Option<Instant> = None;
+    while let Some(root) = root.upgrade() {
+        if root.is_stopping() {
+            return Ok(());
+        }
+        let finished = root.finished();
+        if finished != seen {
+            seen = finished;
+            watches.add_new(&*root, catalog)?;
+            root.set_state(HintState::Inotify);
+        }
+        if watches.wait()? {
+            watches.read(&*root, &mut hinted)?;
+        }
+        if hinted.is_empty() {
+            since = None;
+        } else if since.get_or_insert_with(Instant::now).elapsed() >= COLLECT {
+            root.hint(std::mem::take(&mut hinted));
+            since = None;
+        }
+    }
+    Ok(())
+}
+
+impl Watches {
+    /// Watches directories that are known and not watched yet.
+    fn add_new<H: Hinted>(&mut self, root: &H, catalog: &Catalog) -> io::Result<()> {
+        let directories = catalog
+            .directories(root.index(), WATCHES_MAX + 1)
+            .map_err(io::Error::other)?;
+        if directories.len() > WATCHES_MAX {
+            return Err(io::Error::other(format!(
+                "more than {WATCHES_MAX} directories: too many to watch"
+            )));
+        }
+        let mut missed = BTreeSet::new();
+        for directory in directories {
+            if self.watched.contains(&directory) {
+                continue;
+            }
+            match self
+                .inotify
+                .add_watch(&absolute(root.path(), &directory), EVENTS)
+            {
+                Ok(descriptor) => {
+                    self.paths.insert(descriptor, directory.clone());
+                    self.watched.insert(directory.clone());
+                    // What came between the scan and the watch was reported to nobody.
+                    missed.insert(directory);
+                }
+                Err(error @ (Errno::ENOSPC | Errno::ENOMEM)) => return Err(error.into()),
+                // Gone again, or unreadable: the scan tells.
+                Err(_) => {}
+            }
+        }
+        // At the first scan all directories are new to the watch; a look at them costs a `stat`
+        // each, once.
+        if !missed.is_empty() {
+            root.hint(missed);
+        }
+        Ok(())
+    }
+
+    /// Waits for events; false if there are none.
+    fn wait(&self) -> io::Result<bool> {
+        let timeout = PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::MAX);
+        let mut poll = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
+        match nix::poll::poll(&mut poll, timeout) {
+            Ok(count) => Ok(count > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn read<H: Hinted>(
+        &mut self,
+        root: &H,
+        hinted: &mut BTreeSet<Box<[u8]>>,
+    ) -> io::Result<()> {
+        let events = match self.inotify.read_events() {
+            Ok(events) => events,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for event in events {
+            if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                root.hint_all();
+                continue;
+            }
+            if event.mask.contains(AddWatchFlags::IN_IGNORED) {
+                if let Some(path) = self.paths.remove(&event.wd) {
+                    self.watched.remove(&path);
+                }
+                continue;
+            }
+            let Some(directory) = self.paths.get(&event.wd) else {
+                continue;
+            };
+            let matters = match &event.name {
+                Some(name) if !event.mask.contains(AddWatchFlags::IN_ISDIR) => {
+                    root.matters(directory, name.as_bytes())
+                }
+                _ => true,
+            };
+            if matters {
+                hinted.insert(directory.clone());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! Integration tests of the agent, one module a topic, one binary for all.
+
+mod scan;

@@ -454,3 +454,102 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(array(bytes, at))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [&[u8]; 5] = [
+        include_bytes!("../../tests/it/data/box-gzip.squashfs"),
+        include_bytes!("../../tests/it/data/box-xz.squashfs"),
+        include_bytes!("../../tests/it/data/box-zstd.squashfs"),
+        include_bytes!("../../tests/it/data/box-lz4.squashfs"),
+        include_bytes!("../../tests/it/data/box-stored.squashfs"),
+    ];
+
+    fn open<'f>(file: &'f &[u8]) -> SquashfsTree<'f> {
+        let superblock = RawSuperblock::read(file).unwrap();
+        superblock.check(0, file.len() as u64).unwrap();
+        SquashfsTree::open(file, 0, superblock).unwrap()
+    }
+
+    #[test]
+    fn files_of_blocks_and_of_fragments() {
+        for file in ALL {
+            let tree = open(&file);
+            let large = tree.read("large", 1 << 20).unwrap().unwrap();
+            assert_eq!(large.len(), 40_960);
+            assert_eq!(large, b"a line of a large file\n".repeat(1781)[..40_960]);
+            assert_eq!(tree.read("large", 9000).unwrap().unwrap(), large[..9000]);
+            let small = tree
+                .read(".singularity.d/bootstrap_history/Singularity0", 99)
+                .unwrap();
+            assert_eq!(
+                small.as_deref(),
+                Some(&b"bootstrap: docker\nfrom: alpine:3.8\n"[..])
+            );
+            let short = tree.read(".singularity.d/Singularity", 9).unwrap();
+            assert_eq!(short.as_deref(), Some(&b"Bootstrap"[..]));
+        }
+    }
+
+    #[test]
+    fn directories_of_more_than_one_block() {
+        for file in ALL {
+            let tree = open(&file);
+            let names = tree.list("many", 1000).unwrap().unwrap();
+            assert_eq!(names.len(), 400);
+            let last = "a-file-with-a-rather-long-name-so-that-blocks-fill-400";
+            assert!(names.iter().any(|name| name == last));
+            assert_eq!(
+                tree.read(&format!("many/{last}"), 9).unwrap(),
+                Some(Vec::new())
+            );
+            assert_eq!(tree.list("many", 7).unwrap().unwrap().len(), 7);
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_none_and_links_are_not_followed() {
+        for file in ALL {
+            let tree = open(&file);
+            for path in [
+                "none",
+                "many/none",
+                "large/none",
+                "many",
+                "link",
+                "link/labels.json",
+            ] {
+                assert_eq!(tree.read(path, 9).unwrap(), None, "{path}");
+            }
+            assert_eq!(tree.read(".singularity.d/runscript", 9).unwrap(), None);
+            for path in ["none", "large", "link"] {
+                assert_eq!(tree.list(path, 9).unwrap(), None, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn compressors_that_are_not_there_are_named() {
+        for (file, name) in [
+            (
+                &include_bytes!("../../tests/it/data/box-lzo.squashfs")[..],
+                "lzo",
+            ),
+            (
+                include_bytes!("../../tests/it/data/box-lzma.squashfs"),
+                "lzma",
+            ),
+        ] {
+            let superblock = RawSuperblock::read(file).unwrap();
+            let error = SquashfsTree::open(&file, 0, superblock).err();
+            assert_eq!(
+                error,
+                Some(SquashfsError::Compressor {
+                    compressor: name.to_owned()
+                })
+            );
+        }
+    }
+}

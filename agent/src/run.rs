@@ -17,9 +17,14 @@ use tonic::transport::Server;
 use crate::catalog::{Catalog, FileTime};
 use crate::config::{Settings, host_name};
 use crate::escape;
-use crate::net;
+use crate::net::{self, Doorkeeper, Tls};
+use crate::observe::{self, Sources};
+use crate::reload::{self, Reloader};
 use crate::scan::{Condition, HintState, Nature, Progress, RootStatus, ScanReport, Supervisor};
-use crate::service::{Agent, AgentState, Images, Owners, Ticket, convert};
+use crate::service::{
+    Agent, AgentState, Images, Owners, Sights, Ticket, Visibility, convert,
+};
+use crate::telemetry::{self, Metrics, RpcLayer};
 
 /// The database's file in the state directory.
 const CATALOG_FILE: &str = "catalog.sqlite";
@@ -38,7 +43,11 @@ const STREAMS: u32 = 256;
 /// # Errors
 ///
 /// The state directory cannot be made, or an address not be bound.
-pub fn agent(settings: Settings, ready: impl FnOnce(&[String])) -> anyhow::Result<()> {
+pub fn agent(
+    settings: Settings,
+    reload: reload::Read,
+    ready: impl FnOnce(&[String]),
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(
             std::thread::available_parallelism()
@@ -48,13 +57,17 @@ pub fn agent(settings: Settings, ready: impl FnOnce(&[String])) -> anyhow::Resul
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(serve(settings, ready));
+    let result = runtime.block_on(serve(settings, reload, ready));
     // Blocking tasks on a hung file system do not come back.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-async fn serve(settings: Settings, ready: impl FnOnce(&[String])) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    reload: reload::Read,
+    ready: impl FnOnce(&[String]),
+) -> anyhow::Result<()> {
     let catalog_path = match &settings.state_directory {
         None => None,
         Some(directory) => {
@@ -71,6 +84,26 @@ async fn serve(settings: Settings, ready: impl FnOnce(&[String])) -> anyhow::Res
                 .with_context(|| format!("listen on {address}"))?,
         );
     }
+    let metrics = Arc::new(Metrics::default());
+    let tls = match &settings.tls {
+        Some(files) => Some(Arc::new(Tls::new(files.clone())?)),
+        None => None,
+    };
+    let allowing = tls.clone();
+    let sights = Arc::new(Sights::new(
+        settings.access.clone(),
+        Box::new(move |client| allowing.as_ref().is_some_and(|tls| tls.still_allows(client))),
+    ));
+    let reloader = Reloader::new(
+        reload,
+        &settings,
+        tls.clone(),
+        Arc::clone(&sights),
+        Arc::clone(&metrics),
+    );
+    let hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    let doorkeeper = Doorkeeper::new(tls.clone(), Arc::clone(&metrics));
+    let visibility = Arc::new(Visibility::new(sights));
     let addresses: Vec<String> = bound.iter().map(|bound| bound.address.to_string()).collect();
 
     let paths: Vec<_> = settings.roots.iter().map(|root| root.path.clone()).collect();
@@ -89,25 +122,49 @@ async fn serve(settings: Settings, ready: impl FnOnce(&[String])) -> anyhow::Res
         Arc::clone(&catalog),
         Arc::clone(&wired),
         Arc::new(Owners::default()),
+        Arc::clone(&visibility),
     ));
     let agent =
-        AgentServiceServer::new(AgentState::new(Arc::clone(&catalog), Arc::clone(&wired)));
+        AgentServiceServer::new(AgentState::new(
+            Arc::clone(&catalog),
+            Arc::clone(&wired),
+            visibility,
+        ));
     health
         .set_serving::<AgentServiceServer<AgentState<Wired>>>()
         .await;
     let health_task = tokio::spawn(report_health(health, Arc::clone(&wired)));
+
+    observe::follow_scans(&metrics, &supervisor);
+    let sources = Arc::new(Sources {
+        metrics: Arc::clone(&metrics),
+        catalog: Arc::clone(&catalog),
+        supervisor: Arc::clone(&supervisor),
+        doorkeeper: Arc::clone(&doorkeeper),
+        tls,
+    });
+    if let Some(address) = &settings.metrics {
+        let wired = Arc::clone(&wired);
+        let refresh = sources.refresh(move || wired.is_ready());
+        let address = telemetry::serve(address, Arc::clone(&metrics), refresh)
+            .await
+            .with_context(|| format!("serve the metrics at {address}"))?;
+        tracing::info!(address, "metrics");
+    }
+    let reload_task = tokio::spawn(reloader.run(hangup));
 
     let (drain, drained) = tokio::sync::oneshot::channel::<()>();
     let server = Server::builder()
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .layer(RpcLayer(metrics))
         .add_service(health_service)
         .add_service(reflection()?.build_v1().context("reflection v1")?)
         .add_service(reflection()?.build_v1alpha().context("reflection v1alpha")?)
         .add_service(images)
         .add_service(agent)
-        .serve_with_incoming_shutdown(net::accept(bound), async {
+        .serve_with_incoming_shutdown(net::accept(bound, &doorkeeper), async {
             let _ = drained.await;
         });
     let server = tokio::spawn(server);
@@ -131,6 +188,7 @@ async fn serve(settings: Settings, ready: impl FnOnce(&[String])) -> anyhow::Res
 
     // Listeners first, so that nobody new comes; then the RPCs under way; then the scans.
     health_task.abort();
+    reload_task.abort();
     let _ = drain.send(());
     match tokio::time::timeout(DRAIN, server).await {
         Ok(Ok(served)) => served.context("serve")?,

@@ -23,7 +23,7 @@ pub struct CheckArgs {
 }
 
 /// Where the configuration comes from.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct ConfigArgs {
     /// Configuration file; drop-ins in FILE.d/*.toml [default: /etc/sifter/agent.toml, unless
     /// --root is given]
@@ -98,9 +98,11 @@ impl ConfigArgs {
 ///
 /// The configuration is wrong, or the agent cannot start.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let again = args.config.clone();
     let settings = args.config.resolve()?;
     telemetry::start(&settings.log).map_err(|error| WithExit::new(Exit::Usage, error))?;
-    run::agent(settings, |addresses| {
+    let reload = Box::new(move || again.clone().resolve());
+    run::agent(settings, reload, |addresses| {
         let mut out = std::io::stdout().lock();
         for address in addresses {
             let _ = writeln!(out, "listening on {address}");

@@ -3,6 +3,7 @@
 //! Precedence: the main file, then its drop-ins `<file>.d/*.toml` in the order of their names, then
 //! the command line.
 
+mod access;
 mod raw;
 mod root;
 
@@ -14,7 +15,8 @@ use std::time::Duration;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use sifter_image::reference::NamingRule;
 
-pub use self::raw::{OneOrMany, Raw, RawRoot};
+pub use self::access::{AccessSettings, DEFAULT_ADMIN_GROUP, PlainTcp, TlsSettings};
+pub use self::raw::{OneOrMany, Raw, RawRoot, RawTls};
 pub use self::root::{Candidates, DEPTH_MAX, RootSettings, SKIPPED_DIRECTORIES};
 
 /// Where the agent's configuration is by default.
@@ -63,6 +65,12 @@ pub struct Settings {
     pub listen: Vec<Listen>,
     /// Permission bits of unix sockets.
     pub socket_mode: u32,
+    /// Certificates, for TLS over TCP.
+    pub tls: Option<TlsSettings>,
+    /// Who may see what.
+    pub access: AccessSettings,
+    /// Where metrics are served.
+    pub metrics: Option<Listen>,
     /// Log form and filter.
     pub log: LogSettings,
     /// The image directories.
@@ -76,6 +84,8 @@ pub enum Listen {
     Unix(PathBuf),
     /// A TCP port.
     Tcp(SocketAddr),
+    /// A TCP port with TLS.
+    Tls(SocketAddr),
 }
 
 /// How is logged.
@@ -99,12 +109,15 @@ impl std::str::FromStr for Listen {
                 Err(format!("`{text}`: the path of a socket must be absolute"))
             };
         }
-        let address = text.strip_prefix("tcp:").unwrap_or(text);
+        let (kind, address): (fn(SocketAddr) -> Self, &str) = match text.strip_prefix("tls:") {
+            Some(address) => (Self::Tls, address),
+            None => (Self::Tcp, text.strip_prefix("tcp:").unwrap_or(text)),
+        };
         let address = address.replace("localhost:", "127.0.0.1:");
         address
             .parse()
-            .map(Self::Tcp)
-            .map_err(|_| format!("`{text}` is neither unix:/path nor address:port"))
+            .map(kind)
+            .map_err(|_| format!("`{text}` is neither unix:/path nor tls:address:port nor address:port"))
     }
 }
 
@@ -113,6 +126,7 @@ impl std::fmt::Display for Listen {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp(address) => write!(f, "{address}"),
+            Self::Tls(address) => write!(f, "tls:{address}"),
         }
     }
 }
@@ -179,24 +193,17 @@ impl Settings {
         if listen.is_empty() {
             return Err(fail("listen", "no address: the agent could not be asked".to_owned()));
         }
-        let insecure = raw.allow_insecure_remote.unwrap_or(false);
-        for address in &listen {
-            if let Listen::Tcp(address) = address
-                && !address.ip().is_loopback()
-                && !insecure
-            {
-                return Err(fail(
-                    "listen",
-                    format!(
-                        "{address} can be reached by other machines, and without TLS anyone there \
-                         may read the listing: use a loopback address, unix:/path, or set \
-                         allow_insecure_remote = true"
-                    ),
-                ));
-            }
-        }
+        let tls = raw.tls.map(TlsSettings::validate).transpose()?;
+        access::check_listen(
+            &listen,
+            tls.is_some(),
+            raw.allow_insecure_remote.unwrap_or(false),
+        )?;
+        let access = AccessSettings::validate(raw.admin_group, raw.plain_tcp.as_deref())?;
+        let metrics = raw.metrics.as_deref().map(access::metrics).transpose()?;
         let socket_mode = match raw.socket_mode {
-            None => 0o660,
+            // Who may see what is decided by who asks.
+            None => 0o666,
             Some(text) => u32::from_str_radix(&text, 8)
                 .ok()
                 .filter(|mode| *mode <= 0o777)
@@ -227,6 +234,9 @@ impl Settings {
             state_directory: raw.state_directory,
             listen,
             socket_mode,
+            tls,
+            access,
+            metrics,
             log: LogSettings {
                 json,
                 filter: raw.log.unwrap_or_else(|| "info".to_owned()),
@@ -416,6 +426,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(settings.listen.len(), 4);
-        assert_eq!(settings.socket_mode, 0o660);
+        assert_eq!(settings.socket_mode, 0o666);
     }
 }

@@ -18,6 +18,14 @@ pub struct Raw {
     pub allow_insecure_remote: Option<bool>,
     /// Permission bits of unix sockets, octal.
     pub socket_mode: Option<String>,
+    /// Certificates, for TLS over TCP.
+    pub tls: Option<RawTls>,
+    /// Group whose members see every image.
+    pub admin_group: Option<String>,
+    /// What is shown over TCP without TLS: `own`, `all`.
+    pub plain_tcp: Option<String>,
+    /// Address of the metrics: `unix:/path` or `host:port`.
+    pub metrics: Option<String>,
     /// Log form: `text`, `json`.
     pub log_format: Option<String>,
     /// Log filter, as in `RUST_LOG`.
@@ -28,6 +36,20 @@ pub struct Raw {
     /// The image directories.
     #[serde(default, rename = "root")]
     pub roots: Vec<RawRoot>,
+}
+
+/// Certificates, for TLS over TCP.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub struct RawTls {
+    /// PEM file with the agent's certificate chain.
+    pub cert: PathBuf,
+    /// PEM file with its private key.
+    pub key: PathBuf,
+    /// PEM file with the authorities that sign clients' certificates.
+    pub client_ca: PathBuf,
+    /// Names of the clients that may connect.
+    pub allow: Vec<String>,
 }
 
 /// Settings of a root, or defaults for all.
@@ -95,6 +117,10 @@ impl Raw {
             listen: self.listen.or(earlier.listen),
             allow_insecure_remote: self.allow_insecure_remote.or(earlier.allow_insecure_remote),
             socket_mode: self.socket_mode.or(earlier.socket_mode),
+            tls: self.tls.or(earlier.tls),
+            admin_group: self.admin_group.or(earlier.admin_group),
+            plain_tcp: self.plain_tcp.or(earlier.plain_tcp),
+            metrics: self.metrics.or(earlier.metrics),
             log_format: self.log_format.or(earlier.log_format),
             log: self.log.or(earlier.log),
             defaults: self.defaults.over(&earlier.defaults),

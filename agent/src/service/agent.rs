@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use sifter_proto::v1::agent_service_server::AgentService;
 use sifter_proto::v1::{
-    CatalogState, GetStatusRequest, GetStatusResponse, ScanRequest, ScanResponse,
+    CatalogState, GetStatusRequest, GetStatusResponse, Root, ScanProgress, ScanRequest,
+    ScanResponse, ScanResult,
 };
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -19,6 +20,7 @@ use crate::catalog::{Catalog, Condition, status_name};
 use super::convert;
 use super::source::{Agent, Ticket};
 use super::status;
+use super::visibility::{Sight, Visibility};
 
 /// Time between two messages of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -27,13 +29,45 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 pub struct AgentState<A> {
     catalog: Arc<Catalog>,
     agent: Arc<A>,
+    visibility: Arc<Visibility>,
 }
 
 impl<A: Agent> AgentState<A> {
     /// The service over a catalogue and an agent.
-    pub fn new(catalog: Arc<Catalog>, agent: Arc<A>) -> Self {
-        Self { catalog, agent }
+    pub fn new(catalog: Arc<Catalog>, agent: Arc<A>, visibility: Arc<Visibility>) -> Self {
+        Self {
+            catalog,
+            agent,
+            visibility,
+        }
     }
+}
+
+/// Takes out what speaks of images that the caller may not see: problems name paths, and counts
+/// are of all files.
+fn without_counts(mut result: ScanResult) -> ScanResult {
+    result.counts = None;
+    result.problem_count_by_kind.clear();
+    result.problem_count = 0;
+    result
+}
+
+/// The same for a running scan.
+fn without_progress_counts(progress: ScanProgress) -> ScanProgress {
+    ScanProgress {
+        counts: None,
+        directories_pending: 0,
+        ..progress
+    }
+}
+
+/// The same for a root.
+fn without_private(mut root: Root) -> Root {
+    root.last_scan = root.last_scan.map(without_counts);
+    root.progress = root.progress.map(without_progress_counts);
+    root.problems.clear();
+    root.hint_message.clear();
+    root
 }
 
 #[tonic::async_trait]
@@ -42,9 +76,17 @@ impl<A: Agent> AgentService for AgentState<A> {
 
     async fn get_status(
         &self,
-        _: Request<GetStatusRequest>,
+        request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
-        let snapshot = self.catalog.snapshot();
+        let sight = self.visibility.sights.of(request.extensions()).await?;
+        let mut snapshot = self.catalog.snapshot();
+        if let Sight::Own(subject) = &sight {
+            let view = self
+                .visibility
+                .view(sight.number(), subject, &snapshot)
+                .await;
+            snapshot = view.of(&snapshot);
+        }
         let mut by_status: HashMap<String, u64> = HashMap::new();
         let mut by_root: BTreeMap<String, u64> = BTreeMap::new();
         for row in snapshot.rows.iter() {
@@ -63,6 +105,10 @@ impl<A: Agent> AgentService for AgentState<A> {
             Condition::Memory => (CatalogState::Memory, String::new()),
             Condition::Failed(message) => (CatalogState::Failed, message),
         };
+        let mut roots = self.agent.roots(&by_root);
+        if sight != Sight::All {
+            roots = roots.into_iter().map(without_private).collect();
+        }
         Ok(Response::new(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             system: self.agent.system().to_owned(),
@@ -76,7 +122,7 @@ impl<A: Agent> AgentService for AgentState<A> {
             image_count_by_status: by_status,
             catalog_state: catalog_state.into(),
             catalog_message,
-            roots: self.agent.roots(&by_root),
+            roots,
         }))
     }
 
@@ -84,7 +130,13 @@ impl<A: Agent> AgentService for AgentState<A> {
         &self,
         request: Request<ScanRequest>,
     ) -> Result<Response<Self::ScanStream>, Status> {
+        let sight = self.visibility.sights.of(request.extensions()).await?;
         let request = request.into_inner();
+        if request.full && sight != Sight::All {
+            return Err(status::permission_denied(
+                "reading everything again is for administrators: leave out `full`",
+            ));
+        }
         let known = self.agent.root_paths();
         let roots = if request.roots.is_empty() {
             known
@@ -109,6 +161,7 @@ impl<A: Agent> AgentService for AgentState<A> {
                     catalog: Arc::clone(&self.catalog),
                     agent: Arc::clone(&self.agent),
                     root,
+                    counts: sight == Sight::All,
                     sender: sender.clone(),
                 };
                 tokio::spawn(follower.run(ticket));
@@ -123,6 +176,8 @@ struct Follower<A> {
     catalog: Arc<Catalog>,
     agent: Arc<A>,
     root: String,
+    /// Whether the client may know the counts.
+    counts: bool,
     sender: mpsc::Sender<Result<ScanResponse, Status>>,
 }
 
@@ -138,14 +193,20 @@ impl<A: Agent> Follower<A> {
                     ScanResponse {
                         root: self.root.clone(),
                         progress: None,
-                        result: self.agent.result(&self.root),
+                        result: self.agent.result(&self.root).map(|result| {
+                            if self.counts { result } else { without_counts(result) }
+                        }),
                         generation: self.catalog.snapshot().generation,
                     }
                 }
                 _ = tick.tick() => match self.agent.progress(&self.root) {
                     Some(progress) => ScanResponse {
                         root: self.root.clone(),
-                        progress: Some(progress),
+                        progress: Some(if self.counts {
+                            progress
+                        } else {
+                            without_progress_counts(progress)
+                        }),
                         result: None,
                         generation: 0,
                     },

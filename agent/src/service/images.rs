@@ -6,12 +6,13 @@ use std::sync::Arc;
 use sifter_proto::v1::image_service_server::ImageService;
 use sifter_proto::v1::{
     GetImageRequest, Image, ImageView, ListImagesRequest, ListImagesResponse, StreamImagesRequest,
-    StreamImagesResponse, WatchImagesRequest, WatchImagesResponse,
+    StreamImagesResponse, UnlistedRoot, WatchImagesRequest, WatchImagesResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
 use crate::catalog::{Catalog, FileTime, PageToken, Query, Row, Selection, Snapshot};
 
@@ -19,6 +20,7 @@ use super::convert;
 use super::owners::Owners;
 use super::source::Agent;
 use super::status;
+use super::visibility::{Sight, View, Visibility};
 use super::watch::Watcher;
 
 /// Images on a page unless another number is asked for.
@@ -42,6 +44,7 @@ pub struct Images<A> {
     catalog: Arc<Catalog>,
     agent: Arc<A>,
     owners: Arc<Owners>,
+    visibility: Arc<Visibility>,
 }
 
 impl<A> Clone for Images<A> {
@@ -50,6 +53,7 @@ impl<A> Clone for Images<A> {
             catalog: Arc::clone(&self.catalog),
             agent: Arc::clone(&self.agent),
             owners: Arc::clone(&self.owners),
+            visibility: Arc::clone(&self.visibility),
         }
     }
 }
@@ -59,12 +63,45 @@ type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl<A: Agent> Images<A> {
     /// The service over a catalogue and an agent.
-    pub fn new(catalog: Arc<Catalog>, agent: Arc<A>, owners: Arc<Owners>) -> Self {
+    pub fn new(
+        catalog: Arc<Catalog>,
+        agent: Arc<A>,
+        owners: Arc<Owners>,
+        visibility: Arc<Visibility>,
+    ) -> Self {
         Self {
             catalog,
             agent,
             owners,
+            visibility,
         }
+    }
+
+    /// The present listing, as the caller sees it; without a view for those who see all of it.
+    pub(super) async fn present(&self, sight: &Sight) -> (Arc<Snapshot>, Option<Arc<View>>) {
+        let whole = self.catalog.snapshot();
+        match sight {
+            Sight::All => (whole, None),
+            Sight::Own(subject) => {
+                let view = self.visibility.view(sight.number(), subject, &whole).await;
+                (view.of(&whole), Some(view))
+            }
+        }
+    }
+
+    /// Roots of which the listing holds nothing because they did not answer.
+    fn unlisted(&self, view: Option<&View>) -> Vec<UnlistedRoot> {
+        let mut roots = self.agent.unlisted_roots();
+        for path in view.into_iter().flat_map(|view| &view.unanswered) {
+            if !roots.iter().any(|root| root.path == *path) {
+                roots.push(UnlistedRoot {
+                    path: path.clone(),
+                    command: format!("check permissions below {path}"),
+                    error: "did not answer in time".to_owned(),
+                });
+            }
+        }
+        roots
     }
 
     /// Whether there is a listing at all.
@@ -119,7 +156,11 @@ impl<A: Agent> Images<A> {
             .collect()
     }
 
-    fn page(&self, request: &ListImagesRequest) -> Result<ListImagesResponse, Status> {
+    async fn page(
+        &self,
+        request: &ListImagesRequest,
+        sight: &Sight,
+    ) -> Result<ListImagesResponse, Status> {
         let view = view_of(request.view)?;
         let page_size = match request.page_size {
             0 => PAGE_SIZE,
@@ -131,13 +172,29 @@ impl<A: Agent> Images<A> {
                 ));
             }
         };
-        let number = PageToken::query_of(&request.filter, &request.order_by);
-        let token = self.token(request, number)?;
-        let query = Self::query(&request.filter, &request.order_by, FileTime(token.now))?;
-        let snapshot = self
+        // Tokens are the caller's own.
+        let number = PageToken::query_of(&request.filter, &request.order_by) ^ sight.number();
+        let mut token = self.token(request, number)?;
+        let mut snapshot = self
             .catalog
             .snapshot_of(token.generation)
             .ok_or_else(|| status::generation_expired(token.generation))?;
+        let mut seen = None;
+        if let Sight::Own(subject) = sight {
+            let caller = sight.number();
+            // The pages of one listing are cut from one view, which its time tells from others.
+            let view = if request.page_token.is_empty() {
+                self.visibility.view(caller, subject, &snapshot).await
+            } else {
+                self.visibility
+                    .held(caller, token.generation, token.now)
+                    .ok_or_else(|| status::generation_expired(token.generation))?
+            };
+            token.now = view.stamp;
+            snapshot = view.of(&snapshot);
+            seen = Some(view);
+        }
+        let query = Self::query(&request.filter, &request.order_by, FileTime(token.now))?;
         let selection = self.catalog.select(snapshot, &query, number, token.now);
         let total = selection.rows.len();
         let start = usize::try_from(token.offset.saturating_add(request.skip))
@@ -159,7 +216,7 @@ impl<A: Agent> Images<A> {
             as_of: selection.snapshot.as_of.map(convert::timestamp),
             system: self.agent.system().to_owned(),
             catalog_uri: self.catalog.uri(),
-            unlisted_roots: self.agent.unlisted_roots(),
+            unlisted_roots: self.unlisted(seen.as_deref()),
         })
     }
 
@@ -186,6 +243,7 @@ impl<A: Agent> Images<A> {
         &self,
         selection: &Selection,
         view: ImageView,
+        unlisted: Vec<UnlistedRoot>,
         sender: &mpsc::Sender<Result<StreamImagesResponse, Status>>,
     ) {
         let total = selection.rows.len();
@@ -210,7 +268,7 @@ impl<A: Agent> Images<A> {
                     generation: selection.snapshot.generation,
                     as_of: selection.snapshot.as_of.map(convert::timestamp),
                     unlisted_roots: if start == 0 {
-                        self.agent.unlisted_roots()
+                        unlisted.clone()
                     } else {
                         Vec::new()
                     },
@@ -234,7 +292,10 @@ impl<A: Agent> ImageService for Images<A> {
         request: Request<ListImagesRequest>,
     ) -> Result<Response<ListImagesResponse>, Status> {
         self.check_ready()?;
-        self.page(request.get_ref()).map(Response::new)
+        let sight = self.visibility.sights.of(request.extensions()).await?;
+        self.page(request.get_ref(), &sight)
+            .await
+            .map(Response::new)
     }
 
     async fn stream_images(
@@ -242,17 +303,21 @@ impl<A: Agent> ImageService for Images<A> {
         request: Request<StreamImagesRequest>,
     ) -> Result<Response<Self::StreamImagesStream>, Status> {
         self.check_ready()?;
+        let sight = self.visibility.sights.of(request.extensions()).await?;
         let request = request.into_inner();
         let view = view_of(request.view)?;
-        let now = FileTime::now();
+        let (snapshot, seen) = self.present(&sight).await;
+        let now = FileTime(seen.as_ref().map_or(FileTime::now().0, |seen| seen.stamp));
         let query = Self::query(&request.filter, &request.order_by, now)?;
-        let number = PageToken::query_of(&request.filter, &request.order_by);
-        let selection = self
-            .catalog
-            .select(self.catalog.snapshot(), &query, number, now.0);
+        let number = PageToken::query_of(&request.filter, &request.order_by) ^ sight.number();
+        let selection = self.catalog.select(snapshot, &query, number, now.0);
+        let unlisted = self.unlisted(seen.as_deref());
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let service = self.clone();
-        tokio::spawn(async move { service.send_all(&selection, view, &sender).await });
+        tokio::spawn(
+            async move { service.send_all(&selection, view, unlisted, &sender).await }
+                .in_current_span(),
+        );
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -261,6 +326,7 @@ impl<A: Agent> ImageService for Images<A> {
         request: Request<GetImageRequest>,
     ) -> Result<Response<Image>, Status> {
         self.check_ready()?;
+        let sight = self.visibility.sights.of(request.extensions()).await?;
         let request = request.into_inner();
         let view = match view_of(request.view)? {
             ImageView::Unspecified => ImageView::Full,
@@ -274,7 +340,7 @@ impl<A: Agent> ImageService for Images<A> {
         if path.is_empty() {
             return Err(status::invalid("path", "is empty"));
         }
-        let snapshot = self.catalog.snapshot();
+        let (snapshot, _) = self.present(&sight).await;
         let row = snapshot
             .get(path)
             .ok_or_else(|| status::image_not_found(&crate::escape::utf8(path)))?;
@@ -286,9 +352,14 @@ impl<A: Agent> ImageService for Images<A> {
         request: Request<WatchImagesRequest>,
     ) -> Result<Response<Self::WatchImagesStream>, Status> {
         self.check_ready()?;
+        let sight = self.visibility.sights.of(request.extensions()).await?;
         let request = request.into_inner();
         let view = view_of(request.view)?;
         let query = Self::query(&request.filter, "", FileTime::now())?;
+        // The history is of all images: whose changes a user may know is not known any more.
+        if request.resume_generation != 0 && sight != Sight::All {
+            return Err(status::generation_expired(request.resume_generation));
+        }
         if request.resume_generation != 0
             && self
                 .catalog
@@ -298,14 +369,12 @@ impl<A: Agent> ImageService for Images<A> {
             return Err(status::generation_expired(request.resume_generation));
         }
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
-        let watcher = Watcher::new(
-            self.clone(),
-            Arc::clone(&self.catalog),
-            query,
-            view,
-            sender,
+        let watcher = Watcher::new(self.clone(), Arc::clone(&self.catalog), query, view, sender);
+        tokio::spawn(
+            watcher
+                .run(sight, request.resume_generation)
+                .in_current_span(),
         );
-        tokio::spawn(watcher.run(request.resume_generation));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }

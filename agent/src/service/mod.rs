@@ -7,9 +7,11 @@ mod images;
 mod owners;
 mod source;
 mod status;
+mod visibility;
 mod watch;
 
 pub use self::agent::AgentState;
 pub use self::images::Images;
 pub use self::owners::Owners;
 pub use self::source::{Agent, Ticket};
+pub use self::visibility::{Sights, Visibility};

@@ -104,3 +104,23 @@ pub fn root_not_found(root: &str) -> Status {
 pub fn overloaded(message: &str) -> Status {
     status(Code::ResourceExhausted, reason::OVERLOADED, message, [])
 }
+
+/// The caller may not do this.
+pub fn permission_denied(message: &str) -> Status {
+    status(
+        Code::PermissionDenied,
+        reason::PERMISSION_DENIED,
+        message,
+        [],
+    )
+}
+
+/// The client's certificate has ended, or its name was taken off the list.
+pub fn not_allowed_any_more() -> Status {
+    status(
+        Code::Unauthenticated,
+        reason::PERMISSION_DENIED,
+        "the client's certificate has expired, or is not in tls.allow any more",
+        [],
+    )
+}

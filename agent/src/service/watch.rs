@@ -1,10 +1,13 @@
 //! `WatchImages`: the snapshot, then the changes of every generation.
 //!
 //! Nothing is buffered for a slow reader: it takes the changes from the catalogue's history when it
-//! is ready for them, and is dropped when the history does not reach back far enough.
+//! is ready for them, and is dropped when the history does not reach back far enough. A user's watch
+//! compares what the user sees now with what was sent.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use sifter_image::record::Status as ImageStatus;
 use sifter_proto::v1::watch_images_response::Event;
 use sifter_proto::v1::{Image, ImageView, WatchImagesResponse};
 use tokio::sync::mpsc;
@@ -16,6 +19,7 @@ use super::convert;
 use super::images::Images;
 use super::source::Agent;
 use super::status;
+use super::visibility::{FRESH, Sight};
 
 /// Images in one message.
 const BATCH: usize = 500;
@@ -50,8 +54,56 @@ impl<A: Agent> Watcher<A> {
     }
 
     /// Runs until the client ends the call.
-    pub async fn run(self, resume: u64) {
-        let _ = self.watch(resume).await;
+    pub async fn run(self, sight: Sight, resume: u64) {
+        let _ = match sight {
+            Sight::All => self.watch(resume).await,
+            Sight::Own(_) => self.watch_own(&sight).await,
+        };
+    }
+
+    /// The watch of a caller who does not see everything.
+    async fn watch_own(&self, sight: &Sight) -> Result<(), Ended> {
+        let mut generations = self.catalog.subscribe();
+        let mut sent: Option<HashMap<i64, (Arc<Row>, ImageStatus)>> = None;
+        loop {
+            generations.borrow_and_update();
+            let (snapshot, _) = self.service.present(sight).await;
+            let at = (snapshot.generation, snapshot.as_of);
+            let mut gone = sent.clone().unwrap_or_default();
+            let (mut added, mut changed) = (Vec::new(), Vec::new());
+            let mut now = HashMap::new();
+            for row in self.query.select(&snapshot, &*self.catalog) {
+                let status = snapshot.status(&row).0;
+                match gone.remove(&row.id) {
+                    None => added.push(Arc::clone(&row)),
+                    Some((was, status_was)) if *was != *row || status_was != status => {
+                        changed.push(Arc::clone(&row));
+                    }
+                    Some(_) => {}
+                }
+                now.insert(row.id, (row, status));
+            }
+            let quiet = added.is_empty() && changed.is_empty() && gone.is_empty();
+            self.images(&snapshot, Event::Added, &added, at).await?;
+            self.images(&snapshot, Event::Changed, &changed, at).await?;
+            let removed: Vec<Image> = gone.values().map(|(row, _)| removed_image(row)).collect();
+            for batch in removed.chunks(BATCH) {
+                self.send(Event::Removed, batch.to_vec(), at).await?;
+            }
+            if sent.is_none() {
+                self.send(Event::SnapshotEnd, Vec::new(), at).await?;
+            }
+            if sent.is_none() || !quiet {
+                self.send(Event::Generation, Vec::new(), at).await?;
+            }
+            sent = Some(now);
+            tokio::select! {
+                changed = generations.changed() => changed.map_err(|_| Ended)?,
+                // Permissions change without a scan.
+                () = tokio::time::sleep(FRESH) => {}
+                () = self.sender.closed() => return Err(Ended),
+            }
+        }
     }
 
     async fn watch(&self, resume: u64) -> Result<(), Ended> {
@@ -164,7 +216,7 @@ fn removed_image(row: &Row) -> Image {
     };
     Image {
         path,
-        raw_path: raw_path.into(),
+        raw_path,
         root: row.root.as_ref().to_owned(),
         ..Image::default()
     }

@@ -1,0 +1,217 @@
+//! Settings of who may connect and who may see what.
+
+use std::path::PathBuf;
+
+use super::{ConfigError, Listen, RawTls};
+
+/// Group whose members see every image, unless another is configured. Where the host has no such
+/// group, nobody is in it.
+pub const DEFAULT_ADMIN_GROUP: &str = "sifter-admin";
+
+/// Certificates, for TLS over TCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// PEM file with the agent's certificate chain.
+    pub cert: PathBuf,
+    /// PEM file with its private key.
+    pub key: PathBuf,
+    /// PEM file with the authorities that sign clients' certificates.
+    pub client_ca: PathBuf,
+    /// Names of the clients that may connect.
+    pub allow: Vec<String>,
+}
+
+/// Who may see what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessSettings {
+    /// Group whose members see every image.
+    pub admin_group: String,
+    /// Whether that group was named by the configuration.
+    pub admin_group_configured: bool,
+    /// What is shown over TCP without TLS.
+    pub plain_tcp: PlainTcp,
+}
+
+/// What is shown over TCP without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PlainTcp {
+    /// To a user of this machine what that user could read; to others what everybody could.
+    #[default]
+    Own,
+    /// Everything to everybody.
+    All,
+}
+
+fn fail(key: &str, message: impl Into<String>) -> ConfigError {
+    ConfigError::Value {
+        key: key.to_owned(),
+        message: message.into(),
+    }
+}
+
+impl TlsSettings {
+    pub(super) fn validate(raw: RawTls) -> Result<Self, ConfigError> {
+        for (key, path) in [
+            ("tls.cert", &raw.cert),
+            ("tls.key", &raw.key),
+            ("tls.client_ca", &raw.client_ca),
+        ] {
+            if !path.is_absolute() {
+                return Err(fail(key, "must be an absolute path"));
+            }
+        }
+        if raw.allow.is_empty() || raw.allow.iter().any(|name| name.trim().is_empty()) {
+            return Err(fail(
+                "tls.allow",
+                "name the clients that may connect, as in [\"dns:control.example.org\"]; every \
+                 client with a certificate of client_ca: [\"*\"]",
+            ));
+        }
+        Ok(Self {
+            cert: raw.cert,
+            key: raw.key,
+            client_ca: raw.client_ca,
+            allow: raw.allow,
+        })
+    }
+}
+
+impl AccessSettings {
+    pub(super) fn validate(
+        admin_group: Option<String>,
+        plain_tcp: Option<&str>,
+    ) -> Result<Self, ConfigError> {
+        let plain_tcp = match plain_tcp {
+            None | Some("own") => PlainTcp::Own,
+            Some("all") => PlainTcp::All,
+            Some(other) => {
+                return Err(fail(
+                    "plain_tcp",
+                    format!("`{other}` is neither own nor all"),
+                ));
+            }
+        };
+        Ok(Self {
+            admin_group_configured: admin_group.is_some(),
+            admin_group: admin_group.unwrap_or_else(|| DEFAULT_ADMIN_GROUP.to_owned()),
+            plain_tcp,
+        })
+    }
+}
+
+/// Whether the addresses may be listened on.
+pub(super) fn check_listen(
+    listen: &[Listen],
+    has_tls: bool,
+    insecure: bool,
+) -> Result<(), ConfigError> {
+    for address in listen {
+        match address {
+            Listen::Tls(_) if !has_tls => {
+                return Err(fail(
+                    "listen",
+                    format!("{address} needs [tls] with cert, key, client_ca and allow"),
+                ));
+            }
+            Listen::Tcp(plain) if !plain.ip().is_loopback() && !insecure => {
+                return Err(fail(
+                    "listen",
+                    format!(
+                        "{plain} can be reached by other machines, and without TLS nobody there \
+                         proves who they are: use tls:{plain} with [tls], a loopback address, \
+                         unix:/path, or set allow_insecure_remote = true"
+                    ),
+                ));
+            }
+            _ => {}
+        }
+    }
+    if has_tls
+        && !listen
+            .iter()
+            .any(|address| matches!(address, Listen::Tls(_)))
+    {
+        return Err(fail(
+            "tls",
+            "no address uses it: add \"tls:0.0.0.0:7431\" to listen",
+        ));
+    }
+    Ok(())
+}
+
+/// The address of the metrics.
+pub(super) fn metrics(text: &str) -> Result<Listen, ConfigError> {
+    match text.parse() {
+        Ok(Listen::Tls(_)) => Err(fail("metrics", "are served without TLS: leave out `tls:`")),
+        Ok(address) => Ok(address),
+        Err(message) => Err(fail("metrics", message)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Raw, Settings};
+    use super::{Listen, PlainTcp};
+
+    fn validate(text: &str) -> Result<Settings, String> {
+        let raw: Raw = toml::from_str(&format!("{text}\n[[root]]\npath='/a'"))
+            .map_err(|error| error.to_string())?;
+        Settings::validate(raw).map_err(|error| error.to_string())
+    }
+
+    const TLS: &str = "[tls]\ncert='/c'\nkey='/k'\nclient_ca='/ca'\nallow=['control']";
+
+    #[test]
+    fn access_that_makes_no_sense_is_refused_and_named() {
+        for (text, expected) in [
+            ("listen=['tls:0.0.0.0:1']".to_owned(), "needs [tls]"),
+            (TLS.to_owned(), "no address uses it"),
+            (
+                format!("listen=['0.0.0.0:1','tls:0.0.0.0:2']\n{TLS}"),
+                "tls:0.0.0.0:1 with [tls]",
+            ),
+            (
+                "listen=['tls:1']\n".to_owned(),
+                "neither unix:/path nor tls:",
+            ),
+            (
+                format!("listen=['tls:0.0.0.0:2']\n{}", TLS.replace("'control'", "")),
+                "tls.allow",
+            ),
+            (
+                format!("listen=['tls:0.0.0.0:2']\n{}", TLS.replace("control", " ")),
+                "tls.allow",
+            ),
+            (
+                format!("listen=['tls:0.0.0.0:2']\n{}", TLS.replace("'/k'", "'k'")),
+                "tls.key",
+            ),
+            (
+                format!("listen=['tls:0.0.0.0:2']\n{TLS}\nx=1"),
+                "unknown field",
+            ),
+            ("plain_tcp='x'".to_owned(), "neither own nor all"),
+            ("metrics='x'".to_owned(), "metrics"),
+            ("metrics='tls:127.0.0.1:1'".to_owned(), "without TLS"),
+        ] {
+            let error = validate(&text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn other_machines_may_connect_with_tls() {
+        let settings = validate(&format!(
+            "listen=['tls:0.0.0.0:7431','unix:/s']\nmetrics='127.0.0.1:9464'\nplain_tcp='all'\n{TLS}"
+        ))
+        .unwrap();
+        assert_eq!(settings.listen[0], Listen::Tls(([0, 0, 0, 0], 7431).into()));
+        assert_eq!(settings.tls.unwrap().allow, ["control"]);
+        assert_eq!(settings.access.plain_tcp, PlainTcp::All);
+        assert_eq!(settings.access.admin_group, "sifter-admin");
+        assert_eq!(
+            settings.metrics,
+            Some(Listen::Tcp(([127, 0, 0, 1], 9464).into()))
+        );
+    }
+}

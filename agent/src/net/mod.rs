@@ -1,0 +1,131 @@
+//! Listeners: unix sockets, TCP and TLS, as one stream of connections for tonic. A connection is
+//! handed over when its client has said something and, over TLS, has proved who it is; what
+//! happens before concerns nobody else.
+
+mod connection;
+mod door;
+mod identity;
+mod ledger;
+mod owner;
+mod tls;
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::config::Listen;
+
+pub use self::connection::Connection;
+use self::door::Stranger;
+pub use self::door::{Doorkeeper, accept};
+pub use self::identity::{Allow, Names};
+pub use self::ledger::{Ledger, Limits, Source};
+pub use self::tls::{Loaded, Tls, TlsError, follow};
+
+/// A listener that is bound and not yet accepting.
+#[derive(Debug)]
+pub struct Bound {
+    listener: Listener,
+    /// The address; the port is known now where 0 was asked for.
+    pub address: Listen,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Unix {
+        listener: UnixListener,
+        /// Held for its end.
+        _file: Option<SocketFile>,
+    },
+    Tcp(TcpListener),
+}
+
+/// Removes the socket's file at the end.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Binds an address.
+///
+/// # Errors
+///
+/// What the operating system says; `AddrInUse` if another process answers on the unix socket.
+pub async fn bind(address: &Listen, socket_mode: u32) -> io::Result<Bound> {
+    match address {
+        Listen::Unix(path) => {
+            // A socket left by a process that was killed answers nobody; one that answers is in
+            // use.
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    "another process answers on this socket",
+                ));
+            }
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let listener = UnixListener::bind(path)?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(socket_mode))?;
+            Ok(Bound {
+                listener: Listener::Unix {
+                    listener,
+                    _file: Some(SocketFile(path.clone())),
+                },
+                address: address.clone(),
+            })
+        }
+        Listen::Tcp(wanted) => {
+            let listener = TcpListener::bind(wanted).await?;
+            let address = Listen::Tcp(listener.local_addr()?);
+            Ok(Bound {
+                listener: Listener::Tcp(listener),
+                address,
+            })
+        }
+        Listen::Tls(wanted) => {
+            let listener = TcpListener::bind(wanted).await?;
+            let address = Listen::Tls(listener.local_addr()?);
+            Ok(Bound {
+                listener: Listener::Tcp(listener),
+                address,
+            })
+        }
+    }
+}
+
+/// Takes a unix socket that another process (systemd) has bound, and that it keeps.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn adopt(listener: std::os::unix::net::UnixListener, path: PathBuf) -> io::Result<Bound> {
+    listener.set_nonblocking(true)?;
+    Ok(Bound {
+        listener: Listener::Unix {
+            listener: UnixListener::from_std(listener)?,
+            _file: None,
+        },
+        address: Listen::Unix(path),
+    })
+}
+
+async fn accept_one(listener: &Listener) -> io::Result<Stranger> {
+    match listener {
+        Listener::Unix { listener, .. } => Ok(Stranger::Unix(listener.accept().await?.0)),
+        Listener::Tcp(listener) => {
+            let (stream, address) = listener.accept().await?;
+            // Without, the last segment of a page waits for the client's delayed acknowledgement:
+            // 45 ms instead of 0.2 ms.
+            stream.set_nodelay(true)?;
+            Ok(Stranger::Tcp(stream, address))
+        }
+    }
+}

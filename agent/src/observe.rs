@@ -1,0 +1,165 @@
+//! Brings what the agent is and does into the metrics.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::catalog::{Catalog, Condition as CatalogCondition, FileTime, Snapshot};
+use crate::catalog::{format_name, status_name};
+use crate::escape;
+use crate::net::{Doorkeeper, Tls};
+use crate::scan::{Condition, RootStatus, ScanReport, Supervisor};
+use crate::telemetry::{Metrics, RootFigures, Scanned};
+
+/// All conditions of the catalogue's database.
+const CONDITIONS: [&str; 3] = ["ok", "memory", "failed"];
+
+/// Images by status and format.
+type ByStatus = BTreeMap<(&'static str, &'static str), u64>;
+
+/// A listing, and its images by status and by root.
+type Counted = (Arc<Snapshot>, ByStatus, BTreeMap<String, u64>);
+
+/// What the metrics are taken from.
+pub struct Sources {
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The listing.
+    pub catalog: Arc<Catalog>,
+    /// The roots.
+    pub supervisor: Arc<Supervisor>,
+    /// The connections.
+    pub doorkeeper: Arc<Doorkeeper>,
+    /// The certificates.
+    pub tls: Option<Arc<Tls>>,
+}
+
+impl Sources {
+    /// Brings the figures up to date; `ready` says whether listings are answered.
+    pub fn refresh(
+        self: Arc<Self>,
+        ready: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Arc<dyn Fn() + Send + Sync> {
+        let counted: Mutex<Option<Counted>> = Mutex::default();
+        Arc::new(move || {
+            let metrics = &self.metrics;
+            let snapshot = self.catalog.snapshot();
+            let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+            // A million images need not be counted again for every scrape.
+            let current = counted
+                .as_ref()
+                .is_some_and(|(of, ..)| Arc::ptr_eq(of, &snapshot));
+            if !current {
+                let mut images = ByStatus::new();
+                let mut by_root: BTreeMap<String, u64> = BTreeMap::new();
+                for row in snapshot.rows.iter() {
+                    let status = status_name(snapshot.status(row).0);
+                    *images.entry((status, format_name(row.format))).or_default() += 1;
+                    match by_root.get_mut(&*row.root) {
+                        Some(count) => *count += 1,
+                        None => drop(by_root.insert(row.root.as_ref().to_owned(), 1)),
+                    }
+                }
+                *counted = Some((Arc::clone(&snapshot), images, by_root));
+            }
+            if let Some((_, images, by_root)) = &*counted {
+                metrics.set_images(images);
+                let roots: Vec<RootFigures> = self
+                    .supervisor
+                    .status()
+                    .iter()
+                    .map(|status| figures(status, by_root))
+                    .collect();
+                metrics.set_roots(&roots);
+            }
+            metrics
+                .generation
+                .set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
+            metrics.ready.set(i64::from(ready()));
+            metrics
+                .connections
+                .set(i64::try_from(self.doorkeeper.connections()).unwrap_or(i64::MAX));
+            let condition = match self.catalog.condition() {
+                CatalogCondition::Ok => "ok",
+                CatalogCondition::Memory => "memory",
+                CatalogCondition::Failed(_) => "failed",
+            };
+            metrics.set_condition(&CONDITIONS, condition);
+            metrics.certificate_expiry.set(
+                self.tls
+                    .as_ref()
+                    .map_or(0, |tls| tls.not_after().0.div_euclid(1_000_000_000)),
+            );
+        })
+    }
+}
+
+/// Counts every scan that ends from now on.
+pub fn follow_scans(metrics: &Arc<Metrics>, supervisor: &Arc<Supervisor>) {
+    for (index, settings) in supervisor.settings() {
+        let Some(mut finished) = supervisor.finished(index) else {
+            continue;
+        };
+        let path = settings.path.clone();
+        let (metrics, supervisor) = (Arc::clone(metrics), Arc::clone(supervisor));
+        tokio::spawn(async move {
+            let mut counted: Option<FileTime> = None;
+            loop {
+                finished.borrow_and_update();
+                let last = supervisor
+                    .status()
+                    .into_iter()
+                    .find(|status| status.path == path)
+                    .and_then(|status| status.last);
+                if let Some(report) = last
+                    && counted != Some(report.started)
+                {
+                    counted = Some(report.started);
+                    metrics.scanned(&text(&path), &scanned(&report));
+                }
+                if finished.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+fn scanned(report: &ScanReport) -> Scanned {
+    Scanned {
+        ok: report.error.is_none(),
+        duration: report.duration,
+        directories: report.counts.directories,
+        files_read: report.counts.files_read,
+        operations: report.counts.operations,
+        bytes: report.counts.bytes,
+        ended: report.started.0.div_euclid(1_000_000_000)
+            + i64::try_from(report.duration.as_secs()).unwrap_or(0),
+        ..Scanned::default()
+    }
+}
+
+fn figures(status: &RootStatus, images: &BTreeMap<String, u64>) -> RootFigures {
+    let root = text(&status.path);
+    RootFigures {
+        images: images.get(&root).copied().unwrap_or(0),
+        available: !matches!(status.condition, Condition::Unavailable(_)),
+        scanning: status.progress.is_some(),
+        width: match (&status.progress, &status.last) {
+            (Some((progress, _)), _) => progress.width(),
+            (None, Some(last)) => last.width,
+            (None, None) => 0,
+        },
+        problems: status
+            .last
+            .as_ref()
+            .map(|last| last.problems.by_kind.clone())
+            .unwrap_or_default(),
+        root,
+    }
+}
+
+fn text(path: &Path) -> String {
+    escape::utf8(path.as_os_str().as_bytes())
+}

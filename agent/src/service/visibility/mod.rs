@@ -1,0 +1,219 @@
+//! Who may see what: a user of this machine sees the images that the user could find and read;
+//! administrators and the control plane see all.
+//!
+//! A user's listing is computed once for a generation and kept for a while; everything else (pages,
+//! filters, counts, watches) works on it as on the whole listing, so that nothing else can leak
+//! what is not in it. Whoever sees everything pays nothing.
+
+mod permission;
+mod places;
+mod sight;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sifter_image::record::Status as ImageStatus;
+use tokio::sync::Semaphore;
+
+use self::permission::Subject;
+use self::places::{Evaluation, Places};
+pub use self::sight::{Sight, Sights};
+use crate::catalog::{FileTime, Row, Snapshot};
+
+/// How long a listing of a user is taken for a new request. A directory that was closed or opened
+/// in between counts afterwards.
+pub(super) const FRESH: Duration = Duration::from_secs(30);
+
+/// The same where a root did not answer.
+const FRESH_IF_INCOMPLETE: Duration = Duration::from_secs(2);
+
+/// Listings that are kept for the pages of those who have begun to read them.
+const VIEWS: usize = 32;
+
+/// How long a root may take. A file system that hangs must not hold up the others.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Evaluations of one root at a time, hung ones included.
+const AT_ONCE: usize = 4;
+
+/// Callers that are computed for at a time.
+const LANES: usize = 16;
+
+/// An image with its place in the listing, and whether it is unavailable.
+type Candidate = (usize, Arc<Row>, bool);
+
+/// What one caller sees of one generation.
+#[derive(Debug)]
+pub struct View {
+    caller: u64,
+    generation: u64,
+    /// When it was computed: what tells it from others of the same caller and generation.
+    pub stamp: i64,
+    computed: Instant,
+    rows: Arc<[Arc<Row>]>,
+    /// Roots that did not answer in time, of which nothing is shown.
+    pub unanswered: Vec<String>,
+}
+
+impl View {
+    /// The listing as the caller sees it; `whole` is of the same generation.
+    #[must_use]
+    pub fn of(&self, whole: &Snapshot) -> Arc<Snapshot> {
+        Arc::new(whole.with_only(Arc::clone(&self.rows)))
+    }
+
+    fn is_fresh(&self) -> bool {
+        let fresh = if self.unanswered.is_empty() {
+            FRESH
+        } else {
+            FRESH_IF_INCOMPLETE
+        };
+        self.computed.elapsed() < fresh
+    }
+}
+
+/// Computes and keeps what callers see.
+#[derive(Debug)]
+pub struct Visibility {
+    /// Who asks.
+    pub sights: Arc<Sights>,
+    places: Arc<Places>,
+    views: Mutex<VecDeque<Arc<View>>>,
+    lanes: [tokio::sync::Mutex<()>; LANES],
+    roots: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
+}
+
+impl Visibility {
+    /// With what is known of callers.
+    #[must_use]
+    pub fn new(sights: Arc<Sights>) -> Self {
+        Self {
+            sights,
+            places: Arc::default(),
+            views: Mutex::default(),
+            lanes: Default::default(),
+            roots: Mutex::default(),
+        }
+    }
+
+    /// What a subject sees of a snapshot.
+    pub async fn view(&self, caller: u64, subject: &Subject, whole: &Snapshot) -> Arc<View> {
+        let fresh = || {
+            self.find(|view| {
+                view.caller == caller && view.generation == whole.generation && view.is_fresh()
+            })
+        };
+        if let Some(view) = fresh() {
+            return view;
+        }
+        // Those who ask for the same at the same time wait for the first.
+        let lane = usize::try_from(caller % LANES as u64).unwrap_or(0);
+        let _lane = self.lanes[lane].lock().await;
+        if let Some(view) = fresh() {
+            return view;
+        }
+        let view = Arc::new(self.compute(caller, subject, whole).await);
+        let mut views = lock(&self.views);
+        views.push_back(Arc::clone(&view));
+        while views.len() > VIEWS {
+            views.pop_front();
+        }
+        view
+    }
+
+    /// The view that a listing was begun with, if it is still held.
+    #[must_use]
+    pub fn held(&self, caller: u64, generation: u64, stamp: i64) -> Option<Arc<View>> {
+        self.find(|view| {
+            view.caller == caller && view.generation == generation && view.stamp == stamp
+        })
+    }
+
+    fn find(&self, wanted: impl Fn(&View) -> bool) -> Option<Arc<View>> {
+        let views = lock(&self.views);
+        views.iter().rev().find(|view| wanted(view)).map(Arc::clone)
+    }
+
+    async fn compute(&self, caller: u64, subject: &Subject, whole: &Snapshot) -> View {
+        let (stamp, computed) = (FileTime::now().0, Instant::now());
+        self.places.limit(whole.rows.len());
+        let mut by_root: BTreeMap<Arc<str>, Vec<Candidate>> = BTreeMap::new();
+        for (index, row) in whole.rows.iter().enumerate() {
+            let unavailable = whole.status(row).0 == ImageStatus::Unavailable;
+            let rows = by_root.entry(Arc::clone(&row.root)).or_default();
+            rows.push((index, Arc::clone(row), unavailable));
+        }
+        let mut running = Vec::new();
+        for (root, rows) in by_root {
+            running.push((
+                Arc::clone(&root),
+                tokio::spawn(self.root(root, rows, subject.clone())),
+            ));
+        }
+        let mut seen: Vec<(usize, Arc<Row>)> = Vec::new();
+        let mut unanswered = Vec::new();
+        for (root, running) in running {
+            match running.await {
+                Ok(Some(rows)) => seen.extend(rows),
+                Ok(None) | Err(_) => unanswered.push(root.as_ref().to_owned()),
+            }
+        }
+        seen.sort_unstable_by_key(|(index, _)| *index);
+        View {
+            caller,
+            generation: whole.generation,
+            stamp,
+            computed,
+            rows: seen.into_iter().map(|(_, row)| row).collect(),
+            unanswered,
+        }
+    }
+
+    /// What the subject sees of one root; `None` if that does not answer.
+    fn root(
+        &self,
+        root: Arc<str>,
+        rows: Vec<Candidate>,
+        subject: Subject,
+    ) -> impl Future<Output = Option<Vec<(usize, Arc<Row>)>>> + use<> {
+        let slots = Arc::clone(
+            lock(&self.roots)
+                .entry(root)
+                .or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))),
+        );
+        let places = Arc::clone(&self.places);
+        async move {
+            let evaluated = async {
+                let slot = slots.acquire_owned().await.ok()?;
+                tokio::task::spawn_blocking(move || {
+                    let mut now = Evaluation::new(&places, &subject, false);
+                    let mut remembered = Evaluation::new(&places, &subject, true);
+                    let mut rows = rows;
+                    rows.retain(|(_, row, unavailable)| {
+                        if *unavailable {
+                            remembered.sees(row)
+                        } else {
+                            now.sees(row)
+                        }
+                    });
+                    // Given back by the thread itself, however long it takes.
+                    drop(slot);
+                    rows.into_iter()
+                        .map(|(index, row, _)| (index, row))
+                        .collect()
+                })
+                .await
+                .ok()
+            };
+            tokio::time::timeout(PATIENCE, evaluated)
+                .await
+                .ok()
+                .flatten()
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

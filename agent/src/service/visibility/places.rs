@@ -1,0 +1,327 @@
+//! What is known of directories and files for deciding who may see them: by `lstat` and extended
+//! attributes, component by component, remembered for a short time. Nothing is opened.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::permission::{Acl, Facts, READ, SEARCH, Subject};
+use crate::catalog::{FileTime, Row};
+
+/// How long a directory's mode is taken as it was seen.
+const REMEMBERED: Duration = Duration::from_secs(30);
+
+/// Directories that are remembered.
+const NODES_MAX: usize = 1 << 18;
+
+/// Symbolic links on one way, as in the kernel.
+const LINKS_MAX: u32 = 40;
+
+/// Longest value of an attribute, as in the kernel.
+const ATTRIBUTE_MAX: usize = 1 << 16;
+
+/// One entry of the file system.
+#[derive(Debug)]
+struct Node {
+    identity: (u64, u64),
+    facts: Facts,
+    changed: FileTime,
+    acl: Acl,
+    kind: Kind,
+    seen: Instant,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Directory,
+    Link(Box<[u8]>),
+    Other,
+}
+
+/// A file as it was when its image's facts were new.
+#[derive(Debug, Clone)]
+struct Checked {
+    /// The row's change time.
+    row: FileTime,
+    /// The directory that it was found in.
+    parent: (u64, u64),
+    facts: Facts,
+    acl: Acl,
+}
+
+/// What is remembered, for all who ask.
+#[derive(Debug, Default)]
+pub struct Places {
+    nodes: Mutex<HashMap<Box<[u8]>, Arc<Node>>>,
+    files: Mutex<HashMap<i64, Arc<Checked>>>,
+}
+
+/// A directory that the subject may enter, after all links.
+#[derive(Debug, Clone)]
+struct Place {
+    path: Box<[u8]>,
+    identity: (u64, u64),
+}
+
+/// Decides for one subject.
+#[derive(Debug)]
+pub struct Evaluation<'p> {
+    places: &'p Places,
+    subject: &'p Subject,
+    /// Only what is remembered counts, however old: the file system does not answer.
+    remembered_only: bool,
+    entered: HashMap<Box<[u8]>, Option<Place>>,
+}
+
+impl Places {
+    /// Forgets files that are not listed any more, roughly: keeps at most twice what is listed.
+    pub fn limit(&self, listed: usize) {
+        let mut files = lock(&self.files);
+        if files.len() > listed.saturating_mul(2).saturating_add(1000) {
+            files.clear();
+        }
+    }
+
+    fn node(&self, path: &[u8], remembered_only: bool) -> Option<Arc<Node>> {
+        let known = lock(&self.nodes).get(path).map(Arc::clone);
+        match known {
+            Some(node) if remembered_only || node.seen.elapsed() < REMEMBERED => return Some(node),
+            _ if remembered_only => return None,
+            _ => {}
+        }
+        let node = Arc::new(Node::read(path)?);
+        let mut nodes = lock(&self.nodes);
+        if nodes.len() >= NODES_MAX {
+            nodes.clear();
+        }
+        nodes.insert(path.into(), Arc::clone(&node));
+        Some(node)
+    }
+}
+
+impl Node {
+    fn read(path: &[u8]) -> Option<Self> {
+        let os_path = Path::new(OsStr::from_bytes(path));
+        let facts = std::fs::symlink_metadata(os_path).ok()?;
+        let kind = if facts.is_dir() {
+            Kind::Directory
+        } else if facts.is_symlink() {
+            let target = std::fs::read_link(os_path).ok()?;
+            Kind::Link(target.as_os_str().as_bytes().into())
+        } else {
+            Kind::Other
+        };
+        Some(Self {
+            identity: (facts.dev(), facts.ino()),
+            facts: Facts {
+                uid: facts.uid(),
+                gid: facts.gid(),
+                mode: facts.mode() & 0o7777,
+            },
+            changed: FileTime::new(
+                facts.ctime(),
+                u32::try_from(facts.ctime_nsec()).unwrap_or(0),
+            ),
+            acl: match kind {
+                Kind::Link(_) => Acl::None,
+                _ => read_acl(os_path),
+            },
+            kind,
+            seen: Instant::now(),
+        })
+    }
+}
+
+fn read_acl(path: &Path) -> Acl {
+    match attribute(path, "system.posix_acl_access") {
+        Ok(Some(value)) => return Acl::posix(&value),
+        Ok(None) => {}
+        Err(_) => return Acl::Opaque,
+    }
+    match attribute(path, "system.nfs4_acl") {
+        Ok(Some(value)) => Acl::nfs4(&value),
+        Ok(None) => Acl::None,
+        Err(_) => Acl::Opaque,
+    }
+}
+
+/// An attribute's value; `None` if there is none, or the file system has no such attributes.
+fn attribute(path: &Path, name: &str) -> Result<Option<Vec<u8>>, Errno> {
+    let mut value = vec![0; 1024];
+    loop {
+        match rustix::fs::lgetxattr(path, name, &mut value[..]) {
+            Ok(length) => {
+                value.truncate(length);
+                return Ok(Some(value));
+            }
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
+            Err(Errno::RANGE) if value.len() < ATTRIBUTE_MAX => value.resize(ATTRIBUTE_MAX, 0),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl<'p> Evaluation<'p> {
+    /// For `subject`.
+    #[must_use]
+    pub fn new(places: &'p Places, subject: &'p Subject, remembered_only: bool) -> Self {
+        Self {
+            places,
+            subject,
+            remembered_only,
+            entered: HashMap::new(),
+        }
+    }
+
+    /// Whether the subject may read the image, could find it from its root on, and it is still the
+    /// file that was scanned.
+    pub fn sees(&mut self, row: &Row) -> bool {
+        self.try_sees(row).unwrap_or(false)
+    }
+
+    fn try_sees(&mut self, row: &Row) -> Option<bool> {
+        let (directory, name) = split(&row.path)?;
+        // A root may be an image itself: then the way to it need not be listed, only entered.
+        let parent = if row.path.len() <= row.root.len() {
+            self.resolve(directory, &mut LINKS_MAX.clone())?
+        } else {
+            self.enter(directory, row.root.as_bytes())?
+        };
+        let known = lock(&self.places.files).get(&row.id).map(Arc::clone);
+        if let Some(known) = known
+            && (self.remembered_only
+                || known.row == row.facts.changed && known.parent == parent.identity)
+        {
+            return Some(self.subject.may(READ, known.facts, &known.acl));
+        }
+        if self.remembered_only {
+            return None;
+        }
+        let path = join(&parent.path, name);
+        let mut node = Node::read(&path)?;
+        if let Kind::Link(target) = &node.kind {
+            let target = join(&parent.path, target);
+            let (directory, name) = split(&target)?;
+            let place = self.resolve(directory, &mut LINKS_MAX.clone())?;
+            node = Node::read(&join(&place.path, name))?;
+        }
+        if node.identity.1 != row.facts.inode {
+            return None;
+        }
+        let checked = Arc::new(Checked {
+            row: row.facts.changed,
+            parent: parent.identity,
+            facts: node.facts,
+            acl: node.acl,
+        });
+        let sees = self.subject.may(READ, checked.facts, &checked.acl);
+        // A file that has changed since the scan is looked at again when that is known.
+        if node.changed == row.facts.changed {
+            lock(&self.places.files).insert(row.id, checked);
+        }
+        Some(sees)
+    }
+
+    /// The directory `path` at or below `root`: every directory from the root on must be readable,
+    /// or its names are not the subject's to know; those above must let through.
+    fn enter(&mut self, path: &[u8], root: &[u8]) -> Option<Place> {
+        if let Some(known) = self.entered.get(path) {
+            return known.clone();
+        }
+        let place = self.enter_anew(path, root);
+        self.entered.insert(path.into(), place.clone());
+        place
+    }
+
+    fn enter_anew(&mut self, path: &[u8], root: &[u8]) -> Option<Place> {
+        let place = if path == root || path == b"/" {
+            self.resolve(path, &mut LINKS_MAX.clone())?
+        } else {
+            let (above, name) = split(path)?;
+            let above = self.enter(above, root)?;
+            self.step(&above, name, &mut LINKS_MAX.clone())?
+        };
+        let node = self.places.node(&place.path, self.remembered_only)?;
+        self.subject
+            .may(READ | SEARCH, node.facts, &node.acl)
+            .then_some(place)
+    }
+
+    /// The directory at an absolute path, after all links; every directory on the way must let
+    /// through.
+    fn resolve(&self, path: &[u8], links: &mut u32) -> Option<Place> {
+        let root = self.places.node(b"/", self.remembered_only)?;
+        let mut place = self.through(Place {
+            path: (*b"/").into(),
+            identity: root.identity,
+        })?;
+        for name in path
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+        {
+            place = self.step(&place, name, links)?;
+        }
+        Some(place)
+    }
+
+    /// From a directory to the one called `name` in it.
+    fn step(&self, from: &Place, name: &[u8], links: &mut u32) -> Option<Place> {
+        match name {
+            b"." => return Some(from.clone()),
+            b".." => {
+                return self.resolve(split(&from.path).map_or(b"/", |(above, _)| above), links);
+            }
+            _ => {}
+        }
+        let path = join(&from.path, name);
+        let node = self.places.node(&path, self.remembered_only)?;
+        match &node.kind {
+            Kind::Directory => self.through(Place {
+                path,
+                identity: node.identity,
+            }),
+            Kind::Link(target) => {
+                *links = links.checked_sub(1)?;
+                self.resolve(&join(&from.path, target), links)
+            }
+            Kind::Other => None,
+        }
+    }
+
+    fn through(&self, place: Place) -> Option<Place> {
+        let node = self.places.node(&place.path, self.remembered_only)?;
+        self.subject
+            .may(SEARCH, node.facts, &node.acl)
+            .then_some(place)
+    }
+}
+
+/// Directory and name; `None` for `/`.
+fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = path.iter().rposition(|byte| *byte == b'/')?;
+    let name = path.get(at + 1..).filter(|name| !name.is_empty())?;
+    Some((path.get(..at.max(1))?, name))
+}
+
+/// `name` within `directory`, or itself if it is absolute.
+fn join(directory: &[u8], name: &[u8]) -> Box<[u8]> {
+    if name.first() == Some(&b'/') {
+        return name.into();
+    }
+    let mut path = directory.to_vec();
+    if path.last() != Some(&b'/') {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path.into()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,381 @@
+//! What is counted. Labels come from the configuration or from closed lists, never from a request,
+//! so that nobody outside can make series.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Bounds of RPCs: a page from memory, a stream of all images, a slow client.
+const RPC_SECONDS: [f64; 11] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
+
+/// Bounds of scans: an unchanged small tree, an unchanged large one, a first scan over a network.
+const SCAN_SECONDS: [f64; 10] = [
+    0.01, 0.1, 0.5, 2.0, 10.0, 30.0, 120.0, 600.0, 3600.0, 21_600.0,
+];
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Text that many series share.
+type Name = Arc<str>;
+
+macro_rules! labels {
+    ($($name:ident { $($field:ident: $type:ty),* })*) => {$(
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name { $($field: $type),* }
+    )*};
+}
+
+labels! {
+    RootLabels { root: Name }
+    ScanLabels { root: Name, result: &'static str }
+    ProblemLabels { root: Name, kind: &'static str }
+    ImageLabels { status: &'static str, format: &'static str }
+    ConditionLabels { condition: &'static str }
+    ReasonLabels { reason: &'static str }
+    ReloadLabels { what: &'static str, result: &'static str }
+    RpcLabels { grpc_type: &'static str, grpc_service: &'static str, grpc_method: &'static str }
+    CodeLabels { grpc_type: &'static str, grpc_service: &'static str, grpc_method: &'static str, grpc_code: &'static str }
+}
+
+/// A scan that has ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scanned {
+    /// Whether the root could be scanned.
+    pub ok: bool,
+    /// How long it took.
+    pub duration: Duration,
+    /// Directories visited.
+    pub directories: u64,
+    /// Files opened and read.
+    pub files_read: u64,
+    /// System calls on the file system.
+    pub operations: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Time that scanning waited for its rate.
+    pub throttled: Duration,
+    /// When it ended, in seconds since 1970.
+    pub ended: i64,
+}
+
+/// A root as it is now.
+#[derive(Debug, Clone, Default)]
+pub struct RootFigures {
+    /// Its path.
+    pub root: String,
+    /// Whether it can be read.
+    pub available: bool,
+    /// Whether a scan is under way.
+    pub scanning: bool,
+    /// Operations in flight at most.
+    pub width: u32,
+    /// Images listed.
+    pub images: u64,
+    /// Problems of the last scan.
+    pub problems: BTreeMap<&'static str, u64>,
+}
+
+/// Every metric of the agent.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    scans: Family<ScanLabels, Counter>,
+    scan_duration: Histograms<RootLabels>,
+    scan_directories: Family<RootLabels, Counter>,
+    scan_files_read: Family<RootLabels, Counter>,
+    scan_operations: Family<RootLabels, Counter>,
+    scan_bytes: Family<RootLabels, Counter>,
+    scan_throttled: Family<RootLabels, Counter<f64, std::sync::atomic::AtomicU64>>,
+    scan_success: Family<RootLabels, Gauge>,
+    scan_running: Family<RootLabels, Gauge>,
+    scan_width: Family<RootLabels, Gauge>,
+    root_available: Family<RootLabels, Gauge>,
+    root_images: Family<RootLabels, Gauge>,
+    problems: Family<ProblemLabels, Gauge>,
+    images: Family<ImageLabels, Gauge>,
+    condition: Family<ConditionLabels, Gauge>,
+    /// Generation of the listing.
+    pub generation: Gauge,
+    /// Whether listings are answered: 0 or 1.
+    pub ready: Gauge,
+    /// Connections held.
+    pub connections: Gauge,
+    refused: Family<ReasonLabels, Counter>,
+    /// Until when the agent's own certificate is valid, in seconds since 1970.
+    pub certificate_expiry: Gauge,
+    reloads: Family<ReloadLabels, Counter>,
+    rpcs_started: Family<RpcLabels, Counter>,
+    rpcs_handled: Family<CodeLabels, Counter>,
+    rpc_duration: Histograms<RpcLabels>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: Mutex::default(),
+            scans: Family::default(),
+            scan_duration: Family::new_with_constructor(|| Histogram::new(SCAN_SECONDS)),
+            scan_directories: Family::default(),
+            scan_files_read: Family::default(),
+            scan_operations: Family::default(),
+            scan_bytes: Family::default(),
+            scan_throttled: Family::default(),
+            scan_success: Family::default(),
+            scan_running: Family::default(),
+            scan_width: Family::default(),
+            root_available: Family::default(),
+            root_images: Family::default(),
+            problems: Family::default(),
+            images: Family::default(),
+            condition: Family::default(),
+            generation: Gauge::default(),
+            ready: Gauge::default(),
+            connections: Gauge::default(),
+            refused: Family::default(),
+            certificate_expiry: Gauge::default(),
+            reloads: Family::default(),
+            rpcs_started: Family::default(),
+            rpcs_handled: Family::default(),
+            rpc_duration: Family::new_with_constructor(|| Histogram::new(RPC_SECONDS)),
+        };
+        let registry = metrics.register();
+        Self {
+            registry: Mutex::new(registry),
+            ..metrics
+        }
+    }
+}
+
+impl Metrics {
+    #[rustfmt::skip]
+    fn register(&self) -> Registry {
+        let mut registry = Registry::default();
+        // The names that every gRPC library uses.
+        registry.register("grpc_server_started", "RPCs begun", self.rpcs_started.clone());
+        registry.register("grpc_server_handled", "RPCs ended, by code", self.rpcs_handled.clone());
+        registry.register_with_unit("grpc_server_handling", "Time from an RPC's begin to its end", Unit::Seconds, self.rpc_duration.clone());
+        let own = registry.sub_registry_with_prefix("sifter_agent");
+        own.register("scans", "Scans ended, by result", self.scans.clone());
+        own.register_with_unit("scan_duration", "Time that a scan took", Unit::Seconds, self.scan_duration.clone());
+        own.register("scan_directories", "Directories visited by scans", self.scan_directories.clone());
+        own.register("scan_files_read", "Files that scans opened and read", self.scan_files_read.clone());
+        own.register("scan_operations", "System calls that scans made on the file system", self.scan_operations.clone());
+        own.register_with_unit("scan_read", "Bytes that scans read from files", Unit::Bytes, self.scan_bytes.clone());
+        own.register_with_unit("scan_throttled", "Time that scans waited to keep their rate", Unit::Seconds, self.scan_throttled.clone());
+        own.register_with_unit("scan_last_success_timestamp", "When a scan of the root last succeeded", Unit::Seconds, self.scan_success.clone());
+        own.register("scan_running", "Whether a scan of the root is under way", self.scan_running.clone());
+        own.register("scan_width", "Operations in flight at most", self.scan_width.clone());
+        own.register("root_available", "Whether the root can be read", self.root_available.clone());
+        own.register("root_images", "Images listed, by root", self.root_images.clone());
+        own.register("problems", "Problems of the last scan, by root and kind", self.problems.clone());
+        own.register("images", "Images listed, by status and format", self.images.clone());
+        own.register("catalog_condition", "1 for the condition that the catalogue's database is in", self.condition.clone());
+        own.register("catalog_generation", "Generation of the listing", self.generation.clone());
+        own.register("ready", "Whether listings are answered", self.ready.clone());
+        own.register("connections", "Connections held", self.connections.clone());
+        own.register("connections_refused", "Connections that were not let in, or had to leave, by reason", self.refused.clone());
+        own.register_with_unit("tls_certificate_expiry_timestamp", "Until when the agent's certificate is valid; 0 without TLS", Unit::Seconds, self.certificate_expiry.clone());
+        own.register("reloads", "Configuration and certificates read again, by result", self.reloads.clone());
+        own.register("build", "Version of this program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry
+    }
+
+    /// A connection was not let in, or had to leave.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Something was read again.
+    pub fn reloaded(&self, what: &'static str, ok: bool) {
+        let result = if ok { "ok" } else { "error" };
+        self.reloads
+            .get_or_create(&ReloadLabels { what, result })
+            .inc();
+    }
+
+    /// An RPC began.
+    pub(super) fn rpc_started(&self, method: &super::rpc::Method) {
+        self.rpcs_started.get_or_create(&method.into()).inc();
+    }
+
+    /// An RPC ended.
+    pub(super) fn rpc_handled(
+        &self,
+        method: &super::rpc::Method,
+        code: &'static str,
+        duration: Duration,
+    ) {
+        self.rpcs_handled
+            .get_or_create(&CodeLabels {
+                grpc_type: method.kind,
+                grpc_service: method.service,
+                grpc_method: method.name,
+                grpc_code: code,
+            })
+            .inc();
+        self.rpc_duration
+            .get_or_create(&method.into())
+            .observe(duration.as_secs_f64());
+    }
+
+    /// A scan ended.
+    pub fn scanned(&self, root: &str, scan: &Scanned) {
+        let labels = RootLabels { root: root.into() };
+        self.scans
+            .get_or_create(&ScanLabels {
+                root: Arc::clone(&labels.root),
+                result: if scan.ok { "ok" } else { "error" },
+            })
+            .inc();
+        self.scan_duration
+            .get_or_create(&labels)
+            .observe(scan.duration.as_secs_f64());
+        for (family, count) in [
+            (&self.scan_directories, scan.directories),
+            (&self.scan_files_read, scan.files_read),
+            (&self.scan_operations, scan.operations),
+            (&self.scan_bytes, scan.bytes),
+        ] {
+            family.get_or_create(&labels).inc_by(count);
+        }
+        self.scan_throttled
+            .get_or_create(&labels)
+            .inc_by(scan.throttled.as_secs_f64());
+        if scan.ok {
+            self.scan_success.get_or_create(&labels).set(scan.ended);
+        }
+    }
+
+    /// How the roots are now.
+    pub fn set_roots(&self, roots: &[RootFigures]) {
+        self.problems.clear();
+        for root in roots {
+            let labels = RootLabels {
+                root: root.root.as_str().into(),
+            };
+            for (family, value) in [
+                (&self.root_available, i64::from(root.available)),
+                (&self.scan_running, i64::from(root.scanning)),
+                (&self.scan_width, i64::from(root.width)),
+                (&self.root_images, count(root.images)),
+            ] {
+                family.get_or_create(&labels).set(value);
+            }
+            for (kind, number) in &root.problems {
+                self.problems
+                    .get_or_create(&ProblemLabels {
+                        root: Arc::clone(&labels.root),
+                        kind,
+                    })
+                    .set(count(*number));
+            }
+        }
+    }
+
+    /// Which images are listed, by status and format.
+    pub fn set_images(&self, images: &BTreeMap<(&'static str, &'static str), u64>) {
+        self.images.clear();
+        for ((status, format), number) in images {
+            self.images
+                .get_or_create(&ImageLabels { status, format })
+                .set(count(*number));
+        }
+    }
+
+    /// How the catalogue's database is, of all conditions that there are.
+    pub fn set_condition(&self, all: &[&'static str], now: &'static str) {
+        for condition in all {
+            self.condition
+                .get_or_create(&ConditionLabels { condition })
+                .set(i64::from(*condition == now));
+        }
+    }
+
+    /// All metrics as OpenMetrics text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing into a string does not fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}
+
+impl From<&super::rpc::Method> for RpcLabels {
+    fn from(method: &super::rpc::Method) -> Self {
+        Self {
+            grpc_type: method.kind,
+            grpc_service: method.service,
+            grpc_method: method.name,
+        }
+    }
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::{Metrics, RootFigures, Scanned};
+
+    #[test]
+    fn what_happened_is_shown_and_what_is_over_is_not() {
+        let metrics = Metrics::default();
+        metrics.scanned(
+            "/r",
+            &Scanned {
+                ok: true,
+                duration: Duration::from_secs(1),
+                operations: 7,
+                bytes: 9,
+                ended: 1_795_000_000,
+                ..Scanned::default()
+            },
+        );
+        metrics.connection_refused("expired");
+        let root = |problems| RootFigures {
+            root: "/r".to_owned(),
+            available: true,
+            problems,
+            ..RootFigures::default()
+        };
+        metrics.set_roots(&[root(BTreeMap::from([("PERMISSION_DENIED", 3)]))]);
+        metrics.set_images(&BTreeMap::from([(("READY", "SIF"), 2)]));
+        let text = metrics.render();
+        for line in [
+            "sifter_agent_scan_operations_total{root=\"/r\"} 7",
+            "sifter_agent_scan_read_bytes_total{root=\"/r\"} 9",
+            "sifter_agent_scan_last_success_timestamp_seconds{root=\"/r\"} 1795000000",
+            "sifter_agent_problems{root=\"/r\",kind=\"PERMISSION_DENIED\"} 3",
+            "sifter_agent_images{status=\"READY\",format=\"SIF\"} 2",
+            "sifter_agent_connections_refused_total{reason=\"expired\"} 1",
+            "sifter_agent_build_info{version=\"",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        metrics.set_roots(&[root(BTreeMap::new())]);
+        assert!(!metrics.render().contains("PERMISSION_DENIED"));
+    }
+}

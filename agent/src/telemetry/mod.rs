@@ -1,0 +1,75 @@
+//! Logs and metrics. Logs are structured, to standard error; under systemd that is the journal.
+
+mod metrics;
+mod quiet;
+mod rpc;
+mod scrape;
+
+use std::io::IsTerminal;
+use std::sync::OnceLock;
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+
+use crate::config::LogSettings;
+
+pub use self::metrics::{Metrics, RootFigures, Scanned};
+pub use self::quiet::Quiet;
+pub use self::rpc::{REQUEST_ID, RpcLayer, request_id};
+pub use self::scrape::serve;
+
+/// The way to another filter while the process runs.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Starts logging. `RUST_LOG` wins over the configuration.
+///
+/// # Errors
+///
+/// The filter cannot be understood.
+pub fn start(settings: &LogSettings) -> Result<(), String> {
+    let (filter, handle) = reload::Layer::new(filter(settings)?);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    let lines = if settings.json {
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .boxed()
+    } else {
+        lines.with_ansi(std::io::stderr().is_terminal()).boxed()
+    };
+    // A second call, in tests, changes nothing.
+    if tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .is_ok()
+    {
+        let _ = FILTER.set(handle);
+    }
+    Ok(())
+}
+
+/// Takes another filter. The form of the lines stays.
+///
+/// # Errors
+///
+/// The filter cannot be understood.
+pub fn change_filter(settings: &LogSettings) -> Result<(), String> {
+    let new = filter(settings)?;
+    match FILTER.get() {
+        Some(handle) => handle.reload(new).map_err(|error| format!("log: {error}")),
+        None => Ok(()),
+    }
+}
+
+fn filter(settings: &LogSettings) -> Result<EnvFilter, String> {
+    match std::env::var("RUST_LOG") {
+        Ok(filter) => EnvFilter::try_new(filter),
+        Err(_) => EnvFilter::try_new(&settings.filter),
+    }
+    .map_err(|error| format!("log: {error}"))
+}

@@ -2,6 +2,9 @@
 
 use jiff::Timestamp;
 use sifter_image::Image;
+use sifter_proto::v1;
+
+use super::row::Row;
 
 /// Facts of a file by `fstat`. Times are kept as the kernel gives them, so that comparing them is
 /// exact.
@@ -112,8 +115,17 @@ pub struct Found {
 pub enum Content {
     /// An image that was read.
     Image(Box<Image>),
-    /// The image that the catalogue holds under this number: it was moved or renamed, not changed.
-    Moved(i64),
+    /// An image that the catalogue knows from another place: it was moved or renamed, not changed.
+    Moved(Box<KnownImage>),
     /// Not an image.
     Other,
+}
+
+/// What the catalogue knows of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownImage {
+    /// As listed.
+    pub row: Row,
+    /// What only view FULL shows.
+    pub details: v1::Image,
 }

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 pub use self::change::{ChangeKind, DirectoryChange, KnownDirectory, KnownFile};
 pub use self::detail::details;
-pub use self::entry::{Content, FileFacts, FileTime, Found, Identity};
+pub use self::entry::{Content, FileFacts, FileTime, Found, Identity, KnownImage};
 pub use self::query::{Labels, Query, QueryError, format_name, status_name};
 pub use self::row::{Interner, Row, join_path};
 pub use self::snapshot::{Changes, Snapshot};

@@ -17,7 +17,7 @@ use sifter_proto::v1;
 use super::change::{ChangeKind, DirectoryChange, KnownDirectory, KnownFile};
 use super::columns;
 use super::detail;
-use super::entry::{Content, FileTime, Found, Identity};
+use super::entry::{Content, FileTime, Found, Identity, KnownImage};
 use super::row::{Interner, Row, join_path};
 
 /// Steps from one schema version to the next; `user_version` counts those that were taken. A step
@@ -588,6 +588,34 @@ impl KnownRoot {
     }
 }
 
+impl KnownRoot {
+    /// All that is known of an image; `None` if it is gone meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn image(&self, id: i64) -> Result<Option<KnownImage>, StoreError> {
+        let connection = self.store.read();
+        let sql = format!(
+            "SELECT (SELECT data FROM details WHERE image = id), id, {} FROM images WHERE id = ?1",
+            columns::LISTING
+        );
+        let known = connection
+            .prepare_cached(&sql)?
+            .query_row([id], |row| {
+                let details: Option<Vec<u8>> = row.get(0)?;
+                let details = details
+                    .and_then(|data| v1::Image::decode(&*data).ok())
+                    .unwrap_or_default();
+                let (root, mut texts) = ("".into(), Interner::default());
+                let row = columns::read(row, 1, Box::default(), &root, &mut texts)?;
+                Ok(KnownImage { row, details })
+            })
+            .optional()?;
+        Ok(known)
+    }
+}
+
 /// One transaction of [`Store::apply`].
 struct Batch<'a> {
     transaction: &'a Transaction<'a>,
@@ -772,7 +800,10 @@ impl Batch<'_> {
                 self.delta.upserts.push(row);
                 Some(id)
             }
-            Content::Moved(from) => self.moved(*from, known_image, directory, path, &found)?,
+            Content::Moved(known) => {
+                let known = (**known).clone();
+                Some(self.moved(known, known_image, directory, path, &found)?)
+            }
         };
         let identity = Identity::from(&found.facts);
         self.transaction
@@ -794,28 +825,21 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// The image `from` is now (also) here: a new image with what is known of that one. The old
-    /// place reports by itself that it is gone, or stays, as another hard link.
+    /// A known image is now (also) here: a new one with what is known of that one. The old place
+    /// reports by itself that it is gone, or stays, as another hard link.
     fn moved(
         &mut self,
-        from: i64,
+        known: KnownImage,
         known_image: Option<i64>,
         directory: i64,
         path: &[u8],
         found: &Found,
-    ) -> Result<Option<i64>, StoreError> {
-        let sql = format!("SELECT id, {} FROM images WHERE id = ?1", columns::LISTING);
-        let row_path = join_path(self.root_path, path, &found.name);
-        let (root_text, texts) = (self.root_text, &mut *self.texts);
-        let row = self
-            .transaction
-            .prepare_cached(&sql)?
-            .query_row([from], |row| columns::read(row, 0, row_path, root_text, texts))
-            .optional()?;
-        // Gone meanwhile: the next scan reads it, since it is not known here either.
-        let Some(mut row) = row else { return Ok(None) };
+    ) -> Result<i64, StoreError> {
+        let mut row = known.row;
+        row.path = join_path(self.root_path, path, &found.name);
+        row.root = Arc::clone(self.root_text);
         row.facts = found.facts;
-        self.rename(&mut row, from)?;
+        self.rename(&mut row, &known.details);
         row.id = columns::write(
             self.transaction,
             &row,
@@ -825,18 +849,15 @@ impl Batch<'_> {
             &found.name,
         )?;
         self.transaction
-            .prepare_cached(
-                "INSERT OR REPLACE INTO details (image, data)
-                 SELECT ?1, data FROM details WHERE image = ?2",
-            )?
-            .execute([row.id, from])?;
+            .prepare_cached("INSERT OR REPLACE INTO details (image, data) VALUES (?1, ?2)")?
+            .execute(params![row.id, known.details.encode_to_vec()])?;
         let id = row.id;
         self.delta.upserts.push(row);
-        Ok(Some(id))
+        Ok(id)
     }
 
     /// What a moved image is called now, where that depends on its path.
-    fn rename(&mut self, row: &mut Row, from: i64) -> Result<(), StoreError> {
+    fn rename(&mut self, row: &mut Row, details: &v1::Image) {
         use sifter_image::record::ReferenceSource;
         use sifter_image::reference::{Evidence, resolve};
         use std::os::unix::ffi::OsStrExt;
@@ -844,17 +865,13 @@ impl Batch<'_> {
             row.reference_source,
             ReferenceSource::OciReference | ReferenceSource::Definition
         ) {
-            return Ok(());
+            return;
         }
-        let data: Option<Vec<u8>> = self
-            .transaction
-            .prepare_cached("SELECT data FROM details WHERE image = ?1")?
-            .query_row([from], |row| row.get(0))
-            .optional()?;
-        let details = data
-            .and_then(|data| v1::Image::decode(&*data).ok())
-            .unwrap_or_default();
-        let labels = details.labels.into_iter().collect();
+        let labels = details
+            .labels
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         let resolution = resolve(
             &Evidence {
                 path: Path::new(std::ffi::OsStr::from_bytes(&row.path)),
@@ -871,7 +888,6 @@ impl Batch<'_> {
         row.tag = self.texts.get(&resolution.reference.tag);
         row.reference_source = resolution.reference.source;
         row.base = self.texts.get(&resolution.base);
-        Ok(())
     }
 
     fn remove_file(&mut self, directory: i64, name: &[u8]) -> Result<(), StoreError> {

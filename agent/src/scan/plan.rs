@@ -1,6 +1,6 @@
 //! What must be read again: the decision, and what the scan asks the catalogue for.
 
-use crate::catalog::{FileTime, Identity, KnownDirectory};
+use crate::catalog::{FileTime, Identity, KnownDirectory, KnownImage};
 
 /// Timestamps of local file systems are at worst this coarse (FAT; ext4 and xfs have ticks of a few
 /// milliseconds): what changed this short a time before it was read may change again without its
@@ -41,6 +41,13 @@ pub trait Known: Sync {
     ///
     /// The catalogue cannot be read.
     fn images_with_inode(&self, inode: u64) -> Result<Vec<(i64, Identity)>, KnownError>;
+
+    /// All that is known of an image; `None` if it is gone meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The catalogue cannot be read.
+    fn image(&self, id: i64) -> Result<Option<KnownImage>, KnownError>;
 }
 
 /// Whether something that was changed at `identity`'s times and read at `read` may have changed

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::catalog::{
-    Catalog, ChangeKind, Content, DirectoryChange, FileTime, Identity, KnownRoot, RootIndex,
-    StoreError,
+    Catalog, ChangeKind, Content, DirectoryChange, FileTime, Identity, KnownDirectory, KnownImage,
+    KnownRoot, RootIndex, StoreError,
 };
 use crate::config::RootSettings;
-use crate::catalog::KnownDirectory;
 
 use super::candidates::{Candidacy, candidacy};
 use super::hint::{self, HintState};
@@ -757,6 +756,11 @@ impl Known for KnownRoot {
 
     fn images_with_inode(&self, inode: u64) -> Result<Vec<(i64, Identity)>, KnownError> {
         self.images_with_inode(inode)
+            .map_err(|error| KnownError(error.to_string()))
+    }
+
+    fn image(&self, id: i64) -> Result<Option<KnownImage>, KnownError> {
+        self.image(id)
             .map_err(|error| KnownError(error.to_string()))
     }
 }

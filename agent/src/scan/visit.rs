@@ -500,7 +500,11 @@ impl<'a> Visitor<'a> {
                 name,
                 inode: file.identity.inode,
                 if_large: false,
-                known: None,
+                // It changed here: that it is still the same inode proves nothing.
+                known: Some(KnownFile {
+                    volatile: true,
+                    ..file.clone()
+                }),
             };
             match self.look_at(place, &candidate) {
                 Look::Found(new) => found.push(new),
@@ -567,14 +571,18 @@ impl<'a> Visitor<'a> {
             && let Ok((EntryKind::File, facts)) = place.dir.stat(name, &mut self.operations)
         {
             let seen = Identity::from(&facts);
-            if let Some((id, _)) = images.iter().find(|(_, known)| is_moved(known, &seen)) {
+            let moved = images.iter().find(|(_, known)| is_moved(known, &seen));
+            // One that is gone from the catalogue meanwhile is read like any other.
+            if let Some((id, _)) = moved
+                && let Ok(Some(image)) = known.image(*id)
+            {
                 self.counts.images += 1;
                 let volatile = is_racy(&seen, FileTime::now(), self.walk.options.network);
                 return Look::Found(Found {
                     name: name.to_bytes().into(),
                     facts,
                     volatile,
-                    content: Content::Moved(*id),
+                    content: Content::Moved(Box::new(image)),
                 });
             }
         }

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
-use crate::catalog::{Catalog, FileTime, PageToken, Query, Row, Selection, Snapshot};
+use crate::catalog::{Catalog, Condition, FileTime, PageToken, Query, Row, Selection, Snapshot};
 
 use super::convert;
 use super::owners::Owners;
@@ -107,7 +107,11 @@ impl<A: Agent> Images<A> {
     /// Whether there is a listing at all.
     fn check_ready(&self) -> Result<(), Status> {
         if !self.agent.is_ready() {
-            return Err(status::not_ready());
+            // There is nothing in memory to go on from yet.
+            return Err(match self.catalog.condition() {
+                Condition::Failed(error) => status::catalog_failed(&error),
+                Condition::Ok | Condition::Memory => status::not_ready(),
+            });
         }
         let unlisted = self.agent.unlisted_roots();
         if unlisted.len() == self.agent.root_count()

@@ -24,7 +24,7 @@ pub struct CheckArgs {
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone, clap::Args)]
-struct ConfigArgs {
+pub(super) struct ConfigArgs {
     /// Configuration file; drop-ins in FILE.d/*.toml [default: /etc/sifter/agent.toml, unless
     /// --root is given]
     #[arg(long, short, value_name = "FILE")]
@@ -56,7 +56,8 @@ struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    fn resolve(self) -> anyhow::Result<Settings> {
+    /// The validated configuration.
+    pub(super) fn resolve(self) -> anyhow::Result<Settings> {
         let wrong = |error: &dyn std::fmt::Display| {
             WithExit::new(Exit::Usage, format!("configuration: {error}"))
         };

@@ -31,6 +31,14 @@ pub struct Address {
 }
 
 impl Address {
+    /// An address to try, without much patience.
+    pub fn new(address: String) -> Self {
+        Self {
+            address,
+            connect_timeout: 3,
+        }
+    }
+
     async fn channel(&self) -> anyhow::Result<Channel> {
         let uri = match self.address.strip_prefix("unix:") {
             Some(path) => format!("unix://{}", path.trim_start_matches("//")),

@@ -2,6 +2,7 @@
 
 mod agent;
 mod connect;
+mod doctor;
 mod exit;
 mod inspect;
 mod ls;
@@ -40,6 +41,7 @@ enum Command {
     Rescan(rescan::Args),
     Agent(agent::Args),
     CheckConfig(agent::CheckArgs),
+    Doctor(doctor::Args),
 }
 
 /// Parses the command line and runs it.
@@ -64,6 +66,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Rescan(args) => rescan::run(args),
         Command::Agent(args) => agent::run(args),
         Command::CheckConfig(args) => agent::check(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -99,6 +99,19 @@ impl AccessSettings {
     }
 }
 
+/// An address as it is written. One that other machines can reach speaks TLS where there are
+/// certificates, unless it says `tcp:`.
+pub(super) fn listen(text: &str, has_tls: bool) -> Result<Listen, String> {
+    Ok(match text.parse()? {
+        Listen::Tcp(address)
+            if has_tls && !address.ip().is_loopback() && !text.starts_with("tcp:") =>
+        {
+            Listen::Tls(address)
+        }
+        address => address,
+    })
+}
+
 /// Whether the addresses may be listened on.
 pub(super) fn check_listen(
     listen: &[Listen],
@@ -118,8 +131,8 @@ pub(super) fn check_listen(
                     "listen",
                     format!(
                         "{plain} can be reached by other machines, and without TLS nobody there \
-                         proves who they are: use tls:{plain} with [tls], a loopback address, \
-                         unix:/path, or set allow_insecure_remote = true"
+                         proves who they are: add [tls], or use a loopback address, unix:/path, \
+                         or set allow_insecure_remote = true"
                     ),
                 ));
             }
@@ -133,7 +146,7 @@ pub(super) fn check_listen(
     {
         return Err(fail(
             "tls",
-            "no address uses it: add \"tls:0.0.0.0:7431\" to listen",
+            "no address uses it: add \"0.0.0.0:7430\" to listen",
         ));
     }
     Ok(())
@@ -167,8 +180,8 @@ mod tests {
             ("listen=['tls:0.0.0.0:1']".to_owned(), "needs [tls]"),
             (TLS.to_owned(), "no address uses it"),
             (
-                format!("listen=['0.0.0.0:1','tls:0.0.0.0:2']\n{TLS}"),
-                "tls:0.0.0.0:1 with [tls]",
+                format!("listen=['tcp:0.0.0.0:1','tls:0.0.0.0:2']\n{TLS}"),
+                "add [tls]",
             ),
             (
                 "listen=['tls:1']\n".to_owned(),
@@ -202,10 +215,15 @@ mod tests {
     #[test]
     fn other_machines_may_connect_with_tls() {
         let settings = validate(&format!(
-            "listen=['tls:0.0.0.0:7431','unix:/s']\nmetrics='127.0.0.1:9464'\nplain_tcp='all'\n{TLS}"
+            "listen=['0.0.0.0:7430','unix:/s','127.0.0.1:7430','tls:[::1]:1']\nmetrics='127.0.0.1:9464'\nplain_tcp='all'\n{TLS}"
         ))
         .unwrap();
-        assert_eq!(settings.listen[0], Listen::Tls(([0, 0, 0, 0], 7431).into()));
+        assert_eq!(settings.listen[0], Listen::Tls(([0, 0, 0, 0], 7430).into()));
+        assert_eq!(
+            settings.listen[2],
+            Listen::Tcp(([127, 0, 0, 1], 7430).into())
+        );
+        assert!(matches!(settings.listen[3], Listen::Tls(_)));
         assert_eq!(settings.tls.unwrap().allow, ["control"]);
         assert_eq!(settings.access.plain_tcp, PlainTcp::All);
         assert_eq!(settings.access.admin_group, "sifter-admin");

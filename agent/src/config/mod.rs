@@ -188,7 +188,9 @@ impl Settings {
             .listen
             .unwrap_or_else(|| vec![DEFAULT_SOCKET.to_owned()])
             .iter()
-            .map(|text| text.parse().map_err(|message| fail("listen", message)))
+            .map(|text| {
+                access::listen(text, raw.tls.is_some()).map_err(|message| fail("listen", message))
+            })
             .collect::<Result<_, _>>()?;
         if listen.is_empty() {
             return Err(fail("listen", "no address: the agent could not be asked".to_owned()));

@@ -4,9 +4,12 @@ use std::fmt::Display;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{MsgFlags, recv};
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -180,7 +183,7 @@ impl Door {
                 (Io::Tls(Box::new(stream)), peer, source)
             }
             (Stranger::Tcp(stream, address), _) => {
-                stream.readable().await.map_err(gone)?;
+                has_spoken(&stream).await.map_err(gone)?;
                 let local = stream.local_addr().map_err(gone)?;
                 let uid = tokio::task::spawn_blocking(move || owner::of(local, address))
                     .await
@@ -201,7 +204,7 @@ impl Door {
                 }
             }
             (Stranger::Unix(stream), _) => {
-                stream.readable().await.map_err(gone)?;
+                has_spoken(&stream).await.map_err(gone)?;
                 match stream.peer_cred() {
                     Ok(user) => {
                         let peer = Peer::Local(Credentials {
@@ -220,5 +223,50 @@ impl Door {
             return Err(Failure::new("too_many", message));
         }
         Ok(Connection::new(io, peer, ticket))
+    }
+}
+
+/// Waits for a client's first byte, and leaves it where it is. That a socket is said to be readable
+/// does not mean that there is anything.
+async fn has_spoken(stream: &impl Socket) -> io::Result<()> {
+    loop {
+        stream.wait().await?;
+        match stream.peek() {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What unix and TCP sockets have in common here.
+trait Socket: Sync {
+    fn wait(&self) -> impl Future<Output = io::Result<()>> + Send;
+    fn peek(&self) -> io::Result<usize>;
+}
+
+fn peek(socket: &impl AsRawFd) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    Ok(recv(socket.as_raw_fd(), &mut [0], flags)?)
+}
+
+impl Socket for TcpStream {
+    fn wait(&self) -> impl Future<Output = io::Result<()>> + Send {
+        self.readable()
+    }
+
+    fn peek(&self) -> io::Result<usize> {
+        self.try_io(Interest::READABLE, || peek(self))
+    }
+}
+
+impl Socket for UnixStream {
+    fn wait(&self) -> impl Future<Output = io::Result<()>> + Send {
+        self.readable()
+    }
+
+    fn peek(&self) -> io::Result<usize> {
+        self.try_io(Interest::READABLE, || peek(self))
     }
 }

@@ -1,3 +1,6 @@
 //! Integration tests of the agent, one module a topic, one binary for all.
 
+mod access;
 mod scan;
+mod support;
+mod tls;

@@ -1,0 +1,270 @@
+//! Who sees what: three users, each of whom must be shown what `find -readable` finds for them.
+//! Needs the superuser, to become others.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+
+use rustix::fs::{XattrFlags, setxattr};
+use sifter_proto::v1::GetImageRequest;
+use sifter_proto::v1::ListImagesRequest;
+use sifter_proto::v1::image_service_client::ImageServiceClient;
+use tonic::transport::Endpoint;
+
+use super::support::{Agent, images};
+
+/// Users and a group that no host has.
+const ALICE: u32 = 61_001;
+const BOB: u32 = 61_002;
+const CAROL: u32 = 61_003;
+const GROUP: u32 = 61_100;
+
+fn set(directory: &Path, name: &str, uid: u32, gid: u32, mode: u32) {
+    let path = directory.join("images").join(name);
+    chown(&path, Some(uid), Some(gid)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// `setfacl`, without needing it: tag, bits, ID.
+fn set_acl(directory: &Path, name: &str, entries: &[(u16, u16, u32)]) {
+    let mut value = 2u32.to_le_bytes().to_vec();
+    for (tag, bits, id) in entries {
+        value.extend([tag.to_le_bytes(), bits.to_le_bytes()].concat());
+        value.extend(id.to_le_bytes());
+    }
+    let path = directory.join("images").join(name);
+    setxattr(
+        &path,
+        "system.posix_acl_access",
+        &value,
+        XattrFlags::empty(),
+    )
+    .unwrap();
+}
+
+/// A command as another user, whose only group is `gid`.
+fn as_user(uid: u32, gid: u32, program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args([format!("--reuid={uid}"), format!("--regid={gid}")])
+        .arg("--clear-groups")
+        .arg(program);
+    command
+}
+
+fn lines(command: &mut Command) -> Vec<String> {
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn each_user_is_shown_what_find_finds() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only the superuser can become other users");
+        return;
+    }
+    let temporary = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let directory = temporary.path();
+    let names = [
+        ("public.sif", ALICE, GROUP, 0o644),
+        ("private.sif", ALICE, GROUP, 0o600),
+        ("group.sif", ALICE, GROUP, 0o640),
+        ("not-the-group.sif", ALICE, GROUP, 0o604),
+        ("not-the-owner.sif", BOB, BOB, 0o044),
+        ("nobody.sif", BOB, BOB, 0o000),
+        ("closed/open.sif", ALICE, ALICE, 0o644),
+        ("closed/deep/open.sif", CAROL, CAROL, 0o644),
+        ("no-list/open.sif", ALICE, ALICE, 0o644),
+        ("group-only/open.sif", ALICE, ALICE, 0o644),
+        ("bob/own.sif", BOB, BOB, 0o400),
+        ("bob/all.sif", BOB, BOB, 0o444),
+        ("granted.sif", ALICE, ALICE, 0o600),
+        ("denied.sif", ALICE, ALICE, 0o644),
+        ("masked.sif", ALICE, ALICE, 0o600),
+        ("listed/granted.sif", ALICE, ALICE, 0o644),
+    ];
+    images(directory, &names.map(|(name, ..)| name));
+    for (name, uid, gid, mode) in names {
+        set(directory, name, uid, gid, mode);
+    }
+    for (name, uid, gid, mode) in [
+        ("closed", ALICE, ALICE, 0o700),
+        ("closed/deep", CAROL, CAROL, 0o755),
+        ("no-list", ALICE, ALICE, 0o711),
+        ("group-only", ALICE, GROUP, 0o750),
+        ("bob", BOB, BOB, 0o755),
+        ("listed", ALICE, ALICE, 0o700),
+    ] {
+        set(directory, name, uid, gid, mode);
+    }
+    let none = u32::MAX;
+    // user::rw- user:X:… group::--- mask:… other:…
+    let acl = |bits: u16, mask: u16, other: u16| {
+        [
+            (1, 6, none),
+            (2, bits, CAROL),
+            (4, 0, none),
+            (16, mask, none),
+            (32, other, none),
+        ]
+    };
+    set_acl(directory, "granted.sif", &acl(4, 4, 0));
+    set_acl(directory, "denied.sif", &acl(0, 4, 4));
+    set_acl(directory, "masked.sif", &acl(4, 0, 0));
+    set_acl(
+        directory,
+        "listed",
+        &[
+            (1, 7, none),
+            (2, 5, CAROL),
+            (4, 0, none),
+            (16, 5, none),
+            (32, 0, none),
+        ],
+    );
+
+    let agent = Agent::start(directory, ", '127.0.0.1:0'", "");
+    // The binaries may lie where others have no access.
+    let sifter = directory.join("sifter");
+    fs::copy(env!("CARGO_BIN_EXE_sifter"), &sifter).unwrap();
+    let tests = directory.join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
+    let root = directory.join("images");
+    let list = |command: &mut Command, address: &str| {
+        let json = lines(command.args(["ls", "--json", "--address", address]));
+        let mut paths: Vec<String> = json
+            .iter()
+            .map(|line| {
+                let image: serde_json::Value = serde_json::from_str(line).unwrap();
+                image["path"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        paths.sort();
+        paths
+    };
+    let all = list(&mut Command::new(&sifter), &agent.unix());
+    assert_eq!(all.len(), names.len(), "the superuser sees all");
+
+    let mut numbers = Vec::new();
+    for (uid, gid) in [(ALICE, ALICE), (BOB, GROUP), (BOB, BOB), (CAROL, CAROL)] {
+        let mut find = as_user(uid, gid, Path::new("find"));
+        find.arg(&root)
+            .args(["-type", "f", "-name", "*.sif", "-readable"]);
+        let found = lines(&mut find);
+        let listed = list(&mut as_user(uid, gid, &sifter), &agent.unix());
+        assert_eq!(listed, found, "{uid}:{gid}");
+        // Over loopback TCP the kernel says whose the connection is, but not with which group.
+        if uid == gid {
+            let over_tcp = list(&mut as_user(uid, gid, &sifter), &agent.addresses[1]);
+            assert_eq!(over_tcp, found, "{uid} over TCP");
+        }
+        let mut status = as_user(uid, gid, &sifter);
+        let text = lines(status.args(["status", "--json", "--address", &agent.unix()])).join("");
+        let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(status["imageCount"], found.len().to_string(), "{status}");
+        assert!(status["roots"][0].get("problems").is_none(), "{status}");
+        // What only a client of the contract can ask.
+        let mut inner = as_user(uid, gid, &tests);
+        let passed = inner
+            .args([
+                "--exact",
+                "access::as_another_user",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("SIFTER_TEST_SOCKET", directory.join("agent.sock"))
+            .env("SIFTER_TEST_VISIBLE", found.join("\n"))
+            .env("SIFTER_TEST_ALL", all.join("\n"))
+            .output()
+            .unwrap();
+        assert!(
+            passed.status.success(),
+            "{}",
+            String::from_utf8_lossy(&passed.stdout)
+        );
+        assert!(String::from_utf8_lossy(&passed.stdout).contains("1 passed"));
+        numbers.push(found.len());
+    }
+    assert!(
+        numbers
+            .iter()
+            .all(|number| (3..names.len()).contains(number)),
+        "{numbers:?}"
+    );
+    assert!(!agent.log().contains("private.sif"));
+
+    // A directory that is closed afterwards counts without a scan.
+    set(directory, "bob", BOB, BOB, 0o700);
+    super::support::until("the closed directory is hidden", || {
+        list(&mut as_user(CAROL, CAROL, &sifter), &agent.unix())
+            .iter()
+            .all(|path| !path.contains("/bob/"))
+    });
+}
+
+/// Runs as another user, from the test above.
+#[test]
+#[ignore = "run by each_user_is_shown_what_find_finds"]
+fn as_another_user() {
+    let variable = |name: &str| std::env::var(name).unwrap();
+    let visible = variable("SIFTER_TEST_VISIBLE");
+    let visible: Vec<&str> = visible.lines().collect();
+    let all = variable("SIFTER_TEST_ALL");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let channel = Endpoint::from_shared(format!("unix://{}", variable("SIFTER_TEST_SOCKET")))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        let mut client = ImageServiceClient::new(channel);
+        for path in all.lines() {
+            let got = client
+                .get_image(GetImageRequest {
+                    path: path.to_owned(),
+                    ..GetImageRequest::default()
+                })
+                .await;
+            match got {
+                Ok(image) => {
+                    assert!(visible.contains(&path), "{path} is shown");
+                    assert_eq!(image.into_inner().path, path);
+                }
+                Err(status) => {
+                    assert!(!visible.contains(&path), "{path} is not shown: {status}");
+                    assert_eq!(status.code(), tonic::Code::NotFound);
+                }
+            }
+        }
+        let (mut token, mut paths) = (String::new(), Vec::new());
+        loop {
+            let page = client
+                .list_images(ListImagesRequest {
+                    page_size: 2,
+                    page_token: token,
+                    order_by: "path".to_owned(),
+                    ..ListImagesRequest::default()
+                })
+                .await
+                .unwrap()
+                .into_inner();
+            assert_eq!(page.total_size, visible.len() as u64);
+            paths.extend(page.images.into_iter().map(|image| image.path));
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(paths, visible);
+    });
+}

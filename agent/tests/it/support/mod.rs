@@ -1,0 +1,225 @@
+//! The agent as a process, authorities and certificates made for a test, and a gRPC client.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+
+/// Longest wait for a condition.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for a condition.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} in time");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A running agent over `directory/images`, ended when dropped.
+pub struct Agent {
+    process: Child,
+    pub directory: PathBuf,
+    pub addresses: Vec<String>,
+}
+
+impl Agent {
+    /// Starts an agent with more configuration, which comes first in the file, and waits until it
+    /// lists.
+    pub fn start(directory: &Path, listen: &str, more: &str) -> Self {
+        let config = directory.join("agent.toml");
+        let text = format!(
+            "listen = ['unix:{0}/agent.sock'{listen}]\nmetrics = 'unix:{0}/metrics.sock'\n{more}\n\
+             [[root]]\npath = '{0}/images'\n",
+            directory.display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_sifter"))
+            .args(["agent", "--config"])
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(directory.join("agent.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let count = 1 + listen.matches(',').count();
+        let addresses = (0..count)
+            .map(|_| {
+                let line = lines.next().expect("the agent starts").unwrap();
+                line.strip_prefix("listening on ").unwrap().to_owned()
+            })
+            .collect();
+        let agent = Self {
+            process,
+            directory: directory.to_owned(),
+            addresses,
+        };
+        until("the first scan", || {
+            agent.metric("sifter_agent_ready") == 1.0
+        });
+        agent
+    }
+
+    /// The socket's address.
+    pub fn unix(&self) -> String {
+        format!("unix:{}/agent.sock", self.directory.display())
+    }
+
+    /// The address of the TLS port.
+    pub fn tls(&self) -> SocketAddr {
+        let address = self
+            .addresses
+            .iter()
+            .find_map(|text| text.strip_prefix("tls:"));
+        address.unwrap().parse().unwrap()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("agent.log")).unwrap()
+    }
+
+    /// A metric's value; 0 if there is no such series.
+    pub fn metric(&self, series: &str) -> f64 {
+        let mut stream = UnixStream::connect(self.directory.join("metrics.sock")).unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: agent\r\n\r\n")
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.contains("# EOF"), "{text}");
+        text.lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+            .unwrap_or(0.0)
+    }
+
+    /// Connections refused for a reason.
+    pub fn refused(&self, reason: &str) -> f64 {
+        self.metric(&format!(
+            "sifter_agent_connections_refused_total{{reason=\"{reason}\"}}"
+        ))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// An authority that signs certificates.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub pem: String,
+}
+
+/// A certificate with its key.
+#[derive(Clone)]
+pub struct Identity {
+    pub cert: String,
+    pub key: String,
+    chain: CertificateDer<'static>,
+    secret: Vec<u8>,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    /// A certificate for a name, valid in these years.
+    pub fn sign(&self, name: &str, years: (i32, i32)) -> Identity {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Identity {
+            cert: certificate.pem(),
+            key: key.serialize_pem(),
+            chain: certificate.der().clone(),
+            secret: key.serialize_der(),
+        }
+    }
+}
+
+/// A channel over TLS, to a server whose certificate `authority` signed for `agent`.
+pub async fn connect(
+    address: SocketAddr,
+    authority: &Authority,
+    client: Option<&Identity>,
+) -> Result<Channel, tonic::transport::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = <CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(
+        authority.pem.as_bytes(),
+    );
+    roots.add(pem.unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match client {
+        Some(client) => builder
+            .with_client_auth_cert(
+                vec![client.chain.clone()],
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(client.secret.clone())),
+            )
+            .unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
+    Endpoint::from_static("http://agent")
+        .connect_timeout(Duration::from_secs(20))
+        .connect_with_connector(tower::service_fn(move |_| {
+            let connector = connector.clone();
+            async move {
+                let stream = TcpStream::connect(address).await?;
+                let name = ServerName::try_from("agent").unwrap();
+                let stream = connector.connect(name, stream).await?;
+                Ok::<_, std::io::Error>(TokioIo::new(stream))
+            }
+        }))
+        .await
+}
+
+/// A small tree of images that this process may read.
+pub fn images(directory: &Path, names: &[&str]) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/images/built/scratch.sif");
+    for name in names {
+        let path = directory.join("images").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::copy(&source, path).unwrap();
+    }
+}

@@ -1,0 +1,213 @@
+//! TLS: who is let in, who is not, and that those who are not harm nobody.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use sifter_proto::v1::image_service_client::ImageServiceClient;
+use sifter_proto::v1::{ListImagesRequest, WatchImagesRequest};
+use tonic::transport::Channel;
+
+use super::support::{Agent, Authority, Identity, connect, images, until};
+
+const NOW: (i32, i32) = (2020, 2120);
+
+/// What a connection is asked for in each test.
+async fn list(channel: Channel) -> Result<u64, tonic::Status> {
+    ImageServiceClient::new(channel)
+        .list_images(ListImagesRequest::default())
+        .await
+        .map(|answer| answer.into_inner().total_size)
+}
+
+/// Connects and asks.
+async fn ask(agent: &Agent, ca: &Authority, client: Option<&Identity>) -> Result<u64, String> {
+    let channel = connect(agent.tls(), ca, client)
+        .await
+        .map_err(|error| error.to_string())?;
+    list(channel).await.map_err(|status| status.to_string())
+}
+
+fn write_files(directory: &Path, server: &Identity, ca: &Authority) {
+    for (name, text) in [
+        ("agent.pem", &server.cert),
+        ("agent.key", &server.key),
+        ("ca.pem", &ca.pem),
+    ] {
+        // As tools that renew certificates do: whole, or not at all.
+        fs::write(directory.join("new"), text).unwrap();
+        fs::rename(directory.join("new"), directory.join(name)).unwrap();
+    }
+}
+
+fn section(directory: &Path, allow: &str) -> String {
+    format!(
+        "[tls]\ncert = '{0}/agent.pem'\nkey = '{0}/agent.key'\nclient_ca = '{0}/ca.pem'\nallow = [{allow}]",
+        directory.display()
+    )
+}
+
+fn start(directory: &Path, ca: &Authority) -> Agent {
+    images(directory, &["a.sif", "b.sif"]);
+    write_files(directory, &ca.sign("agent", NOW), ca);
+    Agent::start(
+        directory,
+        ", 'tls:127.0.0.1:0'",
+        &section(directory, "'control'"),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_clients_with_a_good_certificate_and_a_name_on_the_list_are_let_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Authority::new("site");
+    let agent = start(directory.path(), &ca);
+    let good = ca.sign("control", NOW);
+    assert_eq!(ask(&agent, &ca, Some(&good)).await, Ok(2));
+    let stranger = Authority::new("site");
+    for (reason, client) in [
+        ("unknown_issuer", Some(stranger.sign("control", NOW))),
+        ("expired", Some(ca.sign("control", (2020, 2021)))),
+        ("not_yet_valid", Some(ca.sign("control", (2110, 2120)))),
+        ("not_allowed", Some(ca.sign("other", NOW))),
+        ("no_certificate", None),
+    ] {
+        let refused = ask(&agent, &ca, client.as_ref()).await;
+        assert!(refused.is_err(), "{reason}: {refused:?}");
+        until(reason, || agent.refused(reason) >= 1.0);
+        assert!(
+            agent.log().contains(&format!("kind=\"{reason}\"")),
+            "{}",
+            agent.log()
+        );
+    }
+    // The other way round: the client does not trust this agent.
+    assert!(ask(&agent, &stranger, Some(&good)).await.is_err());
+    until("refused by client", || {
+        agent.refused("refused_by_client") >= 1.0
+    });
+    // Plain text, as of a client that was configured without TLS.
+    let mut plain = TcpStream::connect(agent.tls()).unwrap();
+    plain
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .unwrap();
+    until("plain text", || agent.refused("plain_text") >= 1.0);
+    assert_eq!(ask(&agent, &ca, Some(&good)).await, Ok(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_and_slow_clients_keep_nobody_out() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(8192), hard).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Authority::new("site");
+    let agent = start(directory.path(), &ca);
+    let good = ca.sign("control", NOW);
+    let before = connect(agent.tls(), &ca, Some(&good)).await.unwrap();
+    assert_eq!(list(before.clone()).await.unwrap(), 2);
+
+    let mut idle = Vec::new();
+    let mut unix = Vec::new();
+    for number in 0..1000 {
+        let mut stream = TcpStream::connect(agent.tls()).unwrap();
+        if number % 2 == 0 {
+            // The begin of a handshake that never goes on. The agent may have ended it already.
+            let _ = stream.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]);
+        }
+        idle.push(stream);
+        unix.push(UnixStream::connect(directory.path().join("agent.sock")).unwrap());
+    }
+    until("evictions", || agent.refused("evicted") >= 1000.0);
+    assert!(agent.metric("sifter_agent_connections") <= 300.0);
+    let began = Instant::now();
+    assert_eq!(list(before).await.unwrap(), 2, "whoever was there before");
+    assert_eq!(
+        ask(&agent, &ca, Some(&good)).await,
+        Ok(2),
+        "whoever comes now"
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    until("timeouts", || agent.refused("handshake_timeout") >= 1.0);
+    until("silence", || agent.refused("silent") >= 1.0);
+    until("no idle connection is held", || {
+        agent.metric("sifter_agent_connections") <= 2.0
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_and_names_are_read_again_and_no_request_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let agent = start(directory.path(), &old);
+    let control = old.sign("control", NOW);
+    let channel = connect(agent.tls(), &old, Some(&control)).await.unwrap();
+    let mut watch = ImageServiceClient::new(channel.clone())
+        .watch_images(WatchImagesRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+
+    // Files that do not fit together change nothing.
+    fs::write(
+        directory.path().join("agent.key"),
+        &new.sign("agent", NOW).key,
+    )
+    .unwrap();
+    agent.signal(Signal::SIGHUP);
+    let reloads = |result: &str| {
+        agent.metric(&format!(
+            "sifter_agent_reloads_total{{what=\"configuration\",result=\"{result}\"}}"
+        ))
+    };
+    until("a refused reload", || reloads("error") >= 1.0);
+    assert_eq!(ask(&agent, &old, Some(&control)).await, Ok(2));
+
+    write_files(directory.path(), &new.sign("agent", NOW), &new);
+    agent.signal(Signal::SIGHUP);
+    until("a reload", || reloads("ok") >= 1.0);
+    assert_eq!(
+        ask(&agent, &new, Some(&new.sign("control", NOW))).await,
+        Ok(2)
+    );
+    assert!(
+        ask(&agent, &new, Some(&control)).await.is_err(),
+        "of the old authority"
+    );
+    // Whoever was let in goes on, and the stream that was open, too.
+    assert_eq!(list(channel.clone()).await.unwrap(), 2);
+    images(directory.path(), &["c.sif"]);
+    let added = async {
+        while let Some(message) = watch.message().await.unwrap() {
+            if message
+                .images
+                .iter()
+                .any(|image| image.path.ends_with("c.sif"))
+            {
+                return;
+            }
+        }
+        panic!("the stream has ended");
+    };
+    tokio::time::timeout(Duration::from_secs(60), added)
+        .await
+        .unwrap();
+
+    // A name that is taken off the list counts at once, on open connections, too.
+    let config = directory.path().join("agent.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("'control'", "'somebody'")).unwrap();
+    agent.signal(Signal::SIGHUP);
+    until("another reload", || reloads("ok") >= 2.0);
+    let status = list(channel).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unauthenticated);
+}

@@ -1,0 +1,111 @@
+#!/bin/bash
+# Certificates for mutual TLS between the control plane and the agents, with openssl alone.
+#
+#   enroll.sh [--dir DIR] [--days N] ca                           once: the site's own authority
+#   enroll.sh [--dir DIR] [--days N] agent HOST [NAME|ADDRESS…]   for each login node
+#   enroll.sh [--dir DIR] [--days N] control NAME                 for each control plane
+#
+# Everything is below DIR (default ./sifter-tls):
+#   ca.pem, ca.key           ca.key signs: it stays here, offline if you can
+#   HOST/agent.pem, .key     with ca.pem to the login node's /etc/sifter/tls/
+#   NAME/control.pem, .key   with ca.pem to the control plane's /etc/sifter-control/tls/
+# Running it again for the same host renews. The services take new files without a restart.
+set -euo pipefail
+umask 077
+
+die() { echo "enroll.sh: $*" >&2; exit 1; }
+usage() { sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2; exit 2; }
+
+dir=./sifter-tls
+days=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --dir) dir=${2:?} && shift 2 ;;
+        --days) days=${2:?} && shift 2 ;;
+        -h | --help) usage ;;
+        -*) usage ;;
+        *) break ;;
+    esac
+done
+[ $# -gt 0 ] || usage
+command -v openssl > /dev/null || die "openssl is not installed"
+
+# san NAME: as openssl wants it.
+san() {
+    case $1 in
+        spiffe://*) echo "URI:$1" ;;
+        *:*) echo "IP:$1" ;;
+        *[!0-9.]*) echo "DNS:$1" ;;
+        *) echo "IP:$1" ;;
+    esac
+}
+
+# sign FILE USAGE NAME…: a key and a certificate at DIR/FILE.{key,pem}, put in place whole.
+sign() {
+    local file=$dir/$1 usage=$2 names="" name
+    shift 2
+    [ -f "$dir/ca.key" ] || die "$dir/ca.key is not there: first \`enroll.sh --dir $dir ca\`"
+    for name in "$@"; do
+        [[ $name =~ ^[A-Za-z0-9._:/-]+$ ]] || die "\`$name\` is no name of a host"
+        names=${names:+$names,}$(san "$name")
+    done
+    mkdir -p "$(dirname "$file")"
+    local work
+    work=$(mktemp -d "$(dirname "$file")/.new.XXXXXX")
+    trap 'rm -rf "$work"' RETURN
+    openssl ecparam -name prime256v1 -genkey -noout -out "$work/key"
+    openssl req -new -key "$work/key" -subj "/CN=$1" -out "$work/csr"
+    cat > "$work/ext" << EXT
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = $usage
+subjectAltName = $names
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+EXT
+    openssl x509 -req -in "$work/csr" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -sha256 \
+        -set_serial "0x$(openssl rand -hex 16 | sed 's/^./5/')" -days "${days:-365}" \
+        -extfile "$work/ext" -out "$work/pem" 2> "$work/log" || { cat "$work/log" >&2; die "cannot sign"; }
+    openssl verify -CAfile "$dir/ca.pem" "$work/pem" > /dev/null
+    mv "$work/key" "$file.key"
+    chmod 644 "$work/pem"
+    mv "$work/pem" "$file.pem"
+    echo "$file.pem ($names), until $(openssl x509 -in "$file.pem" -noout -enddate | cut -d= -f2)"
+}
+
+what=$1
+shift
+case $what in
+    ca)
+        [ $# -eq 0 ] || usage
+        [ ! -e "$dir/ca.key" ] || die "$dir/ca.key exists: a new authority would shut out every certificate of the old one"
+        mkdir -p "$dir"
+        openssl ecparam -name prime256v1 -genkey -noout -out "$dir/ca.key"
+        openssl req -x509 -new -key "$dir/ca.key" -sha256 -days "${days:-3650}" -subj "/CN=Sifter authority" \
+            -addext "basicConstraints = critical, CA:TRUE, pathlen:0" \
+            -addext "keyUsage = critical, keyCertSign, cRLSign" -out "$dir/ca.pem"
+        chmod 644 "$dir/ca.pem"
+        echo "$dir/ca.pem, until $(openssl x509 -in "$dir/ca.pem" -noout -enddate | cut -d= -f2)"
+        ;;
+    agent)
+        [ $# -gt 0 ] || usage
+        sign "$1/agent" serverAuth "$@"
+        cat << NEXT
+On $1, as root:
+  install -d -m 0750 -g sifter /etc/sifter/tls
+  install -m 0640 -g sifter ca.pem agent.pem agent.key /etc/sifter/tls/
+NEXT
+        ;;
+    control)
+        [ $# -gt 0 ] || usage
+        sign "$1/control" clientAuth "$@"
+        cat << NEXT
+On the control plane, as root:
+  install -d -m 0750 -g sifter-control /etc/sifter-control/tls
+  install -m 0640 -g sifter-control ca.pem control.pem control.key /etc/sifter-control/tls/
+and on every agent, in [tls]:
+  allow = ["$1"]
+NEXT
+        ;;
+    *) usage ;;
+esac

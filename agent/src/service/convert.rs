@@ -22,7 +22,7 @@ pub fn basic(row: &Row, owners: &Owners) -> v1::Image {
     };
     v1::Image {
         path,
-        raw_path: raw_path.into(),
+        raw_path,
         root: text(&row.root),
         image_id: row.image_id.map(|id| id.to_string()).unwrap_or_default(),
         format: format(row.format).into(),
@@ -65,7 +65,7 @@ pub fn basic(row: &Row, owners: &Owners) -> v1::Image {
         content_digest: row
             .content_digest
             .as_ref()
-            .map(|digest| format!("sha256:{}", hex::encode(&**digest)))
+            .map(|digest| format!("sha256:{}", hex::encode(**digest)))
             .unwrap_or_default(),
         ..v1::Image::default()
     }

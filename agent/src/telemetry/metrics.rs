@@ -25,6 +25,24 @@ const SCAN_SECONDS: [f64; 10] = [
     0.01, 0.1, 0.5, 2.0, 10.0, 30.0, 120.0, 600.0, 3600.0, 21_600.0,
 ];
 
+/// Why connections are refused, or have to leave.
+const REFUSALS: [&str; 14] = [
+    "bad_certificate",
+    "evicted",
+    "expired",
+    "gone",
+    "handshake_timeout",
+    "no_certificate",
+    "not_allowed",
+    "not_yet_valid",
+    "plain_text",
+    "protocol",
+    "refused_by_client",
+    "silent",
+    "too_many",
+    "unknown_issuer",
+];
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// Text that many series share.
@@ -155,6 +173,16 @@ impl Default for Metrics {
             rpcs_handled: Family::default(),
             rpc_duration: Family::new_with_constructor(|| Histogram::new(RPC_SECONDS)),
         };
+        // There from the start, so that a first refusal is an increase.
+        for reason in REFUSALS {
+            drop(metrics.refused.get_or_create(&ReasonLabels { reason }));
+        }
+        for what in ["configuration", "certificates"] {
+            for result in ["ok", "error"] {
+                let labels = ReloadLabels { what, result };
+                drop(metrics.reloads.get_or_create(&labels));
+            }
+        }
         let registry = metrics.register();
         Self {
             registry: Mutex::new(registry),

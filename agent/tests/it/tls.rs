@@ -27,7 +27,7 @@ async fn list(channel: Channel) -> Result<u64, tonic::Status> {
 
 /// Connects and asks.
 async fn ask(agent: &Agent, ca: &Authority, client: Option<&Identity>) -> Result<u64, String> {
-    let channel = connect(agent.tls(), ca, client)
+    let channel = connect(agent.tls(), &ca.pem, client)
         .await
         .map_err(|error| error.to_string())?;
     list(channel).await.map_err(|status| status.to_string())
@@ -108,7 +108,7 @@ async fn idle_and_slow_clients_keep_nobody_out() {
     let ca = Authority::new("site");
     let agent = start(directory.path(), &ca);
     let good = ca.sign("control", NOW);
-    let before = connect(agent.tls(), &ca, Some(&good)).await.unwrap();
+    let before = connect(agent.tls(), &ca.pem, Some(&good)).await.unwrap();
     assert_eq!(list(before.clone()).await.unwrap(), 2);
 
     let mut idle = Vec::new();
@@ -149,7 +149,9 @@ async fn certificates_and_names_are_read_again_and_no_request_is_lost() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let agent = start(directory.path(), &old);
     let control = old.sign("control", NOW);
-    let channel = connect(agent.tls(), &old, Some(&control)).await.unwrap();
+    let channel = connect(agent.tls(), &old.pem, Some(&control))
+        .await
+        .unwrap();
     let mut watch = ImageServiceClient::new(channel.clone())
         .watch_images(WatchImagesRequest::default())
         .await
@@ -210,4 +212,54 @@ async fn certificates_and_names_are_read_again_and_no_request_is_lost() {
     until("another reload", || reloads("ok") >= 2.0);
     let status = list(channel).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unauthenticated);
+}
+
+/// The documented way to certificates, tried.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_the_enrolment_script_work() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/enroll.sh");
+    if std::process::Command::new("openssl")
+        .arg("version")
+        .output()
+        .is_err()
+    {
+        eprintln!("skipped: openssl is not installed");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let enroll = |arguments: &[&str]| {
+        let output = std::process::Command::new(&script)
+            .arg("--dir")
+            .arg(directory.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    enroll(&["ca"]);
+    enroll(&["agent", "agent", "127.0.0.1"]);
+    enroll(&["control", "control"]);
+    let read = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
+    for name in ["agent.pem", "agent.key"] {
+        fs::copy(
+            directory.path().join("agent").join(name),
+            directory.path().join(name),
+        )
+        .unwrap();
+    }
+    images(directory.path(), &["a.sif"]);
+    let agent = Agent::start(
+        directory.path(),
+        ", 'tls:127.0.0.1:0'",
+        &section(directory.path(), "'dns:control'"),
+    );
+    let client = Identity::read(&read("control/control.pem"), &read("control/control.key"));
+    let channel = connect(agent.tls(), &read("ca.pem"), Some(&client))
+        .await
+        .unwrap();
+    assert_eq!(list(channel).await.unwrap(), 1);
 }

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -135,12 +136,11 @@ pub struct Authority {
 }
 
 /// A certificate with its key.
-#[derive(Clone)]
 pub struct Identity {
     pub cert: String,
     pub key: String,
     chain: CertificateDer<'static>,
-    secret: Vec<u8>,
+    secret: PrivateKeyDer<'static>,
 }
 
 impl Authority {
@@ -168,7 +168,19 @@ impl Authority {
             cert: certificate.pem(),
             key: key.serialize_pem(),
             chain: certificate.der().clone(),
-            secret: key.serialize_der(),
+            secret: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        }
+    }
+}
+
+impl Identity {
+    /// One that was made elsewhere.
+    pub fn read(cert: &str, key: &str) -> Self {
+        Self {
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+            chain: CertificateDer::from_pem_slice(cert.as_bytes()).unwrap(),
+            secret: PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
         }
     }
 }
@@ -176,13 +188,11 @@ impl Authority {
 /// A channel over TLS, to a server whose certificate `authority` signed for `agent`.
 pub async fn connect(
     address: SocketAddr,
-    authority: &Authority,
+    authority: &str,
     client: Option<&Identity>,
 ) -> Result<Channel, tonic::transport::Error> {
     let mut roots = rustls::RootCertStore::empty();
-    let pem = <CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(
-        authority.pem.as_bytes(),
-    );
+    let pem = CertificateDer::from_pem_slice(authority.as_bytes());
     roots.add(pem.unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
@@ -191,10 +201,7 @@ pub async fn connect(
         .with_root_certificates(roots);
     let mut config = match client {
         Some(client) => builder
-            .with_client_auth_cert(
-                vec![client.chain.clone()],
-                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(client.secret.clone())),
-            )
+            .with_client_auth_cert(vec![client.chain.clone()], client.secret.clone_key())
             .unwrap(),
         None => builder.with_no_client_auth(),
     };

@@ -1,0 +1,34 @@
+#!/bin/bash
+# Checks rules and dashboard: syntax and unit tests by promtool, and that every metric they name is one
+# that a running service has. Needs promtool (Debian package prometheus), jq and curl.
+#
+#   check.sh [METRICS-URL…]      as in: check.sh http://127.0.0.1:9464/metrics http://127.0.0.1:9465/metrics
+set -euo pipefail
+cd "$(dirname "$0")"
+promtool=${PROMTOOL:-promtool}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+"$promtool" check rules sifter.rules.yml
+"$promtool" test rules sifter.rules.test.yml
+"$promtool" check config --syntax-only prometheus.yml
+
+# The dashboard's queries, as rules, so that promtool reads them.
+jq -r '.panels[].targets[]?.expr' grafana-sifter.json \
+    | sed 's/\$__rate_interval/5m/g; s/\$instance/.*/g' > "$work/queries"
+jq -Rn '{groups: [{name: "dashboard", rules: [inputs | {record: ("q" + (input_line_number | tostring)), expr: .}]}]}' \
+    "$work/queries" > "$work/queries.yml"
+"$promtool" check rules "$work/queries.yml"
+
+[ $# -gt 0 ] || exit 0
+for url in "$@"; do
+    curl -sSf "$url"
+done | sed -n 's/^# TYPE \([^ ]*\) .*/\1/p' | sort -u > "$work/known"
+{ cat "$work/queries"; grep -v '^#' sifter.rules.yml; } | grep -oE '\b(sifter_(agent|control)|grpc_server)_[a-z_]+' \
+    | sed -E 's/_(total|bucket|sum|count)$//' | sort -u > "$work/named"
+# These have no series, and no name, before something has happened.
+printf '%s\n' sifter_agent_problems sifter_control_reloads >> "$work/known"
+sort -u -o "$work/known" "$work/known"
+missing=$(comm -23 "$work/named" "$work/known")
+[ -z "$missing" ] || { echo "no service has: $missing" >&2; exit 1; }
+echo "all $(wc -l < "$work/named") metrics that are named exist"

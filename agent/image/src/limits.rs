@@ -41,6 +41,14 @@ pub const LABELS_MAX: usize = 4096;
 /// Most signature objects that are looked at while probing: more than any group of signers.
 pub const SIGNATURES_MAX: usize = 64;
 
+/// Most partitions whose beginnings are looked at: real images have one or two, and some overlays.
+pub const PARTITIONS_MAX: usize = 16;
+
+/// Most entries taken from one list of OCI JSON: an image has at most 127 layers, an index some
+/// dozens of manifests, a configuration about as many steps of history as layers. A list of empty
+/// entries would else take thirty times its own size in memory.
+pub const OCI_LIST_MAX: usize = 4096;
+
 /// Most manifests, over all nested indexes, of an OCI-SIF: a multi-platform index has about ten.
 pub const OCI_MANIFESTS_MAX: usize = 256;
 
@@ -65,7 +73,7 @@ pub const SQUASHFS_INFLATED_MAX: usize = 24 << 20;
 pub const XZ_DICTIONARY_MAX: u64 = 8 << 20;
 
 /// Most bytes of one directory that are searched: a root or a `.singularity.d` has some hundred.
-pub const DIRECTORY_BYTES_MAX: usize = 1 << 20;
+pub const DIRECTORY_BYTES_MAX: usize = 256 << 10;
 
 /// Largest labels file inside a file system that is read: some dozens of labels are some KiB.
 pub const LABELS_FILE_MAX: usize = 1 << 20;
@@ -83,3 +91,6 @@ pub const EXT_GROUPS_MAX: u64 = 1 << 16;
 
 /// Largest signature object that is verified: a clear-signed text has some 150 bytes for each object.
 pub const SIGNATURE_MAX: u64 = 1 << 20;
+
+/// Most pages of an ext file system that are read at once where one was missed after the other.
+pub const EXT_RUN_MAX: u64 = 64;

@@ -203,7 +203,7 @@ impl<'de> Deserialize<'de> for Text {
 }
 
 /// Labels, flat or by partition. Numbers and booleans become text; lists and null are left out.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Labels(pub(crate) LabelMap);
 
 impl<'de> Deserialize<'de> for Labels {

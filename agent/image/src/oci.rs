@@ -7,11 +7,14 @@
 //! without any is a container of data, or an empty one, and READY. What JSON is read is checked
 //! against its digest.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use crate::error::OciError;
@@ -36,7 +39,7 @@ const READ_BEHIND: u64 = 8 << 10;
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Index {
-    manifests: Vec<BlobRef>,
+    manifests: Capped<BlobRef>,
 }
 
 #[derive(Deserialize, Default, Clone)]
@@ -45,7 +48,7 @@ struct BlobRef {
     media_type: String,
     digest: String,
     platform: Option<Platform>,
-    annotations: Option<BTreeMap<String, String>>,
+    annotations: Labels,
 }
 
 #[derive(Deserialize, Default, Clone)]
@@ -58,7 +61,7 @@ struct Platform {
 #[serde(default)]
 struct Manifest {
     config: BlobRef,
-    layers: Vec<BlobRef>,
+    layers: Capped<BlobRef>,
 }
 
 #[derive(Deserialize, Default)]
@@ -66,7 +69,7 @@ struct Manifest {
 struct Config {
     architecture: String,
     created: Option<String>,
-    history: Vec<History>,
+    history: Capped<History>,
     config: Option<Inner>,
 }
 
@@ -83,6 +86,46 @@ struct History {
     created: Option<String>,
 }
 
+/// The first [`limits::OCI_LIST_MAX`] entries of a list; null is an empty one.
+#[derive(Clone)]
+struct Capped<T>(Vec<T>);
+
+impl<T> Default for Capped<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Capped<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+            type Value = Vec<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while entries.len() < limits::OCI_LIST_MAX {
+                    match seq.next_element()? {
+                        Some(entry) => entries.push(entry),
+                        None => return Ok(entries),
+                    }
+                }
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(entries)
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Vec::new())
+            }
+        }
+        deserializer.deserialize_any(List(PhantomData)).map(Self)
+    }
+}
+
 impl BlobRef {
     fn is_index(&self) -> bool {
         matches!(
@@ -93,7 +136,7 @@ impl BlobRef {
     }
 
     fn name(&self) -> Option<&str> {
-        self.annotations.as_ref()?.get(REF_NAME).map(String::as_str)
+        self.annotations.0.get(REF_NAME).map(String::as_str)
     }
 
     fn is_signature(&self) -> bool {
@@ -116,9 +159,14 @@ pub(crate) fn read(
     sif: &Sif,
     found: &mut Found,
 ) -> io::Result<Result<(), OciError>> {
+    let mut blobs = HashMap::new();
+    for blob in sif.of_type(data_type::OCI_BLOB) {
+        blobs.entry(until_nul(&blob.extra)).or_insert(blob);
+    }
     let mut reader = Reader {
         windows,
         sif,
+        blobs,
         budget: limits::OCI_JSON_MAX,
         error: None,
     };
@@ -129,6 +177,8 @@ pub(crate) fn read(
 struct Reader<'a, 'f> {
     windows: &'a mut Windows<'f>,
     sif: &'a Sif,
+    /// By digest, as written. The first of several is meant.
+    blobs: HashMap<&'a [u8], &'a RawDescriptor>,
     budget: usize,
     error: Option<OciError>,
 }
@@ -212,7 +262,7 @@ impl Reader<'_, '_> {
         name: Option<&str>,
         manifests: &mut Vec<(RawDescriptor, BlobRef, Option<String>)>,
     ) -> io::Result<()> {
-        for entry in &index.manifests {
+        for entry in &index.manifests.0 {
             if entry.is_signature() || manifests.len() >= limits::OCI_MANIFESTS_MAX {
                 continue;
             }
@@ -252,7 +302,7 @@ impl Reader<'_, '_> {
 
     /// Checks that the layers are in the file, and notes the file system of the first.
     fn layers(&mut self, manifest: &Manifest, first: bool, found: &mut Found) -> io::Result<()> {
-        for (position, layer) in manifest.layers.iter().enumerate() {
+        for (position, layer) in manifest.layers.0.iter().enumerate() {
             let Some(descriptor) = self.find(&layer.digest) else {
                 self.fault(OciError::Missing {
                     what: "layer",
@@ -285,10 +335,7 @@ impl Reader<'_, '_> {
 
     /// The blob of this digest.
     fn find(&self, digest: &str) -> Option<RawDescriptor> {
-        self.sif
-            .of_type(data_type::OCI_BLOB)
-            .find(|blob| until_nul(&blob.extra) == digest.as_bytes())
-            .copied()
+        self.blobs.get(digest.as_bytes()).map(|blob| **blob)
     }
 
     /// Reads and parses a blob. What is beyond the end of the file has been reported already.
@@ -361,6 +408,7 @@ fn creation(config: &Config) -> Option<Timestamp> {
     time(&config.created).or_else(|| {
         config
             .history
+            .0
             .iter()
             .filter_map(|step| time(&step.created))
             .max()

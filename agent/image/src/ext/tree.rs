@@ -23,6 +23,10 @@ type BoxedError = Box<dyn std::error::Error + Send + Sync + 'static>;
 struct Pages {
     pages: BTreeMap<u64, Box<[u8]>>,
     missing: Option<u64>,
+    /// Where the last read ended, and how many pages it had: each that goes on where the last
+    /// ended reads twice as many, so that a long run of pages takes few repetitions.
+    end: u64,
+    run: u64,
 }
 
 struct PageReader(Rc<RefCell<Pages>>);
@@ -148,25 +152,37 @@ impl Fetch<'_, '_> {
         }
     }
 
+    /// Reads the missing page, and more where pages are missed one after the other.
     fn page(&self, index: u64) -> io::Result<()> {
         let mut pages = self.pages.borrow_mut();
-        if pages.pages.len() >= limits::EXT_PAGES_MAX {
-            let limit = (limits::EXT_PAGES_MAX * limits::EXT_PAGE) as u64;
-            return Err(fault(ExtError::Limit {
-                what: "bytes of metadata",
-                limit,
-            }));
+        pages.run = if index == pages.end {
+            (pages.run * 2).clamp(1, limits::EXT_RUN_MAX)
+        } else {
+            1
+        };
+        pages.end = index.saturating_add(pages.run);
+        for index in index..pages.end {
+            if pages.pages.len() >= limits::EXT_PAGES_MAX {
+                let limit = (limits::EXT_PAGES_MAX * limits::EXT_PAGE) as u64;
+                return Err(fault(ExtError::Limit {
+                    what: "bytes of metadata",
+                    limit,
+                }));
+            }
+            let at = index
+                .checked_mul(limits::EXT_PAGE as u64)
+                .and_then(|within| self.start.checked_add(within))
+                .ok_or_else(|| unreadable(self.start, "an offset overflows".to_owned()))?;
+            let length = self.end.saturating_sub(at).min(limits::EXT_PAGE as u64);
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()].into_boxed_slice();
+            if !bytes.is_empty() {
+                self.file.read_exact_at(&mut bytes, at)?;
+            }
+            pages.pages.insert(index, bytes);
+            if length < limits::EXT_PAGE as u64 {
+                break;
+            }
         }
-        let at = index
-            .checked_mul(limits::EXT_PAGE as u64)
-            .and_then(|within| self.start.checked_add(within))
-            .ok_or_else(|| unreadable(self.start, "an offset overflows".to_owned()))?;
-        let length = self.end.saturating_sub(at).min(limits::EXT_PAGE as u64);
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()].into_boxed_slice();
-        if !bytes.is_empty() {
-            self.file.read_exact_at(&mut bytes, at)?;
-        }
-        pages.pages.insert(index, bytes);
         Ok(())
     }
 }
@@ -222,4 +238,35 @@ fn fault(error: ExtError) -> io::Error {
 
 fn unreadable(offset: u64, reason: String) -> io::Error {
     fault(ExtError::Unreadable { offset, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_not_followed_and_what_is_not_there_is_none() {
+        for file in [
+            &include_bytes!("../../tests/it/data/box.ext2")[..],
+            include_bytes!("../../tests/it/data/box.ext3"),
+            include_bytes!("../../tests/it/data/box.ext4"),
+        ] {
+            let superblock = RawExtSuperblock::read(file).unwrap();
+            let tree = ExtTree::open(&file, 0, file.len() as u64, &superblock).unwrap();
+            let definition = tree.read(".singularity.d/Singularity", 9).unwrap();
+            assert_eq!(definition.as_deref(), Some(&b"Bootstrap"[..]));
+            for path in [".singularity.d/alias", "link", "many", "none", "large/none"] {
+                assert_eq!(tree.read(path, 9).unwrap(), None, "{path}");
+            }
+            for path in ["link", "large", "none"] {
+                assert_eq!(tree.list(path, 9).unwrap(), None, "{path}");
+            }
+            assert_eq!(
+                tree.list("many", 7).unwrap().map(|names| names.len()),
+                Some(7)
+            );
+            let large = tree.read("large", 1 << 20).unwrap().unwrap();
+            assert_eq!(large, b"a line of a large file\n".repeat(1781)[..40_960]);
+        }
+    }
 }

@@ -240,10 +240,11 @@ fn read_wanted<'s>(
             want(object, length, true);
         }
     }
-    for (_, object) in &sif.descriptors {
-        if has_superblock(object) {
-            want(object, SUPERBLOCK_LEN as u64, object.is_primary());
-        }
+    let partitions = sif
+        .of_type(data_type::PARTITION)
+        .filter(|object| has_superblock(object));
+    for object in partitions.take(limits::PARTITIONS_MAX) {
+        want(object, SUPERBLOCK_LEN as u64, object.is_primary());
     }
     for object in sif
         .of_type(data_type::SIGNATURE)

@@ -178,8 +178,7 @@ impl Table {
             .max()
             .unwrap_or(self.data_offset);
         let all = i64::try_from(sif.descriptors.len()) == Ok(self.used)
-            && Some(furthest) == self.data_offset.checked_add(self.data_size)
-            && lost.is_none();
+            && Some(furthest) == self.data_offset.checked_add(self.data_size);
         if next < self.total && !all {
             let start = self.slot_offset(next);
             let rest = self.end.saturating_sub(start);

@@ -157,11 +157,7 @@ fn an_image_with_any_byte_of_its_head_changed_is_listed() {
             _ => at.is_multiple_of(211),
         };
         for at in (0..bytes.len().min(4096 + 3 * 585)).filter(|at| matters(*at)) {
-            for mask in if at < 128 {
-                &[0x01, 0xFF][..]
-            } else {
-                &[0x81]
-            } {
+            for mask in if at < 128 { &[0x01, 0xFF][..] } else { &[0x81] } {
                 let mask = *mask;
                 let what = format!("{} with byte {at} ^ {mask:#x}", path.display());
                 let image = listed(

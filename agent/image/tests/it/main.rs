@@ -4,6 +4,7 @@
 mod corpus;
 mod damage;
 mod formats;
+mod hostile;
 mod inside;
 mod made;
 mod truth;

@@ -19,6 +19,7 @@ printf 'bootstrap: docker\nfrom: alpine:3.8\n' > "$root/box/.singularity.d/boots
 # A link where a file is looked for, and one in place of a directory on the way.
 ln -s /etc/passwd "$root/box/.singularity.d/runscript"
 ln -s .singularity.d "$root/box/link"
+ln -s Singularity "$root/box/.singularity.d/alias"
 # A directory of more than one metadata block, and a file of several data blocks without a fragment.
 for n in $(seq 400); do : > "$root/box/many/a-file-with-a-rather-long-name-so-that-blocks-fill-$n"; done
 yes 'a line of a large file' | head -c 40960 > "$root/box/large"

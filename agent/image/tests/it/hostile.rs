@@ -1,0 +1,97 @@
+//! Inputs of 4 MiB made to be dear: each ends soon, with a bounded result.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::corpus::verdict;
+use crate::made::{INSPECT, Object, Sif, digest, hollow_squashfs};
+
+/// A release build takes a tenth of this; the tests share their machine and are not optimised.
+const SOON: Duration = Duration::from_secs(10);
+const SIZE: usize = 4 << 20;
+
+fn ends_soon(what: &str, bytes: &[u8]) {
+    assert!(bytes.len() <= SIZE + (64 << 10), "{what}: {}", bytes.len());
+    let start = Instant::now();
+    verdict(&bytes, Path::new("/images/x.sif"));
+    assert!(start.elapsed() < SOON, "{what}: {:?}", start.elapsed());
+}
+
+fn slots(count: usize) -> Sif {
+    Sif {
+        slots: count,
+        ..Sif::new()
+    }
+}
+
+#[test]
+fn thousands_of_partitions_signatures_or_objects() {
+    for object in [
+        Object::partition(1, 2, b"02", hollow_squashfs(96)),
+        Object::partition(1, 1, b"02", hollow_squashfs(96)),
+        Object::new(0x4005, "", "-"),
+        Object::new(0x4006, "inspect-metadata.json", INSPECT),
+    ] {
+        let mut sif = slots(900);
+        sif.objects = vec![Some(object); 900];
+        ends_soon("objects", &sif.bytes());
+    }
+    let mut sif = slots(7000);
+    sif.objects = vec![Some(Object::new(0x4007, "x", "")); 7000];
+    ends_soon("empty objects", &sif.bytes());
+}
+
+#[test]
+fn lists_of_millions() {
+    let index = format!(
+        "{{\"manifests\":[{}{{}}]}}",
+        "{},".repeat(SIZE / 3 - 30_000)
+    );
+    ends_soon(
+        "manifests",
+        &Sif::new().with(Object::blob(0x400A, index)).bytes(),
+    );
+    let mut labels = String::from("{");
+    for n in 0..SIZE / 14 {
+        let _ = write!(labels, "\"{n:x}\":\"\",");
+    }
+    labels.push_str("\"z\":1}");
+    labels.truncate(labels.len().min(SIZE - (64 << 10)));
+    ends_soon(
+        "labels",
+        &Sif::new().with(Object::new(0x4003, "", labels)).bytes(),
+    );
+    let deep = "[".repeat(SIZE - (64 << 10));
+    ends_soon(
+        "deep",
+        &Sif::new()
+            .with(Object::new(0x4006, "inspect-metadata.json", deep))
+            .bytes(),
+    );
+}
+
+/// Two hundred manifests of two thousand layers each, none of which is in the file, among thousands
+/// of blobs.
+#[test]
+fn layers_that_are_looked_for_among_thousands_of_blobs() {
+    let layer = format!("{{\"digest\":\"{}\"}}", digest(b"none"));
+    let mut entries = Vec::new();
+    let mut sif = slots(3000);
+    for n in 0..20 {
+        let manifest = format!(
+            "{{\"n\":{n},\"layers\":[{}{layer}]}}",
+            format!("{layer},").repeat(1000)
+        );
+        entries.push(format!(
+            "{{\"digest\":\"{}\"}}",
+            digest(manifest.as_bytes())
+        ));
+        sif = sif.with(Object::blob(0x400B, manifest));
+    }
+    for n in 0..2900u32 {
+        sif = sif.with(Object::blob(0x400B, n.to_le_bytes()));
+    }
+    let index = format!("{{\"manifests\":[{}]}}", entries.join(","));
+    ends_soon("layers", &sif.with(Object::blob(0x400A, index)).bytes());
+}

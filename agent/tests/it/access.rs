@@ -62,6 +62,7 @@ fn lines(command: &mut Command) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn each_user_is_shown_what_find_finds() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: only the superuser can become other users");

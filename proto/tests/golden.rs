@@ -17,7 +17,10 @@ fn contract() -> FileDescriptorSet {
 fn field(out: &mut String, message: &str, field: &FieldDescriptorProto) {
     let kind = match field.r#type() {
         Type::Message | Type::Enum => field.type_name().trim_start_matches('.').to_owned(),
-        other => other.as_str_name().trim_start_matches("TYPE_").to_lowercase(),
+        other => other
+            .as_str_name()
+            .trim_start_matches("TYPE_")
+            .to_lowercase(),
     };
     let label = if field.label() == Label::Repeated {
         "repeated "
@@ -75,7 +78,11 @@ fn text() -> String {
                     service.name(),
                     method.name(),
                     method.input_type().trim_start_matches('.'),
-                    if method.server_streaming() { "stream " } else { "" },
+                    if method.server_streaming() {
+                        "stream "
+                    } else {
+                        ""
+                    },
                     method.output_type().trim_start_matches('.')
                 )
                 .unwrap();

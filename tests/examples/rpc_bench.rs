@@ -57,7 +57,11 @@ async fn main() -> Result<()> {
     report("page of 50, last", &mut far);
     report("page of 50, constant server", &mut baseline);
     ratio("last page / first page (p50)", middle(&far), middle(&near));
-    ratio("request rate / constant server (p50)", middle(&baseline), middle(&near));
+    ratio(
+        "request rate / constant server (p50)",
+        middle(&baseline),
+        middle(&near),
+    );
 
     let (mut whole, mut heads, mut constant_whole) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..STREAMS {
@@ -69,7 +73,11 @@ async fn main() -> Result<()> {
     report("stream, first batch", &mut heads);
     report("stream, whole", &mut whole);
     report("stream, constant server", &mut constant_whole);
-    ratio("stream / constant stream (p50)", middle(&whole), middle(&constant_whole));
+    ratio(
+        "stream / constant stream (p50)",
+        middle(&whole),
+        middle(&constant_whole),
+    );
     Ok(())
 }
 
@@ -80,10 +88,7 @@ async fn client(address: &str) -> Result<ImageServiceClient<Channel>> {
     Ok(ImageServiceClient::new(channel).max_decoding_message_size(64 << 20))
 }
 
-async fn page(
-    client: &mut ImageServiceClient<Channel>,
-    skip: u64,
-) -> Result<ListImagesResponse> {
+async fn page(client: &mut ImageServiceClient<Channel>, skip: u64) -> Result<ListImagesResponse> {
     let request = ListImagesRequest {
         page_size: 50,
         skip,
@@ -151,8 +156,8 @@ impl Constant {
                 .build()?;
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                let incoming = tonic::transport::server::TcpIncoming::from(listener)
-                    .with_nodelay(Some(true));
+                let incoming =
+                    tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
                 Server::builder()
                     .add_service(ImageServiceServer::new(self))
                     .serve_with_incoming(incoming)

@@ -41,7 +41,8 @@ const REFERENCE_SOURCES: [ReferenceSource; 6] = [
     ReferenceSource::Labels,
     ReferenceSource::FileStem,
 ];
-const TIME_SOURCES: [TimeSource; 3] = [TimeSource::Header, TimeSource::OciConfig, TimeSource::Mtime];
+const TIME_SOURCES: [TimeSource; 3] =
+    [TimeSource::Header, TimeSource::OciConfig, TimeSource::Mtime];
 const ENCRYPTIONS: [Encryption; 3] = [Encryption::None, Encryption::Luks2, Encryption::Gocryptfs];
 
 /// A value's number in the database: its place in its list, which only ever grows at the end.
@@ -67,9 +68,7 @@ pub(super) fn read(
 ) -> rusqlite::Result<Row> {
     let at = |index: usize| first + 1 + index;
     let integer = |index: usize| row.get::<_, i64>(at(index));
-    let small = |index: usize| {
-        integer(index).map(|value| u32::try_from(value).unwrap_or(u32::MAX))
-    };
+    let small = |index: usize| integer(index).map(|value| u32::try_from(value).unwrap_or(u32::MAX));
     let mut text = |index: usize| -> rusqlite::Result<Arc<str>> {
         Ok(texts.get(row.get_ref(at(index))?.as_str()?))
     };
@@ -143,45 +142,43 @@ pub(super) fn write(
         }
         .encode_to_vec()
     });
-    transaction
-        .prepare_cached(INSERT)?
-        .query_row(
-            params![
-                known,
-                root,
-                directory,
-                name,
-                row.facts.inode.cast_signed(),
-                row.facts.size.cast_signed(),
-                row.facts.modified.0,
-                row.facts.changed.0,
-                row.facts.accessed.0,
-                row.facts.allocated.cast_signed(),
-                row.facts.uid,
-                row.facts.gid,
-                row.facts.mode,
-                row.facts.links,
-                row.image_id.map(|id| id.0),
-                row.uuid.map(Uuid::into_bytes),
-                number(&FORMATS, &row.format),
-                row.format_version,
-                number(&STATUSES, &row.status),
-                row.status_message,
-                row.repository,
-                row.tag,
-                number(&REFERENCE_SOURCES, &row.reference_source),
-                row.base,
-                row.update_time.0,
-                number(&TIME_SOURCES, &row.update_time_source),
-                row.create_time.map(|time| time.0),
-                row.arch,
-                row.file_system,
-                row.compressor,
-                row.sbom,
-                number(&ENCRYPTIONS, &row.encryption),
-                signatures,
-                row.content_digest.as_deref(),
-            ],
-            |row| row.get(0),
-        )
+    transaction.prepare_cached(INSERT)?.query_row(
+        params![
+            known,
+            root,
+            directory,
+            name,
+            row.facts.inode.cast_signed(),
+            row.facts.size.cast_signed(),
+            row.facts.modified.0,
+            row.facts.changed.0,
+            row.facts.accessed.0,
+            row.facts.allocated.cast_signed(),
+            row.facts.uid,
+            row.facts.gid,
+            row.facts.mode,
+            row.facts.links,
+            row.image_id.map(|id| id.0),
+            row.uuid.map(Uuid::into_bytes),
+            number(&FORMATS, &row.format),
+            row.format_version,
+            number(&STATUSES, &row.status),
+            row.status_message,
+            row.repository,
+            row.tag,
+            number(&REFERENCE_SOURCES, &row.reference_source),
+            row.base,
+            row.update_time.0,
+            number(&TIME_SOURCES, &row.update_time_source),
+            row.create_time.map(|time| time.0),
+            row.arch,
+            row.file_system,
+            row.compressor,
+            row.sbom,
+            number(&ENCRYPTIONS, &row.encryption),
+            signatures,
+            row.content_digest.as_deref(),
+        ],
+        |row| row.get(0),
+    )
 }

@@ -341,11 +341,7 @@ impl Catalog {
     /// # Errors
     ///
     /// The database failed. It is done without from now on: the scan must begin anew.
-    pub fn apply(
-        &self,
-        root: RootIndex,
-        changes: Vec<DirectoryChange>,
-    ) -> Result<(), StoreError> {
+    pub fn apply(&self, root: RootIndex, changes: Vec<DirectoryChange>) -> Result<(), StoreError> {
         let mut state = self.lock();
         let state = &mut *state;
         let Some(record) = state.roots.get(root.0) else {
@@ -564,7 +560,12 @@ impl State {
         store.keep_roots(&ids)?;
         for index in 0..self.roots.len() {
             let record = self.roots[index].clone();
-            let delta = store.load(record.stored.id, &record.path, &record.text, &mut self.texts)?;
+            let delta = store.load(
+                record.stored.id,
+                &record.path,
+                &record.text,
+                &mut self.texts,
+            )?;
             self.take(&record.path, delta, true);
         }
         Ok(())
@@ -577,7 +578,8 @@ impl State {
             self.removed.extend(delta.removed);
         }
         for (path, message) in delta.unreadable {
-            self.unavailable.insert(join_path(root, &path, b""), message);
+            self.unavailable
+                .insert(join_path(root, &path, b""), message);
         }
         if !self.unavailable.is_empty() {
             for path in delta.readable {
@@ -622,7 +624,12 @@ impl State {
         store: &Store,
         current: &Snapshot,
     ) -> Result<(), StoreError> {
-        let delta = store.load(record.stored.id, &record.path, &record.text, &mut self.texts)?;
+        let delta = store.load(
+            record.stored.id,
+            &record.path,
+            &record.text,
+            &mut self.texts,
+        )?;
         let kept: HashSet<i64> = delta.upserts.iter().map(|row| row.id).collect();
         let stale = current
             .rows

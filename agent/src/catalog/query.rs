@@ -173,9 +173,9 @@ impl Query {
 
 impl Term {
     fn parse(word: &str, now: FileTime) -> Result<Self, QueryError> {
-        let at = word
-            .find(['=', '!', '<', '>'])
-            .ok_or_else(|| QueryError(format!("filter: `{word}` has no operator (= != < <= > >=)")))?;
+        let at = word.find(['=', '!', '<', '>']).ok_or_else(|| {
+            QueryError(format!("filter: `{word}` has no operator (= != < <= > >=)"))
+        })?;
         let (name, rest) = word.split_at(at);
         let (op, value) = [
             ("!=", Op::NotEqual),
@@ -299,7 +299,8 @@ impl Field {
 
     /// What is compared with: parsed as the field needs it.
     fn value(&self, name: &str, text: &str) -> Result<Value, String> {
-        let number = |number: Option<i128>, what: &str| number.map(Value::Number).ok_or(what.to_owned());
+        let number =
+            |number: Option<i128>, what: &str| number.map(Value::Number).ok_or(what.to_owned());
         match self {
             Self::SizeBytes | Self::AllocatedBytes => {
                 number(size(text), "not a size, as in 500M, 2G, 1GiB")
@@ -326,9 +327,10 @@ impl Field {
             })),
             Self::Uid | Self::Gid | Self::Links => number(text.parse().ok(), "not a number"),
             Self::Mode => number(i128::from_str_radix(text, 8).ok(), "not an octal mode"),
-            Self::UpdateTime | Self::CreateTime | Self::AccessTime => {
-                number(time(text), "not a time, as in 2026-01-31 or 2026-01-31T12:00:00Z")
-            }
+            Self::UpdateTime | Self::CreateTime | Self::AccessTime => number(
+                time(text),
+                "not a time, as in 2026-01-31 or 2026-01-31T12:00:00Z",
+            ),
             Self::Signed | Self::Encrypted => match text {
                 "true" | "yes" => Ok(Value::Boolean(true)),
                 "false" | "no" => Ok(Value::Boolean(false)),
@@ -365,7 +367,11 @@ impl Field {
         match self {
             Self::Path => crate::escape::utf8(&row.path).into(),
             Self::Root => (&*row.root).into(),
-            Self::ImageId => row.image_id.map(|id| id.to_string()).unwrap_or_default().into(),
+            Self::ImageId => row
+                .image_id
+                .map(|id| id.to_string())
+                .unwrap_or_default()
+                .into(),
             Self::Format => format_name(row.format).into(),
             Self::FormatVersion => (&*row.format_version).into(),
             Self::Status => status_name(snapshot.status(row).0).into(),
@@ -384,7 +390,11 @@ impl Field {
             .into(),
             Self::Base => (&*row.base).into(),
             Self::Arch => (&*row.arch).into(),
-            Self::Uuid => row.uuid.map(|uuid| uuid.to_string()).unwrap_or_default().into(),
+            Self::Uuid => row
+                .uuid
+                .map(|uuid| uuid.to_string())
+                .unwrap_or_default()
+                .into(),
             Self::FileSystem => (&*row.file_system).into(),
             Self::Compressor => (&*row.compressor).into(),
             Self::Sbom => (&*row.sbom).into(),
@@ -397,7 +407,7 @@ impl Field {
             Self::ContentDigest => row
                 .content_digest
                 .as_ref()
-                .map(|digest| format!("sha256:{}", hex::encode(&**digest)))
+                .map(|digest| format!("sha256:{}", hex::encode(**digest)))
                 .unwrap_or_default()
                 .into(),
             Self::Fingerprint => row
@@ -440,7 +450,9 @@ fn parse_order(part: &str) -> Result<(Field, bool), QueryError> {
         Some((name, direction)) if direction.trim().eq_ignore_ascii_case("desc") => (name, true),
         Some((name, direction)) if direction.trim().eq_ignore_ascii_case("asc") => (name, false),
         Some(_) => return Err(QueryError(format!("order: `{part}`: neither asc nor desc"))),
-        None => part.strip_prefix('-').map_or((part, false), |name| (name, true)),
+        None => part
+            .strip_prefix('-')
+            .map_or((part, false), |name| (name, true)),
     };
     match Field::parse(name) {
         Some(Field::Label(_)) | None => {
@@ -507,7 +519,10 @@ fn size(text: &str) -> Option<i128> {
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: i128 = number.parse().ok()?;
-    let unit = unit.trim().trim_end_matches(['B', 'b']).to_ascii_lowercase();
+    let unit = unit
+        .trim()
+        .trim_end_matches(['B', 'b'])
+        .to_ascii_lowercase();
     let (power, base) = match unit.strip_suffix('i') {
         Some(unit) => (unit.to_owned(), 1024_i128),
         None => (unit, 1000),
@@ -546,7 +561,8 @@ fn time(text: &str) -> Option<i128> {
         return Some(time.as_nanosecond());
     }
     let date: jiff::civil::Date = text.parse().ok()?;
-    let midnight = jiff::tz::TimeZone::UTC.to_timestamp(date.to_datetime(jiff::civil::Time::midnight()));
+    let midnight =
+        jiff::tz::TimeZone::UTC.to_timestamp(date.to_datetime(jiff::civil::Time::midnight()));
     Some(midnight.ok()?.as_nanosecond())
 }
 
@@ -568,22 +584,39 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         let mut rows = vec![
-            row(1, "/data/u/samtools_1.9.sif", "quay.io/biocontainers/samtools", "1.9"),
+            row(
+                1,
+                "/data/u/samtools_1.9.sif",
+                "quay.io/biocontainers/samtools",
+                "1.9",
+            ),
             row(2, "/data/v/ubuntu.sif", "ubuntu", "22.04"),
             row(3, "/data/v/with space.sif", "with space", "[1]"),
         ];
         rows[0].facts.size = 2_000_000_000;
         rows[1].facts.size = 10;
-        rows[0].update_time = "2020-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap().into();
-        rows[1].update_time = "2025-12-31T00:00:00Z".parse::<jiff::Timestamp>().unwrap().into();
-        rows[2].update_time = "2025-12-31T00:00:00Z".parse::<jiff::Timestamp>().unwrap().into();
+        rows[0].update_time = "2020-01-01T00:00:00Z"
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+            .into();
+        rows[1].update_time = "2025-12-31T00:00:00Z"
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+            .into();
+        rows[2].update_time = "2025-12-31T00:00:00Z"
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+            .into();
         rows[1].facts.uid = 4711;
         Snapshot::default().next(rows, &[], BTreeMap::new(), None).0
     }
 
     #[test]
     fn filters_select() {
-        let now: FileTime = "2026-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap().into();
+        let now: FileTime = "2026-01-01T00:00:00Z"
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+            .into();
         let snapshot = snapshot();
         for (filter, order, expected) in [
             ("", "", &[1, 2, 3][..]),
@@ -638,7 +671,10 @@ mod tests {
             ("", "label.x"),
         ] {
             let error = Query::parse(filter, order, FileTime(0)).unwrap_err();
-            assert!(error.0.starts_with("filter:") || error.0.starts_with("order:"), "{error}");
+            assert!(
+                error.0.starts_with("filter:") || error.0.starts_with("order:"),
+                "{error}"
+            );
         }
     }
 }

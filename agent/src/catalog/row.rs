@@ -115,9 +115,7 @@ impl Row {
             format_version: texts.get(&image.format_version),
             arch: texts.get(&image.arch),
             status_message: texts.get(&image.status_message),
-            update_time: image
-                .update_time
-                .map_or(facts.modified, FileTime::from),
+            update_time: image.update_time.map_or(facts.modified, FileTime::from),
             create_time: image.create_time.map(FileTime::from),
             file_system: texts.get(image.file_system.unwrap_or_default()),
             compressor: texts.get(image.compressor.unwrap_or_default()),

@@ -210,7 +210,11 @@ mod tests {
     #[test]
     fn images_come_and_go_and_the_order_holds() {
         let (first, changes) = Snapshot::default().next(
-            vec![row(1, "/r/b", "b", "1"), row(2, "/r/a", "a", "2"), row(3, "/r/c", "a", "1")],
+            vec![
+                row(1, "/r/b", "b", "1"),
+                row(2, "/r/a", "a", "2"),
+                row(3, "/r/c", "a", "1"),
+            ],
             &[],
             BTreeMap::new(),
             None,
@@ -219,7 +223,11 @@ mod tests {
         assert_eq!(changes.added.len(), 3);
 
         let (second, changes) = first.next(
-            vec![row(2, "/r/a", "z", "1"), row(4, "/r/d", "aa", "1"), row(1, "/r/b", "b", "1")],
+            vec![
+                row(2, "/r/a", "z", "1"),
+                row(4, "/r/d", "aa", "1"),
+                row(1, "/r/b", "b", "1"),
+            ],
             &[3],
             BTreeMap::new(),
             None,

@@ -402,9 +402,7 @@ impl Store {
         let paths = self
             .read()
             .prepare_cached("SELECT path FROM directories WHERE root = ?1 LIMIT ?2")?
-            .query_map([root, limit], |row| {
-                Ok(row.get_ref(0)?.as_blob()?.into())
-            })?
+            .query_map([root, limit], |row| Ok(row.get_ref(0)?.as_blob()?.into()))?
             .collect::<Result<_, _>>()?;
         Ok(paths)
     }
@@ -772,11 +770,7 @@ impl Batch<'_> {
                 None
             }
             Content::Image(image) => {
-                let row_path = join_path(
-                    self.root_path,
-                    path,
-                    &found.name,
-                );
+                let row_path = join_path(self.root_path, path, &found.name);
                 let mut row = Row::new(
                     known_image.unwrap_or(0),
                     row_path,
@@ -893,9 +887,7 @@ impl Batch<'_> {
     fn remove_file(&mut self, directory: i64, name: &[u8]) -> Result<(), StoreError> {
         let image: Option<Option<i64>> = self
             .transaction
-            .prepare_cached(
-                "DELETE FROM files WHERE directory = ?1 AND name = ?2 RETURNING image",
-            )?
+            .prepare_cached("DELETE FROM files WHERE directory = ?1 AND name = ?2 RETURNING image")?
             .query_row(params![directory, name], |row| row.get(0))
             .optional()?;
         if let Some(image) = image.flatten() {
@@ -918,9 +910,7 @@ impl Batch<'_> {
     fn remove_directory(&mut self, id: i64) -> Result<(), StoreError> {
         let images: Vec<i64> = self
             .transaction
-            .prepare_cached(
-                "SELECT image FROM files WHERE directory = ?1 AND image IS NOT NULL",
-            )?
+            .prepare_cached("SELECT image FROM files WHERE directory = ?1 AND image IS NOT NULL")?
             .query_map([id], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         for image in images {
@@ -1031,7 +1021,11 @@ fn check(connection: &Connection) -> Result<(), StoreError> {
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let done: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    for (index, migration) in MIGRATIONS.iter().enumerate().skip(usize::try_from(done).unwrap_or(0)) {
+    for (index, migration) in MIGRATIONS
+        .iter()
+        .enumerate()
+        .skip(usize::try_from(done).unwrap_or(0))
+    {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", index as i64 + 1)?;

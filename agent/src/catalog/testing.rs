@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use sifter_image::record::{
-    Encryption, Format, ImageId, ReferenceSource, Status, TimeSource,
-};
+use sifter_image::record::{Encryption, Format, ImageId, ReferenceSource, Status, TimeSource};
 
 use super::entry::{FileFacts, FileTime};
 use super::row::Row;

@@ -57,7 +57,10 @@ impl PageToken {
         }
         let number = |index: usize| {
             let start = 1 + index * 8;
-            body.get(start..start + 8)?.try_into().ok().map(u64::from_be_bytes)
+            body.get(start..start + 8)?
+                .try_into()
+                .ok()
+                .map(u64::from_be_bytes)
         };
         Some(Self {
             generation: number(0)?,

@@ -59,7 +59,7 @@ impl ConfigArgs {
     /// The validated configuration.
     pub(super) fn resolve(self) -> anyhow::Result<Settings> {
         let wrong = |error: &dyn std::fmt::Display| {
-            WithExit::new(Exit::Usage, format!("configuration: {error}"))
+            WithExit::error(Exit::Usage, format!("configuration: {error}"))
         };
         let file = match self.config {
             Some(file) => Some(file),
@@ -101,7 +101,7 @@ impl ConfigArgs {
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     let again = args.config.clone();
     let settings = args.config.resolve()?;
-    telemetry::start(&settings.log).map_err(|error| WithExit::new(Exit::Usage, error))?;
+    telemetry::start(&settings.log).map_err(|error| WithExit::error(Exit::Usage, error))?;
     let reload = Box::new(move || again.clone().resolve());
     run::agent(settings, reload, |addresses| {
         let mut out = std::io::stdout().lock();

@@ -46,7 +46,7 @@ impl Address {
         };
         let endpoint = Endpoint::from_shared(uri)
             .map_err(|error| {
-                WithExit::new(Exit::Usage, format!("address {}: {error}", self.address))
+                WithExit::error(Exit::Usage, format!("address {}: {error}", self.address))
             })?
             .connect_timeout(Duration::from_secs(self.connect_timeout));
         endpoint.connect().await.map_err(|error| {
@@ -54,7 +54,7 @@ impl Address {
             while let Some(source) = cause.source() {
                 cause = source;
             }
-            WithExit::new(
+            WithExit::error(
                 Exit::Unreachable,
                 format!(
                     "no agent answers at {}: {cause} (is it running? `systemctl status \
@@ -113,5 +113,5 @@ pub fn refused(status: &tonic::Status) -> anyhow::Error {
     } else {
         reason
     };
-    WithExit::new(exit, format!("{} ({reason})", status.message()))
+    WithExit::error(exit, format!("{} ({reason})", status.message()))
 }

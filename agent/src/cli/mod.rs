@@ -94,7 +94,7 @@ pub fn command() -> clap::Command {
 struct WithExit(Exit, String);
 
 impl WithExit {
-    fn new(exit: Exit, message: impl Into<String>) -> anyhow::Error {
+    fn error(exit: Exit, message: impl Into<String>) -> anyhow::Error {
         Self(exit, message.into()).into()
     }
 }

@@ -19,14 +19,14 @@ const OTHER_ENDINGS: &[&str] = &[
     "for", "fq", "gbk", "gff", "gff3", "gif", "go", "gro", "gtf", "gz", "h", "h5", "h5ad", "hdf",
     "hdf5", "hh", "hpp", "htm", "html", "hxx", "ini", "ipynb", "itp", "jar", "java", "jl", "jpeg",
     "jpg", "js", "json", "key", "la", "log", "lz4", "m", "m4", "mat", "md", "mk", "mkv", "mod",
-    "mov", "mp3", "mp4", "mpeg", "msh", "nc", "nii", "npy", "npz", "o", "odt", "ogg", "onnx", "out",
-    "parquet", "pc", "pdb", "pdf", "pem", "php", "pickle", "pkl", "pl", "pm", "png", "po", "pod",
-    "ppt", "pptx", "ps", "pt", "pth", "pxd", "py", "pyc", "pyi", "pyo", "pyx", "r", "rar", "rb",
-    "rda", "rdata", "rds", "rmd", "root", "rpm", "rs", "rst", "s", "sam", "sass", "scss", "sh",
-    "sha256", "so", "sql", "sqlite", "svg", "swift", "swp", "tar", "tbi", "tcl", "tex", "tgz",
-    "tif", "tiff", "tmpl", "toml", "top", "tpr", "trr", "ts", "tsv", "tsx", "ttf", "txt", "txz",
-    "vcf", "vtk", "vtu", "wav", "webp", "whl", "woff", "woff2", "xls", "xlsx", "xml", "xsd", "xsl",
-    "xtc", "xz", "yaml", "yml", "zip", "zst",
+    "mov", "mp3", "mp4", "mpeg", "msh", "nc", "nii", "npy", "npz", "o", "odt", "ogg", "onnx",
+    "out", "parquet", "pc", "pdb", "pdf", "pem", "php", "pickle", "pkl", "pl", "pm", "png", "po",
+    "pod", "ppt", "pptx", "ps", "pt", "pth", "pxd", "py", "pyc", "pyi", "pyo", "pyx", "r", "rar",
+    "rb", "rda", "rdata", "rds", "rmd", "root", "rpm", "rs", "rst", "s", "sam", "sass", "scss",
+    "sh", "sha256", "so", "sql", "sqlite", "svg", "swift", "swp", "tar", "tbi", "tcl", "tex",
+    "tgz", "tif", "tiff", "tmpl", "toml", "top", "tpr", "trr", "ts", "tsv", "tsx", "ttf", "txt",
+    "txz", "vcf", "vtk", "vtu", "wav", "webp", "whl", "woff", "woff2", "xls", "xlsx", "xml", "xsd",
+    "xsl", "xtc", "xz", "yaml", "yml", "zip", "zst",
 ];
 
 /// What a name says.

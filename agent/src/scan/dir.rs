@@ -445,7 +445,9 @@ fn facts_of_stat(stat: &nix::sys::stat::FileStat) -> FileFacts {
     FileFacts {
         inode: stat.st_ino,
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
+        allocated: u64::try_from(stat.st_blocks)
+            .unwrap_or(0)
+            .saturating_mul(512),
         uid: stat.st_uid,
         gid: stat.st_gid,
         mode: stat.st_mode & 0o7777,
@@ -461,8 +463,7 @@ fn nanoseconds(value: i64) -> u32 {
 }
 
 fn facts_of_statx(stat: &Statx) -> FileFacts {
-    let time =
-        |time: &rustix::fs::StatxTimestamp| FileTime::new(time.tv_sec, time.tv_nsec);
+    let time = |time: &rustix::fs::StatxTimestamp| FileTime::new(time.tv_sec, time.tv_nsec);
     FileFacts {
         inode: stat.stx_ino,
         size: stat.stx_size,
@@ -564,7 +565,9 @@ fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
         Err(error)
             if matches!(
                 error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::InvalidInput
             ) || error.raw_os_error() == Some(Errno::ELOOP as i32)
                 || error.raw_os_error() == Some(Errno::EXDEV as i32) =>
         {

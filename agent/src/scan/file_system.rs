@@ -70,16 +70,13 @@ pub fn of(path: &Path) -> io::Result<FileSystemType> {
 fn by_magic(magic: i64) -> FileSystemType {
     // Some kernels sign-extend the 32-bit number.
     let magic = magic & 0xffff_ffff;
-    TYPES
-        .iter()
-        .find(|(known, ..)| *known == magic)
-        .map_or(
-            FileSystemType {
-                name: "unknown",
-                nature: Nature::User,
-            },
-            |&(_, name, nature)| FileSystemType { name, nature },
-        )
+    TYPES.iter().find(|(known, ..)| *known == magic).map_or(
+        FileSystemType {
+            name: "unknown",
+            nature: Nature::User,
+        },
+        |&(_, name, nature)| FileSystemType { name, nature },
+    )
 }
 
 #[cfg(test)]
@@ -93,7 +90,11 @@ mod tests {
             (0x6969, "nfs", Nature::Network),
             (0x0bd0_0bd0, "lustre", Nature::Network),
             (0x4750_4653, "gpfs", Nature::Network),
-            (i64::from(0xfe53_4d42_u32.cast_signed()), "smb2", Nature::Network),
+            (
+                i64::from(0xfe53_4d42_u32.cast_signed()),
+                "smb2",
+                Nature::Network,
+            ),
             (0x6573_5546, "fuse", Nature::User),
             (1, "unknown", Nature::User),
         ] {

@@ -220,11 +220,7 @@ impl Watches {
         }
     }
 
-    fn read<H: Hinted>(
-        &mut self,
-        root: &H,
-        hinted: &mut BTreeSet<Box<[u8]>>,
-    ) -> io::Result<()> {
+    fn read<H: Hinted>(&mut self, root: &H, hinted: &mut BTreeSet<Box<[u8]>>) -> io::Result<()> {
         let events = match self.inotify.read_events() {
             Ok(events) => events,
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),

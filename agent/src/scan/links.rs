@@ -47,7 +47,10 @@ pub(super) fn scan(
             let relative = relative(&settings.path, entry.path());
             !entry.file_type().is_dir()
                 || entry.depth() == 0
-                || !(settings.skip.iter().any(|skip| skip == entry.file_name().as_bytes())
+                || !(settings
+                    .skip
+                    .iter()
+                    .any(|skip| skip == entry.file_name().as_bytes())
                     || is_excluded(settings, b"", relative))
         });
     for entry in walk {
@@ -81,10 +84,9 @@ pub(super) fn scan(
                 ..Counts::default()
             });
             let path: Box<[u8]> = relative(&settings.path, entry.path()).into();
-            let identity = entry.metadata().map_or_else(
-                |_| Identity::default(),
-                |metadata| identity_of(&metadata),
-            );
+            let identity = entry
+                .metadata()
+                .map_or_else(|_| Identity::default(), |metadata| identity_of(&metadata));
             let known = known.remove(&path);
             open.push((entry.depth(), OpenDirectory::new(path, identity, known)));
         } else if entry.file_type().is_file()
@@ -258,9 +260,7 @@ fn look_at(
     }))
 }
 
-fn all_known(
-    known: Option<&dyn Known>,
-) -> Result<HashMap<Box<[u8]>, KnownDirectory>, KnownError> {
+fn all_known(known: Option<&dyn Known>) -> Result<HashMap<Box<[u8]>, KnownDirectory>, KnownError> {
     let mut all = HashMap::new();
     if let Some(known) = known {
         loop {
@@ -283,9 +283,8 @@ fn relative<'p>(root: &Path, path: &'p Path) -> &'p [u8] {
 
 fn file_identity(metadata: &std::fs::Metadata) -> Identity {
     use std::os::unix::fs::MetadataExt;
-    let time = |seconds, nanoseconds: i64| {
-        FileTime::new(seconds, u32::try_from(nanoseconds).unwrap_or(0))
-    };
+    let time =
+        |seconds, nanoseconds: i64| FileTime::new(seconds, u32::try_from(nanoseconds).unwrap_or(0));
     Identity {
         inode: metadata.ino(),
         size: metadata.len(),

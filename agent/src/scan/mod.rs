@@ -27,11 +27,11 @@ use crate::config::RootSettings;
 
 pub use self::dir::{Access, OpenFile};
 pub use self::file_system::{FileSystemType, Nature};
+pub use self::hint::HintState;
 pub use self::pace::Pace;
 pub use self::plan::{Known, KnownError};
-pub use self::hint::HintState;
-pub use self::supervisor::{Condition, RootStatus, ScanReport, Supervisor};
 pub use self::progress::{Counts, Problem, Problems, Progress};
+pub use self::supervisor::{Condition, RootStatus, ScanReport, Supervisor};
 
 /// Operations in flight on a network file system unless configured otherwise: what one careful user
 /// would cause.
@@ -159,8 +159,8 @@ impl Root {
     /// How hard a scan of this root leans on its file system.
     #[must_use]
     pub fn pace(&self, settings: &RootSettings) -> Pace {
-        let processors =
-            std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+        let processors = std::thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
         let (start, max, rate) = match self.facts.file_system.nature {
             Nature::Network => (WIDTH_NETWORK, WIDTH_NETWORK, Some(RATE_NETWORK)),
             Nature::Local => (processors, WIDTH_MAX, None),

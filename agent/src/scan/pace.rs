@@ -99,7 +99,9 @@ impl Pace {
         let middle = latency.samples.len() / 2;
         let median = *latency.samples.select_nth_unstable(middle).1;
         latency.samples.clear();
-        let lowest = latency.lowest_median.map_or(median, |seen| seen.min(median));
+        let lowest = latency
+            .lowest_median
+            .map_or(median, |seen| seen.min(median));
         latency.lowest_median = Some(lowest);
         let percent = median.saturating_mul(100) / lowest.max(1);
         let next = if Duration::from_nanos(median) < FROM_MEMORY {

@@ -498,7 +498,12 @@ impl Supervised {
             "scanned"
         );
         for problem in &report.problems.first {
-            tracing::debug!(root, kind = problem.kind, message = problem.message, "problem");
+            tracing::debug!(
+                root,
+                kind = problem.kind,
+                message = problem.message,
+                "problem"
+            );
         }
     }
 
@@ -623,9 +628,7 @@ impl Supervised {
         progress: &Arc<Progress>,
     ) -> Result<(), ScanError> {
         let facts = root.facts();
-        let Some((device, inode)) = catalog
-            .root(self.index)
-            .and_then(|stored| stored.directory)
+        let Some((device, inode)) = catalog.root(self.index).and_then(|stored| stored.directory)
         else {
             return Ok(());
         };
@@ -639,11 +642,7 @@ impl Supervised {
         let text = crate::escape::utf8(std::os::unix::ffi::OsStrExt::as_bytes(
             self.settings.path.as_os_str(),
         ));
-        let has_known = catalog
-            .snapshot()
-            .rows
-            .iter()
-            .any(|row| *row.root == *text);
+        let has_known = catalog.snapshot().rows.iter().any(|row| *row.root == *text);
         if !has_known || self.holds_images(root, progress)? {
             return Ok(());
         }
@@ -667,9 +666,8 @@ impl Supervised {
             None,
             &look,
             &|change| {
-                let is_image = |found: &crate::catalog::Found| {
-                    matches!(found.content, Content::Image(_))
-                };
+                let is_image =
+                    |found: &crate::catalog::Found| matches!(found.content, Content::Image(_));
                 if let ChangeKind::Read { found: files, .. } = &change.kind
                     && files.iter().any(is_image)
                 {

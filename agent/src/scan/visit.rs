@@ -131,7 +131,11 @@ impl<'a> Visitor<'a> {
         let result = operation(&mut self.operations);
         let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // Slow answers are all taken, so that the width follows at once.
-        self.until_sample = if nanoseconds > 100_000 { 0 } else { SAMPLE_EVERY };
+        self.until_sample = if nanoseconds > 100_000 {
+            0
+        } else {
+            SAMPLE_EVERY
+        };
         self.samples.push(nanoseconds);
         if self.samples.len() >= SAMPLES {
             self.walk.pace.record(&mut self.samples);
@@ -192,12 +196,12 @@ impl<'a> Visitor<'a> {
                 removed: Vec::new(),
             },
         };
-        if listing.has_singularity_d || listing.old_scripts == 3 {
-            if let Some(found) = self.sandbox(&dir, &pending.path, facts, started) {
-                self.finish_sandbox(&mut report, found, pending.known.as_ref());
-                (self.walk.sink)(report);
-                return;
-            }
+        if (listing.has_singularity_d || listing.old_scripts == 3)
+            && let Some(found) = self.sandbox(&dir, &pending.path, facts, started)
+        {
+            self.finish_sandbox(&mut report, found, pending.known.as_ref());
+            (self.walk.sink)(report);
+            return;
         }
         self.counts.files += listing.files;
         self.descend(dir, pending, listing, report, new);
@@ -220,14 +224,16 @@ impl<'a> Visitor<'a> {
     fn list(&mut self, dir: &Dir, path: &[u8]) -> io::Result<Listing> {
         let settings = self.walk.settings;
         let mut listing = Listing::default();
-        dir.read(&mut self.buffer, &mut self.operations, |name, kind, inode| {
-            match kind {
+        dir.read(
+            &mut self.buffer,
+            &mut self.operations,
+            |name, kind, inode| match kind {
                 EntryKind::Directory => listing.directory(name, path, settings),
                 EntryKind::File => listing.file(name, inode, path, settings),
                 EntryKind::Unknown => listing.unknown.push((name.to_owned(), inode)),
                 EntryKind::Other => {}
-            }
-        })?;
+            },
+        )?;
         // Some network file systems do not tell the kind.
         for (name, inode) in std::mem::take(&mut listing.unknown) {
             match dir.stat(&name, &mut self.operations) {
@@ -398,8 +404,11 @@ impl<'a> Visitor<'a> {
         match stat {
             Ok((EntryKind::Directory, facts)) if directory_identity(&facts) == known.identity => {
                 self.counts.directories += 1;
-                self.counts.images +=
-                    known.files.iter().filter(|file| file.image.is_some()).count() as u64;
+                self.counts.images += known
+                    .files
+                    .iter()
+                    .filter(|file| file.image.is_some())
+                    .count() as u64;
                 self.check_known(known, new);
             }
             // Changed, gone or unreadable: reading it tells which.
@@ -757,12 +766,7 @@ enum Look {
 }
 
 impl Listing {
-    fn directory(
-        &mut self,
-        name: &CStr,
-        path: &[u8],
-        settings: &crate::config::RootSettings,
-    ) {
+    fn directory(&mut self, name: &CStr, path: &[u8], settings: &crate::config::RootSettings) {
         let bytes = name.to_bytes();
         if bytes == b".singularity.d" {
             self.has_singularity_d = true;

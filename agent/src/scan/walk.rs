@@ -255,8 +255,7 @@ impl<'a> Walk<'a> {
         let width = self.pace.width();
         let added = new.len();
         queue.items.append(new);
-        self.progress
-            .set_queue(queue.items.len() as u64, width);
+        self.progress.set_queue(queue.items.len() as u64, width);
         if added > 0 || queue.items.len() > 1 {
             self.spawn_up_to_width(scope, queue);
         }
@@ -294,7 +293,9 @@ impl<'a> Walk<'a> {
                 };
                 let mut batch = batch.into_iter().peekable();
                 while batch.peek().is_some() {
-                    queue.items.push(Item::Known(batch.by_ref().take(share).collect()));
+                    queue
+                        .items
+                        .push(Item::Known(batch.by_ref().take(share).collect()));
                 }
             }
             Err(failure) => queue.failure = Some(failure),

@@ -69,7 +69,8 @@ fn settle(path: &Path) {
         let entry = entry.unwrap();
         if !entry.file_type().is_symlink() {
             let file = fs::File::open(entry.path()).unwrap();
-            file.set_times(fs::FileTimes::new().set_modified(old)).unwrap();
+            file.set_times(fs::FileTimes::new().set_modified(old))
+                .unwrap();
         }
     }
 }
@@ -108,7 +109,10 @@ fn images_are_found_by_content_wherever_they_are() {
     let at = |path: &str| tree.path().join(path);
     write(&at("a/one.sif"), &sif("alpha:1", 1));
     write(&at("a/b/c/d/two:1.0--h1"), &sif("beta:2", 2));
-    write(&at("a/text.sif"), b"just a camera's raw image, no container at all, but long enough");
+    write(
+        &at("a/text.sif"),
+        b"just a camera's raw image, no container at all, but long enough",
+    );
     write(&at("a/script.py"), &sif("hidden:1", 3));
     write(&at("node_modules/x.sif"), &sif("skipped:1", 4));
     write(&at("a/small"), b"tiny");
@@ -150,8 +154,14 @@ fn a_hostile_tree_leads_nowhere() {
     let mut following = RootSettings::new(tree.path().into());
     following.follow_symlinks = true;
     let (found, ..) = scan_once(&following);
-    assert!(found.iter().any(|line| line == "out/secret.sif secret"), "{found:?}");
-    assert!(found.iter().any(|line| line == "/link.sif secret"), "{found:?}");
+    assert!(
+        found.iter().any(|line| line == "out/secret.sif secret"),
+        "{found:?}"
+    );
+    assert!(
+        found.iter().any(|line| line == "/link.sif secret"),
+        "{found:?}"
+    );
     assert_eq!(found.len(), 4, "{found:?}");
 }
 
@@ -167,8 +177,14 @@ fn a_deep_and_wide_tree_needs_few_descriptors() {
     }
     write(&directory.join("bottom.sif"), &sif("bottom:1", 1));
     // Far below what holding one descriptor a pending directory would need.
-    let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 400.min(soft), hard).unwrap();
+    let (soft, hard) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    nix::sys::resource::setrlimit(
+        nix::sys::resource::Resource::RLIMIT_NOFILE,
+        400.min(soft),
+        hard,
+    )
+    .unwrap();
     let (found, counts, problems) = scan_once(&RootSettings::new(tree.path().into()));
     assert_eq!(found.len(), 1);
     assert_eq!(counts.directories, 1 + 100 * 9);
@@ -259,7 +275,13 @@ fn tree_of(images: usize) -> (tempfile::TempDir, Vec<PathBuf>) {
     let mut paths = Vec::new();
     for index in 0..images {
         let path = tree.path().join(format!("d{}/image{index}.sif", index % 7));
-        write(&path, &sif(&format!("image{index}:1"), u8::try_from(index % 250 + 1).unwrap()));
+        write(
+            &path,
+            &sif(
+                &format!("image{index}:1"),
+                u8::try_from(index % 250 + 1).unwrap(),
+            ),
+        );
         paths.push(path);
     }
     settle(tree.path());
@@ -292,12 +314,18 @@ fn an_unchanged_tree_is_not_read_again_and_changes_are_seen() {
     fs::remove_file(&paths[0]).unwrap();
     let modified = fs::metadata(&paths[1]).unwrap().modified().unwrap();
     fs::write(&paths[1], sif("rewritten:1", 99)).unwrap();
-    fs::File::open(&paths[1]).unwrap().set_times(fs::FileTimes::new().set_modified(modified)).unwrap();
+    fs::File::open(&paths[1])
+        .unwrap()
+        .set_times(fs::FileTimes::new().set_modified(modified))
+        .unwrap();
     let counts = site.rescan(false, true);
     assert_eq!(counts.files_read, 2, "{counts:?}");
     let listing = site.listing();
     assert_eq!(listing.len(), 40);
-    assert!(listing.contains(&"new:1 new.sif Ready".to_owned()), "{listing:?}");
+    assert!(
+        listing.contains(&"new:1 new.sif Ready".to_owned()),
+        "{listing:?}"
+    );
     assert!(listing.contains(&"rewritten:1 image1.sif Ready".to_owned()));
     assert!(!listing.iter().any(|line| line.contains("image0.sif")));
     assert!(site.catalog.snapshot().generation > generation);
@@ -317,8 +345,14 @@ fn moved_images_are_recognised_without_being_read() {
     assert_eq!(counts.files_read, 1, "{counts:?}");
     let listing = site.listing();
     assert_eq!(listing.len(), 11);
-    assert!(listing.contains(&"image0:1 other-name.sif Ready".to_owned()), "{listing:?}");
-    assert!(listing.contains(&"image1:1 second-name.sif Ready".to_owned()), "{listing:?}");
+    assert!(
+        listing.contains(&"image0:1 other-name.sif Ready".to_owned()),
+        "{listing:?}"
+    );
+    assert!(
+        listing.contains(&"image1:1 second-name.sif Ready".to_owned()),
+        "{listing:?}"
+    );
 
     // A whole directory, with all that is in it.
     outwait_granularity();
@@ -335,7 +369,10 @@ fn what_changed_within_the_granularity_is_read_again() {
     // Not settled: the change times are now.
     let site = Site::start(tree.path(), None);
     let counts = site.rescan(false, false);
-    assert_eq!(counts.files_read, 3, "racy files are read again: {counts:?}");
+    assert_eq!(
+        counts.files_read, 3,
+        "racy files are read again: {counts:?}"
+    );
     drop(paths);
 }
 
@@ -357,13 +394,20 @@ fn a_vanished_root_keeps_its_images_and_comes_back() {
     site.rescan(false, true);
     let listing = site.listing();
     assert_eq!(listing.len(), 5);
-    assert!(listing.iter().all(|line| line.ends_with("Unavailable")), "{listing:?}");
+    assert!(
+        listing.iter().all(|line| line.ends_with("Unavailable")),
+        "{listing:?}"
+    );
     drop(site);
 
     // Also over a restart: the last listing is there, and its root is not.
     let site = Site::start(&root, Some(state.path()));
     assert_eq!(site.listing().len(), 5);
-    assert!(site.listing().iter().all(|line| line.ends_with("Unavailable")));
+    assert!(
+        site.listing()
+            .iter()
+            .all(|line| line.ends_with("Unavailable"))
+    );
     fs::rename(tree.path().join("away"), &root).unwrap();
     let counts = site.rescan(false, true);
     assert!(site.listing().iter().all(|line| line.ends_with("Ready")));
@@ -476,9 +520,15 @@ fn a_directory_in_place_of_the_database_leaves_the_listing_in_memory() {
 #[test]
 fn other_settings_find_other_things_at_once() {
     let (tree, _) = tree_of(3);
-    write(&tree.path().join("d0/tool.py"), &sif("named-otherwise:1", 5));
+    write(
+        &tree.path().join("d0/tool.py"),
+        &sif("named-otherwise:1", 5),
+    );
     let state = tempfile::tempdir().unwrap();
-    assert_eq!(Site::start(tree.path(), Some(state.path())).listing().len(), 3);
+    assert_eq!(
+        Site::start(tree.path(), Some(state.path())).listing().len(),
+        3
+    );
     let mut settings = RootSettings::new(tree.path().into());
     settings.hints = false;
     settings.candidates = sifter_agent::config::Candidates::All;
@@ -492,7 +542,10 @@ fn a_flat_directory_is_shared_among_threads_and_complete() {
     for index in 0..1000 {
         write(
             &tree.path().join(format!("image{index}.sif")),
-            &sif(&format!("image{index}:1"), u8::try_from(index % 250 + 1).unwrap()),
+            &sif(
+                &format!("image{index}:1"),
+                u8::try_from(index % 250 + 1).unwrap(),
+            ),
         );
     }
     settle(tree.path());
@@ -501,6 +554,9 @@ fn a_flat_directory_is_shared_among_threads_and_complete() {
     assert_eq!(site.listing().len(), 1000);
     write(&tree.path().join("new.sif"), &sif("new:1", 3));
     let counts = site.rescan(false, false);
-    assert_eq!(counts.files_read, 1, "only the new one is opened: {counts:?}");
+    assert_eq!(
+        counts.files_read, 1,
+        "only the new one is opened: {counts:?}"
+    );
     assert_eq!(site.listing().len(), 1001);
 }

@@ -76,7 +76,6 @@ state=$(mktemp -d "$work/state.XXXXXX")
 cat > "$state/agent.toml" << TOML
 state_directory = "$state"
 listen = ["unix:$state/agent.sock", "127.0.0.1:0"]
-loopback = "all"
 [[root]]
 path = "$tree"
 interval = "7d"

@@ -60,6 +60,11 @@ impl Doorkeeper {
 
     fn refuse(&self, address: &dyn Display, kind: &'static str, message: &str) {
         self.metrics.connection_refused(kind);
+        // Whoever only looks whether the port is open.
+        if kind == "gone" {
+            tracing::debug!(%address, kind, "{message}");
+            return;
+        }
         if let Some(left_out) = self.quiet.may_speak(kind) {
             tracing::warn!(%address, kind, left_out, "connection refused: {message}");
         }

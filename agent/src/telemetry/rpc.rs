@@ -186,11 +186,12 @@ impl Drop for Call {
         let code = code_name(self.code.unwrap_or(Code::Cancelled));
         self.metrics.rpc_handled(&self.method, code, duration);
         self.span.in_scope(|| {
-            let ms = duration.as_secs_f64() * 1e3;
+            let micros = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+            let duration_ms = f64::from(micros) / 1e3;
             if self.method.is_noise() {
-                tracing::debug!(code, ms, "rpc");
+                tracing::debug!(code, duration_ms, "rpc");
             } else {
-                tracing::info!(code, ms, "rpc");
+                tracing::info!(code, duration_ms, "rpc");
             }
         });
     }

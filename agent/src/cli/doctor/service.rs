@@ -19,6 +19,12 @@ pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
     let mut asked = false;
     for listen in &settings.listen {
         let subject = format!("address {listen}");
+        if let Listen::Tcp(address) | Listen::Tls(address) = listen
+            && address.port() == 0
+        {
+            findings.push(Finding::ok(subject, "the port is chosen at every start"));
+            continue;
+        }
         let reached = match listen {
             Listen::Unix(path) => std::os::unix::net::UnixStream::connect(path)
                 .map_err(|error| {

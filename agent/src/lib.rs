@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod digest;
 pub mod escape;
 pub mod net;
 pub mod observe;

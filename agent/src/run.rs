@@ -16,6 +16,7 @@ use tonic::transport::Server;
 
 use crate::catalog::{Catalog, FileTime};
 use crate::config::{Settings, host_name};
+use crate::digest::Digester;
 use crate::escape;
 use crate::net::{self, Doorkeeper, Tls};
 use crate::observe::{self, Sources};
@@ -108,6 +109,8 @@ async fn serve(
 
     let paths: Vec<_> = settings.roots.iter().map(|root| root.path.clone()).collect();
     let catalog = Arc::new(Catalog::open(catalog_path.as_deref(), &paths));
+    let digester =
+        Digester::start(&catalog, &settings.roots).context("start the digesting threads")?;
     let supervisor = Supervisor::start(Arc::clone(&catalog), settings.roots)
         .context("start the scanning threads")?;
     let wired = Arc::new(Wired {
@@ -195,7 +198,11 @@ async fn serve(
         Ok(Err(panic)) => return Err(panic).context("serve"),
         Err(_) => tracing::warn!("some calls did not end in time"),
     }
-    tokio::task::spawn_blocking(move || supervisor.stop(SCAN_PATIENCE)).await?;
+    tokio::task::spawn_blocking(move || {
+        supervisor.stop(SCAN_PATIENCE);
+        digester.stop(SCAN_PATIENCE);
+    })
+    .await?;
     tracing::info!("stopped");
     Ok(())
 }

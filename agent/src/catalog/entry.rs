@@ -129,3 +129,14 @@ pub struct KnownImage {
     /// What only view FULL shows.
     pub details: v1::Image,
 }
+
+/// The digest of an image's whole content, and of which file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentDigest {
+    /// Number of the image.
+    pub image: i64,
+    /// The file that was read.
+    pub identity: Identity,
+    /// SHA-256.
+    pub digest: [u8; 32],
+}

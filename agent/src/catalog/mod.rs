@@ -17,7 +17,7 @@ mod store;
 pub(crate) mod testing;
 mod token;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 pub use self::change::{ChangeKind, DirectoryChange, KnownDirectory, KnownFile};
 pub use self::detail::details;
-pub use self::entry::{Content, FileFacts, FileTime, Found, Identity, KnownImage};
+pub use self::entry::{Content, ContentDigest, FileFacts, FileTime, Found, Identity, KnownImage};
 pub use self::query::{Labels, Query, QueryError, format_name, status_name};
 pub use self::row::{Interner, Row, join_path};
 pub use self::snapshot::{Changes, Snapshot};
@@ -365,6 +365,49 @@ impl Catalog {
                 Err(error)
             }
         }
+    }
+
+    /// Stores digests that were computed in the background and makes them part of the listing; those
+    /// of files that changed meanwhile are passed over. Gives how many were stored.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn set_content_digests(&self, digests: &[ContentDigest]) -> Result<usize, StoreError> {
+        let mut state = self.lock();
+        let current = self.snapshot();
+        let mut stored = HashMap::new();
+        for digest in digests {
+            match state.store.set_content_digest(digest) {
+                Ok(true) => drop(stored.insert(digest.image, digest)),
+                Ok(false) => {}
+                Err(error) => {
+                    self.fail(&mut state, &error);
+                    return Err(error);
+                }
+            }
+        }
+        let with_digest = |row: &mut Row| {
+            if let Some(digest) = stored.get(&row.id)
+                && Identity::from(&row.facts) == digest.identity
+            {
+                row.content_digest = Some(Box::new(digest.digest));
+            }
+        };
+        // What a scan applied and did not publish yet is newer than the listing.
+        state.upserts.iter_mut().for_each(with_digest);
+        let waiting: HashSet<i64> = state.upserts.iter().map(|row| row.id).collect();
+        let listed = current
+            .rows
+            .iter()
+            .filter(|row| stored.contains_key(&row.id) && !waiting.contains(&row.id));
+        for row in listed {
+            let mut row = (**row).clone();
+            with_digest(&mut row);
+            state.upserts.push(row);
+        }
+        self.publish(&mut state);
+        Ok(stored.len())
     }
 
     /// Makes what was applied so far part of the listing.

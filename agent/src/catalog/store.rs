@@ -17,7 +17,7 @@ use sifter_proto::v1;
 use super::change::{ChangeKind, DirectoryChange, KnownDirectory, KnownFile};
 use super::columns;
 use super::detail;
-use super::entry::{Content, FileTime, Found, Identity, KnownImage};
+use super::entry::{Content, ContentDigest, FileFacts, FileTime, Found, Identity, KnownImage};
 use super::row::{Interner, Row, join_path};
 
 /// Steps from one schema version to the next; `user_version` counts those that were taken. A step
@@ -420,17 +420,28 @@ impl Store {
         Ok(updated > 0)
     }
 
-    /// Stores the digest of an image's whole content, if the image is still the same file.
+    /// Stores the digest of an image's whole content, if the image is still the same file; false if
+    /// it is not.
     ///
     /// # Errors
     ///
     /// The database fails.
-    pub fn set_content_digest(&self, image: i64, digest: &[u8; 32]) -> Result<(), StoreError> {
-        self.write().execute(
-            "UPDATE images SET content_digest = ?2 WHERE id = ?1",
-            params![image, digest],
-        )?;
-        Ok(())
+    pub fn set_content_digest(&self, digest: &ContentDigest) -> Result<bool, StoreError> {
+        let updated = self
+            .write()
+            .prepare_cached(
+                "UPDATE images SET content_digest = ?2
+                 WHERE id = ?1 AND inode = ?3 AND size = ?4 AND modified = ?5 AND changed = ?6",
+            )?
+            .execute(params![
+                digest.image,
+                digest.digest,
+                digest.identity.inode.cast_signed(),
+                digest.identity.size.cast_signed(),
+                digest.identity.modified.0,
+                digest.identity.changed.0,
+            ])?;
+        Ok(updated > 0)
     }
 }
 
@@ -779,6 +790,9 @@ impl Batch<'_> {
                     image,
                     self.texts,
                 );
+                if let Some(known) = known_image {
+                    row.content_digest = self.content_digest(known, &found.facts)?;
+                }
                 row.id = columns::write(
                     self.transaction,
                     &row,
@@ -817,6 +831,33 @@ impl Batch<'_> {
                 image
             ])?;
         Ok(())
+    }
+
+    /// The digest of an image that was read again, if its file is the same.
+    fn content_digest(
+        &self,
+        image: i64,
+        facts: &FileFacts,
+    ) -> Result<Option<Box<[u8; 32]>>, StoreError> {
+        let identity = Identity::from(facts);
+        let digest: Option<Option<[u8; 32]>> = self
+            .transaction
+            .prepare_cached(
+                "SELECT content_digest FROM images
+                 WHERE id = ?1 AND inode = ?2 AND size = ?3 AND modified = ?4 AND changed = ?5",
+            )?
+            .query_row(
+                params![
+                    image,
+                    identity.inode.cast_signed(),
+                    identity.size.cast_signed(),
+                    identity.modified.0,
+                    identity.changed.0
+                ],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(digest.flatten().map(Box::new))
     }
 
     /// A known image is now (also) here: a new one with what is known of that one. The old place

@@ -17,7 +17,9 @@ use sifter_image::reference::NamingRule;
 
 pub use self::access::{AccessSettings, DEFAULT_ADMIN_GROUP, PlainTcp, TlsSettings};
 pub use self::raw::{OneOrMany, Raw, RawRoot, RawTls};
-pub use self::root::{Candidates, DEPTH_MAX, RootSettings, SKIPPED_DIRECTORIES};
+pub use self::root::{
+    Candidates, DEPTH_MAX, DIGEST_BYTES_PER_SECOND, RootSettings, SKIPPED_DIRECTORIES,
+};
 
 /// Where the agent's configuration is by default.
 pub const DEFAULT_FILE: &str = "/etc/sifter/agent.toml";
@@ -312,6 +314,9 @@ fn validate_root(raw: RawRoot) -> Result<RootSettings, ConfigError> {
     root.inside_file_systems = raw.inside_file_systems.unwrap_or(root.inside_file_systems);
     root.hints = raw.hints.unwrap_or(root.hints);
     root.content_digest = raw.content_digest.unwrap_or(root.content_digest);
+    root.digest_bytes_per_second = raw
+        .digest_bytes_per_second
+        .unwrap_or(root.digest_bytes_per_second);
     Ok(root)
 }
 

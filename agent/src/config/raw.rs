@@ -90,6 +90,8 @@ pub struct RawRoot {
     pub hints: Option<bool>,
     /// Whether whole files are digested in the background.
     pub content_digest: Option<bool>,
+    /// Bytes a second that are read for that at most.
+    pub digest_bytes_per_second: Option<u64>,
 }
 
 /// A string or a list of them.
@@ -151,6 +153,9 @@ impl RawRoot {
             inside_file_systems: self.inside_file_systems.or(other.inside_file_systems),
             hints: self.hints.or(other.hints),
             content_digest: self.content_digest.or(other.content_digest),
+            digest_bytes_per_second: self
+                .digest_bytes_per_second
+                .or(other.digest_bytes_per_second),
         }
     }
 }

@@ -24,6 +24,10 @@ pub const SKIPPED_DIRECTORIES: [&str; 8] = [
 /// attack, and is reported as a problem.
 pub const DEPTH_MAX: u32 = 128;
 
+/// Bytes a second that are read for digests unless configured otherwise: a terabyte takes half a
+/// day, and nobody notices.
+pub const DIGEST_BYTES_PER_SECOND: u64 = 20_000_000;
+
 /// Validated settings of one image directory.
 #[derive(Debug, Clone)]
 pub struct RootSettings {
@@ -63,6 +67,8 @@ pub struct RootSettings {
     pub hints: bool,
     /// Whether the SHA-256 of every image is computed in the background.
     pub content_digest: bool,
+    /// Bytes a second that are read for that at most; zero: no limit.
+    pub digest_bytes_per_second: u64,
 }
 
 /// Which regular files are looked into.
@@ -121,6 +127,7 @@ impl RootSettings {
             inside_file_systems: probe.inside_file_systems,
             hints: true,
             content_digest: false,
+            digest_bytes_per_second: DIGEST_BYTES_PER_SECOND,
         }
     }
 }

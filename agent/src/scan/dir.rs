@@ -368,6 +368,15 @@ impl OpenFile {
         Ok(done)
     }
 
+    /// Tells the kernel that the whole file is about to be read, once: it may read ahead further, and
+    /// need not keep the pages. Pages that others use stay (`POSIX_FADV_DONTNEED` would drop them).
+    pub fn will_be_read_once(&self) {
+        for advice in [rustix::fs::Advice::Sequential, rustix::fs::Advice::NoReuse] {
+            // Advice: a file system that does not take it reads as always.
+            let _ = rustix::fs::fadvise(&self.fd, 0, None, advice);
+        }
+    }
+
     fn fill_window(&mut self) -> io::Result<()> {
         let size = usize::try_from(self.facts.size).unwrap_or(usize::MAX);
         let mut window = vec![0; size.min(NETWORK_WINDOW)];

@@ -1,0 +1,367 @@
+//! SHA-256 of whole files: at once for `inspect --digest`, and in the background where a root asks
+//! for it.
+//!
+//! In the background a thread a root reads one image after the other, slowly and at the lowest
+//! priority. A digest belongs to a file's identity (inode, size, times), which is compared before
+//! and after reading and once more by the catalogue: what changed meanwhile gets none, and is read
+//! again. Nothing on tape is recalled, and a directory, which a sandbox is, has no digest.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256};
+use sifter_image::record::{Format, Status};
+
+use crate::catalog::{Catalog, ContentDigest, FileTime, Identity, Row};
+use crate::config::RootSettings;
+use crate::escape;
+use crate::scan::{self, Access, OpenFile, Pace};
+
+/// Bytes read at a time: large enough for a network file system, small enough for the rate.
+const CHUNK: usize = 1 << 20;
+
+/// How often is looked whether there are new images.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A file is left alone until it has been at rest for so long: it may still be written, and a change
+/// within its timestamps' granularity would not show.
+const AT_REST: Duration = Duration::from_secs(5);
+
+/// After an error an image is tried again, also if it did not change: mounts come and go.
+const RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// Digests become part of the listing in batches: every batch makes a new generation.
+const PUBLISH_EVERY: Duration = Duration::from_secs(2);
+
+/// The digest of a file's whole content. `each` is told how many bytes were read, and ends it by
+/// `false`; the result is none then.
+///
+/// # Errors
+///
+/// What reading says; [`io::ErrorKind::UnexpectedEof`] if the file is not as long as it was.
+pub fn of(file: &OpenFile, mut each: impl FnMut(u64) -> bool) -> io::Result<Option<[u8; 32]>> {
+    file.will_be_read_once();
+    let size = file.facts.size;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK))];
+    let mut at = 0;
+    // No further than the file was long: one that grows has no end.
+    while at < size {
+        let length = buffer
+            .len()
+            .min(usize::try_from(size - at).unwrap_or(usize::MAX));
+        let count = file.read_up_to(&mut buffer[..length], at)?;
+        if count == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the file became shorter while it was read",
+            ));
+        }
+        hash.update(&buffer[..count]);
+        at += count as u64;
+        if !each(count as u64) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(hash.finalize().into()))
+}
+
+/// The threads that compute digests in the background.
+#[derive(Debug)]
+pub struct Digester {
+    stop: Arc<Stop>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Stop {
+    stopping: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Stop {
+    fn is_set(&self) -> bool {
+        *self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits; true if it is time to end.
+    fn wait(&self, time: Duration) -> bool {
+        let stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
+        let (stopping, _) = self
+            .wake
+            .wait_timeout_while(stopping, time, |stopping| !*stopping)
+            .unwrap_or_else(PoisonError::into_inner);
+        *stopping
+    }
+}
+
+impl Digester {
+    /// Starts a thread for every root that asks for digests.
+    ///
+    /// # Errors
+    ///
+    /// A thread cannot be started.
+    pub fn start(catalog: &Arc<Catalog>, roots: &[RootSettings]) -> io::Result<Self> {
+        let stop = Arc::new(Stop::default());
+        let mut threads = Vec::new();
+        for settings in roots.iter().filter(|root| root.content_digest) {
+            let rate = settings.digest_bytes_per_second;
+            #[allow(clippy::cast_precision_loss)] // a rate, far below 2^52
+            let worker = Worker {
+                catalog: Arc::clone(catalog),
+                root: escape::utf8(settings.path.as_os_str().as_bytes()),
+                pace: Pace::new(1, 1, Some(rate as f64)),
+                access: Access::new(settings.cross_file_systems),
+                settings: settings.clone(),
+                stop: Arc::clone(&stop),
+                failed: HashMap::new(),
+                done: Vec::new(),
+                published: Instant::now(),
+            };
+            let thread = std::thread::Builder::new()
+                .name("digest".to_owned())
+                .spawn(move || worker.run())?;
+            threads.push(thread);
+        }
+        Ok(Self { stop, threads })
+    }
+
+    /// Ends the threads. One that hangs on a file system is left behind after `patience`.
+    pub fn stop(self, patience: Duration) {
+        *self
+            .stop
+            .stopping
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.wake.notify_all();
+        let end = Instant::now() + patience;
+        for thread in self.threads {
+            while !thread.is_finished() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+struct Worker {
+    catalog: Arc<Catalog>,
+    settings: RootSettings,
+    /// As it is in rows.
+    root: String,
+    pace: Pace,
+    access: Access,
+    stop: Arc<Stop>,
+    /// Images that could not be read, what they were, and when.
+    failed: HashMap<i64, (Identity, Instant)>,
+    done: Vec<ContentDigest>,
+    published: Instant,
+}
+
+impl Worker {
+    fn run(mut self) {
+        if self.settings.background {
+            scan::lower_this_thread();
+        }
+        let (mut seen, mut again) = (None, Instant::now());
+        loop {
+            let snapshot = self.catalog.snapshot();
+            if seen != Some(snapshot.generation) || Instant::now() >= again {
+                seen = Some(snapshot.generation);
+                let complete = self.pass(&snapshot.rows);
+                again = Instant::now() + if complete { RETRY_AFTER } else { AT_REST };
+            }
+            if self.stop.wait(LOOK_EVERY) {
+                return;
+            }
+        }
+    }
+
+    /// Whether everything was tried that can have a digest; the rest is too young now.
+    fn pass(&mut self, rows: &[Arc<Row>]) -> bool {
+        let mut complete = true;
+        self.failed.retain(|_, (_, at)| at.elapsed() < RETRY_AFTER);
+        // Hard links are read once.
+        let mut linked: HashMap<Identity, [u8; 32]> = rows
+            .iter()
+            .filter(|row| row.facts.links > 1 && *row.root == *self.root)
+            .filter_map(|row| Some((Identity::from(&row.facts), *row.content_digest.clone()?)))
+            .collect();
+        for row in rows {
+            if *row.root != *self.root
+                || row.content_digest.is_some()
+                || row.format == Format::Sandbox
+            {
+                continue;
+            }
+            let identity = Identity::from(&row.facts);
+            let released = row.facts.allocated == 0 && row.facts.size > 0;
+            if released
+                || self
+                    .failed
+                    .get(&row.id)
+                    .is_some_and(|(failed, _)| *failed == identity)
+            {
+                continue;
+            }
+            if row.status == Status::Transfer || !is_at_rest(&identity) {
+                complete = false;
+                continue;
+            }
+            let known = linked.get(&identity).copied();
+            match known.map_or_else(|| self.digest(row, &identity), |digest| Ok(Some(digest))) {
+                Ok(Some(digest)) => {
+                    if row.facts.links > 1 {
+                        linked.insert(identity, digest);
+                    }
+                    self.done.push(ContentDigest {
+                        image: row.id,
+                        identity,
+                        digest,
+                    });
+                }
+                // The file is another one now: the next scan says which.
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, path = %escape::terminal(&escape::utf8(&row.path)), "no digest");
+                    self.failed.insert(row.id, (identity, Instant::now()));
+                }
+            }
+            if self.published.elapsed() >= PUBLISH_EVERY {
+                self.publish();
+            }
+            if self.stop.is_set() {
+                complete = false;
+                break;
+            }
+        }
+        self.publish();
+        complete
+    }
+
+    /// The digest of an image, if its file is the one that is listed.
+    fn digest(&self, row: &Row, identity: &Identity) -> io::Result<Option<[u8; 32]>> {
+        let file = self.open(&row.path)?;
+        if Identity::from(&file.facts) != *identity {
+            return Ok(None);
+        }
+        let digest = of(&file, |bytes| {
+            self.pace.throttle(bytes, || self.stop.is_set());
+            !self.stop.is_set()
+        })?;
+        let after = self.open(&row.path)?;
+        Ok(digest.filter(|_| Identity::from(&after.facts) == *identity))
+    }
+
+    /// Opens a listed file as a scan does: name by name below the root.
+    fn open(&self, path: &[u8]) -> io::Result<OpenFile> {
+        let root = self.settings.path.as_os_str().as_bytes();
+        let path_below = path.strip_prefix(root).unwrap_or(path);
+        // Where links are followed, the place of a file need not be below the root.
+        if self.settings.follow_symlinks {
+            return scan::open_file(Path::new(std::ffi::OsStr::from_bytes(path)));
+        }
+        let end = path_below.iter().rposition(|byte| *byte == b'/');
+        let (directory, name) = match end {
+            Some(end) => (&path_below[..end], &path_below[end + 1..]),
+            None => (&b""[..], path_below),
+        };
+        let name = CString::new(name)?;
+        let mut operations = Default::default();
+        let root = self
+            .access
+            .open_root(&self.settings.path, &mut operations)?;
+        let directory = self.access.open_below(&root, directory, &mut operations)?;
+        self.access
+            .open_file(&directory, &name, false, &mut operations)
+    }
+
+    fn publish(&mut self) {
+        self.published = Instant::now();
+        if self.done.is_empty() {
+            return;
+        }
+        let count = self.done.len();
+        match self
+            .catalog
+            .set_content_digests(&std::mem::take(&mut self.done))
+        {
+            Ok(stored) => tracing::debug!(count, stored, root = %self.root, "digests"),
+            Err(error) => tracing::error!(%error, "digests cannot be stored"),
+        }
+    }
+}
+
+fn is_at_rest(identity: &Identity) -> bool {
+    let last = identity.modified.max(identity.changed).0;
+    let rest = i64::try_from(AT_REST.as_nanos()).unwrap_or(i64::MAX);
+    last < FileTime::now().0.saturating_sub(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::{CHUNK, of};
+
+    #[test]
+    fn digests_are_those_of_sha256sum() {
+        let directory = tempfile::tempdir().unwrap();
+        for (length, expected) in [
+            (
+                0,
+                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            ),
+            (
+                3,
+                "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0",
+            ),
+            (
+                CHUNK + 1,
+                "4a3f0c0c213adea174f9a3d4c13177315b588bdb2e9c1012d3d0bf0453ca0f6a",
+            ),
+        ] {
+            let path = directory.path().join("file");
+            std::fs::write(&path, vec![b'a'; length]).unwrap();
+            let file = crate::scan::open_file(&path).unwrap();
+            let mut read = 0;
+            let digest = of(&file, |bytes| {
+                read += bytes;
+                true
+            });
+            assert_eq!(hex::encode(digest.unwrap().unwrap()), expected, "{length}");
+            assert_eq!(read, length as u64);
+        }
+    }
+
+    #[test]
+    fn a_file_that_shrinks_has_no_digest_and_one_that_grows_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, vec![0; 10]).unwrap();
+        let file = crate::scan::open_file(&path).unwrap();
+        let mut writer = std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap();
+        writer.write_all(&[1; 10]).unwrap();
+        let grown = of(&file, |_| true).unwrap().unwrap();
+        std::fs::write(&path, vec![0; 10]).unwrap();
+        let whole = crate::scan::open_file(&path).unwrap();
+        assert_eq!(of(&whole, |_| true).unwrap(), Some(grown));
+        std::fs::write(&path, vec![0; 9]).unwrap();
+        let error = of(&whole, |_| true).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+        assert_eq!(
+            of(&crate::scan::open_file(&path).unwrap(), |_| false).unwrap(),
+            None
+        );
+    }
+}

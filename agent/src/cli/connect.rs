@@ -39,6 +39,12 @@ impl Address {
         }
     }
 
+    /// Whether the agent is on this machine, so that its paths are ours.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.address.starts_with("unix:")
+    }
+
     async fn channel(&self) -> anyhow::Result<Channel> {
         let uri = match self.address.strip_prefix("unix:") {
             Some(path) => format!("unix://{}", path.trim_start_matches("//")),

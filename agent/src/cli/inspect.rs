@@ -5,14 +5,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sifter_image::{Options, Subject, Verdict};
+use serde_json::{Value, json};
+use sifter_image::reference::{NamingRule, RuleOutcome};
+use sifter_image::signature::Keyring;
+use sifter_image::{Image, Options, Probed, Subject, Verdict};
+use sifter_proto::v1;
 
 use crate::catalog::{FileFacts, Interner, Row};
 use crate::escape;
 use crate::scan;
 use crate::service::{Owners, convert};
 
-use super::{Exit, complain};
+use super::verify::{self, Verified};
+use super::{Exit, WithExit, complain, digest};
 
 /// Show all that is known of an image
 #[derive(Debug, clap::Args)]
@@ -24,83 +29,241 @@ pub struct Args {
     /// One JSON object an image, in the spelling of the gRPC contract
     #[arg(long)]
     json: bool,
+
+    /// Show which rules for repository and tag there are, what each saw, and why it won or lost
+    ///
+    /// In JSON they are the array `explain`, which is not part of the contract.
+    #[arg(long)]
+    explain: bool,
+
+    /// A naming rule as in the agent's configuration: regular expression with the groups
+    /// `repository` and `tag`; several: repeat
+    #[arg(long, value_name = "REGEX")]
+    naming: Vec<String>,
+
+    /// Check the signatures with the keys of --keyring; exit code 4 unless all are valid
+    ///
+    /// In JSON the outcome is the object `verification`, which is not part of the contract.
+    #[arg(long, requires = "keyring")]
+    verify: bool,
+
+    /// Public keys: OpenPGP, armoured or not, or PEM
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    keyring: Option<PathBuf>,
+
+    /// Read the whole file and show its SHA-256
+    #[arg(long)]
+    digest: bool,
 }
 
 /// Runs the command.
 ///
 /// # Errors
 ///
-/// Writing failed.
+/// Writing failed, or the keyring or a naming rule cannot be used.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let owners = Owners::default();
-    let mut texts = Interner::default();
+    let keyring = match &args.keyring {
+        Some(path) if args.verify => Some(verify::keyring(path)?),
+        _ => None,
+    };
+    let naming = args
+        .naming
+        .iter()
+        .map(|text| {
+            NamingRule::new(text)
+                .map_err(|error| WithExit::error(Exit::Usage, format!("--naming: {error}")))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let mut inspector = Inspector {
+        json: args.json,
+        explain: args.explain,
+        digest: args.digest,
+        keyring,
+        options: Options {
+            naming,
+            ..Options::default()
+        },
+        shown: 0,
+        owners: Owners::default(),
+        texts: Interner::default(),
+    };
     let mut exit = Exit::Success;
     let mut out = io::stdout().lock();
-    for (index, path) in args.files.iter().enumerate() {
-        let shown = escape::path(path);
-        let (facts, image) = match probe_file(path, &Options::default()) {
-            Ok((facts, Verdict::Image(image))) => (facts, image),
-            Ok((_, Verdict::NotImage(why))) => {
-                complain(&format!("{shown}: not an image ({})", why_not(why)));
-                exit = Exit::Negative;
-                continue;
-            }
-            Err(error) => {
-                complain(&format!("{shown}: {error}"));
-                exit = Exit::Failure;
-                continue;
-            }
-        };
-        let absolute = std::path::absolute(path)?;
-        let root: Arc<str> = absolute
-            .parent()
-            .map(|root| escape::utf8(root.as_os_str().as_bytes()))
-            .unwrap_or_default()
-            .into();
-        let bytes = absolute.as_os_str().as_bytes();
-        let row = Row::new(0, bytes.into(), &root, facts, &image, &mut texts);
-        let mut message = convert::basic(&row, &owners);
-        convert::add_details(&mut message, crate::catalog::details(&image));
-        if args.json {
-            serde_json::to_writer(&mut out, &message)?;
-            writeln!(out)?;
-        } else {
-            if index > 0 {
-                writeln!(out)?;
-            }
-            super::render::write_all(&mut out, &message)?;
+    for path in &args.files {
+        match inspector.one(&mut out, path)? {
+            Exit::Success => {}
+            // What could not be read at all counts more than an answer that is no.
+            worse if exit != Exit::Failure => exit = worse,
+            _ => {}
         }
     }
     out.flush()?;
     Ok(exit)
 }
 
-/// Probes one file or directory by its path.
+struct Inspector {
+    json: bool,
+    explain: bool,
+    digest: bool,
+    keyring: Option<Keyring>,
+    options: Options,
+    /// Images shown so far.
+    shown: usize,
+    owners: Owners,
+    texts: Interner,
+}
+
+impl Inspector {
+    fn one(&mut self, out: &mut dyn Write, path: &Path) -> anyhow::Result<Exit> {
+        let shown = escape::path(path);
+        let fail = |error: &io::Error| {
+            complain(&format!("{shown}: {error}"));
+            Ok(Exit::Failure)
+        };
+        let (facts, probed) = match probe(path, &self.options) {
+            Ok(probed) => probed,
+            Err(error) => return fail(&error),
+        };
+        let image = match &probed.verdict {
+            Verdict::Image(image) => image,
+            Verdict::NotImage(why) => {
+                complain(&format!("{shown}: not an image ({})", why_not(*why)));
+                return Ok(Exit::Negative);
+            }
+        };
+        let mut message = self.message(&std::path::absolute(path)?, facts, image);
+        if self.digest && path.is_dir() {
+            complain(&format!("{shown}: a directory has no digest"));
+        } else if self.digest {
+            match digest::of(path) {
+                Ok(digest) => message.content_digest = format!("sha256:{}", hex::encode(digest)),
+                Err(error) => return fail(&error),
+            }
+        }
+        let verified = match &self.keyring {
+            None => None,
+            Some(keyring) => match verify::of(path, keyring) {
+                Ok(verified) => Some(verified),
+                Err(error) => return fail(&error),
+            },
+        };
+        let rules = self.explain.then_some(probed.rules.as_slice());
+        if self.json {
+            write_json(out, &message, rules, verified.as_ref())?;
+        } else {
+            if self.shown > 0 {
+                writeln!(out)?;
+            }
+            super::render::write_all(out, &message)?;
+            if let Some(rules) = rules {
+                write_rules(out, rules)?;
+            }
+            if let Some(verified) = &verified {
+                verified.write(out)?;
+            }
+        }
+        self.shown += 1;
+        Ok(match verified {
+            Some(verified) if !verified.is_valid() => Exit::Negative,
+            _ => Exit::Success,
+        })
+    }
+
+    fn message(&mut self, path: &Path, facts: FileFacts, image: &Image) -> v1::Image {
+        let root: Arc<str> = path
+            .parent()
+            .map(|root| escape::utf8(root.as_os_str().as_bytes()))
+            .unwrap_or_default()
+            .into();
+        let bytes = path.as_os_str().as_bytes();
+        let row = Row::new(0, bytes.into(), &root, facts, image, &mut self.texts);
+        let mut message = convert::basic(&row, &self.owners);
+        convert::add_details(&mut message, crate::catalog::details(image));
+        message
+    }
+}
+
+fn write_json(
+    out: &mut dyn Write,
+    message: &v1::Image,
+    rules: Option<&[RuleOutcome]>,
+    verified: Option<&Verified>,
+) -> io::Result<()> {
+    let mut value = serde_json::to_value(message)?;
+    if let Some(rules) = rules {
+        value["explain"] = rules.iter().map(rule_json).collect();
+    }
+    if let Some(verified) = verified {
+        value["verification"] = verified.json();
+    }
+    if rules.is_none() && verified.is_none() {
+        // Exactly the message, in its order of fields.
+        serde_json::to_writer(&mut *out, message)?;
+    } else {
+        serde_json::to_writer(&mut *out, &value)?;
+    }
+    writeln!(out)
+}
+
+fn rule_json(rule: &RuleOutcome) -> Value {
+    let mut value = json!({
+        "rule": convert::reference_source(rule.rule).as_str_name(),
+        "saw": rule.saw,
+        "because": rule.because,
+    });
+    if let Some((repository, tag)) = &rule.gives {
+        value["repository"] = json!(repository);
+        value["tag"] = json!(tag);
+    }
+    value
+}
+
+/// The rules in order, the one that won marked.
+fn write_rules(out: &mut dyn Write, rules: &[RuleOutcome]) -> io::Result<()> {
+    writeln!(out, "rules for repository and tag:")?;
+    let won = rules.iter().position(|rule| rule.gives.is_some());
+    for (index, rule) in rules.iter().enumerate() {
+        let mark = if Some(index) == won { '*' } else { ' ' };
+        let name = convert::reference_source(rule.rule).as_str_name();
+        let name = name.strip_prefix("REFERENCE_SOURCE_").unwrap_or(name);
+        writeln!(
+            out,
+            "  {mark} {}. {}",
+            index + 1,
+            name.to_lowercase().replace('_', " ")
+        )?;
+        writeln!(out, "       saw:   {}", escape::terminal(&rule.saw))?;
+        let gives = rule.gives.as_ref().map_or_else(
+            || "nothing".to_owned(),
+            |(repository, tag)| format!("repository {repository}, tag {tag}"),
+        );
+        writeln!(out, "       gives: {}", escape::terminal(&gives))?;
+        writeln!(out, "       {}", escape::terminal(&rule.because))?;
+    }
+    Ok(())
+}
+
+/// Probes one file or directory by its path, with the rules' parts and the bootstrap history.
 ///
 /// # Errors
 ///
 /// What the operating system says.
-pub fn probe_file(path: &Path, options: &Options) -> io::Result<(FileFacts, Verdict)> {
-    let now = scan::now().timestamp();
+pub fn probe(path: &Path, options: &Options) -> io::Result<(FileFacts, Probed)> {
     let absolute = std::path::absolute(path)?;
+    let subject = |facts: &FileFacts| Subject {
+        path: &absolute,
+        modified: facts.modified.timestamp(),
+        now: scan::now().timestamp(),
+    };
     if path.is_dir() {
         return scan::with_directory(path, |tree, facts| {
-            let subject = Subject {
-                path: &absolute,
-                modified: facts.modified.timestamp(),
-                now,
-            };
-            Ok((facts, sifter_image::probe_directory(tree, &subject, options)?))
+            let probed = sifter_image::explain_directory(tree, &subject(&facts), options)?;
+            Ok((facts, probed))
         });
     }
     let file = scan::open_file(path)?;
-    let subject = Subject {
-        path: &absolute,
-        modified: file.facts.modified.timestamp(),
-        now,
-    };
-    let verdict = sifter_image::probe(&file, &subject, options)?;
-    Ok((file.facts, verdict))
+    let probed = sifter_image::explain(&file, &subject(&file.facts), options)?;
+    Ok((file.facts, probed))
 }
 
 fn why_not(why: sifter_image::NotImage) -> &'static str {

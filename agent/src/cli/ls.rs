@@ -1,11 +1,13 @@
 //! `sifter ls`: what a running agent knows.
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 
 use sifter_proto::v1;
 
+use super::candidates;
 use super::connect::{Address, block_on, refused};
-use super::scan::OutputArgs;
+use super::duplicates::Duplicates;
+use super::listing::ListingArgs;
 use super::{Exit, complain};
 
 /// List the images that the agent knows
@@ -15,20 +17,34 @@ pub struct Args {
     address: Address,
 
     #[command(flatten)]
-    output: OutputArgs,
-
-    /// Only images that match: `repository=samtools*`, `size>1G`, `status=FAILURE`, `age>90d`;
-    /// several: all must match
-    #[arg(long, short, value_name = "TERM")]
-    filter: Vec<String>,
-
-    /// Order by fields: `size_bytes desc,path`
-    #[arg(long, short, value_name = "FIELDS")]
-    sort: Option<String>,
+    listing: ListingArgs,
 
     /// With labels, definition and objects
     #[arg(long)]
     full: bool,
+
+    /// Images that are on disk more than once, and the bytes that could be saved
+    ///
+    /// By the digest of their content where it is known (content_digest in the agent's
+    /// configuration), else by image ID.
+    #[arg(long, conflicts_with_all = ["format", "group_by", "sort", "full"])]
+    duplicates: bool,
+
+    /// Images that were not read for long, the longest first; nothing is ever deleted
+    ///
+    /// By the last access as the file system tells it, which is weak: file systems mounted with
+    /// noatime never tell, relatime tells the day.
+    #[arg(long, conflicts_with = "duplicates")]
+    candidates_for_removal: bool,
+
+    /// How long not read
+    #[arg(
+        long,
+        value_name = "DURATION",
+        requires = "candidates_for_removal",
+        default_value = candidates::UNUSED_FOR
+    )]
+    unused_for: String,
 
     /// Only this repository or repository:tag (`*` and `?` match)
     #[arg(value_name = "REFERENCE")]
@@ -40,36 +56,70 @@ pub struct Args {
 /// # Errors
 ///
 /// The agent does not answer, or refuses.
-pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let mut filter = args.filter;
-    if let Some(reference) = args.reference {
-        let field = if reference.contains(':') {
-            "reference"
-        } else {
-            "repository"
-        };
-        filter.push(format!("{field}={reference}"));
+pub fn run(mut args: Args) -> anyhow::Result<Exit> {
+    if let Some(reference) = &args.reference {
+        args.listing.also(reference_term(reference));
+    }
+    let mut confirm = None;
+    if args.candidates_for_removal {
+        confirm = Some(candidates::Confirm::new(
+            &args.unused_for,
+            args.address.is_local(),
+        )?);
+        candidates::select(&mut args.listing, &args.unused_for)?;
     }
     let request = v1::StreamImagesRequest {
-        filter: filter.iter().map(|term| quote(term)).collect::<Vec<_>>().join(" "),
-        order_by: args.sort.unwrap_or_default(),
+        filter: args.listing.filter(),
+        order_by: args.listing.order_by().to_owned(),
         view: if args.full {
             v1::ImageView::Full.into()
         } else {
             v1::ImageView::Basic.into()
         },
     };
-    let output = args.output.resolve();
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    if args.duplicates {
+        let mut duplicates = Duplicates::default();
+        let exit = stream(&args.address, request, |image| {
+            duplicates.add(image);
+            Ok(())
+        })?;
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        duplicates.write(&mut out, &args.listing.output())?;
+        out.flush()?;
+        return Ok(exit);
+    }
+    let mut listing = args.listing.start()?;
+    let exit = stream(&args.address, request, |image| {
+        let is_listed = confirm
+            .as_mut()
+            .is_none_or(|confirm| confirm.is_unused(&image));
+        if is_listed {
+            listing.image(image)
+        } else {
+            Ok(())
+        }
+    })?;
+    listing.finish()?;
+    if let Some(confirm) = confirm {
+        confirm.note();
+    }
+    Ok(exit)
+}
+
+/// Gives every image of the listing to `each`.
+fn stream(
+    address: &Address,
+    request: v1::StreamImagesRequest,
+    mut each: impl FnMut(v1::Image) -> std::io::Result<()>,
+) -> anyhow::Result<Exit> {
     block_on(async {
-        let mut client = args.address.images().await?;
+        let mut client = address.images().await?;
         let mut stream = client
             .stream_images(request)
             .await
             .map_err(|status| refused(&status))?
             .into_inner();
         let mut exit = Exit::Success;
-        let mut kept = Vec::new();
         while let Some(batch) = stream.message().await.map_err(|status| refused(&status))? {
             for root in batch.unlisted_roots {
                 complain(&format!(
@@ -78,27 +128,36 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
                 ));
                 exit = Exit::Partial;
             }
-            for image in batch.images {
-                if output.streams() {
-                    output.write_one(&mut out, &image)?;
-                } else {
-                    kept.push(image);
-                }
-            }
+            batch.images.into_iter().try_for_each(&mut each)?;
         }
-        if !output.streams() {
-            output.write_table(&mut out, &kept)?;
-        }
-        out.flush()?;
         Ok(exit)
     })
 }
 
-/// A term as one word of the filter: blanks in it are kept together.
-fn quote(term: &str) -> String {
-    if term.contains(char::is_whitespace) && !term.contains('"') {
-        format!("\"{term}\"")
+/// `samtools` is any tag of that repository; `samtools:1.9` one; `host:5000/tool` has no tag.
+fn reference_term(reference: &str) -> String {
+    let name = reference.rsplit('/').next().unwrap_or_default();
+    let field = if name.contains(':') {
+        "reference"
     } else {
-        term.to_owned()
+        "repository"
+    };
+    format!("{field}={reference}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reference_term;
+
+    #[test]
+    fn a_reference_is_a_term() {
+        for (reference, term) in [
+            ("samtools", "repository=samtools"),
+            ("*samtools:1.9", "reference=*samtools:1.9"),
+            ("host:5000/tool", "repository=host:5000/tool"),
+            ("host:5000/tool:1", "reference=host:5000/tool:1"),
+        ] {
+            assert_eq!(reference_term(reference), term);
+        }
     }
 }

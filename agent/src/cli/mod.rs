@@ -1,16 +1,24 @@
 //! The command line: one file a subcommand.
 
 mod agent;
+mod candidates;
 mod connect;
+mod digest;
 mod doctor;
+mod duplicates;
 mod exit;
 mod inspect;
+mod listing;
 mod ls;
+mod printer;
 mod render;
 mod rescan;
 mod scan;
 mod status;
+mod usage;
+mod verify;
 mod watch;
+mod words;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -22,7 +30,12 @@ pub use self::exit::Exit;
 
 /// Which Singularity and Apptainer images are on this machine's file systems.
 #[derive(Debug, Parser)]
-#[command(name = "sifter", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "sifter",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 #[command(after_help = "\
 Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, but something could not be read;
 4 not an image, or a signature is not valid; 5 the agent does not answer.")]

@@ -10,6 +10,12 @@ use sifter_proto::v1::Image;
 
 use crate::escape;
 
+use super::words::{ago, cut, short_id, size};
+
+/// Longest text of a cell, but for paths: one long name must not make every line as long. The
+/// longest names in use (`quay.io/biocontainers/bioconductor-…`) are shorter.
+const CELL_MAX: usize = 72;
+
 /// Columns of a table unless others are asked for.
 pub const DEFAULT_COLUMNS: &str = "repository,tag,image_id,updated,size,owner,status,path";
 
@@ -36,6 +42,8 @@ pub enum Format {
     Columns(Vec<Column>),
     /// Text with fields in it.
     Template(Vec<Piece>),
+    /// One JSON object a line, as podman's `--format json`.
+    Json,
 }
 
 /// A column: a field of `Image`, or one of the short forms for people.
@@ -73,15 +81,29 @@ impl FromStr for Format {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.contains("{{") {
-            return template(text).map(Self::Template);
+        if text == "json" {
+            return Ok(Self::Json);
         }
-        let columns = text
-            .strip_prefix("table ")
-            .unwrap_or(text)
-            .split(',')
-            .map(str::parse)
-            .collect::<Result<_, _>>()?;
+        if text == "table" {
+            return Ok(Self::default());
+        }
+        let (table, text) = match text.strip_prefix("table ") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        if text.contains("{{") {
+            let pieces = template(text)?;
+            if !table {
+                return Ok(Self::Template(pieces));
+            }
+            // `table {{.Repository}}\t{{.Tag}}`, as docker has it: the fields are the columns.
+            let columns = pieces.into_iter().filter_map(|piece| match piece {
+                Piece::Field(column) => Some(column),
+                Piece::Text(_) | Piece::Json => None,
+            });
+            return Ok(Self::Columns(columns.collect()));
+        }
+        let columns = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
         Ok(Self::Columns(columns))
     }
 }
@@ -97,6 +119,8 @@ impl FromStr for Column {
             "size" => "size_bytes",
             "updated" => "update_time",
             "created" => "create_time",
+            "accessed" => "access_time",
+            "allocated" => "allocated_bytes",
             "digest" => "content_digest",
             other => other,
         };
@@ -178,7 +202,11 @@ impl Output {
                 match piece {
                     Piece::Text(text) => write!(out, "{text}")?,
                     Piece::Field(column) => {
-                        write!(out, "{}", escape::terminal(&column.show(&value, self.no_trunc)))?;
+                        write!(
+                            out,
+                            "{}",
+                            escape::terminal(&column.show(&value, self.no_trunc))
+                        )?;
                     }
                     Piece::Json => write!(out, "{value}")?,
                 }
@@ -194,7 +222,9 @@ impl Output {
     /// What writing says.
     pub fn write_table(&self, out: &mut dyn Write, images: &[Image]) -> io::Result<()> {
         let Format::Columns(columns) = &self.format else {
-            return images.iter().try_for_each(|image| self.write_one(out, image));
+            return images
+                .iter()
+                .try_for_each(|image| self.write_one(out, image));
         };
         let mut table = Table::new();
         table.load_style(TableStyle::new());
@@ -206,7 +236,7 @@ impl Output {
             table.add_row(
                 columns
                     .iter()
-                    .map(|column| escape::terminal(&column.show(&value, self.no_trunc))),
+                    .map(|column| column.cell(&value, self.no_trunc)),
             );
         }
         for (index, column) in columns.iter().enumerate() {
@@ -227,6 +257,16 @@ impl Output {
 impl Column {
     fn title(&self) -> String {
         self.name.replace('_', " ").to_uppercase()
+    }
+
+    /// The value in a table: escaped, and cut to what a table can hold.
+    fn cell(&self, image: &Value, exact: bool) -> String {
+        let shown = escape::terminal(&self.show(image, exact));
+        if exact || self.key == "path" {
+            shown
+        } else {
+            cut(&shown, CELL_MAX)
+        }
     }
 
     fn is_number(&self) -> bool {
@@ -253,70 +293,26 @@ impl Column {
             "updateTimeSource" => prefixed("TIME_SOURCE_").to_lowercase(),
             "imageId" | "contentDigest" if !exact => short_id(&text),
             "mode" => text.parse().map_or(text, |mode: u32| format!("{mode:04o}")),
-            "sizeBytes" | "allocatedBytes" if !exact && self.name == "size" => {
+            "sizeBytes" | "allocatedBytes" if !exact && !self.name.ends_with("_bytes") => {
                 size(text.parse().unwrap_or(0))
             }
-            "updateTime" | "createTime" | "accessTime" if !exact && !self.name.ends_with("_time") => {
-                text.parse().map_or(text, |time| ago(time, jiff::Timestamp::now()))
+            "updateTime" | "createTime" | "accessTime"
+                if !exact && !self.name.ends_with("_time") =>
+            {
+                text.parse()
+                    .map_or(text, |time| ago(time, jiff::Timestamp::now()))
             }
             "tag" if !exact && text.len() > 19 && text.starts_with("sha256:") => {
                 format!("{}…", text.get(..19).unwrap_or_default())
             }
             _ => text,
         };
-        if shown.is_empty() { "-".to_owned() } else { shown }
+        if shown.is_empty() {
+            "-".to_owned()
+        } else {
+            shown
+        }
     }
-}
-
-/// The first 12 digits, as docker shows them.
-#[must_use]
-pub fn short_id(id: &str) -> String {
-    let digits = id.strip_prefix("sha256:").unwrap_or(id);
-    digits.get(..12).unwrap_or(digits).to_owned()
-}
-
-/// A size in the units of `docker images` (powers of 1000).
-#[must_use]
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    // Three digits, without floating point: `scaled` is in tenths or hundredths of the unit.
-    let mut unit = 0;
-    let mut divisor: u64 = 1000;
-    while unit + 1 < UNITS.len() && bytes / divisor >= 1000 {
-        divisor *= 1000;
-        unit += 1;
-    }
-    let whole = bytes / divisor;
-    let rest = bytes % divisor;
-    let name = UNITS[unit];
-    match whole {
-        0..10 => format!("{whole}.{:02} {name}", rest / (divisor / 100)),
-        10..100 => format!("{whole}.{} {name}", rest / (divisor / 10)),
-        _ => format!("{whole} {name}"),
-    }
-}
-
-/// How long ago, in the words of `docker images`.
-#[must_use]
-pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
-    let seconds = now.duration_since(time).as_secs();
-    if seconds < 0 {
-        return format!("{}", time.strftime("%Y-%m-%d"));
-    }
-    let (count, unit) = match seconds {
-        0..60 => (seconds, "second"),
-        60..3600 => (seconds / 60, "minute"),
-        3600..172_800 => (seconds / 3600, "hour"),
-        172_800..1_209_600 => (seconds / 86_400, "day"),
-        1_209_600..5_184_000 => (seconds / 604_800, "week"),
-        5_184_000..63_072_000 => (seconds / 2_592_000, "month"),
-        _ => (seconds / 31_536_000, "year"),
-    };
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {unit}{plural} ago")
 }
 
 /// Everything that is known of an image, a line a field.
@@ -336,8 +332,15 @@ pub fn write_all(out: &mut dyn Write, image: &Image) -> io::Result<()> {
             Some(Value::Object(entries)) => {
                 writeln!(out, "{title}")?;
                 for (key, entry) in entries {
-                    let entry = entry.as_str().map_or_else(|| entry.to_string(), str::to_owned);
-                    writeln!(out, "    {} = {}", escape::terminal(key), escape::terminal(&entry))?;
+                    let entry = entry
+                        .as_str()
+                        .map_or_else(|| entry.to_string(), str::to_owned);
+                    writeln!(
+                        out,
+                        "    {} = {}",
+                        escape::terminal(key),
+                        escape::terminal(&entry)
+                    )?;
                 }
             }
             Some(Value::Array(entries)) => {
@@ -363,32 +366,20 @@ pub fn write_all(out: &mut dyn Write, image: &Image) -> io::Result<()> {
 
 fn line_of(entry: &Value) -> String {
     let Value::Object(fields) = entry else {
-        return entry.as_str().map_or_else(|| entry.to_string(), str::to_owned);
+        return entry
+            .as_str()
+            .map_or_else(|| entry.to_string(), str::to_owned);
     };
     fields
         .iter()
         .map(|(key, value)| {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
             format!("{key}={value}")
         })
         .collect::<Vec<_>>()
         .join(" ")
-}
-
-/// One line that tells how far a scan is.
-#[must_use]
-pub fn progress_line(root: &std::path::Path, progress: &crate::scan::Progress) -> String {
-    let counts = progress.counts();
-    format!(
-        "{}: {} images in {} files, {} directories; {} pending, {} in flight, {:.1?}",
-        escape::path(root),
-        counts.images,
-        counts.files,
-        counts.directories,
-        progress.pending(),
-        progress.width(),
-        progress.elapsed(),
-    )
 }
 
 fn template(text: &str) -> anyhow::Result<Vec<Piece>> {
@@ -456,40 +447,9 @@ fn camel_case(snake: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Column, FIELDS, Format, Output, ago, size};
+    use super::{Column, FIELDS, Format, Output};
     use prost::Message as _;
     use sifter_proto::v1::Image;
-
-    #[test]
-    fn sizes_have_three_digits() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.00 kB"),
-            (1_234_567, "1.23 MB"),
-            (45_056, "45.0 kB"),
-            (999_999, "999 kB"),
-            (12_345_678_901, "12.3 GB"),
-            (u64::MAX, "18.4 EB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-    }
-
-    #[test]
-    fn ages_are_told_in_words() {
-        let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        for (time, text) in [
-            ("2025-12-31T23:59:59Z", "1 second ago"),
-            ("2025-12-31T23:00:00Z", "1 hour ago"),
-            ("2025-12-20T00:00:00Z", "12 days ago"),
-            ("2025-11-20T00:00:00Z", "6 weeks ago"),
-            ("2020-01-01T00:00:00Z", "6 years ago"),
-            ("2027-01-01T00:00:00Z", "2027-01-01"),
-        ] {
-            assert_eq!(ago(time.parse().unwrap(), now), text);
-        }
-    }
 
     #[test]
     fn every_field_of_the_contract_is_a_column() {
@@ -520,18 +480,51 @@ mod tests {
             ("{{.Repository}}:{{ tag }}", "ubuntu:22.04\\u{1b}[2J\n"),
             ("{{.Size}}\\t{{.size_bytes}}", "45.0 kB\t45056\n"),
             ("{{.Owner}}", "-\n"),
+            ("{{.Allocated}}", "0 B\n"),
+            (
+                "table {{.Tag}}\\t{{.Size}}",
+                "TAG                SIZE\n22.04\\u{1b}[2J  45.0 kB\n",
+            ),
         ] {
             let output = Output {
                 format: template.parse().unwrap(),
                 ..Output::default()
             };
             let mut written = Vec::new();
-            output.write_one(&mut written, &image).unwrap();
+            output
+                .write_table(&mut written, std::slice::from_ref(&image))
+                .unwrap();
             assert_eq!(String::from_utf8(written).unwrap(), text, "{template}");
         }
         assert!("{{.NoSuch}}".parse::<Format>().is_err());
         assert!("{{.Tag".parse::<Format>().is_err());
         assert!("repository,nonsense".parse::<Format>().is_err());
         assert!("ImageID".parse::<Column>().is_ok());
+        assert!(matches!("json".parse(), Ok(Format::Json)));
+        assert!(matches!("table".parse(), Ok(Format::Columns(_))));
+    }
+
+    #[test]
+    fn one_long_name_does_not_widen_the_table() {
+        let long = "x".repeat(500);
+        let image = Image {
+            repository: long.clone(),
+            path: format!("/{long}"),
+            ..Image::default()
+        };
+        for (no_trunc, width) in [(false, 72 + 2 + 501), (true, 500 + 2 + 501)] {
+            let output = Output {
+                format: "repository,path".parse().unwrap(),
+                no_header: true,
+                no_trunc,
+                ..Output::default()
+            };
+            let mut written = Vec::new();
+            output
+                .write_table(&mut written, std::slice::from_ref(&image))
+                .unwrap();
+            let line = String::from_utf8(written).unwrap();
+            assert_eq!(line.trim_end().chars().count(), width);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `sifter scan`: no daemon, no configuration, no privilege.
 
 use std::collections::BTreeSet;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,14 +9,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context;
-use sifter_proto::v1;
 
-use crate::catalog::{ChangeKind, Content, DirectoryChange, Found, Interner, Row};
+use crate::catalog::{ChangeKind, Content, DirectoryChange, Found};
 use crate::config::RootSettings;
 use crate::scan::{Progress, Root, ScanError, ScanOptions};
-use crate::service::{Owners, convert};
 
-use super::render::{Format, Output};
+use super::listing::ListingArgs;
+use super::printer::Printer;
 use super::{Exit, complain};
 
 /// Changes under way from the scan to whoever prints them: bounds memory where the terminal or the
@@ -33,7 +32,7 @@ pub struct Args {
     paths: Vec<PathBuf>,
 
     #[command(flatten)]
-    output: OutputArgs,
+    listing: ListingArgs,
 
     /// Look into every regular file, whatever its name and size
     #[arg(long)]
@@ -64,48 +63,6 @@ pub struct Args {
     basic: bool,
 }
 
-/// How images are printed; shared by `scan` and `ls`.
-#[derive(Debug, clap::Args)]
-pub struct OutputArgs {
-    /// One JSON object a line, in the spelling of the gRPC contract
-    #[arg(long, conflicts_with_all = ["format", "quiet"])]
-    json: bool,
-
-    /// Columns (`repository,tag,size`) or template (`{{.Repository}}:{{.Tag}}`)
-    #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
-    format: Option<Format>,
-
-    /// Only image IDs
-    #[arg(long, short, conflicts_with = "format")]
-    quiet: bool,
-
-    /// Whole IDs, sizes in bytes, exact times
-    #[arg(long)]
-    no_trunc: bool,
-
-    /// No header line
-    #[arg(long, alias = "noheading")]
-    no_header: bool,
-}
-
-fn parse_format(text: &str) -> Result<Format, String> {
-    text.parse().map_err(|error: anyhow::Error| error.to_string())
-}
-
-impl OutputArgs {
-    /// Resolved.
-    #[must_use]
-    pub fn resolve(self) -> Output {
-        Output {
-            json: self.json,
-            quiet: self.quiet,
-            no_trunc: self.no_trunc,
-            no_header: self.no_header,
-            format: self.format.unwrap_or_default(),
-        }
-    }
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -113,8 +70,7 @@ impl OutputArgs {
 /// Writing failed, or no path could be scanned.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     let roots = roots(&args)?;
-    let full = !args.basic;
-    let mut printer = Printer::new(args.output.resolve(), full);
+    let mut printer = Printer::new(&args.listing, !args.basic)?;
     let mut exit = Exit::Success;
     for target in roots {
         let scanned = match target {
@@ -171,7 +127,8 @@ fn roots(args: &Args) -> anyhow::Result<Vec<Target>> {
 }
 
 fn file(path: &Path, printer: &mut Printer) -> anyhow::Result<Exit> {
-    match super::inspect::probe_file(path, &sifter_image::Options::default()) {
+    let probed = super::inspect::probe(path, &sifter_image::Options::default());
+    match probed.map(|(facts, probed)| (facts, probed.verdict)) {
         Ok((facts, sifter_image::Verdict::Image(image))) => {
             let root = path.parent().unwrap_or(path);
             let found = Found {
@@ -238,16 +195,23 @@ fn scan(
 ) -> Result<(), ScanError> {
     let root = Root::open(settings, progress)?;
     let sender = std::sync::Mutex::new(sender);
-    root.scan(settings, ScanOptions::default(), None, progress, &|change| {
-        let has_images = matches!(&change.kind, ChangeKind::Read { found, .. } if !found.is_empty());
-        if has_images {
-            let sender = sender.lock().map(|sender| sender.clone());
-            if let Ok(sender) = sender {
-                // A closed channel: printing failed, and the scan is being cancelled.
-                let _ = sender.send(change);
+    root.scan(
+        settings,
+        ScanOptions::default(),
+        None,
+        progress,
+        &|change| {
+            let has_images =
+                matches!(&change.kind, ChangeKind::Read { found, .. } if !found.is_empty());
+            if has_images {
+                let sender = sender.lock().map(|sender| sender.clone());
+                if let Ok(sender) = sender {
+                    // A closed channel: printing failed, and the scan is being cancelled.
+                    let _ = sender.send(change);
+                }
             }
-        }
-    })
+        },
+    )
 }
 
 fn print(
@@ -261,73 +225,6 @@ fn print(
         }
     }
     Ok(())
-}
-
-/// Prints images as they come, or keeps them for a table.
-struct Printer {
-    output: Output,
-    full: bool,
-    out: BufWriter<std::io::Stdout>,
-    kept: Vec<v1::Image>,
-    owners: Owners,
-    texts: Interner,
-}
-
-impl Printer {
-    fn new(output: Output, full: bool) -> Self {
-        Self {
-            output,
-            full,
-            out: BufWriter::with_capacity(64 << 10, std::io::stdout()),
-            kept: Vec::new(),
-            owners: Owners::default(),
-            texts: Interner::default(),
-        }
-    }
-
-    fn directory(&mut self, root: &Path, path: &[u8], found: Vec<Found>) -> std::io::Result<()> {
-        let root_text: Arc<str> = crate::escape::utf8(root.as_os_str().as_bytes()).into();
-        let mut directory = root.as_os_str().as_bytes().to_vec();
-        if !path.is_empty() {
-            if !directory.ends_with(b"/") {
-                directory.push(b'/');
-            }
-            directory.extend_from_slice(path);
-        }
-        for found in found {
-            let Content::Image(image) = &found.content else {
-                continue;
-            };
-            let mut path = directory.clone();
-            if !found.name.is_empty() {
-                if !path.ends_with(b"/") {
-                    path.push(b'/');
-                }
-                path.extend_from_slice(&found.name);
-            }
-            let row = Row::new(0, path.into(), &root_text, found.facts, image, &mut self.texts);
-            let mut message = convert::basic(&row, &self.owners);
-            if self.full && self.output.streams() {
-                convert::add_details(&mut message, crate::catalog::details(image));
-            }
-            if self.output.streams() {
-                self.output.write_one(&mut self.out, &message)?;
-            } else {
-                self.kept.push(message);
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> std::io::Result<()> {
-        if !self.output.streams() {
-            self.kept.sort_by(|a, b| {
-                (&a.repository, &a.tag, &a.path).cmp(&(&b.repository, &b.tag, &b.path))
-            });
-            self.output.write_table(&mut self.out, &self.kept)?;
-        }
-        self.out.flush()
-    }
 }
 
 /// A progress line on standard error, if that is a terminal.
@@ -346,7 +243,7 @@ impl Bar {
         let thread = std::thread::spawn(move || {
             let bar = indicatif::ProgressBar::new_spinner();
             while !ended.load(std::sync::atomic::Ordering::Relaxed) {
-                bar.set_message(super::render::progress_line(&root, &progress));
+                bar.set_message(progress_line(&root, &progress));
                 bar.tick();
                 std::thread::park_timeout(Duration::from_millis(100));
             }
@@ -365,4 +262,19 @@ impl Bar {
             let _ = thread.join();
         }
     }
+}
+
+/// One line that tells how far a scan is.
+fn progress_line(root: &Path, progress: &Progress) -> String {
+    let counts = progress.counts();
+    format!(
+        "{}: {} images in {} files, {} directories; {} pending, {} in flight, {:.1?}",
+        crate::escape::path(root),
+        counts.images,
+        counts.files,
+        counts.directories,
+        progress.pending(),
+        progress.width(),
+        progress.elapsed(),
+    )
 }

@@ -6,7 +6,7 @@ use sifter_proto::v1;
 
 use super::Exit;
 use super::connect::{Address, block_on, refused};
-use super::render;
+use super::words;
 use crate::escape;
 
 /// Show the state of the agent and its roots
@@ -164,5 +164,5 @@ fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
 
 fn ago(time: Option<&pbjson_types::Timestamp>) -> String {
     time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok())
-        .map_or_else(|| "never".to_owned(), |time| render::ago(time, jiff::Timestamp::now()))
+        .map_or_else(|| "never".to_owned(), |time| words::ago(time, jiff::Timestamp::now()))
 }

@@ -111,7 +111,9 @@ pub fn format(format: Format) -> v1::Format {
     }
 }
 
-fn reference_source(source: ReferenceSource) -> v1::ReferenceSource {
+/// A rule as the protocol has it.
+#[must_use]
+pub fn reference_source(source: ReferenceSource) -> v1::ReferenceSource {
     match source {
         ReferenceSource::NamingRule => v1::ReferenceSource::NamingRule,
         ReferenceSource::OciReference => v1::ReferenceSource::OciReference,

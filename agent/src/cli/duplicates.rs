@@ -1,0 +1,368 @@
+//! `sifter ls --duplicates`: which images are on disk more than once, and what that costs.
+//!
+//! Images are alike if the SHA-256 of their content is. Where that was not computed, the image ID and
+//! the size stand in for it: the ID is over header and metadata, so that two files of one size with
+//! one ID are copies unless somebody changed the bytes behind the header. Hard links are no duplicates (see [`super::usage`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+
+use serde_json::json;
+use sifter_proto::v1::{Format, Image, Status};
+
+use crate::escape;
+
+use super::render::Output;
+use super::usage::Linked;
+use super::words::{short_id, size};
+
+/// Images by what they are alike in.
+#[derive(Debug, Default)]
+pub struct Duplicates {
+    /// By size and image ID, or digest where there is no ID; then by digest.
+    images: HashMap<(u64, String), BTreeMap<String, Vec<Image>>>,
+}
+
+/// Images that are alike.
+#[derive(Debug)]
+struct Group {
+    images: Vec<Image>,
+    /// The digest that all have; otherwise they have the image ID in common.
+    digest: Option<String>,
+    /// Different files on disk.
+    files: u64,
+    /// Bytes of all files but one.
+    saved: u64,
+}
+
+impl Duplicates {
+    /// Takes an image into account.
+    pub fn add(&mut self, image: Image) {
+        // An incomplete file has the header of the whole one; only its content may speak for it.
+        let id_counts = image.status() == Status::Ready && !image.image_id.is_empty();
+        let key = match (id_counts, image.content_digest.is_empty()) {
+            (true, _) => &image.image_id,
+            (false, false) => &image.content_digest,
+            (false, true) => return,
+        };
+        self.images
+            .entry((image.size_bytes, key.clone()))
+            .or_default()
+            .entry(image.content_digest.clone())
+            .or_default()
+            .push(image);
+    }
+
+    fn groups(self) -> Vec<Group> {
+        let mut groups = Vec::new();
+        for mut by_digest in self.images.into_values() {
+            let unknown = by_digest.remove("").unwrap_or_default();
+            if by_digest.len() <= 1 {
+                // Nothing says that they differ.
+                let digest = by_digest.keys().next().cloned();
+                let known = by_digest.into_values().next().unwrap_or_default();
+                let digest = digest.filter(|_| unknown.is_empty());
+                groups.extend(Group::new(known.into_iter().chain(unknown), digest));
+                continue;
+            }
+            for (digest, images) in by_digest {
+                groups.extend(Group::new(images, Some(digest)));
+            }
+            groups.extend(Group::new(unknown, None));
+        }
+        groups.sort_by(|a, b| {
+            let path = |group: &Group| group.images.first().map(|image| image.path.clone());
+            b.saved.cmp(&a.saved).then_with(|| path(a).cmp(&path(b)))
+        });
+        groups
+    }
+
+    /// Prints the groups, the most wasteful first.
+    ///
+    /// # Errors
+    ///
+    /// What writing says.
+    pub fn write(self, out: &mut dyn Write, output: &Output) -> io::Result<()> {
+        let groups = self.groups();
+        for group in &groups {
+            if output.json {
+                writeln!(out, "{}", group.json()?)?;
+            } else if output.quiet {
+                let id = group.name();
+                writeln!(
+                    out,
+                    "{}",
+                    if output.no_trunc {
+                        id.to_owned()
+                    } else {
+                        short_id(id)
+                    }
+                )?;
+            } else {
+                group.write(out, output.no_trunc)?;
+            }
+        }
+        if output.quiet {
+            return Ok(());
+        }
+        let saved = groups
+            .iter()
+            .map(|group| group.saved)
+            .fold(0, u64::saturating_add);
+        let files: u64 = groups.iter().map(|group| group.files).sum();
+        if output.json {
+            let totals = json!({
+                "groupCount": groups.len().to_string(),
+                "fileCount": files.to_string(),
+                "savedBytes": saved.to_string(),
+            });
+            return writeln!(out, "{}", json!({"totals": totals}));
+        }
+        if groups.is_empty() {
+            return writeln!(out, "no duplicates");
+        }
+        let count = groups.len();
+        writeln!(
+            out,
+            "total: {count} image{} in {files} files; {} could be saved",
+            if count == 1 { "" } else { "s" },
+            if output.no_trunc {
+                format!("{saved} bytes")
+            } else {
+                size(saved)
+            },
+        )
+    }
+}
+
+impl Group {
+    /// A group, if there is more than one file in it.
+    fn new(images: impl IntoIterator<Item = Image>, digest: Option<String>) -> Option<Self> {
+        let mut images: Vec<Image> = images.into_iter().collect();
+        let mut linked: HashMap<Linked, u64> = HashMap::new();
+        let mut files = 0_u64;
+        for image in &images {
+            match Linked::of(image) {
+                Some(link) => *linked.entry(link).or_default() += 1,
+                None => files += 1,
+            }
+        }
+        files += linked
+            .iter()
+            .map(|(link, paths)| link.files(*paths))
+            .sum::<u64>();
+        let size = images.first().map_or(0, |image| image.size_bytes);
+        if files < 2 {
+            return None;
+        }
+        images.sort_by(|a, b| a.path.cmp(&b.path));
+        Some(Self {
+            images,
+            digest,
+            files,
+            saved: size.saturating_mul(files - 1),
+        })
+    }
+
+    /// The digest or image ID in common.
+    fn name(&self) -> &str {
+        match (&self.digest, self.images.first()) {
+            (Some(digest), _) => digest,
+            (None, Some(image)) => &image.image_id,
+            (None, None) => "",
+        }
+    }
+
+    fn json(&self) -> io::Result<serde_json::Value> {
+        let images = serde_json::to_value(&self.images)?;
+        let (digest, id) = match &self.digest {
+            Some(digest) => (digest.as_str(), ""),
+            None => ("", self.name()),
+        };
+        let mut group = json!({
+            "fileCount": self.files.to_string(),
+            "savedBytes": self.saved.to_string(),
+            "images": images,
+        });
+        if !digest.is_empty() {
+            group["contentDigest"] = json!(digest);
+        }
+        if !id.is_empty() {
+            group["imageId"] = json!(id);
+        }
+        Ok(group)
+    }
+
+    fn write(&self, out: &mut dyn Write, exact: bool) -> io::Result<()> {
+        let bytes = |bytes: u64| {
+            if exact {
+                format!("{bytes} bytes")
+            } else {
+                size(bytes)
+            }
+        };
+        let id = if exact {
+            self.name().to_owned()
+        } else {
+            short_id(self.name())
+        };
+        let (what, reference) = match (&self.digest, self.images.first()) {
+            (digest, Some(image)) => (
+                if digest.is_some() {
+                    "content"
+                } else {
+                    "image ID"
+                },
+                format!("{}:{}", image.repository, image.tag),
+            ),
+            (_, None) => return Ok(()),
+        };
+        let saved = if self
+            .images
+            .iter()
+            .any(|image| image.format() == Format::Sandbox)
+        {
+            "size not known".to_owned()
+        } else {
+            format!("{} could be saved", bytes(self.saved))
+        };
+        writeln!(
+            out,
+            "{}: {} files, {saved} (same {what} {id})",
+            escape::terminal(&reference),
+            self.files,
+        )?;
+        let owners: Vec<String> = self
+            .images
+            .iter()
+            .map(|image| {
+                if image.owner.is_empty() {
+                    image.uid.to_string()
+                } else {
+                    escape::terminal(&image.owner)
+                }
+            })
+            .collect();
+        let width = owners
+            .iter()
+            .map(|owner| owner.chars().count())
+            .max()
+            .unwrap_or(0);
+        for (image, owner) in self.images.iter().zip(owners) {
+            let links = if Linked::of(image).is_some() {
+                format!("  ({} hard links)", image.links)
+            } else {
+                String::new()
+            };
+            let size = bytes(image.size_bytes);
+            writeln!(
+                out,
+                "    {size:>8}  {owner:<width$}  {}{links}",
+                escape::terminal(&image.path)
+            )?;
+        }
+        writeln!(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sifter_proto::v1::{Image, Status};
+
+    use super::Duplicates;
+
+    fn image(path: &str, id: &str, digest: &str) -> Image {
+        Image {
+            path: path.to_owned(),
+            image_id: id.to_owned(),
+            content_digest: digest.to_owned(),
+            size_bytes: 100,
+            links: 1,
+            status: Status::Ready.into(),
+            ..Image::default()
+        }
+    }
+
+    #[test]
+    fn what_is_alike_is_one_group() {
+        let links = |path: &str, links| Image {
+            links,
+            ..image(path, "i", "")
+        };
+        let cut_off = Image {
+            status: Status::Failure.into(),
+            ..image("/c", "i", "")
+        };
+        let shorter = Image {
+            size_bytes: 40,
+            ..image("/c", "i", "")
+        };
+        // Images; paths of each group, whether by content, and what is saved.
+        type Expected = Vec<(&'static str, bool, u64)>;
+        let table: Vec<(Vec<Image>, Expected)> = vec![
+            (vec![image("/a", "i", ""), image("/b", "j", "")], vec![]),
+            (
+                vec![image("/a", "i", ""), image("/b", "i", "")],
+                vec![("/a /b", false, 100)],
+            ),
+            (
+                vec![image("/a", "i", "d"), image("/b", "i", "d")],
+                vec![("/a /b", true, 100)],
+            ),
+            // Same header, other content.
+            (vec![image("/a", "i", "d"), image("/b", "i", "e")], vec![]),
+            // One digest is not known yet: nothing says that they differ.
+            (
+                vec![image("/a", "i", "d"), image("/b", "i", "")],
+                vec![("/a /b", false, 100)],
+            ),
+            (
+                vec![
+                    image("/a", "i", "d"),
+                    image("/b", "i", "e"),
+                    image("/c", "i", ""),
+                    image("/d", "i", "d"),
+                ],
+                vec![("/a /d", true, 100)],
+            ),
+            (vec![links("/a", 2), links("/b", 2)], vec![]),
+            (
+                vec![links("/a", 2), links("/b", 2), image("/c", "i", "")],
+                vec![("/a /b /c", false, 100)],
+            ),
+            (vec![image("/a", "i", ""), cut_off], vec![]),
+            (vec![image("/a", "i", ""), shorter], vec![]),
+            // Damaged beyond an ID.
+            (
+                vec![
+                    image("/a", "", "d"),
+                    image("/b", "", "d"),
+                    image("/c", "", ""),
+                ],
+                vec![("/a /b", true, 100)],
+            ),
+        ];
+        for (images, expected) in table {
+            let shown = format!("{images:?}");
+            let mut duplicates = Duplicates::default();
+            images.into_iter().for_each(|image| duplicates.add(image));
+            let groups = duplicates.groups();
+            let found: Vec<_> = groups
+                .iter()
+                .map(|group| {
+                    let paths: Vec<_> = group
+                        .images
+                        .iter()
+                        .map(|image| image.path.as_str())
+                        .collect();
+                    (paths.join(" "), group.digest.is_some(), group.saved)
+                })
+                .collect();
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(paths, by_content, saved)| (paths.to_owned(), by_content, saved))
+                .collect();
+            assert_eq!(found, expected, "{shown}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What `ls` and `scan` have in common: which images, in which order, and how they are printed.
+
+use std::io::{self, BufWriter, Stdout, Write};
+
+use sifter_proto::v1::Image;
+
+use crate::catalog::{FileTime, Query, QueryError};
+
+use super::render::{Format, Output};
+use super::usage::{GroupBy, Groups, Sum};
+use super::{Exit, WithExit};
+
+/// Which images, and how they are printed.
+#[derive(Debug, clap::Args)]
+pub struct ListingArgs {
+    /// Only images that match: `repository=samtools*`, `size>1G`, `status=FAILURE`, `age>90d`;
+    /// several: all must match
+    #[arg(long, short, value_name = "TERM")]
+    filter: Vec<String>,
+
+    /// Order by fields: `size desc,path` or `-size,path`
+    #[arg(long, short, value_name = "FIELDS", allow_hyphen_values = true)]
+    sort: Option<String>,
+
+    /// Count images and bytes by a field instead of listing them
+    #[arg(long, value_name = "FIELD", conflicts_with_all = ["format", "quiet"])]
+    group_by: Option<GroupBy>,
+
+    /// End with the number of images and their bytes
+    #[arg(long, conflicts_with = "quiet")]
+    totals: bool,
+
+    /// One JSON object a line, in the spelling of the gRPC contract
+    #[arg(long, conflicts_with_all = ["format", "quiet"])]
+    json: bool,
+
+    /// Columns (`repository,tag,size`), template (`{{.Repository}}:{{.Tag}}`) or `json`
+    #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
+    format: Option<Format>,
+
+    /// Only image IDs
+    #[arg(long, short, conflicts_with = "format")]
+    quiet: bool,
+
+    /// Whole IDs, sizes in bytes, exact times
+    #[arg(long)]
+    no_trunc: bool,
+
+    /// No header line
+    #[arg(long, alias = "noheading")]
+    no_header: bool,
+}
+
+fn parse_format(text: &str) -> Result<Format, String> {
+    text.parse()
+        .map_err(|error: anyhow::Error| error.to_string())
+}
+
+impl ListingArgs {
+    /// Adds a term to the filter.
+    pub fn also(&mut self, term: String) {
+        self.filter.push(term);
+    }
+
+    /// Whether groups are printed instead of images.
+    #[must_use]
+    pub fn is_grouped(&self) -> bool {
+        self.group_by.is_some()
+    }
+
+    /// The order, unless one was asked for.
+    pub fn sort_by_default(&mut self, fields: &str) {
+        self.sort.get_or_insert_with(|| fields.to_owned());
+    }
+
+    /// The columns, unless others were asked for.
+    ///
+    /// # Errors
+    ///
+    /// There are no such columns.
+    pub fn columns_by_default(&mut self, columns: &str) -> anyhow::Result<()> {
+        if self.format.is_none() {
+            self.format = Some(columns.parse()?);
+        }
+        Ok(())
+    }
+
+    /// Ends with totals whatever was asked for, where that does not spoil the output.
+    pub fn total_by_default(&mut self) {
+        self.totals |= !self.quiet
+            && !self.json
+            && !matches!(self.format, Some(Format::Template(_) | Format::Json));
+    }
+
+    /// The filter as one text.
+    #[must_use]
+    pub fn filter(&self) -> String {
+        let terms: Vec<String> = self.filter.iter().map(|term| quote(term)).collect();
+        terms.join(" ")
+    }
+
+    /// The order of images; groups have their own.
+    #[must_use]
+    pub fn order_by(&self) -> &str {
+        match self.group_by {
+            None => self.sort.as_deref().unwrap_or_default(),
+            Some(_) => "",
+        }
+    }
+
+    /// The query, for whoever selects here and not in the agent.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the filter or the order.
+    pub fn query(&self) -> anyhow::Result<Query> {
+        parse(&self.filter(), self.order_by())
+    }
+
+    /// The order of all images.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn order(&self) -> anyhow::Result<Query> {
+        parse("", self.order_by())
+    }
+
+    /// How images are printed.
+    #[must_use]
+    pub fn output(&self) -> Output {
+        Output {
+            json: self.json || matches!(self.format, Some(Format::Json)),
+            quiet: self.quiet,
+            no_trunc: self.no_trunc,
+            no_header: self.no_header,
+            format: self.format.clone().unwrap_or_default(),
+        }
+    }
+
+    /// A listing to standard output.
+    ///
+    /// # Errors
+    ///
+    /// Groups cannot be ordered as asked.
+    pub fn start(&self) -> anyhow::Result<Listing> {
+        let groups = match self.group_by {
+            Some(by) => Some(Groups::new(by, self.sort.as_deref())?),
+            None => None,
+        };
+        Ok(Listing {
+            output: self.output(),
+            groups,
+            totals: self.totals.then(Sum::default),
+            kept: Vec::new(),
+            out: BufWriter::with_capacity(64 << 10, io::stdout()),
+        })
+    }
+}
+
+fn parse(filter: &str, order_by: &str) -> anyhow::Result<Query> {
+    Query::parse(filter, order_by, FileTime::now())
+        .map_err(|QueryError(message)| WithExit::error(Exit::Usage, message))
+}
+
+/// A term as one word of the filter: blanks in it are kept together.
+pub(super) fn quote(term: &str) -> String {
+    if term.contains(char::is_whitespace) && !term.contains('"') {
+        format!("\"{term}\"")
+    } else {
+        term.to_owned()
+    }
+}
+
+/// Prints images as they come, or keeps what a table needs.
+pub struct Listing {
+    output: Output,
+    groups: Option<Groups>,
+    totals: Option<Sum>,
+    kept: Vec<Image>,
+    out: BufWriter<Stdout>,
+}
+
+impl Listing {
+    /// Whether images are printed at once, in no order unless one is asked for.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        self.groups.is_none() && self.output.streams()
+    }
+
+    /// Whether groups are printed instead of images.
+    #[must_use]
+    pub fn is_grouped(&self) -> bool {
+        self.groups.is_some()
+    }
+
+    /// Takes the next image.
+    ///
+    /// # Errors
+    ///
+    /// What writing says.
+    pub fn image(&mut self, image: Image) -> io::Result<()> {
+        if let Some(sum) = &mut self.totals {
+            sum.add(&image);
+        }
+        if let Some(groups) = &mut self.groups {
+            groups.add(&image);
+        } else if self.output.streams() {
+            self.output.write_one(&mut self.out, &image)?;
+        } else {
+            self.kept.push(image);
+        }
+        Ok(())
+    }
+
+    /// Prints what was kept, and the totals.
+    ///
+    /// # Errors
+    ///
+    /// What writing says.
+    pub fn finish(mut self) -> io::Result<()> {
+        let out = &mut self.out;
+        match &self.groups {
+            Some(groups) if self.output.json => groups.write_json(out)?,
+            Some(groups) => {
+                let (no_header, exact) = (self.output.no_header, self.output.no_trunc);
+                groups.write_table(out, no_header, exact, self.totals.as_ref())?;
+                return out.flush();
+            }
+            None if self.output.streams() => {}
+            None => self.output.write_table(out, &self.kept)?,
+        }
+        if let Some(sum) = &self.totals {
+            if self.output.json {
+                writeln!(out, "{}", serde_json::json!({"totals": sum.json()}))?;
+            } else {
+                writeln!(out, "{}", sum.line())?;
+            }
+        }
+        out.flush()
+    }
+}

@@ -1,0 +1,232 @@
+//! `sifter inspect --verify`: is each signature valid, and if not, why not.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sifter_image::record::{Link, SignatureForm};
+use sifter_image::signature::{Keyring, Outcome, Verification, verify};
+
+use crate::{escape, scan};
+
+use super::{Exit, WithExit};
+
+/// Largest keyring that is read: thousands of keys.
+const KEYRING_MAX: u64 = 16 << 20;
+
+/// Reads the keys.
+///
+/// # Errors
+///
+/// The file cannot be read, or holds no keys.
+pub fn keyring(path: &Path) -> anyhow::Result<Keyring> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        WithExit::error(
+            Exit::Usage,
+            format!("keyring {}: {error}", escape::path(path)),
+        )
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, KEYRING_MAX), &mut bytes))
+        .map_err(|error| wrong(&error))?;
+    Keyring::parse(&bytes).map_err(|error| wrong(&error))
+}
+
+/// What became of the signatures of one image.
+#[derive(Debug)]
+pub enum Verified {
+    /// Each was checked.
+    Signatures(Vec<Verification>),
+    /// There is nothing that could be checked, and why.
+    Nothing(String),
+}
+
+/// Checks the signatures of a file.
+///
+/// # Errors
+///
+/// What reading the file says.
+pub fn of(path: &Path, keyring: &Keyring) -> io::Result<Verified> {
+    if path.is_dir() {
+        return Ok(Verified::Nothing(
+            "a sandbox directory holds no signatures".to_owned(),
+        ));
+    }
+    let file = scan::open_file(path)?;
+    Ok(match verify(&file, keyring, scan::now().timestamp())? {
+        Ok(signatures) if signatures.is_empty() => Verified::Nothing("not signed".to_owned()),
+        Ok(signatures) => Verified::Signatures(signatures),
+        Err(error) => Verified::Nothing(format!("no signatures can be read: {error}")),
+    })
+}
+
+impl Verified {
+    /// Whether there are signatures and all are valid.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        match self {
+            Self::Signatures(signatures) => signatures
+                .iter()
+                .all(|signature| signature.outcome == Outcome::Valid),
+            Self::Nothing(_) => false,
+        }
+    }
+
+    /// For people: a line a signature.
+    ///
+    /// # Errors
+    ///
+    /// What writing says.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "verification:")?;
+        let signatures = match self {
+            Self::Signatures(signatures) => signatures,
+            Self::Nothing(why) => return writeln!(out, "    {}", escape::terminal(why)),
+        };
+        for signature in signatures {
+            let (word, details) = words(&signature.outcome);
+            let key = match (&signature.signer, &*signature.fingerprint) {
+                (Some(signer), _) => format!("{signer} ({})", signature.fingerprint),
+                (None, "") => "key not named".to_owned(),
+                (None, fingerprint) => fingerprint.to_owned(),
+            };
+            let line = format!(
+                "signature {} ({}) of {}: {word}{}{details}; {key}",
+                signature.object_id,
+                form(signature.form),
+                signed(signature.signed),
+                if details.is_empty() { "" } else { ": " },
+            );
+            writeln!(out, "    {}", escape::terminal(&line))?;
+        }
+        Ok(())
+    }
+
+    /// As JSON: an object a signature.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let (signatures, message) = match self {
+            Self::Signatures(signatures) => (signatures.as_slice(), ""),
+            Self::Nothing(why) => (&[][..], why.as_str()),
+        };
+        let signatures: Vec<Value> = signatures
+            .iter()
+            .map(|signature| {
+                let (outcome, details) = words(&signature.outcome);
+                let mut value = json!({
+                    "objectId": signature.object_id,
+                    "outcome": outcome.to_uppercase().replace(' ', "_"),
+                });
+                let mut set = |key: &str, text: &str| {
+                    if !text.is_empty() {
+                        value[key] = json!(text);
+                    }
+                };
+                set("fingerprint", &signature.fingerprint);
+                set("signer", signature.signer.as_deref().unwrap_or_default());
+                set("message", &details);
+                value
+            })
+            .collect();
+        let mut value = json!({"valid": self.is_valid(), "signatures": signatures});
+        if !message.is_empty() {
+            value["message"] = json!(message);
+        }
+        value
+    }
+}
+
+fn words(outcome: &Outcome) -> (&'static str, String) {
+    match outcome {
+        Outcome::Valid => ("valid", String::new()),
+        Outcome::Altered { what } => ("altered", what.clone()),
+        Outcome::UnknownKey => ("unknown key", String::new()),
+        Outcome::Expired { since } => ("expired", format!("since {}", since.strftime("%Y-%m-%d"))),
+        Outcome::Rejected { why } => ("rejected", why.clone()),
+    }
+}
+
+fn form(form: SignatureForm) -> &'static str {
+    match form {
+        SignatureForm::Unknown => "unknown form",
+        SignatureForm::Pgp => "PGP",
+        SignatureForm::Dsse => "DSSE",
+        SignatureForm::PgpLegacy => "PGP, legacy",
+    }
+}
+
+fn signed(link: Option<Link>) -> String {
+    match link {
+        Some(Link::Object(id)) => format!("object {id}"),
+        Some(Link::Group(id)) => format!("group {id}"),
+        None => "nothing".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sifter_image::record::{Link, SignatureForm};
+    use sifter_image::signature::{Outcome, Verification};
+
+    use super::Verified;
+
+    fn signature(outcome: Outcome) -> Verification {
+        Verification {
+            object_id: 4,
+            form: SignatureForm::Pgp,
+            fingerprint: "ABCD".to_owned(),
+            signed: Some(Link::Group(1)),
+            signer: Some("Eve\u{1b}[2J <eve@example.org>".to_owned()),
+            outcome,
+        }
+    }
+
+    #[test]
+    fn every_outcome_has_its_words() {
+        let altered = Outcome::Altered {
+            what: "object 3".to_owned(),
+        };
+        let expired = Outcome::Expired {
+            since: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let rejected = Outcome::Rejected {
+            why: "the key is revoked".to_owned(),
+        };
+        for (outcome, valid, text, json) in [
+            (Outcome::Valid, true, "group 1: valid; ", "VALID"),
+            (altered, false, "group 1: altered: object 3; ", "ALTERED"),
+            (
+                Outcome::UnknownKey,
+                false,
+                "group 1: unknown key; ",
+                "UNKNOWN_KEY",
+            ),
+            (
+                expired,
+                false,
+                "group 1: expired: since 1970-01-01; ",
+                "EXPIRED",
+            ),
+            (
+                rejected,
+                false,
+                "group 1: rejected: the key is revoked; ",
+                "REJECTED",
+            ),
+        ] {
+            let one = Verified::Signatures(vec![signature(outcome.clone())]);
+            assert_eq!(one.is_valid(), valid);
+            let mut written = Vec::new();
+            one.write(&mut written).unwrap();
+            let written = String::from_utf8(written).unwrap();
+            assert!(written.contains(text), "{written}");
+            assert!(!written.contains('\u{1b}'), "{written}");
+            assert_eq!(one.json()["signatures"][0]["outcome"], json);
+            // One that is not valid spoils all.
+            let two = Verified::Signatures(vec![signature(Outcome::Valid), signature(outcome)]);
+            assert_eq!(two.is_valid(), valid);
+        }
+        assert!(!Verified::Nothing("not signed".to_owned()).is_valid());
+    }
+}

@@ -1,0 +1,112 @@
+//! Sizes, ages and identifiers in the words of `docker images`.
+
+/// The first 12 digits, as docker shows them.
+#[must_use]
+pub fn short_id(id: &str) -> String {
+    let digits = id.strip_prefix("sha256:").unwrap_or(id);
+    digits.get(..12).unwrap_or(digits).to_owned()
+}
+
+/// A size in the units of `docker images` (powers of 1000).
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    // Three digits, without floating point: `scaled` is in tenths or hundredths of the unit.
+    let mut unit = 0;
+    let mut divisor: u64 = 1000;
+    while unit + 1 < UNITS.len() && bytes / divisor >= 1000 {
+        divisor *= 1000;
+        unit += 1;
+    }
+    let whole = bytes / divisor;
+    let rest = bytes % divisor;
+    let name = UNITS[unit];
+    match whole {
+        0..10 => format!("{whole}.{:02} {name}", rest / (divisor / 100)),
+        10..100 => format!("{whole}.{} {name}", rest / (divisor / 10)),
+        _ => format!("{whole} {name}"),
+    }
+}
+
+/// How long ago, in the words of `docker images`.
+#[must_use]
+pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
+    let seconds = now.duration_since(time).as_secs();
+    if seconds < 0 {
+        return format!("{}", time.strftime("%Y-%m-%d"));
+    }
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3600 => (seconds / 60, "minute"),
+        3600..172_800 => (seconds / 3600, "hour"),
+        172_800..1_209_600 => (seconds / 86_400, "day"),
+        1_209_600..5_184_000 => (seconds / 604_800, "week"),
+        5_184_000..63_072_000 => (seconds / 2_592_000, "month"),
+        _ => (seconds / 31_536_000, "year"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural} ago")
+}
+
+/// A text cut to `columns` characters, the last of them an ellipsis.
+#[must_use]
+pub fn cut(text: &str, columns: usize) -> String {
+    match text.char_indices().nth(columns) {
+        None => text.to_owned(),
+        Some(_) => {
+            let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
+            format!("{kept}…")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ago, cut, size};
+
+    #[test]
+    fn sizes_have_three_digits() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.00 kB"),
+            (1_234_567, "1.23 MB"),
+            (45_056, "45.0 kB"),
+            (999_999, "999 kB"),
+            (12_345_678_901, "12.3 GB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn ages_are_told_in_words() {
+        let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        for (time, text) in [
+            ("2025-12-31T23:59:59Z", "1 second ago"),
+            ("2025-12-31T23:00:00Z", "1 hour ago"),
+            ("2025-12-20T00:00:00Z", "12 days ago"),
+            ("2025-11-20T00:00:00Z", "6 weeks ago"),
+            ("2020-01-01T00:00:00Z", "6 years ago"),
+            ("2027-01-01T00:00:00Z", "2027-01-01"),
+        ] {
+            assert_eq!(ago(time.parse().unwrap(), now), text);
+        }
+    }
+
+    #[test]
+    fn long_texts_end_in_an_ellipsis() {
+        for (text, columns, shown) in [
+            ("abc", 3, "abc"),
+            ("abcd", 3, "ab…"),
+            ("äöüß", 3, "äö…"),
+            ("", 3, ""),
+        ] {
+            assert_eq!(cut(text, columns), shown);
+        }
+    }
+}

@@ -1,7 +1,11 @@
 //! Integration tests of the agent, one module a topic, one binary for all.
 
 mod access;
+mod docs;
 mod doctor;
+mod golden;
+mod ls;
 mod scan;
 mod support;
 mod tls;
+mod tool;

@@ -1,0 +1,116 @@
+//! What docs/queries.md says is held to the code.
+
+use sifter_agent::catalog::{FileTime, Query};
+
+const QUERIES: &str = include_str!("../../../docs/queries.md");
+
+/// Lines of the fenced blocks of a kind.
+fn examples(kind: &str) -> Vec<&'static str> {
+    let fence = format!("```{kind}\n");
+    let lines: Vec<_> = QUERIES
+        .split(&fence)
+        .skip(1)
+        .filter_map(|block| block.split("```").next())
+        .flat_map(str::lines)
+        .collect();
+    assert!(lines.len() > 3, "{kind}");
+    lines
+}
+
+/// The rows of the table of fields: field, other name, kind.
+fn fields() -> Vec<(&'static str, &'static str, &'static str)> {
+    let table = QUERIES.split("| field | also |").nth(1).unwrap();
+    table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells: Vec<_> = line
+                .split('|')
+                .map(|cell| cell.trim().trim_matches('`'))
+                .collect();
+            (cells[1], cells[2], cells[3])
+        })
+        .collect()
+}
+
+#[test]
+fn filters_and_orders_are_understood() {
+    for filter in examples("filter") {
+        Query::parse(filter, "", FileTime(0)).unwrap_or_else(|error| panic!("{filter}: {error}"));
+    }
+    for order in examples("order") {
+        Query::parse("", order, FileTime(0)).unwrap_or_else(|error| panic!("{order}: {error}"));
+    }
+}
+
+#[test]
+fn fields_are_of_the_kind_that_is_said() {
+    let fields = fields();
+    assert!(fields.len() > 30, "{fields:?}");
+    for (field, also, kind) in fields {
+        for name in [field, also].into_iter().filter(|name| !name.is_empty()) {
+            let (takes, refuses) = match kind {
+                "text" => (vec!["=*x*", "!=x"], vec!["<x"]),
+                "enumeration" => (vec!["=x", "!=X_y"], vec![">x"]),
+                "yes or no" => (vec!["=true", "!=no"], vec!["=x", "<yes"]),
+                "number" => (
+                    vec!["=7", "!=7", "<7", "<=7", ">7", ">=7"],
+                    vec!["=x y", "<-"],
+                ),
+                "size" => (vec!["=7", "<7k", ">=7Gi", "!=1P"], vec!["=x", "=1X"]),
+                "time" => (
+                    vec!["<2026-01-31", ">=2026-01-31T12:00:00Z"],
+                    vec!["<1d", "=x"],
+                ),
+                "age" => (
+                    vec!["<30s", ">1y", "<=2w", ">=10m"],
+                    vec!["=1d", "<x", "<2026-01-31"],
+                ),
+                other => panic!("{name}: no such kind: {other}"),
+            };
+            for (terms, good) in [(takes, true), (refuses, false)] {
+                for term in terms {
+                    let term = format!("\"{name}{term}\"");
+                    let parsed = Query::parse(&term, "", FileTime(0));
+                    assert_eq!(parsed.is_ok(), good, "{term}: {parsed:?}");
+                }
+            }
+            let orders = kind != "age" && !name.starts_with("label.");
+            let ordered = Query::parse("", name, FileTime(0)).is_ok();
+            assert_eq!(ordered, orders, "order by {name}");
+        }
+    }
+}
+
+#[test]
+fn commands_are_understood() {
+    for command in examples("console") {
+        let arguments = words(command);
+        let parsed = sifter_agent::cli::command().try_get_matches_from(&arguments);
+        assert!(parsed.is_ok(), "{command}: {}", parsed.unwrap_err());
+        for pair in arguments.windows(2) {
+            let (filter, order) = match pair[0].as_str() {
+                "--filter" | "-f" => (pair[1].as_str(), ""),
+                "--sort" if !command.contains("--group-by") => ("", pair[1].as_str()),
+                _ => continue,
+            };
+            Query::parse(filter, order, FileTime(0)).unwrap();
+        }
+    }
+}
+
+/// As a shell would split it: at blanks outside of quotes.
+fn words(command: &str) -> Vec<String> {
+    command
+        .split('\'')
+        .enumerate()
+        .flat_map(|(index, part)| {
+            if index % 2 == 1 {
+                vec![part.to_owned()]
+            } else {
+                part.split_whitespace().map(str::to_owned).collect()
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,227 @@
+//! `ls` against an agent: digests in the background, duplicates, candidates for removal.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+
+use crate::tool::{IMAGES, Ran, copy, set_times, show, sifter};
+
+/// Longest wait for what happens in the background.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An agent over a directory; ends with the test.
+struct Agent {
+    process: Child,
+    images: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Agent {
+    fn start(settings: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap();
+        let images = path.join("images");
+        std::fs::create_dir(&images).unwrap();
+        prepare(&images);
+        let config = path.join("agent.toml");
+        let text = format!(
+            "listen = [\"unix:{0}/socket\"]\nlog = \"warn\"\n[[root]]\npath = \"{0}/images\"\n{settings}\n",
+            path.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut process = sifter()
+            .args(["agent", "--config"])
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(line.starts_with("listening"), "{line}");
+        Self {
+            process,
+            images,
+            directory,
+        }
+    }
+
+    fn arguments<'a>(&self, address: &'a mut String, arguments: &[&'a str]) -> Vec<&'a str> {
+        let path = self.directory.path().canonicalize().unwrap();
+        *address = format!("unix:{}/socket", path.display());
+        let mut all = arguments.to_vec();
+        all.extend(["--address", address.as_str()]);
+        all
+    }
+
+    fn show(&self, arguments: &[&str]) -> String {
+        let mut address = String::new();
+        let arguments: Vec<&str> = self.arguments(&mut address, arguments);
+        show(&self.images, &arguments)
+    }
+
+    fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        let mut address = String::new();
+        let arguments: Vec<&str> = self.arguments(&mut address, arguments);
+        let Ran { out, .. } = crate::tool::run(&self.images, &arguments);
+        out.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Waits until the listing is as it should be.
+    fn until(&self, what: &str, is: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let images = self.json(&["ls", "--json", "--sort", "path"]);
+            if is(&images) {
+                return images;
+            }
+            assert!(Instant::now() < end, "{what}: {images:#?}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+fn image(name: &str) -> PathBuf {
+    Path::new(IMAGES).join(name)
+}
+
+fn sha256(path: &Path) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(std::fs::read(path).unwrap());
+    format!("sha256:{}", hex::encode(digest))
+}
+
+#[test]
+fn digests_come_by_themselves_and_go_with_the_content() {
+    let agent = Agent::start(
+        "content_digest = true\ninterval = \"1s\"\nfile_interval = \"1s\"",
+        |images| {
+            copy(&image("built/tools.sif"), &images.join("a.sif"));
+            copy(&image("pulled/ubuntu_22.04.sif"), &images.join("b.sif"));
+            std::fs::hard_link(images.join("b.sif"), images.join("c.sif")).unwrap();
+        },
+    );
+    let all = |images: &[Value]| {
+        images.len() == 3
+            && images
+                .iter()
+                .all(|image| image.get("contentDigest").is_some())
+    };
+    let before = agent.until("first digests", all);
+    for (image, name) in before.iter().zip(["a.sif", "b.sif", "c.sif"]) {
+        assert_eq!(
+            image["contentDigest"],
+            sha256(&agent.images.join(name)),
+            "{name}"
+        );
+    }
+    // Other bytes behind the same header, in place; and a move, which changes no content.
+    let path = agent.images.join("a.sif");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[40_000] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    std::fs::rename(agent.images.join("b.sif"), agent.images.join("d.sif")).unwrap();
+    let after = agent.until("new digests", |images| {
+        all(images) && images[0]["contentDigest"] != before[0]["contentDigest"]
+    });
+    for (image, name) in after.iter().zip(["a.sif", "c.sif", "d.sif"]) {
+        assert_eq!(
+            image["contentDigest"],
+            sha256(&agent.images.join(name)),
+            "{name}"
+        );
+        assert!(image["path"].as_str().unwrap().ends_with(name));
+    }
+}
+
+#[test]
+fn no_file_is_read_unless_asked_for() {
+    let agent = Agent::start("", |images| {
+        copy(&image("built/tools.sif"), &images.join("a.sif"))
+    });
+    agent.until("listing", |images| images.len() == 1);
+    // Longer than a file must be at rest.
+    std::thread::sleep(Duration::from_secs(8));
+    let images = agent.json(&["ls", "--json"]);
+    assert_eq!(images[0].get("contentDigest"), None);
+}
+
+#[test]
+fn duplicates_and_candidates() {
+    let agent = Agent::start("", |images| {
+        let old = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+            - 200 * 86_400;
+        for (from, to) in [
+            ("pulled/ubuntu_22.04.sif", "ubuntu.sif"),
+            ("pulled/ubuntu_22.04.sif", "copy.sif"),
+            ("pulled/ubuntu_22.04.sif", "third.sif"),
+            ("built/tools.sif", "tools.sif"),
+            ("signed/pgp.sif", "signed.sif"),
+        ] {
+            copy(&image(from), &images.join(to));
+            set_times(
+                &images.join(to),
+                old,
+                SystemTime::now()
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap()
+                    .as_secs(),
+            );
+        }
+        std::fs::hard_link(images.join("tools.sif"), images.join("link.sif")).unwrap();
+        set_times(&images.join("third.sif"), old, old);
+        set_times(&images.join("signed.sif"), old, old - 86_400);
+    });
+    agent.until("listing", |images| images.len() == 6);
+    let owner = agent.json(&["ls", "--json"])[0]["owner"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let fixed = |shown: String| shown.replace(&format!("  {owner}  "), "  OWNER  ");
+    insta::assert_snapshot!("ls_duplicates", fixed(agent.show(&["ls", "--duplicates"])));
+    let groups = agent.json(&["ls", "--duplicates", "--json"]);
+    assert_eq!(groups.len(), 2, "a group and the totals: {groups:#?}");
+    assert_eq!(groups[0]["savedBytes"], (2 * 40_960).to_string());
+    let names = |arguments: &[&str]| -> Vec<String> {
+        let mut all = vec!["ls", "--json", "--candidates-for-removal"];
+        all.extend(arguments);
+        agent
+            .json(&all)
+            .iter()
+            .filter_map(|image| Some(image["path"].as_str()?.rsplit('/').next()?.to_owned()))
+            .collect()
+    };
+    assert_eq!(names(&[]), ["signed.sif", "third.sif"]);
+    assert_eq!(names(&["--unused-for", "28w"]), ["signed.sif", "third.sif"]);
+    assert!(names(&["--unused-for", "1y"]).is_empty());
+    // Read meanwhile, which the agent does not know yet.
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    set_times(&agent.images.join("third.sif"), now, now);
+    assert_eq!(names(&[]), ["signed.sif"]);
+    let shown = agent.show(&[
+        "ls",
+        "--candidates-for-removal",
+        "--format",
+        "size,repository,tag,path",
+    ]);
+    insta::assert_snapshot!("ls_candidates", fixed(shown));
+}

@@ -7,6 +7,7 @@ mod digest;
 mod doctor;
 mod duplicates;
 mod exit;
+mod generate;
 mod inspect;
 mod listing;
 mod ls;
@@ -55,6 +56,8 @@ enum Command {
     Agent(agent::Args),
     CheckConfig(agent::CheckArgs),
     Doctor(doctor::Args),
+    #[command(hide = true)]
+    Generate(generate::Args),
 }
 
 /// Parses the command line and runs it.
@@ -80,6 +83,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Agent(args) => agent::run(args),
         Command::CheckConfig(args) => agent::check(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Generate(args) => generate::run(&args),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -2,6 +2,7 @@
 
 mod call;
 mod check_config;
+mod generate;
 mod policy;
 mod serve;
 
@@ -24,6 +25,8 @@ enum Command {
     CheckConfig(check_config::Args),
     Policy(policy::Args),
     Call(call::Args),
+    #[command(hide = true)]
+    Generate(generate::Args),
 }
 
 impl Cli {
@@ -36,6 +39,7 @@ impl Cli {
             Command::CheckConfig(args) => check_config::run(args),
             Command::Policy(args) => policy::run(args),
             Command::Call(args) => call::run(args),
+            Command::Generate(args) => generate::run(&args),
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod digest;
 pub mod escape;
+pub mod manager;
 pub mod net;
 pub mod observe;
 pub mod peer;

@@ -18,6 +18,7 @@ use crate::catalog::{Catalog, FileTime};
 use crate::config::{Settings, host_name};
 use crate::digest::Digester;
 use crate::escape;
+use crate::manager;
 use crate::net::{self, Doorkeeper, Tls};
 use crate::observe::{self, Sources};
 use crate::reload::{self, Reloader};
@@ -179,6 +180,10 @@ async fn serve(
         sd_notify::NotifyState::Ready,
         sd_notify::NotifyState::Status("listening"),
     ]);
+    let informed = tokio::spawn(manager::inform(
+        Arc::clone(&catalog),
+        Arc::clone(&supervisor),
+    ));
     ready(&addresses);
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
@@ -192,6 +197,7 @@ async fn serve(
     // Listeners first, so that nobody new comes; then the RPCs under way; then the scans.
     health_task.abort();
     reload_task.abort();
+    informed.abort();
     let _ = drain.send(());
     match tokio::time::timeout(DRAIN, server).await {
         Ok(Ok(served)) => served.context("serve")?,

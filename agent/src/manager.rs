@@ -1,0 +1,112 @@
+//! What the service manager is told while the agent runs: that it is alive, and in one line, what it
+//! does. Where no service manager listens, nothing happens.
+//!
+//! Alive means: the runtime runs tasks, its blocking threads are free, and catalogue and supervisor
+//! answer in time. A hung file system is no reason to restart: its root is reported, all else answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use crate::catalog::Catalog;
+use crate::scan::{Condition, RootStatus, Supervisor};
+
+/// Time between two looks where no watchdog asks for a shorter one.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Tells the service manager, until dropped.
+pub async fn inform(catalog: Arc<Catalog>, supervisor: Arc<Supervisor>) {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    let watchdog = sd_notify::watchdog_enabled();
+    // Twice within the watchdog's time, as its manual asks, and once more for a slow look.
+    let every = watchdog.map_or(EVERY, |watchdog| EVERY.min(watchdog / 3));
+    let mut told = String::new();
+    loop {
+        let (catalog, supervisor) = (Arc::clone(&catalog), Arc::clone(&supervisor));
+        let look = tokio::task::spawn_blocking(move || {
+            summary(&supervisor.status(), catalog.snapshot().rows.len())
+        });
+        match tokio::time::timeout(every, look).await {
+            Ok(Ok(summary)) => {
+                if watchdog.is_some() {
+                    let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+                }
+                if summary != told {
+                    let _ = sd_notify::notify(&[NotifyState::Status(&summary)]);
+                    told = summary;
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "catalogue and scans cannot be looked at"),
+            Err(_) => tracing::error!("catalogue and scans do not answer: no sign of life is given"),
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// One line for `systemctl status`.
+fn summary(roots: &[RootStatus], images: usize) -> String {
+    let count = |is: &dyn Fn(&RootStatus) -> bool| roots.iter().filter(|root| is(root)).count();
+    let scanning = count(&|root| root.progress.is_some());
+    let unavailable = count(&|root| matches!(root.condition, Condition::Unavailable(_)));
+    let plural = |number: usize, one: &str| {
+        let ending = if number == 1 { "" } else { "s" };
+        format!("{number} {one}{ending}")
+    };
+    let mut line = format!(
+        "{} in {}",
+        plural(images, "image"),
+        plural(roots.len(), "root")
+    );
+    if unavailable > 0 {
+        line.push_str(&format!(", {unavailable} cannot be read"));
+    }
+    if scanning > 0 {
+        line.push_str(&format!(", {scanning} being scanned"));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::summary;
+    use crate::catalog::FileTime;
+    use crate::scan::{Condition, HintState, Progress, RootStatus};
+
+    fn root(condition: Condition, is_scanning: bool) -> RootStatus {
+        RootStatus {
+            path: "/images".into(),
+            condition,
+            unknown: false,
+            file_system: None,
+            last: None,
+            progress: is_scanning.then(|| (Arc::new(Progress::default()), FileTime::now())),
+            next: None,
+            hint: HintState::Interval,
+        }
+    }
+
+    #[test]
+    fn one_line_says_what_the_agent_does() {
+        let gone = || Condition::Unavailable("stale".to_owned());
+        for (roots, images, expected) in [
+            (vec![root(Condition::Ok, false)], 1, "1 image in 1 root"),
+            (
+                vec![root(Condition::Ok, false), root(gone(), false)],
+                36,
+                "36 images in 2 roots, 1 cannot be read",
+            ),
+            (
+                vec![root(gone(), true), root(Condition::Pending, true)],
+                0,
+                "0 images in 2 roots, 1 cannot be read, 2 being scanned",
+            ),
+        ] {
+            assert_eq!(summary(&roots, images), expected);
+        }
+    }
+}

@@ -77,9 +77,9 @@ stage() {
     local zsh=site-functions
     [ "$kind" = rpm ] || zsh=vendor-completions
     put 644 "$work/completions/_$program" "$root/usr/share/zsh/$zsh/_$program"
+    put 644 "$here/sysusers.d/$package.conf" "$root/usr/lib/sysusers.d/$package.conf"
     case $package in
         sifter-agent)
-            put 644 "$here/sysusers.d/$package.conf" "$root/usr/lib/sysusers.d/$package.conf"
             put 644 "$here/tmpfiles.d/$package.conf" "$root/usr/lib/tmpfiles.d/$package.conf"
             put 644 "$here/etc/sifter/agent.toml" "$root/etc/sifter/agent.toml"
             install -d -m 755 "$root/etc/sifter/agent.toml.d"
@@ -87,6 +87,8 @@ stage() {
         sifter-control)
             put 644 "$here/etc/sifter-control/config.toml" "$root/etc/sifter-control/config.toml"
             put 644 docs/errors.md "$documents/errors.md"
+            # Where the site's authority is, as a rule.
+            put 755 "$here/enroll.sh" "$root/usr/share/sifter-control/enroll.sh"
             ;;
     esac
     for file in "$here/examples/$package"/*; do put 644 "$file" "$documents/examples/$(basename "$file")"; done

@@ -1,0 +1,262 @@
+#!/usr/bin/env bash
+# Installs the .deb packages into a fresh Debian, boots a real systemd there, and holds both services to
+# what docs/install.md and docs/operations.md promise, from the first start to the purge.
+#
+#     tests/packaging/nspawn.sh [PACKAGES]     (default: built here by deploy/package.sh)
+#
+# Needs root, systemd-nspawn and debootstrap; as root on Debian it installs what is missing. Leaves
+# nothing behind but the cached base system.
+#
+#     SIFTER_NSPAWN_CACHE      directory of the base system's tarball (default: target/nspawn)
+#     SIFTER_DEBIAN_MIRROR     where Debian comes from (default: as apt of this host is told)
+#     SIFTER_PACKAGE_BIN       directory of the binaries to package (default: built by deploy/package.sh)
+#     GRPCURL                  a grpcurl binary (default: from PATH, or installed under target/)
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+cd "$top"
+. .ci/tools.sh
+. tests/packaging/machine.sh
+exec < /dev/null
+
+if [ "$(id -u)" != 0 ] || [ ! -d /sys/fs/cgroup ] || ! command -v apt-get > /dev/null; then
+    message="SKIPPED: the packages were not tried: this needs root on a Debian host"
+    [ -z "${CI:-}" ] || die "$message"
+    printf '\n%s\n\n' "$message" >&2
+    exit 0
+fi
+need systemd-nspawn systemd-container systemd-container "to boot a system"
+need debootstrap debootstrap debootstrap "to make a Debian system"
+need zstd zstd zstd "to cache it"
+
+target=${CARGO_TARGET_DIR:-$top/target}
+cache=${SIFTER_NSPAWN_CACHE:-$target/nspawn}
+work=$(mktemp -d "${TMPDIR:-/tmp}/sifter-nspawn.XXXXXX")
+root=$work/debian
+trap 'unfinished; machine_stop; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+find_grpcurl
+packages=${1:-$work/packages}
+if [ $# = 0 ]; then
+    deploy/package.sh deb --out "$packages" ${SIFTER_PACKAGE_BIN:+--bin "$SIFTER_PACKAGE_BIN"} > "$work/package.log" 2>&1 ||
+        { cat "$work/package.log" >&2 && die "the packages cannot be built"; }
+fi
+agent_deb=$(ls "$packages"/sifter-agent_*.deb | sort -V | tail -n 1)
+control_deb=$(ls "$packages"/sifter-control_*.deb | sort -V | tail -n 1)
+# The same programs once more as a newer release, for the upgrade.
+newer() {
+    local name=$1 deb=$2
+    dpkg-deb --raw-extract "$deb" "$work/newer-$name"
+    sed -i 's/^Version: \(.*\)-\(.*\)$/Version: \1-\2+newer/' "$work/newer-$name/DEBIAN/control"
+    dpkg-deb --root-owner-group -Znone --build "$work/newer-$name" "$root/root/newer-$name.deb" > /dev/null
+}
+
+say "a Debian system"
+machine_unpack
+install -d "$root/srv/images"
+cp -r tests/images/. "$root/srv/images/"
+chmod -R a+rX "$root/srv/images"
+install -d -m 700 "$root/srv/images/private"
+cp tests/images/pulled/ubuntu_22.04.sif "$root/srv/images/private/"
+install -m 755 "$grpcurl" "$root/usr/local/bin/grpcurl"
+install -m 755 tests/packaging/http-get.sh "$root/usr/local/bin/http-get"
+cp "$agent_deb" "$root/root/agent.deb"
+cp "$control_deb" "$root/root/control.deb"
+newer agent "$agent_deb"
+newer control "$control_deb"
+say "boot (at $SECONDS s)"
+machine_boot
+
+property() { inside systemctl show --value -p "$2" "$1"; }
+pid() { property "$1" MainPID; }
+listed() { inside sifter ls --json | wc -l; }
+listed_is() { [ "$(listed)" = "$1" ]; }
+runs_anew() { [ "$(pid "$1")" != "$2" ] && [ "$(pid "$1")" != 0 ] && [ "$(property "$1" ActiveState)" = active ]; }
+request='/?Action=ListContainerImages&Version=2018-04-12&ClusterId=here&ContainerType=singularity&PageNumber=1&PageSize=10'
+
+# --- Install ----------------------------------------------------------------------------------
+step "both packages install"
+inside dpkg -i /root/agent.deb /root/control.deb > "$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log" && bad "dpkg -i"; }
+for unit in sifter-agent sifter-control; do
+    is "$unit is not enabled before it is configured" "$(inside systemctl is-enabled $unit || true)" disabled
+    is "$unit is not started before it is configured" "$(inside systemctl is-active $unit || true)" inactive
+done
+is "the agent's user is a system user" "$(inside id -un sifter):$(inside sh -c '[ $(id -u sifter) -lt 1000 ] && echo system')" sifter:system
+is "the catalogue's directory" "$(inside stat -c '%U:%G %a' /var/lib/sifter)" "sifter:sifter 750"
+ok "dpkg finds no file changed" inside dpkg --verify sifter-agent sifter-control
+ok "units are clean for systemd-analyze verify" quiet inside systemd-analyze verify --man=no sifter-agent.service sifter-control.service
+for unit in sifter-agent sifter-control; do
+    exposure=$(inside systemd-analyze security --no-pager --offline=yes "/usr/lib/systemd/system/$unit.service" | sed -n 's/.*Overall exposure level.*: \([0-9.]*\).*/\1/p')
+    echo "   exposure of $unit: $exposure"
+    ok "exposure of $unit is at most 1.5" awk "BEGIN { exit !($exposure > 0 && $exposure <= 1.5) }"
+done
+ok "there is a man page of each subcommand" inside sh -c 'ls /usr/share/man/man1/sifter-ls.1.gz /usr/share/man/man1/sifter-control-serve.1.gz'
+ok "without a root the agent says what to do" inside sh -c 'sifter check-config 2>&1 | grep -q "add \[\[root\]\]"'
+
+uncommented="sed 's/^#\\([a-z[]\\)/\\1/' /etc/sifter/agent.toml > /root/all.toml"
+ok "every key of the commented configuration is known" inside sh -c "$uncommented && sifter check-config --config /root/all.toml --root /srv/images --listen 0.0.0.0:7430"
+
+# --- First start ------------------------------------------------------------------------------
+step "the agent starts as documented"
+write /etc/sifter/agent.toml.d/10-site.toml << 'TOML'
+system = "packaged"
+
+[[root]]
+path = "/srv/images"
+interval = "10m"
+TOML
+inside sh -c 'echo "# a line of the site" >> /etc/sifter/agent.toml'
+ok "its configuration is good" inside sifter check-config
+ok "systemctl enable --now waits for READY" inside systemctl enable --now sifter-agent
+is "it is active" "$(property sifter-agent ActiveState)/$(property sifter-agent SubState)" active/running
+is "it notifies" "$(property sifter-agent Type)" notify
+# What root sees without the private image is what the agent's own user sees.
+expected=$(inside setpriv --reuid=sifter --regid=sifter --clear-groups sifter scan --json /srv/images 2> /dev/null | wc -l) || true
+ok "there are images to list" test "$expected" -gt 30
+ok "it lists all of them, $expected" within 30 listed_is "$expected"
+ok "its status line says so" within 15 inside sh -c "systemctl show -p StatusText sifter-agent | grep -q '$expected images in 1 root'"
+is "its socket is for everybody" "$(inside stat -c '%U:%G %a' /run/sifter/agent.sock)" "sifter:sifter 666"
+ok "it runs as sifter and without a capability" inside sh -c "grep -q '^CapEff:.0000000000000000$' /proc/$(pid sifter-agent)/status"
+ok "what it may not read is counted as a problem" inside sh -c 'sifter status | grep -i problem'
+inside useradd user
+inside useradd --groups sifter-admin admin
+as() { inside setpriv --reuid="$1" --regid="$1" --init-groups sifter ls --json | wc -l; }
+is "any user is shown what everybody may read" "$(as user)" "$expected"
+
+step "grpcurl over the socket"
+grpc() { inside grpcurl -plaintext -unix -authority localhost "$@"; }
+says() { grpc "${@:2}" | grep -q "$1"; }
+ok "list" says sifter.v1.ImageService /run/sifter/agent.sock list
+ok "describe" says repository /run/sifter/agent.sock describe sifter.v1.Image
+is "ListImages" "$(grpc -d '{"page_size": 5}' /run/sifter/agent.sock sifter.v1.ImageService/ListImages | grep -c '"path"')" 5
+ok "health" says '"SERVING"' /run/sifter/agent.sock grpc.health.v1.Health/Check
+
+step "grpcurl over mutual TLS"
+enroll() { inside bash /usr/share/sifter-control/enroll.sh --dir /root/tls "$@" > /dev/null; }
+enroll ca
+enroll agent agent.test
+enroll control control.test
+enroll control other.test
+inside install -d -m 750 -g sifter /etc/sifter/tls
+inside sh -c 'cd /root/tls && install -m 640 -g sifter ca.pem agent.test/agent.pem agent.test/agent.key /etc/sifter/tls/'
+inside install -d -m 750 -g sifter-control /etc/sifter-control/tls
+inside sh -c 'cd /root/tls && install -m 640 -g sifter-control ca.pem control.test/control.pem control.test/control.key /etc/sifter-control/tls/'
+write /etc/sifter/agent.toml.d/20-tls.toml << 'TOML'
+listen = ["unix:/run/sifter/agent.sock", "0.0.0.0:7430"]
+
+[tls]
+cert = "/etc/sifter/tls/agent.pem"
+key = "/etc/sifter/tls/agent.key"
+client_ca = "/etc/sifter/tls/ca.pem"
+allow = ["control.test"]
+TOML
+ok "the agent listens" inside systemctl restart sifter-agent
+tls() { inside grpcurl -cacert /root/tls/ca.pem -cert "/root/tls/$1/control.pem" -key "/root/tls/$1/control.key" -servername agent.test "${@:2}"; }
+listed_over_tls() { tls control.test -d '{"page_size": 5}' 127.0.0.1:7430 sifter.v1.ImageService/ListImages | grep -c '"path"'; }
+is "ListImages" "$(listed_over_tls)" 5
+refused() { ! "$@"; }
+ok "a client that is not on the list is refused" refused tls other.test 127.0.0.1:7430 list
+ok "so is plain text" refused inside grpcurl -plaintext -max-time 5 127.0.0.1:7430 list
+
+step "the control plane answers the documented reply"
+inside sh -c 'cat >> /etc/sifter-control/config.toml' << 'TOML'
+
+[[clusters]]
+id = "here"
+account = "1000000000000001"
+login_nodes = ["unix:/run/sifter/agent.sock"]
+
+[[clusters]]
+id = "elsewhere"
+account = "1000000000000001"
+login_nodes = ["127.0.0.1:7430"]
+
+[agent_tls]
+ca = "/etc/sifter-control/tls/ca.pem"
+cert = "/etc/sifter-control/tls/control.pem"
+key = "/etc/sifter-control/tls/control.key"
+server_name = "agent.test"
+TOML
+inside usermod -aG sifter-admin sifter-control
+ok "systemctl enable --now waits for READY" inside systemctl enable --now sifter-control
+inside http-get 8080 "$request" > "$work/reply"
+ok "200" grep -q '^HTTP/1.1 200' "$work/reply"
+for part in "\"TotalCount\":$expected" '"PageSize":10' '"PageNumber":1' '"System":"packaged"' '"Type":"singularity"' '"RequestId":"'; do
+    ok "the reply has $part" grep -qF "$part" "$work/reply"
+done
+
+inside http-get 8080 "${request/ClusterId=here/ClusterId=elsewhere}" > "$work/reply"
+ok "the same over mutual TLS" grep -qF "\"TotalCount\":$expected" "$work/reply"
+ok "sifter doctor has nothing to mend" inside setpriv --reuid=sifter --regid=sifter --init-groups sh -c 'sifter doctor || [ $? = 3 ]'
+
+# --- Day by day -------------------------------------------------------------------------------
+step "reload loses nothing"
+for unit in sifter-agent sifter-control; do
+    before=$(pid $unit)
+    ok "systemctl reload $unit" inside systemctl reload $unit
+    ok "$unit still answers after it" within 5 listed_is "$expected"
+    is "$unit is the same process" "$(pid $unit)" "$before"
+done
+
+step "kill -9: back at once, with the listing"
+before=$(pid sifter-agent)
+inside systemctl kill --signal=KILL --kill-whom=main sifter-agent
+ok "systemd starts it anew" within 10 runs_anew sifter-agent "$before"
+is "the first answer is the whole listing" "$(listed)" "$expected"
+
+step "the capability is optional, and enough"
+admin_sees() { [ "$(as admin)" = "$1" ]; }
+inside install -D -m 644 /usr/share/doc/sifter-agent/examples/read-everything.conf /etc/systemd/system/sifter-agent.service.d/read-everything.conf
+inside systemctl daemon-reload
+inside systemctl restart sifter-agent
+ok "with it, the private image is listed" within 30 listed_is $((expected + 1))
+ok "to an admin, too" within 30 admin_sees $((expected + 1))
+is "but not to any user" "$(as user)" "$expected"
+ok "and it is the only one" inside sh -c "grep -q '^CapEff:.0000000000000004$' /proc/$(pid sifter-agent)/status"
+
+step "no error in the journal"
+is "priority err or worse" "$(inside journalctl -q -p err -b --no-pager UNIT=sifter-agent.service + UNIT=sifter-control.service + _SYSTEMD_UNIT=sifter-agent.service + _SYSTEMD_UNIT=sifter-control.service)" ""
+is "ERROR in the services' own words" "$(inside journalctl -q -b --no-pager -u sifter-agent -u sifter-control | grep -w ERROR || true)" ""
+
+step "an agent that is stuck is started anew"
+# The unit's own time is a minute: no need to wait for it here.
+inside sh -c 'printf "[Service]\nWatchdogSec=3s\n" > /etc/systemd/system/sifter-agent.service.d/hurry.conf'
+inside systemctl daemon-reload
+inside systemctl restart sifter-agent
+before=$(pid sifter-agent)
+sleep 5 # longer than the watchdog: an agent that answers is left alone
+is "one that answers is left alone" "$(pid sifter-agent)" "$before"
+inside systemctl kill --signal=STOP --kill-whom=main sifter-agent
+ok "one that does not is replaced" within 20 runs_anew sifter-agent "$before"
+ok "by the watchdog" inside sh -c "journalctl -q -b -u sifter-agent --no-pager | grep -qi 'watchdog timeout'"
+is "its first answer is the whole listing" "$(listed)" $((expected + 1))
+
+# --- Upgrade, removal, purge ------------------------------------------------------------------
+step "upgrade"
+before=$(pid sifter-agent)
+before_control=$(pid sifter-control)
+ok "dpkg asks nothing" inside dpkg -i /root/newer-agent.deb /root/newer-control.deb
+ok "the agent runs anew" within 10 runs_anew sifter-agent "$before"
+ok "the control plane runs anew" within 10 runs_anew sifter-control "$before_control"
+is "with the listing at once" "$(listed)" $((expected + 1))
+ok "the site's line in agent.toml is kept" inside grep -q '^# a line of the site' /etc/sifter/agent.toml
+ok "the drop-in is kept" inside test -f /etc/sifter/agent.toml.d/10-site.toml
+ok "the clusters are kept" inside grep -q '^id = "here"' /etc/sifter-control/config.toml
+ok "it stays enabled" inside systemctl is-enabled sifter-agent sifter-control
+
+step "removal keeps configuration and catalogue"
+ok "dpkg --remove" inside dpkg --remove sifter-agent sifter-control
+is "both are stopped" "$(inside sh -c 'grep -l sifter /proc/[0-9]*/comm' || true)" ""
+ok "configuration and catalogue are kept" inside sh -c 'ls /etc/sifter/agent.toml /etc/sifter-control/config.toml /var/lib/sifter/catalog.sqlite'
+ok "installed again, it is as it was" inside dpkg -i /root/newer-agent.deb
+ok "and starts" inside systemctl start sifter-agent
+is "with its listing" "$(listed)" $((expected + 1))
+
+step "purge"
+inside rm -r /etc/sifter/agent.toml.d/10-site.toml /etc/sifter/agent.toml.d/20-tls.toml /etc/sifter/tls /etc/sifter-control/tls /etc/systemd/system/sifter-agent.service.d
+ok "dpkg --purge" inside dpkg --purge sifter-agent sifter-control
+is "nothing is left" "$(inside find / -xdev -name '*sifter*' -not -path '/srv/*' -not -path '/proc/*' -not -path '/var/log/*' -not -path "/root/*" -not -path '/var/lib/systemd/*' -not -path '/run/*' -not -path '/var/mail/*')" ""
+is "systemd has no failed unit of ours" "$(inside systemctl --no-legend --failed list-units 'sifter*')" ""
+
+summary

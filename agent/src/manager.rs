@@ -40,7 +40,9 @@ pub async fn inform(catalog: Arc<Catalog>, supervisor: Arc<Supervisor>) {
                 }
             }
             Ok(Err(error)) => tracing::error!(%error, "catalogue and scans cannot be looked at"),
-            Err(_) => tracing::error!("catalogue and scans do not answer: no sign of life is given"),
+            Err(_) => {
+                tracing::error!("catalogue and scans do not answer: no sign of life is given")
+            }
         }
         tokio::time::sleep(every).await;
     }

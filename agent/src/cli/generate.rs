@@ -68,7 +68,9 @@ mod tests {
         let bash = std::fs::read_to_string(directory.path().join("sifter.bash")).unwrap();
         let mut shown = 0;
         for command in crate::cli::command().get_subcommands() {
-            let page = directory.path().join(format!("sifter-{}.1", command.get_name()));
+            let page = directory
+                .path()
+                .join(format!("sifter-{}.1", command.get_name()));
             assert_eq!(page.exists(), !command.is_hide_set(), "{}", page.display());
             assert!(command.is_hide_set() || bash.contains(command.get_name()));
             shown += usize::from(!command.is_hide_set());

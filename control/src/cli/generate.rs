@@ -65,7 +65,12 @@ mod tests {
             let is_there = directory.path().join(&name).exists();
             assert_eq!(is_there, !command.is_hide_set(), "{name}");
         }
-        for name in ["sifter-control.1", "sifter-control.bash", "_sifter-control", "sifter-control.fish"] {
+        for name in [
+            "sifter-control.1",
+            "sifter-control.bash",
+            "_sifter-control",
+            "sifter-control.fish",
+        ] {
             assert!(directory.path().join(name).exists(), "{name}");
         }
     }

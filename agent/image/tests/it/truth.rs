@@ -44,6 +44,60 @@ fn every_image_of_the_corpus_agrees() {
     );
 }
 
+/// The images that are kept beside the end-to-end tests, against what apptainer says of them.
+#[test]
+fn the_images_of_the_repository_agree() {
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/images");
+    let truth = fs::read(images.join("truth.json")).expect("truth.json");
+    let truth: Value = serde_json::from_slice(&truth).expect("truth.json is JSON");
+    let entries = truth["images"].as_object().expect("entries by path");
+    assert!(entries.len() > 20);
+    let mut wrong = Vec::new();
+    for (name, entry) in entries {
+        let path = images.join(name);
+        let verdict = if path.is_dir() {
+            directory_verdict(&path)
+        } else {
+            verdict(&fs::read(&path).expect("a readable image"), &path)
+        };
+        let Verdict::Image(image) = verdict else {
+            wrong.push(format!("{name}: {verdict:?}"));
+            continue;
+        };
+        let mut comparison = Comparison(Vec::new());
+        comparison.equal("status", image.status_message.as_str(), "");
+        if let Ok(labels) =
+            serde_json::from_value::<BTreeMap<String, String>>(entry["labels"].clone())
+        {
+            comparison.equal("labels", &image.labels, &labels);
+        }
+        if let Some(definition) = entry["definition"].as_str() {
+            let found = image.definition.as_deref().unwrap_or_default();
+            comparison.equal("definition", found.trim_end(), definition.trim_end());
+        }
+        if let Some(header) = entry["header"].as_object() {
+            let uuid = image.uuid.unwrap_or_default().to_string();
+            comparison.equal("uuid", Some(uuid.as_str()), header["id"].as_str());
+            let arch = header.get("primary_architecture").and_then(Value::as_str);
+            comparison.equal("arch", image.arch.as_str(), arch.unwrap_or("unknown"));
+            let objects = entry["objects"].as_array().map_or(0, Vec::len);
+            comparison.equal("objects", image.objects.len(), objects);
+        }
+        wrong.extend(
+            comparison
+                .0
+                .into_iter()
+                .map(|difference| format!("{name}: {difference}")),
+        );
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} differences:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
 #[test]
 fn an_explanation_adds_rules_and_history_and_changes_nothing_else() {
     let Some(shared) = shared() else {

@@ -23,9 +23,7 @@ use crate::net::{self, Doorkeeper, Tls};
 use crate::observe::{self, Sources};
 use crate::reload::{self, Reloader};
 use crate::scan::{Condition, HintState, Nature, Progress, RootStatus, ScanReport, Supervisor};
-use crate::service::{
-    Agent, AgentState, Images, Owners, Sights, Ticket, Visibility, convert,
-};
+use crate::service::{Agent, AgentState, Images, Owners, Sights, Ticket, Visibility, convert};
 use crate::telemetry::{self, Metrics, RpcLayer};
 
 /// The database's file in the state directory.
@@ -94,7 +92,11 @@ async fn serve(
     let allowing = tls.clone();
     let sights = Arc::new(Sights::new(
         settings.access.clone(),
-        Box::new(move |client| allowing.as_ref().is_some_and(|tls| tls.still_allows(client))),
+        Box::new(move |client| {
+            allowing
+                .as_ref()
+                .is_some_and(|tls| tls.still_allows(client))
+        }),
     ));
     let reloader = Reloader::new(
         reload,
@@ -106,9 +108,16 @@ async fn serve(
     let hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let doorkeeper = Doorkeeper::new(tls.clone(), Arc::clone(&metrics));
     let visibility = Arc::new(Visibility::new(sights));
-    let addresses: Vec<String> = bound.iter().map(|bound| bound.address.to_string()).collect();
+    let addresses: Vec<String> = bound
+        .iter()
+        .map(|bound| bound.address.to_string())
+        .collect();
 
-    let paths: Vec<_> = settings.roots.iter().map(|root| root.path.clone()).collect();
+    let paths: Vec<_> = settings
+        .roots
+        .iter()
+        .map(|root| root.path.clone())
+        .collect();
     let catalog = Arc::new(Catalog::open(catalog_path.as_deref(), &paths));
     let digester =
         Digester::start(&catalog, &settings.roots).context("start the digesting threads")?;
@@ -128,12 +137,11 @@ async fn serve(
         Arc::new(Owners::default()),
         Arc::clone(&visibility),
     ));
-    let agent =
-        AgentServiceServer::new(AgentState::new(
-            Arc::clone(&catalog),
-            Arc::clone(&wired),
-            visibility,
-        ));
+    let agent = AgentServiceServer::new(AgentState::new(
+        Arc::clone(&catalog),
+        Arc::clone(&wired),
+        visibility,
+    ));
     health
         .set_serving::<AgentServiceServer<AgentState<Wired>>>()
         .await;
@@ -165,7 +173,11 @@ async fn serve(
         .layer(RpcLayer(metrics))
         .add_service(health_service)
         .add_service(reflection()?.build_v1().context("reflection v1")?)
-        .add_service(reflection()?.build_v1alpha().context("reflection v1alpha")?)
+        .add_service(
+            reflection()?
+                .build_v1alpha()
+                .context("reflection v1alpha")?,
+        )
         .add_service(images)
         .add_service(agent)
         .serve_with_incoming_shutdown(net::accept(bound, &doorkeeper), async {
@@ -273,9 +285,10 @@ impl Agent for Wired {
     }
 
     fn is_ready(&self) -> bool {
-        self.supervisor.status().iter().all(|root| {
-            !root.unknown || matches!(root.condition, Condition::Unavailable(_))
-        })
+        self.supervisor
+            .status()
+            .iter()
+            .all(|root| !root.unknown || matches!(root.condition, Condition::Unavailable(_)))
     }
 
     fn unlisted_roots(&self) -> Vec<v1::UnlistedRoot> {

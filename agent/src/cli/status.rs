@@ -61,7 +61,11 @@ fn write_status(out: &mut dyn Write, status: &v1::GetStatusResponse) -> std::io:
             "sifter {} on {}, {}",
             status.version,
             status.host,
-            if status.ready { "ready" } else { "not ready: the first scan has not finished" }
+            if status.ready {
+                "ready"
+            } else {
+                "not ready: the first scan has not finished"
+            }
         ),
     )?;
     line(out, "system", &status.system)?;
@@ -109,9 +113,17 @@ fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
         "root {}  {state}  {} images  ({}{}, changes by {})",
         escape::terminal(&root.path),
         root.image_count,
-        if root.file_system_type.is_empty() { "unknown" } else { &root.file_system_type },
+        if root.file_system_type.is_empty() {
+            "unknown"
+        } else {
+            &root.file_system_type
+        },
         if root.network { ", network" } else { "" },
-        if root.hint_mode() == v1::HintMode::Inotify { "inotify and interval" } else { "interval" },
+        if root.hint_mode() == v1::HintMode::Inotify {
+            "inotify and interval"
+        } else {
+            "interval"
+        },
     )?;
     if !root.message.is_empty() {
         writeln!(out, "    {}", escape::terminal(&root.message))?;
@@ -154,7 +166,12 @@ fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
         }
     }
     for problem in root.problems.iter().take(5) {
-        writeln!(out, "    {}: {}", problem.kind, escape::terminal(&problem.message))?;
+        writeln!(
+            out,
+            "    {}: {}",
+            problem.kind,
+            escape::terminal(&problem.message)
+        )?;
     }
     if root.problems.len() > 5 {
         writeln!(out, "    … (all: --json)")?;
@@ -164,5 +181,8 @@ fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
 
 fn ago(time: Option<&pbjson_types::Timestamp>) -> String {
     time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok())
-        .map_or_else(|| "never".to_owned(), |time| words::ago(time, jiff::Timestamp::now()))
+        .map_or_else(
+            || "never".to_owned(),
+            |time| words::ago(time, jiff::Timestamp::now()),
+        )
 }

@@ -116,10 +116,9 @@ impl std::str::FromStr for Listen {
             None => (Self::Tcp, text.strip_prefix("tcp:").unwrap_or(text)),
         };
         let address = address.replace("localhost:", "127.0.0.1:");
-        address
-            .parse()
-            .map(kind)
-            .map_err(|_| format!("`{text}` is neither unix:/path nor tls:address:port nor address:port"))
+        address.parse().map(kind).map_err(|_| {
+            format!("`{text}` is neither unix:/path nor tls:address:port nor address:port")
+        })
     }
 }
 
@@ -195,7 +194,10 @@ impl Settings {
             })
             .collect::<Result<_, _>>()?;
         if listen.is_empty() {
-            return Err(fail("listen", "no address: the agent could not be asked".to_owned()));
+            return Err(fail(
+                "listen",
+                "no address: the agent could not be asked".to_owned(),
+            ));
         }
         let tls = raw.tls.map(TlsSettings::validate).transpose()?;
         access::check_listen(
@@ -211,13 +213,21 @@ impl Settings {
             Some(text) => u32::from_str_radix(&text, 8)
                 .ok()
                 .filter(|mode| *mode <= 0o777)
-                .ok_or_else(|| fail("socket_mode", format!("`{text}` is no octal mode, as in 0660")))?,
+                .ok_or_else(|| {
+                    fail(
+                        "socket_mode",
+                        format!("`{text}` is no octal mode, as in 0660"),
+                    )
+                })?,
         };
         let json = match raw.log_format.as_deref() {
             None | Some("text") => false,
             Some("json") => true,
             Some(other) => {
-                return Err(fail("log_format", format!("`{other}` is neither text nor json")));
+                return Err(fail(
+                    "log_format",
+                    format!("`{other}` is neither text nor json"),
+                ));
             }
         };
         if raw.roots.is_empty() {
@@ -266,8 +276,12 @@ fn validate_root(raw: RawRoot) -> Result<RootSettings, ConfigError> {
     let mut root = RootSettings::new(path);
     let span = |key: &str, text: Option<String>, default: Duration| match text {
         None => Ok(default),
-        Some(text) => duration(&text)
-            .ok_or_else(|| fail(key, format!("`{text}` is no duration, as in 30s, 5m, 12h, 2d"))),
+        Some(text) => duration(&text).ok_or_else(|| {
+            fail(
+                key,
+                format!("`{text}` is no duration, as in 30s, 5m, 12h, 2d"),
+            )
+        }),
     };
     root.interval = span("interval", raw.interval, root.interval)?;
     root.file_interval = span("file_interval", raw.file_interval, root.file_interval)?;
@@ -280,8 +294,14 @@ fn validate_root(raw: RawRoot) -> Result<RootSettings, ConfigError> {
         return Err(fail("width", "must be at least 1".to_owned()));
     }
     root.width = raw.width;
-    if raw.operations_per_second.is_some_and(|rate| !(0.0..=1e9).contains(&rate)) {
-        return Err(fail("operations_per_second", "must be 0 (no limit) or more".to_owned()));
+    if raw
+        .operations_per_second
+        .is_some_and(|rate| !(0.0..=1e9).contains(&rate))
+    {
+        return Err(fail(
+            "operations_per_second",
+            "must be 0 (no limit) or more".to_owned(),
+        ));
     }
     root.operations_per_second = raw.operations_per_second;
     root.background = raw.background.unwrap_or(root.background);
@@ -390,9 +410,18 @@ mod tests {
             ("typo = 1", "unknown field"),
             ("[[root]]", "root.path: missing"),
             ("[[root]]\npath='relative'", "must be absolute"),
-            ("listen=['0.0.0.0:1']\n[[root]]\npath='/a'", "allow_insecure_remote"),
-            ("listen=['nonsense']\n[[root]]\npath='/a'", "neither unix:/path"),
-            ("listen=['unix:rel']\n[[root]]\npath='/a'", "must be absolute"),
+            (
+                "listen=['0.0.0.0:1']\n[[root]]\npath='/a'",
+                "allow_insecure_remote",
+            ),
+            (
+                "listen=['nonsense']\n[[root]]\npath='/a'",
+                "neither unix:/path",
+            ),
+            (
+                "listen=['unix:rel']\n[[root]]\npath='/a'",
+                "must be absolute",
+            ),
             ("listen=[]\n[[root]]\npath='/a'", "no address"),
             ("socket_mode='999'\n[[root]]\npath='/a'", "octal"),
             ("[[root]]\npath='/a'\ninterval='5'", "no duration"),
@@ -401,7 +430,10 @@ mod tests {
             ("[[root]]\npath='/a'\nnaming=['(']", "naming"),
             ("[[root]]\npath='/a'\nexclude=['[']", "exclude"),
             ("[[root]]\npath='/a'\n[[root]]\npath='/a/b'", "listed twice"),
-            ("[[root]]\npath='/a'\noperations_per_second=-1.0", "0 (no limit) or more"),
+            (
+                "[[root]]\npath='/a'\noperations_per_second=-1.0",
+                "0 (no limit) or more",
+            ),
         ] {
             let error = validate(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
@@ -415,13 +447,20 @@ mod tests {
         )
         .unwrap();
         let second: Raw =
-            toml::from_str("system='b'\n[[root]]\npath='/b'\ninterval='2m'\n[[root]]\npath='/a'").unwrap();
+            toml::from_str("system='b'\n[[root]]\npath='/b'\ninterval='2m'\n[[root]]\npath='/a'")
+                .unwrap();
         let settings = Settings::validate(second.over(first)).unwrap();
         assert_eq!(settings.system, "b");
         let roots: Vec<_> = settings
             .roots
             .iter()
-            .map(|root| (root.path.to_str().unwrap(), root.interval.as_secs(), root.width))
+            .map(|root| {
+                (
+                    root.path.to_str().unwrap(),
+                    root.interval.as_secs(),
+                    root.width,
+                )
+            })
             .collect();
         assert_eq!(roots, [("/b", 120, None), ("/a", 60, None)]);
     }

@@ -25,7 +25,10 @@ impl Owners {
     #[must_use]
     pub fn user(&self, uid: u32) -> String {
         self.users.get(uid, || {
-            User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
+            User::from_uid(Uid::from_raw(uid))
+                .ok()
+                .flatten()
+                .map(|user| user.name)
         })
     }
 
@@ -33,7 +36,10 @@ impl Owners {
     #[must_use]
     pub fn group(&self, gid: u32) -> String {
         self.groups.get(gid, || {
-            Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name)
+            Group::from_gid(Gid::from_raw(gid))
+                .ok()
+                .flatten()
+                .map(|group| group.name)
         })
     }
 }

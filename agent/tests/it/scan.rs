@@ -208,7 +208,10 @@ impl Site {
 
     fn with(settings: RootSettings, state: Option<&Path>) -> Self {
         let path = state.map(|state| state.join("catalog.sqlite"));
-        let catalog = Arc::new(Catalog::open(path.as_deref(), &[settings.path.clone()]));
+        let catalog = Arc::new(Catalog::open(
+            path.as_deref(),
+            std::slice::from_ref(&settings.path),
+        ));
         let supervisor = Supervisor::start(Arc::clone(&catalog), vec![settings]).unwrap();
         let site = Self {
             catalog,

@@ -31,6 +31,7 @@ cc -O2 -o "$work/gen" "$kit/gen.c"
 cc -O2 -pthread -o "$work/floor" "$kit/floor.c"
 tree=$work/tree-$images
 [ -d "$tree" ] || { echo "making $tree"; "$work/gen" -n "$images" "$tree" > /dev/null; }
+tree=$(cd "$tree" && pwd -P)
 
 agent=
 cleanup() { [ -z "$agent" ] || kill "$agent" 2> /dev/null || true; }
@@ -105,9 +106,8 @@ scan_cost() {
     awk -v a="$before" -v b="$after" 'BEGIN {print b - a}'
 }
 
-"$work/floor" -m lean -t 2 -r "$rounds" "$tree" > "$work/floor.out"
 lean=$(for _ in $(seq "$rounds"); do cpu "$work/floor" -m lean -t 2 "$tree"; done | median)
-floor_rescan=$("$work/floor" -m lean -t 1 -r "$rounds" "$tree" | awk '/rescan d\+f/ {print $4}' | median)
+floor_rescan=$("$work/floor" -m lean -t 1 -r "$rounds" "$tree" | awk '/rescan d\+f/ {print $5}' | median)
 
 start_agent
 full=$(used)

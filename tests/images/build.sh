@@ -10,7 +10,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${1:-$here}
-mirror=${MIRROR:-http://deb.debian.org/debian}
+mirror=${MIRROR:-}
 
 [ "$(id -u)" = 0 ] || { echo "build.sh: must run as root (debootstrap, mounts)" >&2; exit 1; }
 command -v debootstrap > /dev/null || { echo "build.sh: needs debootstrap: apt-get install debootstrap" >&2; exit 1; }
@@ -25,7 +25,7 @@ else
 fi
 chroot=$work/sid
 if [ ! -e "$chroot/etc/debian_version" ]; then
-    debootstrap --variant=minbase --include=ca-certificates sid "$chroot" "$mirror" > "$work/debootstrap.log"
+    debootstrap --variant=minbase --include=ca-certificates sid "$chroot" ${mirror:+"$mirror"} > "$work/debootstrap.log"
 fi
 mkdir -p "$chroot/recipes"
 cp "$here"/recipes/* "$chroot/recipes/"

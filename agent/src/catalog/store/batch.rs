@@ -1,0 +1,414 @@
+//! One transaction: what a scan found in some directories, and what of it changes the listing.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use prost::Message as _;
+use rusqlite::{OptionalExtension, Transaction, params};
+use sifter_proto::v1;
+
+use super::super::change::{ChangeKind, DirectoryChange};
+use super::super::columns;
+use super::super::detail;
+use super::super::entry::{Content, FileFacts, Found, Identity, KnownImage};
+use super::super::row::{Interner, Row, join_path};
+use super::{Delta, StoreError};
+
+/// One transaction of [`Store::apply`].
+pub(super) struct Batch<'a> {
+    transaction: &'a Transaction<'a>,
+    root: i64,
+    root_path: &'a [u8],
+    root_text: &'a Arc<str>,
+    texts: &'a mut Interner,
+    delta: Delta,
+    /// Directories that were named by their parents and not read in this batch yet.
+    pending: HashSet<Box<[u8]>>,
+}
+
+impl<'a> Batch<'a> {
+    /// A batch for the root numbered `root`.
+    pub(super) fn new(
+        transaction: &'a Transaction<'a>,
+        root: i64,
+        root_path: &'a [u8],
+        root_text: &'a Arc<str>,
+        texts: &'a mut Interner,
+    ) -> Self {
+        Self {
+            transaction,
+            root,
+            root_path,
+            root_text,
+            texts,
+            delta: Delta::default(),
+            pending: HashSet::new(),
+        }
+    }
+
+    /// Applies the change of one directory.
+    pub(super) fn change(&mut self, change: DirectoryChange) -> Result<(), StoreError> {
+        match change.kind {
+            ChangeKind::Read {
+                identity,
+                volatile,
+                children,
+                found,
+                removed,
+            } => {
+                let id = self.directory(&change.path, change.id, identity, volatile)?;
+                let is_sandbox = found.iter().any(|found| found.name.is_empty());
+                if is_sandbox {
+                    self.gone_below(&change.path)?;
+                }
+                for child in children {
+                    self.pending.insert(join_relative(&change.path, &child));
+                }
+                self.files(id, &change.path, found, removed)?;
+                self.delta.readable.push(change.path);
+            }
+            ChangeKind::Files { found, removed } => {
+                if let Some(id) = change.id {
+                    self.files(id, &change.path, found, removed)?;
+                }
+            }
+            ChangeKind::Gone => {
+                self.gone_below(&change.path)?;
+                if let Some(id) = self.directory_id(&change.path)? {
+                    self.remove_directory(id)?;
+                }
+            }
+            ChangeKind::Unreadable { message } => {
+                self.transaction
+                    .prepare_cached(
+                        "INSERT INTO directories (root, path, inode, modified, changed, volatile, error)
+                         VALUES (?1, ?2, 0, 0, 0, 1, ?3)
+                         ON CONFLICT (root, path) DO UPDATE SET volatile = 1, error = ?3",
+                    )?
+                    .execute(params![self.root, change.path, message])?;
+                self.pending.remove(&change.path);
+                self.delta.unreadable.push((change.path, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the batch changed in the listing.
+    pub(super) fn finish(self) -> Result<Delta, StoreError> {
+        let mut insert = self.transaction.prepare_cached(
+            "INSERT INTO directories (root, path, inode, modified, changed, volatile)
+             VALUES (?1, ?2, 0, 0, 0, 1) ON CONFLICT DO NOTHING",
+        )?;
+        for path in self.pending {
+            insert.execute(params![self.root, path])?;
+        }
+        Ok(self.delta)
+    }
+
+    fn directory_id(&self, path: &[u8]) -> Result<Option<i64>, StoreError> {
+        Ok(self
+            .transaction
+            .prepare_cached("SELECT id FROM directories WHERE root = ?1 AND path = ?2")?
+            .query_row(params![self.root, path], |row| row.get(0))
+            .optional()?)
+    }
+
+    fn directory(
+        &mut self,
+        path: &[u8],
+        id: Option<i64>,
+        identity: Identity,
+        volatile: bool,
+    ) -> Result<i64, StoreError> {
+        self.pending.remove(path);
+        if let Some(id) = id {
+            let updated = self
+                .transaction
+                .prepare_cached(
+                    "UPDATE directories SET inode = ?2, modified = ?3, changed = ?4, volatile = ?5,
+                     error = NULL WHERE id = ?1",
+                )?
+                .execute(params![
+                    id,
+                    identity.inode.cast_signed(),
+                    identity.modified.0,
+                    identity.changed.0,
+                    volatile
+                ])?;
+            if updated == 1 {
+                return Ok(id);
+            }
+        }
+        Ok(self
+            .transaction
+            .prepare_cached(
+                "INSERT INTO directories (root, path, inode, modified, changed, volatile)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (root, path) DO UPDATE SET inode = ?3, modified = ?4, changed = ?5,
+                 volatile = ?6, error = NULL RETURNING id",
+            )?
+            .query_row(
+                params![
+                    self.root,
+                    path,
+                    identity.inode.cast_signed(),
+                    identity.modified.0,
+                    identity.changed.0,
+                    volatile
+                ],
+                |row| row.get(0),
+            )?)
+    }
+
+    fn files(
+        &mut self,
+        directory: i64,
+        path: &[u8],
+        found: Vec<Found>,
+        removed: Vec<Box<[u8]>>,
+    ) -> Result<(), StoreError> {
+        for name in removed {
+            self.remove_file(directory, &name)?;
+        }
+        for found in found {
+            self.file(directory, path, found)?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, directory: i64, path: &[u8], found: Found) -> Result<(), StoreError> {
+        let known: Option<Option<i64>> = self
+            .transaction
+            .prepare_cached("SELECT image FROM files WHERE directory = ?1 AND name = ?2")?
+            .query_row(params![directory, found.name], |row| row.get(0))
+            .optional()?;
+        let known_image = known.flatten();
+        let image = match &found.content {
+            Content::Other => {
+                if let Some(image) = known_image {
+                    self.remove_image(image)?;
+                }
+                None
+            }
+            Content::Image(image) => {
+                let row_path = join_path(self.root_path, path, &found.name);
+                let mut row = Row::new(
+                    known_image.unwrap_or(0),
+                    row_path,
+                    self.root_text,
+                    found.facts,
+                    image,
+                    self.texts,
+                );
+                if let Some(known) = known_image {
+                    row.content_digest = self.content_digest(known, &found.facts)?;
+                }
+                row.id = columns::write(
+                    self.transaction,
+                    &row,
+                    known_image,
+                    self.root,
+                    directory,
+                    &found.name,
+                )?;
+                self.transaction
+                    .prepare_cached("INSERT OR REPLACE INTO details (image, data) VALUES (?1, ?2)")?
+                    .execute(params![row.id, detail::details(image).encode_to_vec()])?;
+                let id = row.id;
+                self.delta.upserts.push(row);
+                Some(id)
+            }
+            Content::Moved(known) => {
+                let known = (**known).clone();
+                Some(self.moved(known, known_image, directory, path, &found)?)
+            }
+        };
+        let identity = Identity::from(&found.facts);
+        self.transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO files
+                 (directory, name, inode, size, modified, changed, volatile, image)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                directory,
+                found.name,
+                identity.inode.cast_signed(),
+                identity.size.cast_signed(),
+                identity.modified.0,
+                identity.changed.0,
+                found.volatile,
+                image
+            ])?;
+        Ok(())
+    }
+
+    /// The digest of an image that was read again, if its file is the same.
+    fn content_digest(
+        &self,
+        image: i64,
+        facts: &FileFacts,
+    ) -> Result<Option<Box<[u8; 32]>>, StoreError> {
+        let identity = Identity::from(facts);
+        let digest: Option<Option<[u8; 32]>> = self
+            .transaction
+            .prepare_cached(
+                "SELECT content_digest FROM images
+                 WHERE id = ?1 AND inode = ?2 AND size = ?3 AND modified = ?4 AND changed = ?5",
+            )?
+            .query_row(
+                params![
+                    image,
+                    identity.inode.cast_signed(),
+                    identity.size.cast_signed(),
+                    identity.modified.0,
+                    identity.changed.0
+                ],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(digest.flatten().map(Box::new))
+    }
+
+    /// A known image is now (also) here: a new one with what is known of that one. The old place
+    /// reports by itself that it is gone, or stays, as another hard link.
+    fn moved(
+        &mut self,
+        known: KnownImage,
+        known_image: Option<i64>,
+        directory: i64,
+        path: &[u8],
+        found: &Found,
+    ) -> Result<i64, StoreError> {
+        let mut row = known.row;
+        row.path = join_path(self.root_path, path, &found.name);
+        row.root = Arc::clone(self.root_text);
+        row.facts = found.facts;
+        self.rename(&mut row, &known.details);
+        row.id = columns::write(
+            self.transaction,
+            &row,
+            known_image,
+            self.root,
+            directory,
+            &found.name,
+        )?;
+        self.transaction
+            .prepare_cached("INSERT OR REPLACE INTO details (image, data) VALUES (?1, ?2)")?
+            .execute(params![row.id, known.details.encode_to_vec()])?;
+        let id = row.id;
+        self.delta.upserts.push(row);
+        Ok(id)
+    }
+
+    /// What a moved image is called now, where that depends on its path.
+    fn rename(&mut self, row: &mut Row, details: &v1::Image) {
+        use sifter_image::record::ReferenceSource;
+        use sifter_image::reference::{Evidence, resolve};
+        use std::os::unix::ffi::OsStrExt;
+        if matches!(
+            row.reference_source,
+            ReferenceSource::OciReference | ReferenceSource::Definition
+        ) {
+            return;
+        }
+        let labels = details
+            .labels
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let resolution = resolve(
+            &Evidence {
+                path: Path::new(std::ffi::OsStr::from_bytes(&row.path)),
+                // A root with naming rules has its moved images read.
+                naming: &[],
+                // Would have won before.
+                oci_reference: None,
+                definition: Some(details.definition.as_str()).filter(|text| !text.is_empty()),
+                labels: &labels,
+            },
+            false,
+        );
+        row.repository = self.texts.get(&resolution.reference.repository);
+        row.tag = self.texts.get(&resolution.reference.tag);
+        row.reference_source = resolution.reference.source;
+        row.base = self.texts.get(&resolution.base);
+    }
+
+    fn remove_file(&mut self, directory: i64, name: &[u8]) -> Result<(), StoreError> {
+        let image: Option<Option<i64>> = self
+            .transaction
+            .prepare_cached("DELETE FROM files WHERE directory = ?1 AND name = ?2 RETURNING image")?
+            .query_row(params![directory, name], |row| row.get(0))
+            .optional()?;
+        if let Some(image) = image.flatten() {
+            self.remove_image(image)?;
+        }
+        Ok(())
+    }
+
+    fn remove_image(&mut self, image: i64) -> Result<(), StoreError> {
+        for sql in [
+            "DELETE FROM images WHERE id = ?1",
+            "DELETE FROM details WHERE image = ?1",
+        ] {
+            self.transaction.prepare_cached(sql)?.execute([image])?;
+        }
+        self.delta.removed.push(image);
+        Ok(())
+    }
+
+    fn remove_directory(&mut self, id: i64) -> Result<(), StoreError> {
+        let images: Vec<i64> = self
+            .transaction
+            .prepare_cached("SELECT image FROM files WHERE directory = ?1 AND image IS NOT NULL")?
+            .query_map([id], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for image in images {
+            self.remove_image(image)?;
+        }
+        for sql in [
+            "DELETE FROM files WHERE directory = ?1",
+            "DELETE FROM directories WHERE id = ?1",
+        ] {
+            self.transaction.prepare_cached(sql)?.execute([id])?;
+        }
+        Ok(())
+    }
+
+    fn gone_below(&mut self, path: &[u8]) -> Result<(), StoreError> {
+        let (from, to) = descendants(path);
+        let ids: Vec<i64> = self
+            .transaction
+            .prepare_cached(
+                "SELECT id FROM directories WHERE root = ?1 AND path > ?2 AND (?3 IS NULL OR path < ?3)",
+            )?
+            .query_map(params![self.root, from, to], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for id in ids {
+            self.remove_directory(id)?;
+        }
+        Ok(())
+    }
+}
+
+/// The path of `name` in a directory, both relative to the root.
+fn join_relative(directory: &[u8], name: &[u8]) -> Box<[u8]> {
+    if directory.is_empty() {
+        name.into()
+    } else {
+        join_path(directory, name, b"")
+    }
+}
+
+/// The range of paths below `path`, both ends exclusive; `0` is the byte after `/`.
+fn descendants(path: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
+    if path.is_empty() {
+        return (Vec::new(), None);
+    }
+    let (mut from, mut to) = (path.to_vec(), path.to_vec());
+    from.push(b'/');
+    to.push(b'0');
+    (from, Some(to))
+}

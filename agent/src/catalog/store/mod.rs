@@ -1,0 +1,446 @@
+//! The catalogue on disk: SQLite with a write-ahead log. One writer; whoever reads never waits for
+//! it. `sqlite3 FILE` shows what is in it.
+//!
+//! Every batch of a scan is one transaction. A directory's state is stored together with what was
+//! found in it and with the names of its subdirectories, so that after a crash at any moment what
+//! was not stored is read again.
+
+mod batch;
+mod known;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prost::Message as _;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use sifter_proto::v1;
+
+use self::batch::Batch;
+pub use self::known::KnownRoot;
+use super::change::DirectoryChange;
+use super::columns;
+use super::entry::{ContentDigest, FileTime};
+use super::row::{Interner, Row, join_path};
+
+/// Steps from one schema version to the next; `user_version` counts those that were taken. A step
+/// that was released is never changed.
+const MIGRATIONS: &[&str] = &[include_str!("../schema/1.sql")];
+
+/// How long a statement waits for another process (an administrator's `sqlite3`) before it fails.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is wrong with the database.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite's own word.
+    #[error("catalogue: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// Written by a newer version.
+    #[error(
+        "catalogue: schema version {found} is newer than this version knows ({known}): \
+         upgrade sifter, or move the file away to have it rebuilt"
+    )]
+    Newer {
+        /// `user_version` of the file.
+        found: i64,
+        /// The newest known one.
+        known: usize,
+    },
+}
+
+impl StoreError {
+    /// Whether the file itself is at fault: another one in its place would do.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Newer { .. } => false,
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+            ),
+        }
+    }
+}
+
+/// The database.
+#[derive(Debug)]
+pub struct Store {
+    writer: Mutex<Connection>,
+    /// For readers, so that they never wait for the writer; a database in memory has but one
+    /// connection.
+    reader: Option<Mutex<Connection>>,
+}
+
+/// What is stored of a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredRoot {
+    /// Number.
+    pub id: i64,
+    /// Device and inode of the root directory at the last complete scan.
+    pub directory: Option<(u64, u64)>,
+    /// When the last complete scan ended; `None`: never.
+    pub scanned: Option<FileTime>,
+    /// When the last complete scan that looked at the files ended.
+    pub files_checked: Option<FileTime>,
+}
+
+/// What a batch changed in the listing.
+#[derive(Debug, Default)]
+pub struct Delta {
+    /// Images that are new or changed.
+    pub upserts: Vec<Row>,
+    /// Numbers of images that are gone.
+    pub removed: Vec<i64>,
+    /// Directories that cannot be read now, relative to the root, and why.
+    pub unreadable: Vec<(Box<[u8]>, String)>,
+    /// Directories that could be read (again).
+    pub readable: Vec<Box<[u8]>>,
+}
+
+impl Delta {
+    /// Whether nothing changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.upserts.is_empty()
+            && self.removed.is_empty()
+            && self.unreadable.is_empty()
+            && self.readable.is_empty()
+    }
+}
+
+impl Store {
+    /// Opens (or makes) the database at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened or written, is no database, is damaged, or was written by a newer
+    /// version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut writer = Connection::open(path)?;
+        prepare(&writer)?;
+        check(&writer)?;
+        writer.pragma_update(None, "journal_mode", "wal")?;
+        // A power cut may lose the last batches, which the next scan finds again; it cannot damage
+        // the file.
+        writer.pragma_update(None, "synchronous", "normal")?;
+        migrate(&mut writer)?;
+        // A file that can be read but not written must be known now, not in the midst of a scan.
+        writer.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
+        let reader = Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        prepare(&reader)?;
+        Ok(Self {
+            writer: Mutex::new(writer),
+            reader: Some(Mutex::new(reader)),
+        })
+    }
+
+    /// Makes a database in memory, whose images are numbered from `first_id` on.
+    ///
+    /// # Panics
+    ///
+    /// SQLite cannot make an empty database in memory, for want of memory.
+    #[must_use]
+    #[allow(clippy::expect_used)]
+    pub fn in_memory(first_id: i64) -> Self {
+        let open = || -> Result<Connection, StoreError> {
+            let mut writer = Connection::open_in_memory()?;
+            prepare(&writer)?;
+            migrate(&mut writer)?;
+            writer.execute(
+                "INSERT INTO sqlite_sequence (name, seq) VALUES ('images', ?1)",
+                [first_id],
+            )?;
+            Ok(writer)
+        };
+        Self {
+            writer: Mutex::new(open().expect("an empty database in memory")),
+            reader: None,
+        }
+    }
+
+    fn write(&self) -> MutexGuard<'_, Connection> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> MutexGuard<'_, Connection> {
+        self.reader
+            .as_ref()
+            .unwrap_or(&self.writer)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The root's record, made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn root(&self, path: &[u8]) -> Result<StoredRoot, StoreError> {
+        let connection = self.write();
+        connection.execute(
+            "INSERT INTO roots (path) VALUES (?1) ON CONFLICT DO NOTHING",
+            [path],
+        )?;
+        Ok(connection.query_row(
+            "SELECT id, device, inode, scanned, files_checked FROM roots WHERE path = ?1",
+            [path],
+            |row| {
+                let device: Option<i64> = row.get(1)?;
+                let inode: Option<i64> = row.get(2)?;
+                Ok(StoredRoot {
+                    id: row.get(0)?,
+                    directory: device
+                        .zip(inode)
+                        .map(|(device, inode)| (device.cast_unsigned(), inode.cast_unsigned())),
+                    scanned: row.get::<_, Option<i64>>(3)?.map(FileTime),
+                    files_checked: row.get::<_, Option<i64>>(4)?.map(FileTime),
+                })
+            },
+        )?)
+    }
+
+    /// Forgets roots that are not configured any more.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn keep_roots(&self, ids: &[i64]) -> Result<(), StoreError> {
+        let mut connection = self.write();
+        let transaction = connection.transaction()?;
+        let stored: Vec<i64> = transaction
+            .prepare("SELECT id FROM roots")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for id in stored.into_iter().filter(|id| !ids.contains(id)) {
+            forget(&transaction, id)?;
+            transaction.execute("DELETE FROM roots WHERE id = ?1", [id])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Forgets everything below a root, which then begins anew.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn clear_root(&self, id: i64) -> Result<(), StoreError> {
+        let mut connection = self.write();
+        let transaction = connection.transaction()?;
+        forget(&transaction, id)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Notes that a scan of the root is complete.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn finish_scan(
+        &self,
+        id: i64,
+        directory: (u64, u64),
+        at: FileTime,
+        files_checked: bool,
+    ) -> Result<(), StoreError> {
+        self.write().execute(
+            "UPDATE roots SET device = ?2, inode = ?3, scanned = ?4,
+             files_checked = CASE WHEN ?5 THEN ?4 ELSE files_checked END WHERE id = ?1",
+            params![
+                id,
+                directory.0.cast_signed(),
+                directory.1.cast_signed(),
+                at.0,
+                files_checked
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// All images of a root, in no particular order, and the directories that could not be read.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn load(
+        &self,
+        root: i64,
+        root_path: &[u8],
+        root_text: &Arc<str>,
+        texts: &mut Interner,
+    ) -> Result<Delta, StoreError> {
+        let connection = self.read();
+        let mut delta = Delta::default();
+        let sql = format!(
+            "SELECT (SELECT path FROM directories WHERE id = directory), name, id, {}
+             FROM images WHERE root = ?1",
+            columns::LISTING
+        );
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([root])?;
+        while let Some(row) = rows.next()? {
+            let directory = row.get_ref(0)?.as_blob().unwrap_or_default();
+            let name = row.get_ref(1)?.as_blob().unwrap_or_default();
+            let path = join_path(root_path, directory, name);
+            delta
+                .upserts
+                .push(columns::read(row, 2, path, root_text, texts)?);
+        }
+        let mut statement = connection
+            .prepare("SELECT path, error FROM directories WHERE root = ?1 AND error IS NOT NULL")?;
+        delta.unreadable = statement
+            .query_map([root], |row| {
+                Ok((row.get::<_, Vec<u8>>(0)?.into(), row.get(1)?))
+            })?
+            .collect::<Result<_, _>>()?;
+        Ok(delta)
+    }
+
+    /// What only view FULL shows of an image.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn details(&self, image: i64) -> Result<v1::Image, StoreError> {
+        let data: Option<Vec<u8>> = self
+            .read()
+            .prepare_cached("SELECT data FROM details WHERE image = ?1")?
+            .query_row([image], |row| row.get(0))
+            .optional()?;
+        // What cannot be decoded was written by another version, and is shown again after the next
+        // change of the image.
+        Ok(data
+            .and_then(|data| v1::Image::decode(&*data).ok())
+            .unwrap_or_default())
+    }
+
+    /// Applies what a scan found, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// The database fails; nothing of the batch is stored then.
+    pub fn apply(
+        &self,
+        root: i64,
+        root_path: &[u8],
+        root_text: &Arc<str>,
+        changes: Vec<DirectoryChange>,
+        texts: &mut Interner,
+    ) -> Result<Delta, StoreError> {
+        let mut connection = self.write();
+        let transaction = connection.transaction()?;
+        let mut batch = Batch::new(&transaction, root, root_path, root_text, texts);
+        for change in changes {
+            batch.change(change)?;
+        }
+        let delta = batch.finish()?;
+        transaction.commit()?;
+        Ok(delta)
+    }
+
+    /// Paths of all directories of a root, relative to it, but no more than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn directories(&self, root: i64, limit: usize) -> Result<Vec<Box<[u8]>>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let paths = self
+            .read()
+            .prepare_cached("SELECT path FROM directories WHERE root = ?1 LIMIT ?2")?
+            .query_map([root, limit], |row| Ok(row.get_ref(0)?.as_blob()?.into()))?
+            .collect::<Result<_, _>>()?;
+        Ok(paths)
+    }
+
+    /// Notes how the root was scanned; true if that is new, and what is known was found otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn set_settings(&self, root: i64, settings: &str) -> Result<bool, StoreError> {
+        let updated = self.write().execute(
+            "UPDATE roots SET settings = ?2 WHERE id = ?1 AND settings IS NOT ?2",
+            params![root, settings],
+        )?;
+        Ok(updated > 0)
+    }
+
+    /// Stores the digest of an image's whole content, if the image is still the same file; false if
+    /// it is not.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn set_content_digest(&self, digest: &ContentDigest) -> Result<bool, StoreError> {
+        let updated = self
+            .write()
+            .prepare_cached(
+                "UPDATE images SET content_digest = ?2
+                 WHERE id = ?1 AND inode = ?3 AND size = ?4 AND modified = ?5 AND changed = ?6",
+            )?
+            .execute(params![
+                digest.image,
+                digest.digest,
+                digest.identity.inode.cast_signed(),
+                digest.identity.size.cast_signed(),
+                digest.identity.modified.0,
+                digest.identity.changed.0,
+            ])?;
+        Ok(updated > 0)
+    }
+}
+
+fn forget(transaction: &Transaction<'_>, root: i64) -> Result<(), StoreError> {
+    for sql in [
+        "DELETE FROM details WHERE image IN (SELECT id FROM images WHERE root = ?1)",
+        "DELETE FROM images WHERE root = ?1",
+        "DELETE FROM files WHERE directory IN (SELECT id FROM directories WHERE root = ?1)",
+        "DELETE FROM directories WHERE root = ?1",
+        "UPDATE roots SET device = NULL, inode = NULL, scanned = NULL, files_checked = NULL
+         WHERE id = ?1",
+    ] {
+        transaction.execute(sql, [root])?;
+    }
+    Ok(())
+}
+
+fn prepare(connection: &Connection) -> Result<(), StoreError> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    // The file is the agent's own, but a damaged one must not be trusted.
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    Ok(())
+}
+
+fn check(connection: &Connection) -> Result<(), StoreError> {
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > MIGRATIONS.len() as i64 {
+        return Err(StoreError::Newer {
+            found,
+            known: MIGRATIONS.len(),
+        });
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let done: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    for (index, migration) in MIGRATIONS
+        .iter()
+        .enumerate()
+        .skip(usize::try_from(done).unwrap_or(0))
+    {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", index as i64 + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! What a scan and the catalogue say to each other: what is known, and what changed.
 
-use super::entry::{Found, Identity};
+use super::entry::{FileTime, Found, Identity};
 
 /// A directory that the catalogue knows, with the candidates in it.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct KnownFile {
     pub volatile: bool,
     /// Number of the image; `None` for what is no image.
     pub image: Option<i64>,
+    /// Last access of the image as the listing has it.
+    pub accessed: FileTime,
 }
 
 /// What a scan found in one directory. A directory in which nothing changed gives none.

@@ -115,7 +115,7 @@ pub struct Found {
 pub enum Content {
     /// An image that was read.
     Image(Box<Image>),
-    /// An image that the catalogue knows from another place: it was moved or renamed, not changed.
+    /// An image that the catalogue knows: it was moved, renamed or only read, not changed.
     Moved(Box<KnownImage>),
     /// Not an image.
     Other,

@@ -29,6 +29,10 @@ use super::walk::{Held, Item, Pending, Walk};
 /// it costs as much as a tenth of the operation.
 const SAMPLE_EVERY: u32 = 16;
 
+/// A later access is worth an update of the listing from this on: what `relatime`, the usual mount
+/// option, distinguishes.
+const ACCESS_GRANULARITY: i64 = 86_400_000_000_000;
+
 /// Samples handed to the pace at a time.
 const SAMPLES: usize = 4;
 
@@ -465,6 +469,7 @@ impl<'a> Visitor<'a> {
                 path.pop();
                 match stat {
                     Ok((_, facts)) if same(&file.identity, &facts, file.name.is_empty()) => {
+                        found.extend(self.accessed(file, facts));
                         continue;
                     }
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -564,7 +569,9 @@ impl<'a> Visitor<'a> {
             match self.timed(|operations| place.dir.stat(name, operations)) {
                 Ok((_, facts)) if Identity::from(&facts) == known.identity => {
                     self.counts.images += u64::from(known.image.is_some());
-                    return Look::Unchanged;
+                    return self
+                        .accessed(known, facts)
+                        .map_or(Look::Unchanged, Look::Found);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Look::Gone,
                 _ => {}
@@ -611,6 +618,22 @@ impl<'a> Visitor<'a> {
             }
         }
         self.read(place, candidate)
+    }
+
+    /// The image again if it was read since the listing's last access: reading changes neither what
+    /// it is nor what tells whether it changed.
+    fn accessed(&self, file: &KnownFile, facts: FileFacts) -> Option<Found> {
+        let age = facts.accessed.0.saturating_sub(file.accessed.0);
+        if age < ACCESS_GRANULARITY || file.name.is_empty() {
+            return None;
+        }
+        let image = self.walk.known?.image(file.image?).ok()??;
+        Some(Found {
+            name: file.name.clone(),
+            facts,
+            volatile: false,
+            content: Content::Moved(Box::new(image)),
+        })
     }
 
     /// Opens and probes one file.

@@ -563,3 +563,39 @@ fn a_flat_directory_is_shared_among_threads_and_complete() {
     );
     assert_eq!(site.listing().len(), 1001);
 }
+
+#[test]
+fn a_later_access_is_seen_without_reading() {
+    use std::os::unix::fs::MetadataExt;
+    let (tree, paths) = tree_of(3);
+    let old = SystemTime::now() - Duration::from_secs(10 * 86_400);
+    fs::File::open(&paths[1])
+        .unwrap()
+        .set_times(fs::FileTimes::new().set_accessed(old))
+        .unwrap();
+    outwait_granularity();
+    let site = Site::start(tree.path(), None);
+    let accessed = |site: &Site| {
+        let snapshot = site.catalog.snapshot();
+        let row = snapshot
+            .rows
+            .iter()
+            .find(|row| row.path.ends_with(b"image1.sif"))
+            .unwrap();
+        row.facts.accessed.0 / 1_000_000_000
+    };
+    let before = accessed(&site);
+    fs::read(&paths[1]).unwrap();
+    let now = fs::metadata(&paths[1]).unwrap().atime();
+    if now - before < 86_400 {
+        // Mounted with noatime, or the scan may not use O_NOATIME: there is nothing to see.
+        return;
+    }
+    let counts = site.rescan(false, true);
+    assert_eq!(counts.files_read, 0, "{counts:?}");
+    assert_eq!(accessed(&site), now);
+    assert!(
+        site.listing()
+            .contains(&"image1:1 image1.sif Ready".to_owned())
+    );
+}

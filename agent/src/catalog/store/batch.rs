@@ -285,7 +285,10 @@ impl<'a> Batch<'a> {
         row.path = join_path(self.root_path, path, &found.name);
         row.root = Arc::clone(self.root_text);
         row.facts = found.facts;
-        self.rename(&mut row, &known.details);
+        // Where it was only read, it is called what it was.
+        if known_image != Some(row.id) {
+            self.rename(&mut row, &known.details);
+        }
         row.id = columns::write(
             self.transaction,
             &row,

@@ -128,7 +128,8 @@ impl KnownRoot {
             Cursor::Done => return Ok(Vec::new()),
         }
         let mut files = connection.prepare_cached(
-            "SELECT name, inode, size, modified, changed, volatile, image
+            "SELECT name, inode, size, modified, changed, volatile, image,
+             (SELECT accessed FROM images WHERE id = image)
              FROM files WHERE directory = ?1",
         )?;
         for directory in &mut directories {
@@ -139,6 +140,7 @@ impl KnownRoot {
                     identity: identity(row, 1)?,
                     volatile: row.get(5)?,
                     image: row.get(6)?,
+                    accessed: FileTime(row.get::<_, Option<i64>>(7)?.unwrap_or(0)),
                 });
             }
         }

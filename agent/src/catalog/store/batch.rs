@@ -204,20 +204,8 @@ impl<'a> Batch<'a> {
                 if let Some(known) = known_image {
                     row.content_digest = self.content_digest(known, &found.facts)?;
                 }
-                row.id = columns::write(
-                    self.transaction,
-                    &row,
-                    known_image,
-                    self.root,
-                    directory,
-                    &found.name,
-                )?;
-                self.transaction
-                    .prepare_cached("INSERT OR REPLACE INTO details (image, data) VALUES (?1, ?2)")?
-                    .execute(params![row.id, detail::details(image).encode_to_vec()])?;
-                let id = row.id;
-                self.delta.upserts.push(row);
-                Some(id)
+                let details = detail::details(image);
+                Some(self.put(row, &details, known_image, directory, &found.name)?)
             }
             Content::Moved(known) => {
                 let known = (**known).clone();
@@ -289,17 +277,30 @@ impl<'a> Batch<'a> {
         if known_image != Some(row.id) {
             self.rename(&mut row, &known.details);
         }
+        self.put(row, &known.details, known_image, directory, &found.name)
+    }
+
+    /// Stores an image, over the one numbered `known_image` or as a new one, and lists it; gives its
+    /// number.
+    fn put(
+        &mut self,
+        mut row: Row,
+        details: &v1::Image,
+        known_image: Option<i64>,
+        directory: i64,
+        name: &[u8],
+    ) -> Result<i64, StoreError> {
         row.id = columns::write(
             self.transaction,
             &row,
             known_image,
             self.root,
             directory,
-            &found.name,
+            name,
         )?;
         self.transaction
             .prepare_cached("INSERT OR REPLACE INTO details (image, data) VALUES (?1, ?2)")?
-            .execute(params![row.id, known.details.encode_to_vec()])?;
+            .execute(params![row.id, details.encode_to_vec()])?;
         let id = row.id;
         self.delta.upserts.push(row);
         Ok(id)

@@ -1,7 +1,11 @@
-//! What one worker does with one piece of work.
+//! What one worker does with one piece of work: reads a directory, or looks whether a known one
+//! changed.
+
+mod listing;
+mod look;
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,29 +13,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use nix::errno::Errno;
-use sifter_image::{NotImage, Subject, Verdict};
 
 use crate::catalog::{
-    ChangeKind, Content, DirectoryChange, FileFacts, FileTime, Found, Identity, KnownDirectory,
-    KnownFile,
+    ChangeKind, DirectoryChange, FileFacts, FileTime, Identity, KnownDirectory, KnownFile,
 };
 
-use super::candidates::{Candidacy, SIZE_MIN, candidacy, is_excluded};
+use self::listing::{Candidate, Listing};
+use self::look::{Look, Looked, Place};
 use super::dir::{
-    DIRECTORY_BUFFER, Dir, EntryKind, Operations, SandboxTree, absolute, c_name,
-    directory_identity, join,
+    DIRECTORY_BUFFER, Dir, EntryKind, Operations, absolute, c_name, directory_identity, join,
 };
-use super::plan::{KnownError, is_moved, is_racy};
+use super::plan::{KnownError, is_racy};
 use super::progress::Counts;
 use super::walk::{Held, Item, Pending, Walk};
 
 /// Latency is taken of one in so many operations where they are answered from memory: there taking
 /// it costs as much as a tenth of the operation.
 const SAMPLE_EVERY: u32 = 16;
-
-/// A later access is worth an update of the listing from this on: what `relatime`, the usual mount
-/// option, distinguishes.
-const ACCESS_GRANULARITY: i64 = 86_400_000_000_000;
 
 /// Samples handed to the pace at a time.
 const SAMPLES: usize = 4;
@@ -46,21 +44,6 @@ pub(super) struct Visitor<'a> {
     buffer: Vec<MaybeUninit<u8>>,
 }
 
-/// A regular file in a directory that is being read.
-struct Candidate {
-    name: CString,
-    inode: u64,
-    if_large: bool,
-    known: Option<KnownFile>,
-}
-
-/// The directory that candidates are in, as far as looking at them needs it.
-#[derive(Clone, Copy)]
-struct Place<'d> {
-    dir: &'d Dir,
-    path: &'d [u8],
-}
-
 /// A directory whose candidates are looked at, perhaps by several threads; the last one reports.
 pub(super) struct Task {
     held: Arc<Held>,
@@ -68,18 +51,6 @@ pub(super) struct Task {
     remaining: AtomicUsize,
     change: Mutex<DirectoryChange>,
     path: Box<[u8]>,
-}
-
-/// Names found in a directory.
-#[derive(Default)]
-struct Listing {
-    directories: Vec<Box<[u8]>>,
-    candidates: Vec<Candidate>,
-    unknown: Vec<(CString, u64)>,
-    files: u64,
-    /// Marks of a sandbox: `.singularity.d`, or the scripts of Singularity 2.2 and earlier.
-    has_singularity_d: bool,
-    old_scripts: u32,
 }
 
 impl<'a> Visitor<'a> {
@@ -534,310 +505,12 @@ impl<'a> Visitor<'a> {
             });
         }
     }
-
-    // === candidates ===
-
-    fn look_at_all(&mut self, place: Place<'_>, candidates: &[Candidate]) -> Looked {
-        let mut looked = Looked::default();
-        for candidate in candidates {
-            if self.walk.progress.is_cancelled() {
-                break;
-            }
-            match self.look_at(place, candidate) {
-                Look::Found(found) => looked.found.push(found),
-                Look::Gone if candidate.known.is_some() => {
-                    looked.removed.push(candidate.name.to_bytes().into());
-                }
-                Look::Gone | Look::Unchanged => {}
-            }
-        }
-        looked
-    }
-
-    /// Looks at one candidate: as cheaply as what is known of it allows.
-    fn look_at(&mut self, place: Place<'_>, candidate: &Candidate) -> Look {
-        let name = candidate.name.as_c_str();
-        if let Some(known) = &candidate.known
-            && !known.volatile
-            && !self.walk.options.full
-        {
-            let same_inode = known.identity.inode == candidate.inode;
-            if same_inode && !self.walk.options.check_files {
-                self.counts.images += u64::from(known.image.is_some());
-                return Look::Unchanged;
-            }
-            match self.timed(|operations| place.dir.stat(name, operations)) {
-                Ok((_, facts)) if Identity::from(&facts) == known.identity => {
-                    self.counts.images += u64::from(known.image.is_some());
-                    return self
-                        .accessed(known, facts)
-                        .map_or(Look::Unchanged, Look::Found);
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Look::Gone,
-                _ => {}
-            }
-        }
-        if candidate.known.is_none()
-            && let Some(known) = self.walk.known
-            && !self.walk.options.full
-            // Naming rules go by the path, which is another one now.
-            && self.walk.settings.naming.is_empty()
-            && let Ok(images) = known.images_with_inode(candidate.inode)
-            && !images.is_empty()
-            && let Ok((EntryKind::File, facts)) = place.dir.stat(name, &mut self.operations)
-        {
-            let seen = Identity::from(&facts);
-            let moved = images.iter().find(|(_, known)| is_moved(known, &seen));
-            // One that is gone from the catalogue meanwhile is read like any other.
-            if let Some((id, _)) = moved
-                && let Ok(Some(image)) = known.image(*id)
-            {
-                self.counts.images += 1;
-                let volatile = is_racy(&seen, FileTime::now(), self.walk.options.network);
-                return Look::Found(Found {
-                    name: name.to_bytes().into(),
-                    facts,
-                    volatile,
-                    content: Content::Moved(Box::new(image)),
-                });
-            }
-        }
-        if candidate.if_large && candidate.known.is_none() {
-            match self.timed(|operations| place.dir.stat(name, operations)) {
-                Ok((EntryKind::File, facts)) if facts.size >= SIZE_MIN => {}
-                // Small now, but perhaps only because it is being written.
-                Ok((EntryKind::File, facts)) if self.is_young(&facts) => {
-                    return Look::Found(other(name, facts, true));
-                }
-                Ok(_) => return Look::Gone,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Look::Gone,
-                Err(error) => {
-                    self.problem(&join(place.path, name.to_bytes()), "stat", &error);
-                    return Look::Gone;
-                }
-            }
-        }
-        self.read(place, candidate)
-    }
-
-    /// The image again if it was read since the listing's last access: reading changes neither what
-    /// it is nor what tells whether it changed.
-    fn accessed(&self, file: &KnownFile, facts: FileFacts) -> Option<Found> {
-        let age = facts.accessed.0.saturating_sub(file.accessed.0);
-        if age < ACCESS_GRANULARITY || file.name.is_empty() {
-            return None;
-        }
-        let image = self.walk.known?.image(file.image?).ok()??;
-        Some(Found {
-            name: file.name.clone(),
-            facts,
-            volatile: false,
-            content: Content::Moved(Box::new(image)),
-        })
-    }
-
-    /// Opens and probes one file.
-    fn read(&mut self, place: Place<'_>, candidate: &Candidate) -> Look {
-        let walk = self.walk;
-        let name = candidate.name.as_c_str();
-        let path = || join(place.path, name.to_bytes());
-        let network = walk.options.network;
-        let opened =
-            self.timed(|operations| walk.access.open_file(place.dir, name, network, operations));
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) => {
-                let errno = error.raw_os_error().map(Errno::from_raw);
-                if errno == Some(Errno::ENOENT) {
-                    return Look::Gone;
-                }
-                self.problem(&path(), "open", &error);
-                return self.unreadable(candidate, FileFacts::default());
-            }
-        };
-        if file.released {
-            let error = io::Error::new(
-                io::ErrorKind::Unsupported,
-                "released to tape: not recalled, listed from what is known",
-            );
-            self.problem(&path(), "read", &error);
-            return self.unreadable(candidate, file.facts);
-        }
-        self.counts.files_read += 1;
-        let now = FileTime::now();
-        let full_path = absolute(&walk.settings.path, &path());
-        let subject = Subject {
-            path: &full_path,
-            modified: file.facts.modified.timestamp(),
-            now: now.timestamp(),
-        };
-        let verdict = sifter_image::probe(&file, &subject, &walk.probe);
-        let cost = file.operations();
-        self.operations.calls += cost.calls + 1;
-        self.operations.bytes += cost.bytes;
-        let facts = file.facts;
-        match verdict {
-            Ok(Verdict::Image(image)) => {
-                self.counts.images += 1;
-                let volatile = image.status == sifter_image::record::Status::Transfer
-                    || is_racy(&Identity::from(&facts), now, network);
-                Look::Found(Found {
-                    name: name.to_bytes().into(),
-                    facts,
-                    volatile,
-                    content: Content::Image(image),
-                })
-            }
-            Ok(Verdict::NotImage(why)) => {
-                if why == NotImage::Misnamed {
-                    self.counts.misnamed += 1;
-                }
-                Look::Found(other(name, facts, self.is_young(&facts)))
-            }
-            Err(error) => {
-                self.problem(&path(), "read", &error);
-                self.unreadable(candidate, facts)
-            }
-        }
-    }
-
-    /// What is known of a file that cannot be read stays; what is not known is looked at again.
-    fn unreadable(&self, candidate: &Candidate, facts: FileFacts) -> Look {
-        if candidate.known.is_some() {
-            return Look::Unchanged;
-        }
-        Look::Found(other(&candidate.name, facts, true))
-    }
-
-    fn is_young(&self, facts: &FileFacts) -> bool {
-        let age = i64::try_from(self.walk.settings.transfer_age.as_nanos()).unwrap_or(i64::MAX);
-        facts.modified.0 > FileTime::now().0.saturating_sub(age)
-    }
-
-    // === sandboxes ===
-
-    fn sandbox(
-        &mut self,
-        dir: &Dir,
-        path: &[u8],
-        facts: FileFacts,
-        started: FileTime,
-    ) -> Option<Found> {
-        let walk = self.walk;
-        let full_path = absolute(&walk.settings.path, path);
-        let tree = SandboxTree::new(walk.access, dir);
-        let subject = Subject {
-            path: &full_path,
-            modified: facts.modified.timestamp(),
-            now: started.timestamp(),
-        };
-        let verdict = sifter_image::probe_directory(&tree, &subject, &walk.probe);
-        let cost = tree.operations();
-        self.operations.calls += cost.calls;
-        self.operations.bytes += cost.bytes;
-        match verdict {
-            Ok(Verdict::Image(image)) => {
-                self.counts.images += 1;
-                Some(Found {
-                    name: Box::default(),
-                    // A directory's own size says nothing about the image in it.
-                    facts: FileFacts { size: 0, ..facts },
-                    volatile: is_racy(&directory_identity(&facts), started, walk.options.network),
-                    content: Content::Image(image),
-                })
-            }
-            Ok(Verdict::NotImage(_)) => None,
-            Err(error) => {
-                self.problem(path, "read sandbox", &error);
-                None
-            }
-        }
-    }
-
-    /// A sandbox has one image, itself, and nothing below it is known.
-    fn finish_sandbox(
-        &self,
-        report: &mut DirectoryChange,
-        sandbox: Found,
-        known: Option<&KnownDirectory>,
-    ) {
-        if let ChangeKind::Read { found, removed, .. } = &mut report.kind {
-            found.push(sandbox);
-            removed.extend(
-                known
-                    .into_iter()
-                    .flat_map(|known| &known.files)
-                    .filter(|file| !file.name.is_empty())
-                    .map(|file| file.name.clone()),
-            );
-        }
-    }
-}
-
-/// What looking at candidates gave.
-#[derive(Default)]
-struct Looked {
-    found: Vec<Found>,
-    removed: Vec<Box<[u8]>>,
-}
-
-/// What looking at a candidate gave.
-enum Look {
-    Found(Found),
-    Gone,
-    Unchanged,
-}
-
-impl Listing {
-    fn directory(&mut self, name: &CStr, path: &[u8], settings: &crate::config::RootSettings) {
-        let bytes = name.to_bytes();
-        if bytes == b".singularity.d" {
-            self.has_singularity_d = true;
-        }
-        if !settings.skip.iter().any(|skip| skip == bytes) && !is_excluded(settings, path, bytes) {
-            self.directories.push(bytes.into());
-        }
-    }
-
-    fn file(
-        &mut self,
-        name: &CStr,
-        inode: u64,
-        path: &[u8],
-        settings: &crate::config::RootSettings,
-    ) {
-        self.files += 1;
-        let bytes = name.to_bytes();
-        if matches!(bytes, b".exec" | b".run" | b".shell") {
-            self.old_scripts += 1;
-        }
-        let if_large = match candidacy(settings, path, bytes) {
-            Candidacy::No => return,
-            Candidacy::Yes => false,
-            Candidacy::IfLarge => true,
-        };
-        self.candidates.push(Candidate {
-            name: name.to_owned(),
-            inode,
-            if_large,
-            known: None,
-        });
-    }
 }
 
 fn finish(change: &mut DirectoryChange, looked: Looked) {
     if let ChangeKind::Read { found, removed, .. } = &mut change.kind {
         found.extend(looked.found);
         removed.extend(looked.removed);
-    }
-}
-
-fn other(name: &CStr, facts: FileFacts, volatile: bool) -> Found {
-    Found {
-        name: name.to_bytes().into(),
-        facts,
-        volatile,
-        content: Content::Other,
     }
 }
 

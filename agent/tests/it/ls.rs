@@ -35,8 +35,9 @@ impl Agent {
         prepare(&images);
         let config = path.join("agent.toml");
         let text = format!(
-            "listen = [\"unix:{0}/socket\"]\nlog = \"warn\"\n[[root]]\npath = \"{0}/images\"\n{settings}\n",
-            path.display()
+            "listen = [\"unix:{0}/socket\"]\nlog = \"warn\"\n[[root]]\npath = \"{0}/images\"\n{1}\n",
+            path.display(),
+            settings.replace("DIRECTORY", &path.display().to_string())
         );
         std::fs::write(&config, text).unwrap();
         let mut process = sifter()
@@ -149,14 +150,27 @@ fn digests_come_by_themselves_and_go_with_the_content() {
 
 #[test]
 fn no_file_is_read_unless_asked_for() {
-    let agent = Agent::start("", |images| {
-        copy(&image("built/tools.sif"), &images.join("a.sif"))
+    // The second root asks for it: once its younger image was read, the first one's was passed over.
+    let asking = "[[root]]\npath = \"DIRECTORY/asking\"\ncontent_digest = true\ninterval = \"1s\"";
+    let agent = Agent::start(asking, |images| {
+        copy(&image("built/tools.sif"), &images.join("a.sif"));
+        let asking = images.with_file_name("asking");
+        std::fs::create_dir(&asking).unwrap();
+        copy(&image("built/tools.sif"), &asking.join("b.sif"));
     });
-    agent.until("listing", |images| images.len() == 1);
-    // Longer than a file must be at rest.
-    std::thread::sleep(Duration::from_secs(8));
-    let images = agent.json(&["ls", "--json"]);
-    assert_eq!(images[0].get("contentDigest"), None);
+    let images = agent.until("the digest that was asked for", |images| {
+        images.len() == 2
+            && images
+                .iter()
+                .any(|image| image.get("contentDigest").is_some())
+    });
+    let read: Vec<bool> = images
+        .iter()
+        .map(|image| image["path"].as_str().unwrap().ends_with("b.sif"))
+        .collect();
+    for (image, asked) in images.iter().zip(read) {
+        assert_eq!(image.get("contentDigest").is_some(), asked, "{image:#}");
+    }
 }
 
 #[test]

@@ -293,14 +293,27 @@ fn tree_of(images: usize) -> (tempfile::TempDir, Vec<PathBuf>) {
 
 /// Waits until what was just made is no longer within a timestamp's granularity: the change time
 /// cannot be set, so that only the clock can make it old.
-fn outwait_granularity() {
-    std::thread::sleep(Duration::from_millis(2100));
+fn outwait_granularity(tree: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let newest = walkdir::WalkDir::new(tree)
+        .into_iter()
+        .map(|entry| entry.unwrap().metadata().unwrap())
+        .map(|metadata| (metadata.ctime(), metadata.ctime_nsec()))
+        .max()
+        .unwrap();
+    let changed = Duration::new(newest.0.try_into().unwrap(), newest.1.try_into().unwrap());
+    super::support::until("the change times are old", || {
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        now.saturating_sub(changed) > Duration::from_millis(2100)
+    });
 }
 
 #[test]
 fn an_unchanged_tree_is_not_read_again_and_changes_are_seen() {
     let (tree, paths) = tree_of(40);
-    outwait_granularity();
+    outwait_granularity(tree.path());
     let site = Site::start(tree.path(), None);
     assert_eq!(site.listing().len(), 40);
     let generation = site.catalog.snapshot().generation;
@@ -337,7 +350,7 @@ fn an_unchanged_tree_is_not_read_again_and_changes_are_seen() {
 #[test]
 fn moved_images_are_recognised_without_being_read() {
     let (tree, paths) = tree_of(10);
-    outwait_granularity();
+    outwait_granularity(tree.path());
     let site = Site::start(tree.path(), None);
     fs::create_dir(tree.path().join("elsewhere")).unwrap();
     fs::rename(&paths[0], tree.path().join("elsewhere/other-name.sif")).unwrap();
@@ -358,7 +371,7 @@ fn moved_images_are_recognised_without_being_read() {
     );
 
     // A whole directory, with all that is in it.
-    outwait_granularity();
+    outwait_granularity(tree.path());
     site.rescan(false, true);
     fs::rename(tree.path().join("d2"), tree.path().join("d2-renamed")).unwrap();
     let counts = site.rescan(false, true);
@@ -552,7 +565,7 @@ fn a_flat_directory_is_shared_among_threads_and_complete() {
         );
     }
     settle(tree.path());
-    outwait_granularity();
+    outwait_granularity(tree.path());
     let site = Site::start(tree.path(), None);
     assert_eq!(site.listing().len(), 1000);
     write(&tree.path().join("new.sif"), &sif("new:1", 3));
@@ -573,7 +586,7 @@ fn a_later_access_is_seen_without_reading() {
         .unwrap()
         .set_times(fs::FileTimes::new().set_accessed(old))
         .unwrap();
-    outwait_granularity();
+    outwait_granularity(tree.path());
     let site = Site::start(tree.path(), None);
     let accessed = |site: &Site| {
         let snapshot = site.catalog.snapshot();

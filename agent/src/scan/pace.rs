@@ -9,8 +9,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Below this an operation was answered from memory: more threads only cost switches.
-const FROM_MEMORY: Duration = Duration::from_micros(200);
+/// Below this an operation was answered from memory (some 5 µs; a local flash disk takes 60 and
+/// more): more threads only cost switches.
+const FROM_MEMORY: Duration = Duration::from_micros(30);
 
 /// Samples for one decision at least, so that one slow answer decides nothing.
 const WINDOW_MIN: usize = 8;
@@ -99,14 +100,17 @@ impl Pace {
         let middle = latency.samples.len() / 2;
         let median = *latency.samples.select_nth_unstable(middle).1;
         latency.samples.clear();
+        // What memory answered says nothing of the server, and must not be what its answers are
+        // measured by.
+        if Duration::from_nanos(median) < FROM_MEMORY {
+            return;
+        }
         let lowest = latency
             .lowest_median
             .map_or(median, |seen| seen.min(median));
         latency.lowest_median = Some(lowest);
         let percent = median.saturating_mul(100) / lowest.max(1);
-        let next = if Duration::from_nanos(median) < FROM_MEMORY {
-            width.min(self.start)
-        } else if percent <= UNLOADED_PERCENT {
+        let next = if percent <= UNLOADED_PERCENT {
             (width + (width / 2).max(1)).min(self.max)
         } else if percent >= OVERLOADED_PERCENT {
             (width / 2).max(1)
@@ -178,6 +182,16 @@ mod tests {
     #[test]
     fn width_does_not_grow_where_memory_answers() {
         assert_eq!(settle(2, 64, 1000, 5_000).1, 2);
+    }
+
+    #[test]
+    fn answers_from_memory_are_no_measure_for_those_from_a_disk() {
+        let pace = Pace::new(2, 8, None);
+        for _ in 0..20 {
+            pace.record(&mut vec![5_000; 8]);
+            pace.record(&mut vec![200_000; 8]);
+        }
+        assert_eq!(pace.width(), 8);
     }
 
     #[test]

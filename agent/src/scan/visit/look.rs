@@ -148,10 +148,37 @@ impl Visitor<'_> {
         let name = candidate.name.as_c_str();
         let path = || join(place.path, name.to_bytes());
         let network = walk.options.network;
-        let opened =
-            self.timed(|operations| walk.access.open_file(place.dir, name, network, operations));
-        let file = match opened {
-            Ok(file) => file,
+        let now = FileTime::now();
+        let full_path = absolute(&walk.settings.path, &path());
+        let opened = self.timed(|operations| -> io::Result<_> {
+            let file = walk
+                .access
+                .open_file(place.dir, name, network, operations)?;
+            let facts = file.facts;
+            if file.released {
+                return Ok((facts, None));
+            }
+            let subject = Subject {
+                path: &full_path,
+                modified: facts.modified.timestamp(),
+                now: now.timestamp(),
+            };
+            let verdict = sifter_image::probe(&file, &subject, &walk.probe);
+            let cost = file.operations();
+            operations.calls += cost.calls + 1;
+            operations.bytes += cost.bytes;
+            Ok((facts, Some(verdict)))
+        });
+        let (facts, verdict) = match opened {
+            Ok((facts, Some(verdict))) => (facts, verdict),
+            Ok((facts, None)) => {
+                let error = io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "released to tape: not recalled, listed from what is known",
+                );
+                self.problem(&path(), "read", &error);
+                return self.unreadable(candidate, facts);
+            }
             Err(error) => {
                 let errno = error.raw_os_error().map(Errno::from_raw);
                 if errno == Some(Errno::ENOENT) {
@@ -161,27 +188,7 @@ impl Visitor<'_> {
                 return self.unreadable(candidate, FileFacts::default());
             }
         };
-        if file.released {
-            let error = io::Error::new(
-                io::ErrorKind::Unsupported,
-                "released to tape: not recalled, listed from what is known",
-            );
-            self.problem(&path(), "read", &error);
-            return self.unreadable(candidate, file.facts);
-        }
         self.counts.files_read += 1;
-        let now = FileTime::now();
-        let full_path = absolute(&walk.settings.path, &path());
-        let subject = Subject {
-            path: &full_path,
-            modified: file.facts.modified.timestamp(),
-            now: now.timestamp(),
-        };
-        let verdict = sifter_image::probe(&file, &subject, &walk.probe);
-        let cost = file.operations();
-        self.operations.calls += cost.calls + 1;
-        self.operations.bytes += cost.bytes;
-        let facts = file.facts;
         match verdict {
             Ok(Verdict::Image(image)) => {
                 self.counts.images += 1;

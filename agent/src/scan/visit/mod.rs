@@ -31,6 +31,9 @@ use super::walk::{Held, Item, Pending, Walk};
 /// it costs as much as a tenth of the operation.
 const SAMPLE_EVERY: u32 = 16;
 
+/// Nanoseconds from which an answer did not come from memory.
+const SLOW: u64 = 30_000;
+
 /// Samples handed to the pace at a time.
 const SAMPLES: usize = 4;
 
@@ -96,21 +99,20 @@ impl<'a> Visitor<'a> {
             .throttle(calls, || self.walk.progress.is_cancelled());
     }
 
-    /// Runs one operation on the file system and takes its latency now and then.
+    /// Runs operations on the file system and takes the latency of one, their mean, now and then.
     fn timed<T>(&mut self, operation: impl FnOnce(&mut Operations) -> T) -> T {
         if self.until_sample > 0 {
             self.until_sample -= 1;
             return operation(&mut self.operations);
         }
         let start = Instant::now();
+        let before = self.operations.calls;
         let result = operation(&mut self.operations);
-        let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let calls = self.operations.calls.saturating_sub(before).max(1);
+        let elapsed = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let nanoseconds = elapsed / calls;
         // Slow answers are all taken, so that the width follows at once.
-        self.until_sample = if nanoseconds > 100_000 {
-            0
-        } else {
-            SAMPLE_EVERY
-        };
+        self.until_sample = if nanoseconds > SLOW { 0 } else { SAMPLE_EVERY };
         self.samples.push(nanoseconds);
         if self.samples.len() >= SAMPLES {
             self.walk.pace.record(&mut self.samples);

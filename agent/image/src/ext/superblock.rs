@@ -91,11 +91,13 @@ impl RawExtSuperblock {
         blocks.checked_mul(1024 << log)
     }
 
-    /// Block groups, if the numbers are plausible.
+    /// Block groups, as a reader counts them that takes the upper half of the block count whether or
+    /// not the `64bit` feature says that it counts (ext4-view, `Superblock::from_bytes`), and makes
+    /// room for them all before it reads the first.
     pub(crate) fn groups(&self) -> u64 {
-        let log = self.log_block_size.get().min(6);
-        let blocks = self.size().unwrap_or(u64::MAX) >> (10 + log);
-        blocks / u64::from(self.blocks_per_group.get().max(1))
+        let blocks =
+            u64::from(self.blocks_count_high.get()) << 32 | u64::from(self.blocks_count.get());
+        blocks.div_ceil(u64::from(self.blocks_per_group.get().max(1)))
     }
 
     /// `ext2`, `ext3` or `ext4`, by features: extents make ext4, a journal alone ext3.

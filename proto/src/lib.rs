@@ -4,6 +4,10 @@
 //! of them, with the proto3 JSON mapping (the spelling that `grpcurl` prints) as `serde`
 //! implementations and the descriptor set for gRPC reflection.
 
+mod timestamp;
+
+pub use timestamp::Timestamp;
+
 /// Messages, clients and servers of package `sifter.v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod v1 {

@@ -179,8 +179,8 @@ fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
     Ok(())
 }
 
-fn ago(time: Option<&pbjson_types::Timestamp>) -> String {
-    time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok())
+fn ago(time: Option<&sifter_proto::Timestamp>) -> String {
+    time.and_then(|time| jiff::Timestamp::try_from(*time).ok())
         .map_or_else(
             || "never".to_owned(),
             |time| words::ago(time, jiff::Timestamp::now()),

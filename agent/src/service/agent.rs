@@ -1,6 +1,6 @@
 //! `sifter.v1.AgentService`: the agent's own state, and asking it for a scan.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl<A: Agent> AgentService for AgentState<A> {
                 .await;
             snapshot = view.of(&snapshot);
         }
-        let mut by_status: HashMap<String, u64> = HashMap::new();
+        let mut by_status: BTreeMap<String, u64> = BTreeMap::new();
         let mut by_root: BTreeMap<String, u64> = BTreeMap::new();
         for row in snapshot.rows.iter() {
             let name = status_name(snapshot.status(row).0);

@@ -242,7 +242,7 @@ mod tests {
             tag: "latest".into(),
             image_id: "sha256:00".into(),
             status: status.into(),
-            update_time: Some(pbjson_types::Timestamp { seconds, nanos: 0 }),
+            update_time: Some(sifter_proto::Timestamp { seconds, nanos: 0 }),
             ..Default::default()
         }
     }

@@ -170,7 +170,7 @@ async fn what_breaks_the_contract() {
         }))
     };
     let mut timeless = image(0);
-    timeless.update_time = Some(pbjson_types::Timestamp {
+    timeless.update_time = Some(sifter_proto::Timestamp {
         seconds: i64::MAX,
         nanos: 0,
     });

@@ -52,6 +52,6 @@ pub(crate) fn listing(root: &Path) -> BTreeMap<String, Image> {
 }
 
 /// Seconds since the epoch; zero where there is no time.
-pub(crate) fn epoch(time: Option<&pbjson_types::Timestamp>) -> i64 {
+pub(crate) fn epoch(time: Option<&sifter_proto::Timestamp>) -> i64 {
     time.map_or(0, |time| time.seconds)
 }

@@ -64,7 +64,7 @@ pub fn image(number: u64) -> v1::Image {
         tag: "1.0".into(),
         image_id: format!("sha256:{number:064x}"),
         status: v1::Status::Ready.into(),
-        update_time: Some(pbjson_types::Timestamp {
+        update_time: Some(sifter_proto::Timestamp {
             seconds: 1_533_240_696,
             nanos: 5,
         }),

@@ -1,22 +1,17 @@
 //! What only view FULL shows of an image, in the form in which it is stored and sent.
 
-use pbjson_types::Timestamp;
 use sifter_image::Image;
 use sifter_image::record::{Link, Object, ObjectData, Signature, SignatureForm};
-use sifter_proto::v1;
+use sifter_proto::{Timestamp, v1};
 
 /// What view FULL has besides, as a message with only those fields.
 #[must_use]
-pub fn details(image: &Image) -> v1::Image {
+pub fn details(image: Image) -> v1::Image {
     v1::Image {
-        labels: image
-            .labels
-            .iter()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect(),
-        definition: image.definition.clone().unwrap_or_default(),
-        objects: image.objects.iter().map(object).collect(),
-        bootstrap_history: image.bootstrap_history.clone(),
+        labels: image.labels,
+        definition: image.definition.unwrap_or_default(),
+        objects: image.objects.into_iter().map(object).collect(),
+        bootstrap_history: image.bootstrap_history,
         ..v1::Image::default()
     }
 }
@@ -49,7 +44,7 @@ fn link(link: Option<Link>) -> (u32, u32) {
     }
 }
 
-fn object(object: &Object) -> v1::Object {
+fn object(object: Object) -> v1::Object {
     let (linked_id, linked_group_id) = link(object.link);
     let mut message = v1::Object {
         id: object.id,
@@ -65,38 +60,38 @@ fn object(object: &Object) -> v1::Object {
         update_time: object.update_time.map(time),
         uid: object.uid,
         gid: object.gid,
-        name: object.name.clone(),
+        name: object.name,
         ..v1::Object::default()
     };
-    match &object.data {
+    match object.data {
         ObjectData::Partition {
             file_system,
             partition_type,
             arch,
             compressor,
         } => {
-            message.file_system = (*file_system).to_owned();
-            message.partition_type = (*partition_type).to_owned();
-            message.arch = (*arch).to_owned();
+            message.file_system = file_system.to_owned();
+            message.partition_type = partition_type.to_owned();
+            message.arch = arch.to_owned();
             message.compressor = compressor.unwrap_or_default().to_owned();
         }
         ObjectData::Signature {
             hash_type,
             fingerprint,
         } => {
-            message.hash_type = (*hash_type).to_owned();
-            message.fingerprint.clone_from(fingerprint);
+            message.hash_type = hash_type.to_owned();
+            message.fingerprint = fingerprint;
         }
         ObjectData::CryptoMessage {
             format,
             message_type,
         } => {
-            message.message_format = (*format).to_owned();
-            message.message_type = (*message_type).to_owned();
+            message.message_format = format.to_owned();
+            message.message_type = message_type.to_owned();
         }
-        ObjectData::Sbom { format } => message.sbom_format = (*format).to_owned(),
+        ObjectData::Sbom { format } => message.sbom_format = format.to_owned(),
         ObjectData::OciRootIndex { digest } | ObjectData::OciBlob { digest } => {
-            message.digest.clone_from(digest);
+            message.digest = digest;
         }
         ObjectData::Deffile
         | ObjectData::EnvVar
@@ -126,8 +121,5 @@ fn data_type(data: &ObjectData) -> v1::DataType {
 }
 
 fn time(time: jiff::Timestamp) -> Timestamp {
-    Timestamp {
-        seconds: time.as_second(),
-        nanos: time.subsec_nanosecond(),
-    }
+    time.into()
 }

@@ -134,7 +134,12 @@ impl Query {
 
     /// Whether the image matches.
     #[must_use]
-    pub fn matches(&self, snapshot: &Snapshot, row: &Row, labels: &dyn Labels) -> bool {
+    pub fn matches<T: AsRef<str>>(
+        &self,
+        snapshot: &Snapshot,
+        row: &Row<T>,
+        labels: &dyn Labels,
+    ) -> bool {
         self.terms
             .iter()
             .all(|term| term.matches(snapshot, row, labels))
@@ -228,7 +233,12 @@ impl Term {
         Ok(Self { field, op, value })
     }
 
-    fn matches(&self, snapshot: &Snapshot, row: &Row, labels: &dyn Labels) -> bool {
+    fn matches<T: AsRef<str>>(
+        &self,
+        snapshot: &Snapshot,
+        row: &Row<T>,
+        labels: &dyn Labels,
+    ) -> bool {
         match &self.value {
             Value::Text(glob) => {
                 let equal = if let Field::Label(key) = &self.field {
@@ -348,7 +358,7 @@ impl Field {
         }
     }
 
-    fn number(&self, row: &Row) -> Option<i128> {
+    fn number<T>(&self, row: &Row<T>) -> Option<i128> {
         Some(match self {
             Self::SizeBytes => row.facts.size.into(),
             Self::AllocatedBytes => row.facts.allocated.into(),
@@ -363,22 +373,26 @@ impl Field {
         })
     }
 
-    fn text<'r>(&self, snapshot: &Snapshot, row: &'r Row) -> std::borrow::Cow<'r, str> {
+    fn text<'r, T: AsRef<str>>(
+        &self,
+        snapshot: &'r Snapshot,
+        row: &'r Row<T>,
+    ) -> std::borrow::Cow<'r, str> {
         match self {
             Self::Path => crate::escape::utf8(&row.path).into(),
-            Self::Root => (&*row.root).into(),
+            Self::Root => row.root.as_ref().into(),
             Self::ImageId => row
                 .image_id
                 .map(|id| id.to_string())
                 .unwrap_or_default()
                 .into(),
             Self::Format => format_name(row.format).into(),
-            Self::FormatVersion => (&*row.format_version).into(),
+            Self::FormatVersion => row.format_version.as_ref().into(),
             Self::Status => status_name(snapshot.status(row).0).into(),
             Self::StatusMessage => snapshot.status(row).1.to_owned().into(),
-            Self::Repository => (&*row.repository).into(),
-            Self::Tag => (&*row.tag).into(),
-            Self::Reference => format!("{}:{}", row.repository, row.tag).into(),
+            Self::Repository => row.repository.as_ref().into(),
+            Self::Tag => row.tag.as_ref().into(),
+            Self::Reference => format!("{}:{}", row.repository.as_ref(), row.tag.as_ref()).into(),
             Self::ReferenceSource => match row.reference_source {
                 ReferenceSource::NamingRule => "NAMING_RULE",
                 ReferenceSource::OciReference => "OCI_REFERENCE",
@@ -388,16 +402,16 @@ impl Field {
                 ReferenceSource::FileStem => "FILE_STEM",
             }
             .into(),
-            Self::Base => (&*row.base).into(),
-            Self::Arch => (&*row.arch).into(),
+            Self::Base => row.base.as_ref().into(),
+            Self::Arch => row.arch.as_ref().into(),
             Self::Uuid => row
                 .uuid
                 .map(|uuid| uuid.to_string())
                 .unwrap_or_default()
                 .into(),
-            Self::FileSystem => (&*row.file_system).into(),
-            Self::Compressor => (&*row.compressor).into(),
-            Self::Sbom => (&*row.sbom).into(),
+            Self::FileSystem => row.file_system.as_ref().into(),
+            Self::Compressor => row.compressor.as_ref().into(),
+            Self::Sbom => row.sbom.as_ref().into(),
             Self::Encryption => match row.encryption {
                 Encryption::None => "NONE",
                 Encryption::Luks2 => "LUKS2",

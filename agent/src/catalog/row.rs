@@ -12,14 +12,16 @@ use super::entry::{FileFacts, FileTime};
 
 /// An image in a listing; [`sifter_image::Image`] and [`FileFacts`] document the fields. Labels,
 /// definition and objects are not here: they are read when one image is asked for.
+///
+/// Texts are shared where rows are kept, and borrowed where a row only lives for a moment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub struct Row<T = Arc<str>> {
     /// Number in the catalogue; stable while the image is known.
     pub id: i64,
     /// Absolute path.
     pub path: Box<[u8]>,
     /// Path of the root.
-    pub root: Arc<str>,
+    pub root: T,
     /// Facts of the file.
     pub facts: FileFacts,
     /// Stable identity.
@@ -37,27 +39,27 @@ pub struct Row {
     /// Encryption of the primary partition.
     pub encryption: Encryption,
     /// Repository.
-    pub repository: Arc<str>,
+    pub repository: T,
     /// Tag.
-    pub tag: Arc<str>,
+    pub tag: T,
     /// What the image was built on; empty if not known.
-    pub base: Arc<str>,
+    pub base: T,
     /// Version of the format.
-    pub format_version: Arc<str>,
+    pub format_version: T,
     /// Architecture.
-    pub arch: Arc<str>,
+    pub arch: T,
     /// What is wrong; empty if nothing.
-    pub status_message: Arc<str>,
+    pub status_message: T,
     /// When the image was last changed.
     pub update_time: FileTime,
     /// When the image was created; `None` if it does not say.
     pub create_time: Option<FileTime>,
     /// File system of the primary partition.
-    pub file_system: Arc<str>,
+    pub file_system: T,
     /// Compressor of a squashfs.
-    pub compressor: Arc<str>,
+    pub compressor: T,
     /// Format of a stored SBOM.
-    pub sbom: Arc<str>,
+    pub sbom: T,
     /// Signatures.
     pub signatures: Box<[v1::Signature]>,
     /// SHA-256 of the whole file, once it was computed.
@@ -87,7 +89,7 @@ impl Interner {
 }
 
 impl Row {
-    /// The row of an image that was found at `path`.
+    /// The row of an image that was found at `path`, to be kept.
     #[must_use]
     pub fn new(
         id: i64,
@@ -97,10 +99,38 @@ impl Row {
         image: &sifter_image::Image,
         texts: &mut Interner,
     ) -> Self {
+        Self::with_texts(id, path, Arc::clone(root), facts, image, |text| {
+            texts.get(text)
+        })
+    }
+}
+
+impl<'a> Row<&'a str> {
+    /// The row of an image that was found at `path`, for now.
+    #[must_use]
+    pub fn passing(
+        path: Box<[u8]>,
+        root: &'a str,
+        facts: FileFacts,
+        image: &'a sifter_image::Image,
+    ) -> Self {
+        Self::with_texts(0, path, root, facts, image, |text| text)
+    }
+}
+
+impl<T> Row<T> {
+    fn with_texts<'a>(
+        id: i64,
+        path: Box<[u8]>,
+        root: T,
+        facts: FileFacts,
+        image: &'a sifter_image::Image,
+        mut text: impl FnMut(&'a str) -> T,
+    ) -> Self {
         Self {
             id,
             path,
-            root: Arc::clone(root),
+            root,
             facts,
             image_id: image.image_id,
             uuid: image.uuid,
@@ -109,17 +139,17 @@ impl Row {
             reference_source: image.reference.source,
             update_time_source: image.update_time_source,
             encryption: image.encryption,
-            repository: texts.get(&image.reference.repository),
-            tag: texts.get(&image.reference.tag),
-            base: texts.get(&image.base),
-            format_version: texts.get(&image.format_version),
-            arch: texts.get(&image.arch),
-            status_message: texts.get(&image.status_message),
+            repository: text(&image.reference.repository),
+            tag: text(&image.reference.tag),
+            base: text(&image.base),
+            format_version: text(&image.format_version),
+            arch: text(&image.arch),
+            status_message: text(&image.status_message),
             update_time: image.update_time.map_or(facts.modified, FileTime::from),
             create_time: image.create_time.map(FileTime::from),
-            file_system: texts.get(image.file_system.unwrap_or_default()),
-            compressor: texts.get(image.compressor.unwrap_or_default()),
-            sbom: texts.get(image.sbom.unwrap_or_default()),
+            file_system: text(image.file_system.unwrap_or_default()),
+            compressor: text(image.compressor.unwrap_or_default()),
+            sbom: text(image.sbom.unwrap_or_default()),
             signatures: image.signatures.iter().map(detail::signature).collect(),
             content_digest: None,
         }

@@ -40,10 +40,10 @@ pub struct Changes {
 impl Snapshot {
     /// Whether the image can be reached now: its own status, or UNAVAILABLE with the reason.
     #[must_use]
-    pub fn status<'s>(&'s self, row: &'s Row) -> (Status, &'s str) {
+    pub fn status<'s, T: AsRef<str>>(&'s self, row: &'s Row<T>) -> (Status, &'s str) {
         match self.unavailable_reason(&row.path) {
             Some(reason) => (Status::Unavailable, reason),
-            None => (row.status, &row.status_message),
+            None => (row.status, row.status_message.as_ref()),
         }
     }
 

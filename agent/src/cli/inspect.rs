@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sifter_image::reference::{NamingRule, RuleOutcome};
@@ -11,7 +10,7 @@ use sifter_image::signature::Keyring;
 use sifter_image::{Image, Options, Probed, Subject, Verdict};
 use sifter_proto::v1;
 
-use crate::catalog::{FileFacts, Interner, Row};
+use crate::catalog::{FileFacts, Row};
 use crate::escape;
 use crate::scan;
 use crate::service::{Owners, convert};
@@ -85,7 +84,6 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         },
         shown: 0,
         owners: Owners::default(),
-        texts: Interner::default(),
     };
     let mut exit = Exit::Success;
     let mut out = io::stdout().lock();
@@ -110,7 +108,6 @@ struct Inspector {
     /// Images shown so far.
     shown: usize,
     owners: Owners,
-    texts: Interner,
 }
 
 impl Inspector {
@@ -124,10 +121,10 @@ impl Inspector {
             Ok(probed) => probed,
             Err(error) => return fail(&error),
         };
-        let image = match &probed.verdict {
-            Verdict::Image(image) => image,
+        let image = match probed.verdict {
+            Verdict::Image(image) => *image,
             Verdict::NotImage(why) => {
-                complain(&format!("{shown}: not an image ({})", why_not(*why)));
+                complain(&format!("{shown}: not an image ({})", why_not(why)));
                 return Ok(Exit::Negative);
             }
         };
@@ -169,14 +166,13 @@ impl Inspector {
         })
     }
 
-    fn message(&mut self, path: &Path, facts: FileFacts, image: &Image) -> v1::Image {
-        let root: Arc<str> = path
+    fn message(&mut self, path: &Path, facts: FileFacts, image: Image) -> v1::Image {
+        let root = path
             .parent()
             .map(|root| escape::utf8(root.as_os_str().as_bytes()))
-            .unwrap_or_default()
-            .into();
+            .unwrap_or_default();
         let bytes = path.as_os_str().as_bytes();
-        let row = Row::new(0, bytes.into(), &root, facts, image, &mut self.texts);
+        let row = Row::passing(bytes.into(), &root, facts, &image);
         let mut message = convert::basic(&row, &self.owners);
         convert::add_details(&mut message, crate::catalog::details(image));
         message

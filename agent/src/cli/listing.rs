@@ -153,6 +153,7 @@ impl ListingArgs {
             groups,
             totals: self.totals.then(Sum::default),
             kept: Vec::new(),
+            line: Vec::new(),
             out: BufWriter::with_capacity(64 << 10, io::stdout()),
         })
     }
@@ -178,10 +179,27 @@ pub struct Listing {
     groups: Option<Groups>,
     totals: Option<Sum>,
     kept: Vec<Image>,
+    line: Vec<u8>,
     out: BufWriter<Stdout>,
 }
 
 impl Listing {
+    /// How single images are printed, where each is printed by itself as it comes and nothing is
+    /// counted: whoever makes them can then make their lines, too.
+    #[must_use]
+    pub fn independent(&self) -> Option<&Output> {
+        (self.streams() && self.totals.is_none()).then_some(&self.output)
+    }
+
+    /// Takes lines of [`Output::write_one`].
+    ///
+    /// # Errors
+    ///
+    /// What writing says.
+    pub fn lines(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.out.write_all(lines)
+    }
+
     /// Whether images are printed at once, in no order unless one is asked for.
     #[must_use]
     pub fn streams(&self) -> bool {
@@ -206,7 +224,9 @@ impl Listing {
         if let Some(groups) = &mut self.groups {
             groups.add(&image);
         } else if self.output.streams() {
-            self.output.write_one(&mut self.out, &image)?;
+            self.line.clear();
+            self.output.write_one(&mut self.line, &image)?;
+            self.out.write_all(&self.line)?;
         } else {
             self.kept.push(image);
         }

@@ -9,6 +9,7 @@ mod duplicates;
 mod exit;
 mod generate;
 mod inspect;
+mod json;
 mod listing;
 mod ls;
 mod printer;

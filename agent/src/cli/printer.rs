@@ -1,34 +1,52 @@
 //! From what a scan finds to what is printed: filters and orders as the agent does, with the same
 //! code, over the rows of this one scan.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use sifter_image::Image;
 use sifter_proto::v1;
 
-use crate::catalog::{Content, Found, Interner, Labels, Query, Row, Snapshot, join_path};
+use crate::catalog::{
+    Content, FileFacts, Found, Interner, Labels, Query, Row, Snapshot, join_path,
+};
 use crate::service::{Owners, convert};
 
 use super::listing::{Listing, ListingArgs};
+use super::render::Output;
 
-/// Prints what a scan finds: at once, or in order at the end.
+/// Prints what a scan finds: at once, or in order at the end. The threads of a scan share it, and
+/// each makes the lines of what it found itself.
 pub struct Printer {
-    listing: Listing,
     query: Query,
     /// The order alone: what is kept has matched already.
     order: Query,
     /// Whether the order was asked for: lines then wait for the last of them.
     ordered: bool,
     full: bool,
-    rows: Vec<Row>,
-    messages: HashMap<i64, v1::Image>,
+    /// How lines are made, if they need not wait for one another.
+    independent: Option<Output>,
     /// Nothing is UNAVAILABLE in a scan.
     empty: Snapshot,
     owners: Owners,
+    printed: Mutex<Printed>,
+}
+
+/// What the threads have in common.
+struct Printed {
+    listing: Listing,
+    rows: Vec<Row>,
+    messages: HashMap<i64, v1::Image>,
     texts: Interner,
+}
+
+thread_local! {
+    /// Lines of one directory, before they are printed together.
+    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Labels of the image that is looked at.
@@ -48,17 +66,21 @@ impl Printer {
     /// What is wrong with filter or order.
     pub fn new(args: &ListingArgs, full: bool) -> anyhow::Result<Self> {
         let listing = args.start()?;
+        let ordered = !listing.is_grouped() && (!listing.streams() || !args.order_by().is_empty());
         Ok(Self {
             query: args.query()?,
             order: args.order()?,
-            ordered: !listing.is_grouped() && (!listing.streams() || !args.order_by().is_empty()),
+            ordered,
             full: full && listing.streams(),
-            listing,
-            rows: Vec::new(),
-            messages: HashMap::new(),
+            independent: listing.independent().filter(|_| !ordered).cloned(),
             empty: Snapshot::default(),
             owners: Owners::default(),
-            texts: Interner::default(),
+            printed: Mutex::new(Printed {
+                listing,
+                rows: Vec::new(),
+                messages: HashMap::new(),
+                texts: Interner::default(),
+            }),
         })
     }
 
@@ -67,34 +89,70 @@ impl Printer {
     /// # Errors
     ///
     /// What writing says.
-    pub fn directory(&mut self, root: &Path, path: &[u8], found: Vec<Found>) -> io::Result<()> {
+    pub fn directory(&self, root: &Path, path: &[u8], found: Vec<Found>) -> io::Result<()> {
         let root = root.as_os_str().as_bytes();
-        let root_text: Arc<str> = crate::escape::utf8(root).into();
-        for found in found {
-            let Content::Image(image) = &found.content else {
-                continue;
-            };
-            let id = i64::try_from(self.rows.len()).unwrap_or(i64::MAX);
-            let path = join_path(root, path, &found.name);
-            let row = Row::new(id, path, &root_text, found.facts, image, &mut self.texts);
-            if !self
-                .query
-                .matches(&self.empty, &row, &LabelsOf(&image.labels))
-            {
-                continue;
+        let root_text = crate::escape::utf8(root);
+        let images = found.into_iter().filter_map(|found| match found.content {
+            Content::Image(image) => {
+                Some((join_path(root, path, &found.name), found.facts, *image))
             }
-            let mut message = convert::basic(&row, &self.owners);
-            if self.full {
-                convert::add_details(&mut message, crate::catalog::details(image));
-            }
+            Content::Moved(_) | Content::Other => None,
+        });
+        if let Some(output) = &self.independent {
+            return LINES.with_borrow_mut(|lines| {
+                lines.clear();
+                for (path, facts, image) in images {
+                    if let Some(message) = self.message(path, &root_text, facts, image) {
+                        output.write_one(lines, &message)?;
+                    }
+                }
+                self.printed().listing.lines(lines)
+            });
+        }
+        let root_text: Arc<str> = root_text.into();
+        for (path, facts, image) in images {
+            let mut printed = self.printed();
+            let printed = &mut *printed;
             if self.ordered {
-                self.rows.push(row);
-                self.messages.insert(id, message);
-            } else {
-                self.listing.image(message)?;
+                let id = i64::try_from(printed.rows.len()).unwrap_or(i64::MAX);
+                let texts = &mut printed.texts;
+                let row = Row::new(id, path.clone(), &root_text, facts, &image, texts);
+                if let Some(message) = self.message(path, &root_text, facts, image) {
+                    printed.rows.push(row);
+                    printed.messages.insert(id, message);
+                }
+            } else if let Some(message) = self.message(path, &root_text, facts, image) {
+                printed.listing.image(message)?;
             }
         }
         Ok(())
+    }
+
+    /// The image as it is printed, if it matches.
+    fn message(
+        &self,
+        path: Box<[u8]>,
+        root: &str,
+        facts: FileFacts,
+        image: Image,
+    ) -> Option<v1::Image> {
+        let row = Row::passing(path, root, facts, &image);
+        if !self
+            .query
+            .matches(&self.empty, &row, &LabelsOf(&image.labels))
+        {
+            return None;
+        }
+        let mut message = convert::basic(&row, &self.owners);
+        if self.full {
+            convert::add_details(&mut message, crate::catalog::details(image));
+        }
+        Some(message)
+    }
+
+    fn printed(&self) -> std::sync::MutexGuard<'_, Printed> {
+        // Lines are written whole: a thread that panicked left none half-written.
+        self.printed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Prints what waits for the last image.
@@ -102,15 +160,17 @@ impl Printer {
     /// # Errors
     ///
     /// What writing says.
-    pub fn finish(mut self) -> io::Result<()> {
+    pub fn finish(self) -> io::Result<()> {
+        let printed = self.printed.into_inner();
+        let mut printed = printed.unwrap_or_else(PoisonError::into_inner);
         if self.ordered {
-            let (snapshot, _) = self.empty.next(self.rows, &[], BTreeMap::new(), None);
+            let (snapshot, _) = self.empty.next(printed.rows, &[], BTreeMap::new(), None);
             for row in self.order.select(&snapshot, &LabelsOf(&BTreeMap::new())) {
-                if let Some(message) = self.messages.remove(&row.id) {
-                    self.listing.image(message)?;
+                if let Some(message) = printed.messages.remove(&row.id) {
+                    printed.listing.image(message)?;
                 }
             }
         }
-        self.listing.finish()
+        printed.listing.finish()
     }
 }

@@ -186,9 +186,9 @@ impl Output {
     /// # Errors
     ///
     /// What writing says.
-    pub fn write_one(&self, out: &mut dyn Write, image: &Image) -> io::Result<()> {
+    pub fn write_one(&self, out: &mut Vec<u8>, image: &Image) -> io::Result<()> {
         if self.json {
-            serde_json::to_writer(&mut *out, image)?;
+            super::json::write(out, image)?;
         } else if self.quiet {
             let id = if self.no_trunc {
                 image.image_id.clone()
@@ -222,9 +222,11 @@ impl Output {
     /// What writing says.
     pub fn write_table(&self, out: &mut dyn Write, images: &[Image]) -> io::Result<()> {
         let Format::Columns(columns) = &self.format else {
-            return images
-                .iter()
-                .try_for_each(|image| self.write_one(out, image));
+            let mut lines = Vec::new();
+            for image in images {
+                self.write_one(&mut lines, image)?;
+            }
+            return out.write_all(&lines);
         };
         let mut table = Table::new();
         table.load_style(TableStyle::new());

@@ -1,26 +1,21 @@
 //! `sifter scan`: no daemon, no configuration, no privilege.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::catalog::{ChangeKind, Content, DirectoryChange, Found};
+use crate::catalog::{ChangeKind, Content, Found};
 use crate::config::RootSettings;
 use crate::scan::{Progress, Root, ScanError, ScanOptions};
 
 use super::listing::ListingArgs;
 use super::printer::Printer;
 use super::{Exit, complain};
-
-/// Changes under way from the scan to whoever prints them: bounds memory where the terminal or the
-/// pipe is slower than the scan.
-const CHANNEL: usize = 1024;
 
 /// Scan directories (or look at files) for images and print them
 ///
@@ -70,12 +65,12 @@ pub struct Args {
 /// Writing failed, or no path could be scanned.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     let roots = roots(&args)?;
-    let mut printer = Printer::new(&args.listing, !args.basic)?;
+    let printer = Printer::new(&args.listing, !args.basic)?;
     let mut exit = Exit::Success;
     for target in roots {
         let scanned = match target {
-            Target::File(path) => file(&path, &mut printer),
-            Target::Directory(settings) => directory(&settings, &mut printer),
+            Target::File(path) => file(&path, &printer),
+            Target::Directory(settings) => directory(&settings, &printer),
         }?;
         if scanned != Exit::Success {
             exit = scanned;
@@ -126,7 +121,7 @@ fn roots(args: &Args) -> anyhow::Result<Vec<Target>> {
     Ok(targets)
 }
 
-fn file(path: &Path, printer: &mut Printer) -> anyhow::Result<Exit> {
+fn file(path: &Path, printer: &Printer) -> anyhow::Result<Exit> {
     let probed = super::inspect::probe(path, &sifter_image::Options::default());
     match probed.map(|(facts, probed)| (facts, probed.verdict)) {
         Ok((facts, sifter_image::Verdict::Image(image))) => {
@@ -151,25 +146,15 @@ fn file(path: &Path, printer: &mut Printer) -> anyhow::Result<Exit> {
     }
 }
 
-fn directory(settings: &RootSettings, printer: &mut Printer) -> anyhow::Result<Exit> {
+fn directory(settings: &RootSettings, printer: &Printer) -> anyhow::Result<Exit> {
     let progress = Arc::new(Progress::default());
-    let (sender, receiver) = sync_channel(CHANNEL);
     let bar = Bar::start(&settings.path, &progress);
-    let outcome = std::thread::scope(|scope| {
-        let scan = scope.spawn(|| scan(settings, &progress, sender));
-        let printed = print(settings, &receiver, printer);
-        if printed.is_err() {
-            progress.cancel();
-        }
-        // Nobody prints any more: what is still under way must not block.
-        drop(receiver);
-        let scanned = scan
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        printed.map(|()| scanned)
-    });
+    let unprinted = OnceLock::new();
+    let scanned = scan(settings, &progress, printer, &unprinted);
     bar.finish();
-    let scanned = outcome?;
+    if let Some(error) = unprinted.into_inner() {
+        return Err(error.into());
+    }
     let problems = progress.problems();
     for problem in &problems.first {
         complain(&problem.message);
@@ -188,43 +173,30 @@ fn directory(settings: &RootSettings, printer: &mut Printer) -> anyhow::Result<E
     }
 }
 
+/// Scans and prints; what keeps it from printing ends the scan and goes to `unprinted`.
 fn scan(
     settings: &RootSettings,
     progress: &Arc<Progress>,
-    sender: SyncSender<DirectoryChange>,
+    printer: &Printer,
+    unprinted: &OnceLock<io::Error>,
 ) -> Result<(), ScanError> {
     let root = Root::open(settings, progress)?;
-    let sender = std::sync::Mutex::new(sender);
     root.scan(
         settings,
         ScanOptions::default(),
         None,
         progress,
         &|change| {
-            let has_images =
-                matches!(&change.kind, ChangeKind::Read { found, .. } if !found.is_empty());
-            if has_images {
-                let sender = sender.lock().map(|sender| sender.clone());
-                if let Ok(sender) = sender {
-                    // A closed channel: printing failed, and the scan is being cancelled.
-                    let _ = sender.send(change);
-                }
+            if let ChangeKind::Read { found, .. } = change.kind
+                && !found.is_empty()
+                && let Err(error) = printer.directory(&settings.path, &change.path, found)
+            {
+                // The first error is the one to tell.
+                let _ = unprinted.set(error);
+                progress.cancel();
             }
         },
     )
-}
-
-fn print(
-    settings: &RootSettings,
-    changes: &Receiver<DirectoryChange>,
-    printer: &mut Printer,
-) -> anyhow::Result<()> {
-    for change in changes {
-        if let ChangeKind::Read { found, .. } = change.kind {
-            printer.directory(&settings.path, &change.path, found)?;
-        }
-    }
-    Ok(())
 }
 
 /// A progress line on standard error, if that is a terminal.

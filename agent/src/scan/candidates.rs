@@ -84,26 +84,46 @@ fn is_plainly_other(name: &[u8]) -> bool {
 }
 
 fn is_other_ending(ending: &[u8]) -> bool {
-    let mut lower = [0; 8];
-    let Some(lower) = lower.get_mut(..ending.len()) else {
-        return false;
-    };
-    lower.copy_from_slice(ending);
-    lower.make_ascii_lowercase();
-    OTHER_ENDINGS
-        .binary_search_by(|other| other.as_bytes().cmp(lower))
-        .is_ok()
+    pack(ending).is_some_and(|ending| PACKED_ENDINGS.binary_search(&ending).is_ok())
+}
+
+/// [`OTHER_ENDINGS`] as numbers, in the same order: every file's name is compared with some of them.
+static PACKED_ENDINGS: [u64; OTHER_ENDINGS.len()] = {
+    let mut packed = [0; OTHER_ENDINGS.len()];
+    let mut index = 0;
+    while index < packed.len() {
+        packed[index] = match pack(OTHER_ENDINGS[index].as_bytes()) {
+            Some(ending) => ending,
+            None => panic!("an ending is longer than eight bytes"),
+        };
+        index += 1;
+    }
+    packed
+};
+
+/// Up to eight bytes in lower case, the first in the highest place, zeros behind the last.
+const fn pack(ending: &[u8]) -> Option<u64> {
+    let mut packed = 0;
+    let mut index = 0;
+    while index < ending.len() {
+        if index == 8 {
+            return None;
+        }
+        packed |= (ending[index].to_ascii_lowercase() as u64) << (56 - 8 * index);
+        index += 1;
+    }
+    Some(packed)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Candidacy, OTHER_ENDINGS, candidacy};
+    use super::{Candidacy, OTHER_ENDINGS, PACKED_ENDINGS, candidacy};
     use crate::config::RootSettings;
 
     #[test]
     fn endings_are_sorted_so_that_the_search_finds_them() {
         assert!(OTHER_ENDINGS.is_sorted());
-        assert!(OTHER_ENDINGS.iter().all(|ending| ending.len() <= 8));
+        assert!(PACKED_ENDINGS.is_sorted());
     }
 
     #[test]

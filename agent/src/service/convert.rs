@@ -1,10 +1,7 @@
 //! From the catalogue's words to those of `sifter.v1`, field by field.
 
-use std::sync::Arc;
-
-use pbjson_types::Timestamp;
 use sifter_image::record::{Encryption, Format, ReferenceSource, Status, TimeSource};
-use sifter_proto::v1;
+use sifter_proto::{Timestamp, v1};
 
 use crate::catalog::{FileTime, Row};
 use crate::escape;
@@ -13,7 +10,7 @@ use super::owners::Owners;
 
 /// The listing's view of an image: all but labels, definition, objects and bootstrap history.
 #[must_use]
-pub fn basic(row: &Row, owners: &Owners) -> v1::Image {
+pub fn basic<T: AsRef<str>>(row: &Row<T>, owners: &Owners) -> v1::Image {
     let path = escape::utf8(&row.path);
     let raw_path = if path.as_bytes() == &*row.path {
         Vec::new()
@@ -124,6 +121,6 @@ pub fn reference_source(source: ReferenceSource) -> v1::ReferenceSource {
     }
 }
 
-fn text(text: &Arc<str>) -> String {
+fn text(text: &impl AsRef<str>) -> String {
     text.as_ref().to_owned()
 }

@@ -184,7 +184,8 @@ impl<'a> Batch<'a> {
             .query_row(params![directory, found.name], |row| row.get(0))
             .optional()?;
         let known_image = known.flatten();
-        let image = match &found.content {
+        let identity = Identity::from(&found.facts);
+        let image = match found.content {
             Content::Other => {
                 if let Some(image) = known_image {
                     self.remove_image(image)?;
@@ -198,21 +199,20 @@ impl<'a> Batch<'a> {
                     row_path,
                     self.root_text,
                     found.facts,
-                    image,
+                    &image,
                     self.texts,
                 );
                 if let Some(known) = known_image {
                     row.content_digest = self.content_digest(known, &found.facts)?;
                 }
-                let details = detail::details(image);
+                let details = detail::details(*image);
                 Some(self.put(row, &details, known_image, directory, &found.name)?)
             }
             Content::Moved(known) => {
-                let known = (**known).clone();
-                Some(self.moved(known, known_image, directory, path, &found)?)
+                let facts = found.facts;
+                Some(self.moved(*known, known_image, directory, path, &found.name, facts)?)
             }
         };
-        let identity = Identity::from(&found.facts);
         self.transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO files
@@ -267,17 +267,18 @@ impl<'a> Batch<'a> {
         known_image: Option<i64>,
         directory: i64,
         path: &[u8],
-        found: &Found,
+        name: &[u8],
+        facts: FileFacts,
     ) -> Result<i64, StoreError> {
         let mut row = known.row;
-        row.path = join_path(self.root_path, path, &found.name);
+        row.path = join_path(self.root_path, path, name);
         row.root = Arc::clone(self.root_text);
-        row.facts = found.facts;
+        row.facts = facts;
         // Where it was only read, it is called what it was.
         if known_image != Some(row.id) {
             self.rename(&mut row, &known.details);
         }
-        self.put(row, &known.details, known_image, directory, &found.name)
+        self.put(row, &known.details, known_image, directory, name)
     }
 
     /// Stores an image, over the one numbered `known_image` or as a new one, and lists it; gives its

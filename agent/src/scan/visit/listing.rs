@@ -22,12 +22,17 @@ pub(super) struct Listing {
     pub candidates: Vec<Candidate>,
     pub unknown: Vec<(CString, u64)>,
     pub files: u64,
-    /// Marks of a sandbox: `.singularity.d`, or the scripts of Singularity 2.2 and earlier.
-    pub has_singularity_d: bool,
-    pub old_scripts: u32,
+    has_singularity_d: bool,
+    old_scripts: u32,
 }
 
 impl Listing {
+    /// Whether there are the marks of a sandbox: `.singularity.d`, or the scripts of Singularity 2.2
+    /// and earlier.
+    pub fn is_sandbox(&self) -> bool {
+        self.has_singularity_d || self.old_scripts == 3
+    }
+
     /// Takes a directory.
     pub fn directory(&mut self, name: &CStr, path: &[u8], settings: &RootSettings) {
         let bytes = name.to_bytes();

@@ -138,8 +138,16 @@ impl<'a> Visitor<'a> {
         let opened = self.open(&pending);
         let read = opened.and_then(|dir| {
             let started = FileTime::now();
-            let (identity, facts) = dir.identity(&mut self.operations)?;
+            // A directory's state is for the next scan: nobody keeps it where nothing is known.
+            let state = match self.walk.known {
+                Some(_) => Some(dir.identity(&mut self.operations)?),
+                None => None,
+            };
             let listing = self.list(&dir, &pending.path)?;
+            let (identity, facts) = match state {
+                None if listing.is_sandbox() => dir.identity(&mut self.operations)?,
+                state => state.unwrap_or_default(),
+            };
             Ok((dir, started, identity, facts, listing))
         });
         let (dir, started, identity, facts, listing) = match read {
@@ -173,7 +181,7 @@ impl<'a> Visitor<'a> {
                 removed: Vec::new(),
             },
         };
-        if (listing.has_singularity_d || listing.old_scripts == 3)
+        if listing.is_sandbox()
             && let Some(found) = self.sandbox(&dir, &pending.path, facts, started)
         {
             self.finish_sandbox(&mut report, found, pending.known.as_ref());

@@ -220,6 +220,42 @@ fn inspect() {
             &["--verify", "--keyring", "keys.asc", "signed/altered.sif"],
         ),
         (
+            "verify_valid",
+            &[
+                "--verify",
+                "--keyring",
+                "signed/keys/first.asc",
+                "signed/pgp.sif",
+            ],
+        ),
+        (
+            "verify_one_of_two",
+            &[
+                "--verify",
+                "--keyring",
+                "signed/keys/second.asc",
+                "signed/twice.sif",
+            ],
+        ),
+        (
+            "verify_valid_dsse",
+            &[
+                "--verify",
+                "--keyring",
+                "signed/keys/ec.pem",
+                "signed/key.sif",
+            ],
+        ),
+        (
+            "verify_valid_altered",
+            &[
+                "--verify",
+                "--keyring",
+                "signed/keys/first.asc",
+                "signed/altered.sif",
+            ],
+        ),
+        (
             "verify_unsigned",
             &[
                 "--verify",

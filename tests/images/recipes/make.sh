@@ -76,14 +76,16 @@ pull pulled/tools-sif_2.1.sif oras://127.0.0.1:5000/team/tools-sif:2.1
 build formats/xz.sif docker://alpine:3.20 --mksquashfs-args "-comp xz"
 build formats/zstd.sif docker://alpine:3.20 --mksquashfs-args "-comp zstd"
 
-# Signed with a PGP key, with two, and with a plain key (DSSE).
+# Signed with a PGP key, with two, and with a plain key (DSSE). The public keys stay with the images.
 
 rm -rf "$GNUPGHOME"
 mkdir -m 700 "$GNUPGHOME"
+mkdir -p signed/keys
 for who in first second; do
     quiet gpg --batch --passphrase "" --quick-generate-key "Sifter $who <$who@example.org>" rsa2048 sign never
     fingerprint=$(gpg --batch --with-colons --list-keys "$who@example.org" | awk -F: '/^fpr/{print $10; exit}')
     gpg --batch --armor --export-secret-keys "$fingerprint" > "$GNUPGHOME/$who.asc"
+    gpg --batch --armor --export "$fingerprint" > "signed/keys/$who.asc"
     quiet apptainer key import "$GNUPGHOME/$who.asc" < /dev/null
 done
 cp pulled/alpine_latest.sif signed/pgp.sif
@@ -93,6 +95,7 @@ cp signed/pgp.sif signed/twice.sif
 quiet apptainer sign --keyidx 1 signed/twice.sif
 note signed/twice.sif "apptainer sign --keyidx 1 of signed/pgp.sif" docker://alpine
 quiet openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$GNUPGHOME/ec.pem"
+quiet openssl pkey -in "$GNUPGHOME/ec.pem" -pubout -out signed/keys/ec.pem
 cp pulled/alpine_latest.sif signed/key.sif
 quiet apptainer sign --key "$GNUPGHOME/ec.pem" signed/key.sif
 note signed/key.sif "apptainer sign --key of pulled/alpine_latest.sif (DSSE)" docker://alpine

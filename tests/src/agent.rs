@@ -12,6 +12,7 @@ use sifter_proto::v1::Image;
 use sifter_proto::v1::ImageView;
 use sifter_proto::v1::ListImagesRequest;
 use sifter_proto::v1::ListImagesResponse;
+use sifter_proto::v1::ScanRequest;
 use sifter_proto::v1::StreamImagesRequest;
 use sifter_proto::v1::agent_service_client::AgentServiceClient;
 use sifter_proto::v1::image_service_client::ImageServiceClient;
@@ -196,6 +197,21 @@ impl Agent {
             .list_images(request)
             .await;
         Ok(answer?.into_inner())
+    }
+
+    /// Asks for a scan and waits until it has finished.
+    pub fn scan(&self) {
+        runtime().block_on(async {
+            let mut progress = AgentServiceClient::new(self.channel().await)
+                .scan(ScanRequest {
+                    wait: true,
+                    ..ScanRequest::default()
+                })
+                .await
+                .expect("Scan")
+                .into_inner();
+            while progress.message().await.expect("progress").is_some() {}
+        });
     }
 
     /// Every image with all that is known of it, by `StreamImages`.

@@ -1,4 +1,5 @@
-//! Waiting for a condition, with a deadline. The only place of the tests that sleeps.
+//! Waiting for a condition, with a deadline, or for a moment. The only place of the tests that
+//! sleeps.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -29,4 +30,9 @@ pub fn until<T, E: Debug>(what: &str, mut check: impl FnMut() -> Result<T, E>) -
 /// Calls `check` until it is true.
 pub fn until_true(what: &str, mut check: impl FnMut() -> bool) {
     until(what, || check().then_some(()).ok_or("not yet"));
+}
+
+/// Lets time pass where the moment itself is what is tested: that of a crash, say.
+pub fn moment(duration: Duration) {
+    std::thread::sleep(duration);
 }

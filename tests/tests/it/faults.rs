@@ -229,14 +229,14 @@ fn a_root_that_goes_away_keeps_its_images_as_unavailable() {
     assert_eq!(status(&control.list(LIST).json()).as_deref(), Some("READY"));
 
     fs::rename(&root, dir.path().join("elsewhere")).unwrap();
-    scan(&agent);
+    agent.scan();
     let json = control.list(LIST).json();
     assert_eq!(status(&json).as_deref(), Some("UNAVAILABLE"), "{json}");
     let state = runtime().block_on(agent.status()).unwrap();
     assert_eq!(state.roots[0].state(), RootState::Unavailable);
 
     fs::rename(dir.path().join("elsewhere"), &root).unwrap();
-    scan(&agent);
+    agent.scan();
     assert_eq!(status(&control.list(LIST).json()).as_deref(), Some("READY"));
 }
 
@@ -249,21 +249,4 @@ fn a_missing_root_does_not_hide_another() {
         .block_on(agent.list(ListImagesRequest::default()))
         .unwrap();
     assert_eq!(page.total_size, images::truth().len() as u64);
-}
-
-/// Asks for a scan and waits until it has finished.
-fn scan(agent: &Agent) {
-    use sifter_proto::v1::ScanRequest;
-    use sifter_proto::v1::agent_service_client::AgentServiceClient;
-    runtime().block_on(async {
-        let mut progress = AgentServiceClient::new(agent.channel().await)
-            .scan(ScanRequest {
-                wait: true,
-                ..ScanRequest::default()
-            })
-            .await
-            .unwrap()
-            .into_inner();
-        while progress.message().await.unwrap().is_some() {}
-    });
 }

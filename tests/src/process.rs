@@ -104,10 +104,24 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal.
+    /// Sends a signal. After `SIGSTOP` all of its threads have stopped: on a busy machine some go on
+    /// for a while.
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("process ID");
         kill(Pid::from_raw(pid), signal).expect("the process can be signalled");
+        if signal == Signal::SIGSTOP {
+            wait::until_true("all threads to stop", || self.has_stopped());
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("its threads");
+        tasks.flatten().all(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // The name before the state is in parentheses and may hold anything.
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, state)| state.starts_with('T'))
+        })
     }
 
     /// Kills it as `kill -9` does, and waits until it is gone.

@@ -16,6 +16,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Metric;
 use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
@@ -72,6 +74,24 @@ struct ReloadLabels {
     result: &'static str,
 }
 
+/// A registry being filled.
+struct Table(Registry);
+
+impl Table {
+    /// Registers a metric and hands it back, to be counted with.
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    /// The same for a time.
+    fn add_seconds<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        let copy = metric.clone();
+        self.0.register_with_unit(name, help, Unit::Seconds, copy);
+        metric
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -87,83 +107,58 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// A registry of its own, so that tests do not share counters.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("sifter_control");
-        let metrics = Self {
-            requests: Family::default(),
-            request_duration: Histogram::new(SECONDS),
-            in_flight: Gauge::default(),
-            connections: Gauge::default(),
-            tls_failures: Counter::default(),
-            panics: Counter::default(),
-            clusters: Gauge::default(),
-            rpcs: Family::default(),
-            rpc_duration: Family::new_with_constructor(|| Histogram::new(SECONDS)),
-            breaker: Family::default(),
-            reloads: Family::default(),
-            series: Mutex::default(),
-            registry: Mutex::new(Registry::default()),
-        };
-        registry.register(
-            "http_requests",
-            "Requests answered, by the code of the answer (OK if there was none)",
-            metrics.requests.clone(),
-        );
-        registry.register_with_unit(
-            "http_request_duration",
-            "Time from the end of a request's headers to its answer",
-            Unit::Seconds,
-            metrics.request_duration.clone(),
-        );
-        registry.register(
-            "http_requests_in_flight",
-            "Requests worked on",
-            metrics.in_flight.clone(),
-        );
-        registry.register(
-            "http_connections",
-            "Connections held",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "tls_handshake_failures",
-            "TLS handshakes that failed",
-            metrics.tls_failures.clone(),
-        );
-        registry.register(
-            "panics",
-            "Panics caught while answering",
-            metrics.panics.clone(),
-        );
-        registry.register("clusters", "Clusters registered", metrics.clusters.clone());
-        registry.register(
-            "agent_rpcs",
-            "Calls to login nodes, by outcome",
-            metrics.rpcs.clone(),
-        );
-        registry.register_with_unit(
-            "agent_rpc_duration",
-            "Time of a call to a login node",
-            Unit::Seconds,
-            metrics.rpc_duration.clone(),
-        );
-        registry.register(
-            "agent_breaker_state",
-            "Circuit breaker of a login node: 0 closed, 1 probing, 2 open",
-            metrics.breaker.clone(),
-        );
-        registry.register(
-            "reloads",
-            "Files read again, by result",
-            metrics.reloads.clone(),
-        );
-        registry.register(
+        let mut table = Table(Registry::with_prefix("sifter_control"));
+        table.0.register(
             "build",
             "Version of this program",
-            prometheus_client::metrics::info::Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         Self {
-            registry: Mutex::new(registry),
-            ..metrics
+            requests: table.add(
+                "http_requests",
+                "Requests answered, by the code of the answer (OK if there was none)",
+                Family::default(),
+            ),
+            request_duration: table.add_seconds(
+                "http_request_duration",
+                "Time from the end of a request's headers to its answer",
+                Histogram::new(SECONDS),
+            ),
+            in_flight: table.add(
+                "http_requests_in_flight",
+                "Requests worked on",
+                Gauge::default(),
+            ),
+            connections: table.add("http_connections", "Connections held", Gauge::default()),
+            tls_failures: table.add(
+                "tls_handshake_failures",
+                "TLS handshakes that failed",
+                Counter::default(),
+            ),
+            panics: table.add(
+                "panics",
+                "Panics caught while answering",
+                Counter::default(),
+            ),
+            clusters: table.add("clusters", "Clusters registered", Gauge::default()),
+            rpcs: table.add(
+                "agent_rpcs",
+                "Calls to login nodes, by outcome",
+                Family::default(),
+            ),
+            rpc_duration: table.add_seconds(
+                "agent_rpc_duration",
+                "Time of a call to a login node",
+                Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            ),
+            breaker: table.add(
+                "agent_breaker_state",
+                "Circuit breaker of a login node: 0 closed, 1 probing, 2 open",
+                Family::default(),
+            ),
+            reloads: table.add("reloads", "Files read again, by result", Family::default()),
+            series: Mutex::default(),
+            registry: Mutex::new(table.0),
         }
     }
 

@@ -137,7 +137,7 @@ impl Fleet {
         let mut running = FuturesUnordered::new();
         let mut verdict = Verdict::default();
         let hedge_after = self.hedge_after(waiting.len());
-        let mut next_at = tokio::time::Instant::now();
+        let mut next_at = None;
         loop {
             tokio::select! {
                 biased;
@@ -152,10 +152,10 @@ impl Fleet {
                         Err(failure) => verdict.failed(failure),
                     }
                     // No need to wait for the others.
-                    next_at = tokio::time::Instant::now();
+                    next_at = None;
                 }
-                () = tokio::time::sleep_until(next_at), if !waiting.is_empty() => {
-                    next_at = tokio::time::Instant::now() + hedge_after;
+                () = pause(next_at), if !waiting.is_empty() => {
+                    next_at = Some(tokio::time::Instant::now() + hedge_after);
                     let Some((node, permit)) = waiting.pop_front() else { continue };
                     let index = attempts.len();
                     attempts.push(Attempt::new(Arc::clone(&node), permit));
@@ -346,6 +346,14 @@ impl Fleet {
     }
 }
 
+/// Waits until then, or not at all: even a sleep that is over by now would last until the timer's
+/// next tick, a millisecond for every request.
+async fn pause(until: Option<tokio::time::Instant>) {
+    if let Some(until) = until {
+        tokio::time::sleep_until(until).await;
+    }
+}
+
 /// A login node that was asked.
 struct Attempt {
     node: Arc<Node>,
@@ -418,7 +426,16 @@ impl Verdict {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn nothing_waits_for_a_tick_of_the_timer() {
+        assert_eq!(pause(None).now_or_never(), Some(()));
+        let later = tokio::time::Instant::now() + Duration::from_secs(60);
+        assert_eq!(pause(Some(later)).now_or_never(), None);
+    }
 
     #[test]
     fn the_failure_that_says_most_is_answered() {

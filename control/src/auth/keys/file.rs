@@ -1,6 +1,7 @@
 //! The files of access keys and policies.
 //!
-//! One TOML file, or a directory of which every `*.toml` is read in the order of names:
+//! One TOML file, or a directory of which every `*.toml` is read in the order of names. For users this is
+//! written down in docs/security.md, with an example in deploy/examples/sifter-control:
 //!
 //! ```toml
 //! [[key]]

@@ -298,3 +298,58 @@ fn what_became_unreadable_concerns_its_own_keys_only() {
     let Keys::Ready(ring) = &*keys else { panic!() };
     assert!(ring.get("by-file").unwrap().secret.is_some());
 }
+
+#[test]
+fn the_shipped_example_is_good_and_means_what_it_says() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/sifter-control");
+    let dir = Dir::new();
+    for name in ["keys.toml", "campus.json"] {
+        dir.write(name, &fs::read_to_string(shipped.join(name)).unwrap());
+    }
+    // It brings no secrets: a key of an example would be everybody's.
+    assert!(matches!(
+        dir.load("keys.toml"),
+        Err(KeyError::Invalid { .. })
+    ));
+    for name in [
+        "alice.secret",
+        "owner.secret",
+        "workshop.secret",
+        "workshop.token",
+        "lost.secret",
+    ] {
+        dir.write(name, &format!("{name} made by the site\n"));
+    }
+    let ring = dir
+        .load("keys.toml")
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(ring.len(), 4);
+    let key = |id: &str| &**ring.get(id).unwrap();
+    assert!(key("LTAI-owner").root);
+    assert!(!key("LTAI-lost").active);
+    assert!(key("STS.workshop").security_token.is_some());
+
+    let may = |id: &str, region: &str, source: &str, tls: bool| {
+        let context = Context::new(source.parse().unwrap(), tls, Timestamp::UNIX_EPOCH);
+        let resource = crate::auth::listing_resource(region, "1000000000000001");
+        crate::auth::explain(key(id), crate::auth::LIST_ACTION, &resource, &context)
+            .unwrap()
+            .is_allowed()
+    };
+    for (id, region, source, tls, expected) in [
+        ("LTAI-alice", "local", "10.1.2.3", true, true),
+        ("LTAI-alice", "local", "127.0.0.1", false, true),
+        ("LTAI-alice", "local", "10.1.2.3", false, false),
+        ("LTAI-alice", "local", "192.0.2.1", true, false),
+        ("LTAI-alice", "elsewhere", "10.1.2.3", true, false),
+        ("LTAI-owner", "elsewhere", "192.0.2.1", false, true),
+        ("STS.workshop", "elsewhere", "192.0.2.1", true, true),
+        ("LTAI-lost", "local", "10.1.2.3", true, false),
+    ] {
+        assert_eq!(
+            may(id, region, source, tls),
+            expected,
+            "{id} {region} {source} {tls}"
+        );
+    }
+}

@@ -28,7 +28,7 @@ use sifter_control::server;
 
 const KEYS: &str = r#"
 [[key]]
-access_key_id = "k"
+access_key_id = "LTAI5tAttackedAccessKeyIdOfATest"
 secret = "s"
 account_id = "1"
 root = true
@@ -80,7 +80,7 @@ impl Raw {
         let generation = [Generation::V1, Generation::Acs3][dice.roll(2)];
         let method = [Method::GET, Method::POST][dice.roll(2)].clone();
         let credentials = Credentials {
-            access_key_id: "k".into(),
+            access_key_id: "LTAI5tAttackedAccessKeyIdOfATest".into(),
             secret: Secret::new("s".into()),
             security_token: None,
         };

@@ -3,6 +3,7 @@
 mod call;
 mod check_config;
 mod generate;
+mod manager;
 mod policy;
 mod serve;
 

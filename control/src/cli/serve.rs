@@ -14,6 +14,8 @@ use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
+use super::manager;
+use super::manager::notify;
 use crate::config::ConfigError;
 use crate::config::DEFAULT_PATH;
 use crate::config::Settings;
@@ -90,11 +92,13 @@ async fn serve_until_told(settings: Settings, config: PathBuf) -> Result<(), Ser
     };
     let running = Arc::new(server::start(settings, Some(config)).await?);
     announce(&running, scheme);
-    notify(&[NotifyState::Ready, NotifyState::Status("answering")]);
+    notify(&[NotifyState::Ready]);
 
     let reload = tokio::spawn(reload(Arc::clone(&running), hangup));
+    let inform = tokio::spawn(manager::inform(Arc::clone(&running)));
     told(&mut terminate, &mut interrupt).await;
     tracing::info!("stopping");
+    inform.abort();
     notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
     reload.abort();
     let finished = tokio::select! {
@@ -129,7 +133,7 @@ async fn reload(running: Arc<Running>, mut hangup: Signal) {
         // Files may be on file systems that take their time.
         let look = tokio::task::spawn_blocking(move || {
             if asked {
-                notify_reloading();
+                manager::notify_reloading();
                 running.reload();
                 notify(&[NotifyState::Ready]);
             } else {
@@ -157,17 +161,4 @@ fn announce(running: &Running, scheme: &str) {
     }
     // Whoever reads this through a pipe waits for it.
     let _ = io::stdout().flush();
-}
-
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "cannot tell the service manager");
-    }
-}
-
-fn notify_reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "cannot tell the service manager"),
-    }
 }

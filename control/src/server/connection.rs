@@ -10,7 +10,9 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -61,6 +63,25 @@ pub(super) async fn serve(context: Context, stream: TcpStream, address: SocketAd
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Asks over a connection in memory whether the server is alive, on the way that every request goes once it
+/// has been accepted. Not through a listener: while clients hold every connection that there may be, the
+/// server is busy and not stuck.
+pub(super) async fn probe(context: &Context) -> io::Result<bool> {
+    let (mut client, server) = tokio::io::duplex(4096);
+    let serve = http(context, server, SocketAddr::from(([127, 0, 0, 1], 0)), true);
+    let ask = async {
+        client.write_all(PROBE).await?;
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await?;
+        Ok(answer.starts_with(b"HTTP/1.1 200 "))
+    };
+    let (served, answered) = tokio::join!(serve, ask);
+    served.map_err(io::Error::other)?;
+    answered
+}
+
+const PROBE: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
 async fn http<S>(
     context: &Context,

@@ -22,6 +22,7 @@ mod watch;
 pub use app::App;
 pub use run::RunError;
 pub use run::Running;
+pub use run::Stuck;
 pub(crate) use run::chain;
 pub use run::check;
 pub use run::start;

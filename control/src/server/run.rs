@@ -14,9 +14,11 @@ use std::sync::PoisonError;
 
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 
 use super::App;
+use super::connection;
 use super::connection::Context;
 use super::listener;
 use super::tls::Certificate;
@@ -31,6 +33,7 @@ use crate::config::AuthSettings;
 use crate::config::Settings;
 use crate::fleet;
 use crate::fleet::AgentTlsError;
+use crate::fleet::BreakerState;
 use crate::fleet::FileRegistry;
 use crate::fleet::Fleet;
 use crate::telemetry::Metrics;
@@ -70,7 +73,25 @@ pub struct Running {
     certificate: Option<Arc<Certificate>>,
     closing: watch::Sender<bool>,
     tasks: TaskTracker,
+    /// The tasks that accept connections.
+    accepting: Vec<AbortHandle>,
+    /// What every connection to the API is given.
+    context: Context,
     watches: Mutex<Watches>,
+}
+
+/// Why the server is not alive.
+#[derive(Debug, thiserror::Error)]
+pub enum Stuck {
+    /// Nobody is let in any more.
+    #[error("a listener has ended")]
+    Listener,
+    /// A request got another answer than it must.
+    #[error("a request was not answered as it must be")]
+    Answer,
+    /// A request got no answer.
+    #[error("a request was not answered")]
+    Exchange(#[source] io::Error),
 }
 
 struct Watches {
@@ -154,15 +175,16 @@ pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Runnin
         certificate: certificate.clone(),
         closing: receiver,
     };
+    let mut accepting = Vec::new();
     for (listener, _) in listeners {
         let accept = listener::accept(listener, context.clone(), slots.clone(), tasks.clone());
-        tasks.spawn(accept);
+        accepting.push(tasks.spawn(accept).abort_handle());
     }
     if let Some((listener, _)) = admin {
         let context = Context {
             routes: app.admin_routes(),
             certificate: None,
-            ..context
+            ..context.clone()
         };
         // Slots of its own: whoever looks why everything is full must get in.
         let slots = Arc::new(Semaphore::new(64));
@@ -177,6 +199,8 @@ pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Runnin
         certificate,
         closing,
         tasks,
+        accepting,
+        context,
         watches: Mutex::new(watches),
     })
 }
@@ -185,6 +209,32 @@ impl Running {
     /// What all requests share.
     pub fn app(&self) -> &Arc<App> {
         &self.app
+    }
+
+    /// Whether requests are let in and answered. Takes as long as an answer does, which is the caller's to limit.
+    pub async fn check_alive(&self) -> Result<(), Stuck> {
+        if self.accepting.iter().any(AbortHandle::is_finished) {
+            return Err(Stuck::Listener);
+        }
+        match connection::probe(&self.context).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Stuck::Answer),
+            Err(error) => Err(Stuck::Exchange(error)),
+        }
+    }
+
+    /// One line for people: how many clusters there are, and which login nodes are left alone.
+    pub fn summary(&self) -> String {
+        let clusters = self.registry.len();
+        let states = self.app.fleet.breaker_states().into_iter();
+        let silent = states.filter(|(_, state)| *state != BreakerState::Closed);
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        let mut line = format!("answering for {clusters} cluster{}", plural(clusters));
+        let silent = silent.count();
+        if silent > 0 {
+            line += &format!(", {silent} login node{} without answer", plural(silent));
+        }
+        line
     }
 
     /// Reads every file again.

@@ -122,10 +122,19 @@ async fn serve_from_start_to_stop() {
     manager
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
-    let told = || {
+    let next = || {
         let mut buf = [0; 4096];
         let length = manager.recv(&mut buf).unwrap();
         String::from_utf8(buf[..length].to_vec()).unwrap()
+    };
+    // Without what may be said at any time.
+    let told = || {
+        loop {
+            let states = next();
+            if states != "WATCHDOG=1\n" && !states.starts_with("STATUS=answering") {
+                return states;
+            }
+        }
     };
 
     let child = program("serve", &file)
@@ -163,5 +172,57 @@ async fn serve_from_start_to_stop() {
 
     process.signal(Signal::SIGTERM);
     assert!(told().contains("STOPPING=1"));
+    assert!(process.0.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn signs_of_life_for_the_service_manager() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    let nowhere = dir.path().join("nowhere.sock");
+    let node = format!("unix:{}", nowhere.display());
+    let tables = "[server]\nlisten = [\"127.0.0.1:0\"]\n[agents]\nbreaker_failures = 1\nbreaker_open_ms = 60000\nbreaker_open_max_ms = 60000\n";
+    fs::write(&file, config(tables, &[(CLUSTER, &[node])])).unwrap();
+    let manager = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    manager
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let told = || {
+        let mut buf = [0; 4096];
+        let length = manager.recv(&mut buf).unwrap();
+        String::from_utf8(buf[..length].to_vec()).unwrap()
+    };
+    let child = program("serve", &file)
+        .env("NOTIFY_SOCKET", dir.path().join("notify"))
+        .env("WATCHDOG_USEC", "300000")
+        .env_remove("WATCHDOG_PID")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut process = Process(child);
+    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    let address = line.strip_prefix("listening on http://").expect(&line);
+    let address = address.parse().unwrap();
+    assert_eq!(told(), "READY=1\n");
+    assert_eq!(told(), "WATCHDOG=1\n");
+    assert_eq!(told(), "STATUS=answering for 1 cluster\n");
+    // Again and again, and a silent login node is told, but changes nothing.
+    client::list(address, "ClusterId=ehpc-test")
+        .await
+        .assert_error(406, "AgentError");
+    let mut alive = 0;
+    while alive < 100 {
+        match told().as_str() {
+            "WATCHDOG=1\n" => alive += 1,
+            "STATUS=answering for 1 cluster, 1 login node without answer\n" => break,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(alive < 100, "the silent login node was never told of");
+    assert_eq!(told(), "WATCHDOG=1\n");
+    process.signal(Signal::SIGTERM);
+    while told() == "WATCHDOG=1\n" {}
     assert!(process.0.wait().unwrap().success());
 }

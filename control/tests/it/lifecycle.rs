@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
+use sifter_control::server::Stuck;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -131,4 +132,23 @@ async fn balancers_are_told_before_the_listeners_close() {
         assert_eq!(control.list("").await.code(), "OK");
     });
     assert!(finished);
+}
+
+#[tokio::test]
+async fn alive_is_who_lets_in_and_answers() {
+    let agent = Agent::tcp("mycluster", Act::Hang).await;
+    let tables = "[server]\nlisten = [\"127.0.0.1:0\"]\n[limits]\nmax_connections = 1\n\
+                  max_concurrent_requests = 1";
+    let control = Control::with(tables, &[agent.address()]).await;
+    control.running.check_alive().await.unwrap();
+    // Busy to the last connection and request is not stuck.
+    let (held, ()) = tokio::join!(control.list(""), async {
+        until("the agent is asked", async || !agent.asked().is_empty()).await;
+        control.running.check_alive().await.unwrap();
+    });
+    held.assert_error(406, "AgentError");
+    // Nobody is let in.
+    control.running.stop().await;
+    let error = control.running.check_alive().await.unwrap_err();
+    assert!(matches!(error, Stuck::Listener), "{error}");
 }

@@ -5,6 +5,8 @@
 //! allows nothing else. Signatures are computed in the browser; the secret stays there, and
 //! nothing here ever asks for it.
 
+use std::borrow::Cow;
+
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
@@ -47,8 +49,13 @@ const FILES: [(&str, &str, &str); 6] = [
     ("/explorer/texts.js", SCRIPT, include_str!("page/texts.js")),
 ];
 
+/// What the page is told of the server, and what of one that checks no signatures: it then asks for
+/// no key.
+const SIGNATURES: &str = "data-auth=\"signatures\"";
+const NO_SIGNATURES: &str = "data-auth=\"none\"";
+
 /// The pages' paths, to be merged into those of the API.
-pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+pub fn routes<S: Clone + Send + Sync + 'static>(checks_signatures: bool) -> Router<S> {
     let openapi = serde_json::to_string_pretty(&document()).unwrap_or_default();
     let mut router = Router::new()
         .route(
@@ -60,7 +67,12 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
             get(|| std::future::ready(file(HTML, errors::page()))),
         );
     for (path, kind, text) in FILES {
-        let answer = move || std::future::ready(file(kind, text));
+        let text = if checks_signatures {
+            Cow::Borrowed(text)
+        } else {
+            Cow::Owned(text.replacen(SIGNATURES, NO_SIGNATURES, 1))
+        };
+        let answer = move || std::future::ready(file(kind, text.clone()));
         router = router.route(path, get(answer));
     }
     router
@@ -117,6 +129,21 @@ mod tests {
             ] {
                 assert!(!text.contains(forbidden), "{path} has {forbidden}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_page_knows_whether_signatures_are_checked() {
+        use http_body_util::BodyExt;
+        use tower::ServiceExt;
+
+        for (checks, expected) in [(true, SIGNATURES), (false, NO_SIGNATURES)] {
+            let request = http::Request::get("/explorer").body(Body::empty()).unwrap();
+            let answer = routes::<()>(checks).oneshot(request).await.unwrap();
+            let page = answer.into_body().collect().await.unwrap().to_bytes();
+            let page = std::str::from_utf8(&page).unwrap();
+            assert_eq!(page.matches("data-auth=").count(), 1);
+            assert!(page.contains(expected), "{checks}");
         }
     }
 

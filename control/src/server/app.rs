@@ -68,7 +68,7 @@ impl App {
             .route("/", any(handler::api))
             .route("/healthz", get(pages::healthz))
             .route("/readyz", get(pages::readyz))
-            .merge(explorer::routes());
+            .merge(explorer::routes(self.authenticator.is_some()));
         // With open access the listeners are on loopback, where metrics tell nobody anything new.
         let router = if self.authenticator.is_none() {
             router.route("/metrics", get(pages::metrics))

@@ -1,11 +1,13 @@
 // The page: form, call, table, raw exchange, sample code. Nothing is stored anywhere.
 
-import { nonce, sign } from './signature.js';
+import { nonce, sign, unsigned } from './signature.js';
 import { SAMPLES } from './samples.js';
 import { TEXTS } from './texts.js';
 
 const $ = (id) => document.getElementById(id);
 const inputs = { ClusterId: 'cluster-id', ContainerType: 'container-type', PageNumber: 'page-number', PageSize: 'page-size' };
+/** Whether the server checks no signatures; it says so in the page. */
+const open = document.documentElement.dataset.auth === 'none';
 let language = navigator.language?.startsWith('zh') ? 'zh' : 'en';
 let sample = Object.keys(SAMPLES)[0];
 let last = null;
@@ -85,19 +87,19 @@ async function call() {
   showStatus();
   showSample();
   const date = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
-  const signed = await sign({
+  const request = open ? unsigned(sent) : await sign({
     keyId: $('access-key-id').value.trim(),
     secret: $('access-key-secret').value,
     token: $('security-token').value.trim(),
     host, parameters: sent, date, nonce: nonce(),
   });
-  const lines = Object.entries(signed.headers).map(([n, v]) => `${n}: ${v}\n`).join('');
-  $('raw-request').textContent = `GET ${scheme}://${host}/?${signed.query}\nhost: ${host}\n${lines}`;
+  const lines = Object.entries(request.headers).map(([n, v]) => `${n}: ${v}\n`).join('');
+  $('raw-request').textContent = `GET ${scheme}://${host}/?${request.query}\nhost: ${host}\n${lines}`;
   const started = performance.now();
   const size = Number($('page-size').value.trim()) || 10;
   let result;
   try {
-    const response = await fetch(`/?${signed.query}`, { headers: signed.headers, credentials: 'omit', cache: 'no-store', redirect: 'error' });
+    const response = await fetch(`/?${request.query}`, { headers: request.headers, credentials: 'omit', cache: 'no-store', redirect: 'error' });
     const raw = await response.text();
     result = { state: response.ok ? 'ok' : 'error', ok: response.ok, status: response.status, raw, size };
     try {
@@ -143,5 +145,8 @@ for (const name of Object.keys(SAMPLES)) {
   tab.addEventListener('click', () => { sample = name; showSample(); });
   $('tabs').append(tab);
 }
+// A disabled field is not required.
+if (open) $('who').disabled = $('who').hidden = true;
+$('open-access').hidden = !open;
 showTexts();
 showSample();

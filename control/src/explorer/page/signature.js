@@ -101,6 +101,12 @@ export function nonce() {
   return hex(crypto.getRandomValues(new Uint8Array(16)));
 }
 
+/** The same request without a signature, for a server that checks none. */
+export function unsigned(parameters) {
+  const headers = { 'accept': 'application/json', 'x-acs-action': ACTION, 'x-acs-version': VERSION };
+  return { query: canonicalQuery(parameters), headers };
+}
+
 /**
  * Signs a GET. `host` is what the browser will send; it cannot be set, only predicted.
  * Returns the query and the headers to send.

@@ -21,6 +21,7 @@ use crate::api::ApiError;
 pub mod canonical;
 mod claims;
 pub mod clock;
+pub mod journal;
 pub mod keys;
 pub mod nonce;
 pub mod policy;

@@ -5,9 +5,9 @@
 //!
 //! Invariants: a nonce is recorded only after its signature was verified, so a stranger can
 //! neither fill the store nor burn a nonce; of parallel requests with one nonce exactly one is
-//! accepted; memory is bounded, and a full store refuses rather than forgets. What was remembered
-//! is lost with the process: a request captured before a restart can be repeated until its own
-//! time stamp leaves the window.
+//! accepted; memory is bounded, and a full store refuses rather than forgets. What is remembered here
+//! is lost with the process; [`JournaledNonces`](super::journal::JournaledNonces) keeps it for the
+//! next one.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -49,10 +49,15 @@ pub trait NonceStore: Send + Sync {
 }
 
 /// One slot of the ring; the retention is a whole number of slots.
-const SLOT_SECONDS: i64 = 5 * 60;
+pub(super) const SLOT_SECONDS: i64 = 5 * 60;
 
 /// Slots that still count: both halves of the window, and the slot that is being filled.
-const SLOTS: i64 = 2 * WINDOW.as_secs() / SLOT_SECONDS + 1;
+pub(super) const SLOTS: i64 = 2 * WINDOW.as_secs() / SLOT_SECONDS + 1;
+
+/// The number of the slot that a time falls into.
+pub(super) fn slot(time: Timestamp) -> i64 {
+    time.as_second().div_euclid(SLOT_SECONDS)
+}
 
 /// Nonces of one process, in memory.
 ///
@@ -166,7 +171,7 @@ impl Default for MemoryNonces {
 impl NonceStore for MemoryNonces {
     fn record(&self, key: &str, nonce: &str, now: Timestamp) -> Result<(), NonceError> {
         let hash = self.hasher.hash_one(nonce);
-        let slot = now.as_second().div_euclid(SLOT_SECONDS);
+        let slot = slot(now);
         if self.total.load(Ordering::Relaxed) >= self.capacity {
             // Keys that no longer ask must not hold the memory of those that do.
             self.expire_all(slot);

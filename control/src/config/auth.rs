@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Deserializer;
@@ -24,6 +25,8 @@ pub struct RawSignatures {
     pub keys: String,
     /// Nonces remembered at most; default 4194304.
     pub max_nonces: Option<usize>,
+    /// Directory where nonces are kept for the next start; default: that of the unit.
+    pub state_directory: Option<PathBuf>,
 }
 
 /// Who may ask.
@@ -42,6 +45,8 @@ pub struct SignatureSettings {
     pub keys: String,
     /// Nonces remembered at most, if not as many as usual.
     pub max_nonces: Option<usize>,
+    /// Directory where nonces are kept for the next start, if not that of the unit.
+    pub state_directory: Option<PathBuf>,
 }
 
 impl<'de> Deserialize<'de> for RawAuth {
@@ -104,6 +109,7 @@ pub(super) fn validate(
                     base.join(raw.keys).to_string_lossy().into_owned()
                 },
                 max_nonces: raw.max_nonces,
+                state_directory: raw.state_directory.map(|path| base.join(path)),
             }))
         }
     }

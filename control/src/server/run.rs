@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -25,12 +26,15 @@ use super::tls::Certificate;
 use super::tls::TlsError;
 use super::watch::FileWatch;
 use crate::auth::Authenticator;
+use crate::auth::journal::JournaledNonces;
 use crate::auth::keys::KeyError;
 use crate::auth::keys::KeySource;
 use crate::auth::keys::KeyStore;
 use crate::auth::nonce::MemoryNonces;
+use crate::auth::nonce::NonceStore;
 use crate::config::AuthSettings;
 use crate::config::Settings;
+use crate::config::SignatureSettings;
 use crate::fleet;
 use crate::fleet::AgentTlsError;
 use crate::fleet::BreakerState;
@@ -59,6 +63,15 @@ pub enum RunError {
     /// The access keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// What earlier runs accepted cannot be read.
+    #[error("cannot read the nonces of earlier runs in {}", path.display())]
+    Nonces {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// A server that answers.
@@ -116,12 +129,7 @@ fn parts(settings: &Settings) -> Result<Parts, RunError> {
         AuthSettings::None => None,
         AuthSettings::Signatures(signatures) => {
             let keys = KeyStore::open(KeySource::new(&signatures.keys)?)?;
-            let nonces = MemoryNonces::new(
-                signatures
-                    .max_nonces
-                    .unwrap_or(MemoryNonces::DEFAULT_CAPACITY),
-            );
-            Some(Authenticator::new(Arc::new(keys), Arc::new(nonces)))
+            Some(Authenticator::new(Arc::new(keys), nonces(signatures)?))
         }
     };
     let certificate = settings.server.tls.as_ref().map(Certificate::load);
@@ -131,6 +139,22 @@ fn parts(settings: &Settings) -> Result<Parts, RunError> {
         certificate: certificate.transpose()?.map(Arc::new),
         agent_tls: agent_tls.transpose()?,
     })
+}
+
+/// The nonces: kept in the directory of the configuration or of the unit, or else for as long as the
+/// process lives.
+fn nonces(signatures: &SignatureSettings) -> Result<Arc<dyn NonceStore>, RunError> {
+    let capacity = signatures.max_nonces;
+    let memory = MemoryNonces::new(capacity.unwrap_or(MemoryNonces::DEFAULT_CAPACITY));
+    // The service manager gives several, if told to, between colons.
+    let of_unit = || std::env::split_paths(&std::env::var_os("STATE_DIRECTORY")?).next();
+    let Some(path) = signatures.state_directory.clone().or_else(of_unit) else {
+        return Ok(Arc::new(memory));
+    };
+    match JournaledNonces::open(&path, memory, Timestamp::now()) {
+        Ok(nonces) => Ok(Arc::new(nonces)),
+        Err(source) => Err(RunError::Nonces { path, source }),
+    }
 }
 
 /// Starts to listen and to answer. `source`: the file that the settings came from, if changes to

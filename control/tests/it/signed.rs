@@ -21,6 +21,7 @@ use crate::support::agent::Agent;
 use crate::support::client;
 use crate::support::client::Answer;
 use crate::support::server::Control;
+use crate::support::until;
 
 const KEYS: &str = r#"
 [[key]]
@@ -175,6 +176,49 @@ async fn a_request_is_good_once() {
         assert_eq!(client::raw(control.address, &bytes).await.code(), "OK");
         let again = client::raw(control.address, &bytes).await;
         again.assert_error(400, "SignatureNonceUsed");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_good_once_across_a_restart() {
+    let agent = Agent::tcp("mycluster", Act::List(3)).await;
+    let state = tempfile::tempdir().unwrap();
+    let config = |dir: &Path| {
+        write_keys(&dir.join("keys.toml"), KEYS);
+        format!(
+            "[auth]\nkeys = \"keys.toml\"\nstate_directory = {:?}\n[server]\n\
+             listen = [\"127.0.0.1:0\"]\n[[clusters]]\nid = \"ehpc-test\"\naccount = \"1001\"\n\
+             login_nodes = [{:?}]\n",
+            state.path(),
+            agent.address()
+        )
+    };
+    let mut captured: Vec<Vec<u8>> = Vec::new();
+    for run in 0..2 {
+        let dir = tempfile::tempdir().unwrap();
+        let text = config(dir.path());
+        let control = Control::start(dir, &text).await;
+        for bytes in &captured {
+            let again = client::raw(control.address, bytes).await;
+            again.assert_error(400, "SignatureNonceUsed");
+        }
+        for signer in signers(control.address) {
+            let bytes = signer.bytes("reader", "reader-secret", "ehpc-test");
+            assert_eq!(client::raw(control.address, &bytes).await.code(), "OK");
+            captured.push(bytes);
+        }
+        // What is accepted is written down behind the answer.
+        let written = || -> u64 {
+            let files = fs::read_dir(state.path()).unwrap();
+            files
+                .map(|file| file.unwrap().metadata().unwrap().len())
+                .sum()
+        };
+        until("the nonces are written", async || {
+            written() == (run + 1) * 32
+        })
+        .await;
+        control.running.stop().await;
     }
 }
 

@@ -6,9 +6,9 @@
 //! open are passed over as long as there is another; meanwhile a probe in the background finds out
 //! whether they are back, at nobody's expense.
 //!
-//! What is not here, on purpose: no cache and no sharing of answers between requests. A listing
-//! that was read before a request began may already be untrue when it is answered, and an agent
-//! answers from memory anyway.
+//! Requests for one page that come while a call for it is under way share the next call (see
+//! [`together`]). What is not here, on purpose: a cache. A listing that was read before a request
+//! came may already be untrue when it is answered, and an agent answers from memory anyway.
 
 mod breaker;
 mod channel;
@@ -16,6 +16,7 @@ mod failure;
 mod node;
 mod registry;
 mod tls;
+mod together;
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -44,6 +45,8 @@ pub use registry::Registry;
 pub use tls::AgentTlsError;
 pub use tls::load as load_agent_tls;
 
+use together::Together;
+
 use crate::api::ApiError;
 use crate::api::ListContainerImages;
 use crate::api::Page;
@@ -59,7 +62,21 @@ pub struct Fleet {
     settings: AgentSettings,
     tls: ArcSwapOption<ClientTlsConfig>,
     nodes: Mutex<HashMap<NodeAddress, Arc<Node>>>,
+    together: Arc<Together<PageKey, Listing>>,
     metrics: Arc<Metrics>,
+}
+
+/// What requests must agree in to share a call: the cluster as configured now (by its place in
+/// memory, which the call holds), and the page.
+type PageKey = (usize, u32, u32);
+
+/// What came of a request.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// The page, or the error to answer.
+    pub result: Result<Arc<Page>, ApiError>,
+    /// The ID of the request that the login nodes were asked with, which others may share.
+    pub asked_as: Arc<str>,
 }
 
 impl fmt::Debug for Fleet {
@@ -89,6 +106,7 @@ impl Fleet {
             settings,
             tls: ArcSwapOption::empty(),
             nodes: Mutex::default(),
+            together: Arc::new(Together::new(together::PATIENCE)),
             metrics,
         })
     }
@@ -122,8 +140,48 @@ impl Fleet {
             .collect()
     }
 
-    /// A page of a cluster's listing, from whichever login node has it first.
+    /// A page of a cluster's listing, read after this moment.
     pub async fn list(
+        self: &Arc<Self>,
+        cluster: &Arc<ClusterSettings>,
+        request: &ListContainerImages,
+        context: CallContext<'_>,
+    ) -> Listing {
+        let key = (
+            Arc::as_ptr(cluster) as usize,
+            request.page_number,
+            request.page_size,
+        );
+        let asked_as: Arc<str> = context.request_id.into();
+        let call = {
+            let (fleet, cluster) = (Arc::clone(self), Arc::clone(cluster));
+            let (request, asked_as) = (request.clone(), Arc::clone(&asked_as));
+            let deadline = context.deadline;
+            async move {
+                let context = CallContext {
+                    request_id: &asked_as,
+                    deadline,
+                };
+                let result = fleet.list_now(&cluster, &request, context).await;
+                let result = result.map(Arc::new);
+                Listing { result, asked_as }
+            }
+        };
+        let metrics = Arc::clone(&self.metrics);
+        let lost = move |error: tokio::task::JoinError| {
+            // The panic hook has logged where; this line says for whom.
+            tracing::error!(request_id = &*asked_as, %error, "a call ended in a panic");
+            metrics.panics.inc();
+            Listing {
+                result: Err(ApiError::UnknownError),
+                asked_as,
+            }
+        };
+        self.together.ask(key, call, lost).await
+    }
+
+    /// The same, asking at once: from whichever login node has it first.
+    async fn list_now(
         self: &Arc<Self>,
         cluster: &ClusterSettings,
         request: &ListContainerImages,

@@ -4,6 +4,7 @@
 //! fields, so that a log reader can tell them from the program's own words.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
@@ -22,6 +23,8 @@ pub(super) struct Record {
     pub(super) cluster_id: Option<String>,
     pub(super) page_number: u32,
     pub(super) page_size: u32,
+    /// The ID that the login nodes know the request by, if it shared another one's call.
+    pub(super) asked_as: Option<Arc<str>>,
 }
 
 /// Writes the line, and counts the request.
@@ -46,6 +49,7 @@ pub(super) fn log(
         cluster,
         page_number = record.page_number,
         page_size = record.page_size,
+        asked_as = record.asked_as.as_deref(),
         status,
         code,
         duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),

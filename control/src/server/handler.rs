@@ -209,8 +209,9 @@ async fn list(
         request_id,
         deadline,
     };
-    let page = app.fleet.list(&cluster, &action, context).await?;
-    Ok(page.to_json(&action, request_id))
+    let listing = app.fleet.list(&cluster, &action, context).await;
+    record.asked_as = (&*listing.asked_as != request_id).then_some(listing.asked_as);
+    Ok(listing.result?.to_json(&action, request_id))
 }
 
 /// Reads the body, no more of it and no longer than allowed.

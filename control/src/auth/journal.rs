@@ -4,9 +4,9 @@
 //! minutes it was used in; a file whose time has passed is deleted. At the start the files are read
 //! once, and what is in them is refused until it could no longer be accepted anyway.
 //!
-//! Writing is a thread's work, behind a bounded queue: a request waits for no disk, and a disk that
-//! fails or hangs costs what the file was for, and nothing else. What was accepted in the instant of
-//! a crash may be missing, and after a power failure what the kernel had not written yet.
+//! Writing is a thread's work, some times a second: a request waits for no disk and wakes nobody, and
+//! a disk that fails or hangs costs what the file was for, and nothing else. What was accepted just
+//! before a crash may be missing, and after a power failure what the kernel had not written yet.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,13 +17,14 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc;
-use std::sync::mpsc::Receiver;
-use std::sync::mpsc::SyncSender;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::thread;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
@@ -37,7 +38,10 @@ use super::nonce::SLOTS;
 use super::nonce::slot;
 
 /// Nonces that may wait for the disk: seconds of any rate that is served.
-const QUEUE: usize = 1 << 16;
+const MAX_WAITING: usize = 1 << 16;
+
+/// How long nonces are gathered before they are written: one write for many, and little to lose.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// Bytes of a nonce in a file.
 const RECORD: usize = 8;
@@ -51,9 +55,70 @@ pub struct JournaledNonces {
     memory: MemoryNonces,
     /// What earlier processes accepted; nothing once the window has passed.
     earlier: ArcSwapOption<Earlier>,
-    queue: Option<SyncSender<(i64, u64)>>,
-    writer: Option<JoinHandle<()>>,
-    is_lossy: AtomicBool,
+    waiting: Arc<Waiting>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the writer has not taken yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    queue: Mutex<Queue>,
+    /// Told when the queue is no longer empty, and at the end.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Slots and hashes.
+    nonces: Vec<(i64, u64)>,
+    is_closed: bool,
+    /// Whether nonces were dropped since the queue was last taken.
+    is_full: bool,
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Each critical section leaves a whole queue.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, slot: i64, hash: u64) {
+        let mut queue = self.lock();
+        if queue.is_closed {
+            return;
+        }
+        if queue.nonces.len() >= MAX_WAITING {
+            if !queue.is_full {
+                queue.is_full = true;
+                tracing::error!(
+                    "nonces cannot be written down as fast as they come: after a restart some \
+                     requests could be repeated"
+                );
+            }
+            return;
+        }
+        queue.nonces.push((slot, hash));
+        if queue.nonces.len() == 1 {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits for nonces and for more of them, and takes them in exchange for an empty list. Returns
+    /// whether there can be more.
+    fn take(&self, taken: &mut Vec<(i64, u64)>) -> bool {
+        let wait = self.changed.wait_while(self.lock(), |queue| {
+            queue.nonces.is_empty() && !queue.is_closed
+        });
+        let queue = wait.unwrap_or_else(PoisonError::into_inner);
+        let wait = self
+            .changed
+            .wait_timeout_while(queue, GATHER, |queue| !queue.is_closed);
+        let mut queue = wait.unwrap_or_else(PoisonError::into_inner).0;
+        taken.clear();
+        std::mem::swap(taken, &mut queue.nonces);
+        queue.is_full = false;
+        !queue.is_closed
+    }
 }
 
 #[derive(Debug)]
@@ -86,17 +151,17 @@ impl JournaledNonces {
             // Of a clock that was ahead, too: kept longer, never shorter.
             until: newest.max(now) + SLOTS,
         });
-        let (queue, received) = mpsc::sync_channel(QUEUE);
-        let directory = directory.to_owned();
-        let writer = thread::Builder::new()
-            .name("nonces".to_owned())
-            .spawn(move || Writer::new(directory).run(&received))?;
+        let waiting = Arc::<Waiting>::default();
+        let writer = Writer::new(directory.to_owned());
+        let writer = thread::Builder::new().name("nonces".to_owned()).spawn({
+            let waiting = Arc::clone(&waiting);
+            move || writer.run(&waiting)
+        })?;
         Ok(Self {
             memory,
             earlier: ArcSwapOption::from_pointee(earlier),
-            queue: Some(queue),
-            writer: Some(writer),
-            is_lossy: AtomicBool::new(false),
+            waiting,
+            writer: Mutex::new(Some(writer)),
         })
     }
 
@@ -118,30 +183,27 @@ impl NonceStore for JournaledNonces {
             return Err(NonceError::Used);
         }
         self.memory.record(key, nonce, now)?;
-        let sent = self
-            .queue
-            .as_ref()
-            .is_some_and(|queue| queue.try_send((slot, hash)).is_ok());
-        if sent == self.is_lossy.load(Ordering::Relaxed) {
-            self.is_lossy.store(!sent, Ordering::Relaxed);
-            if !sent {
-                tracing::error!(
-                    "nonces cannot be written down as fast as they come: after a restart some \
-                     requests could be repeated"
-                );
-            }
-        }
+        self.waiting.add(slot, hash);
         Ok(())
+    }
+
+    fn close(&self) {
+        self.waiting.lock().is_closed = true;
+        self.waiting.changed.notify_one();
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = writer {
+            let _ = writer.join();
+        }
     }
 }
 
 impl Drop for JournaledNonces {
     fn drop(&mut self) {
-        // The end of the queue is the writer's.
-        self.queue = None;
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
-        }
+        self.close();
     }
 }
 
@@ -187,30 +249,26 @@ impl Writer {
         }
     }
 
-    fn run(mut self, received: &Receiver<(i64, u64)>) {
-        let mut bytes = Vec::new();
-        while let Ok((slot, first)) = received.recv() {
-            bytes.clear();
-            bytes.extend(first.to_le_bytes());
-            // Whatever has come meanwhile goes along; at the turn of a slot a few land in the older
-            // file, which is read for longer than they count.
-            bytes.extend(
-                received
-                    .try_iter()
-                    .take(1024)
-                    .flat_map(|(_, hash)| hash.to_le_bytes()),
-            );
-            let result = self.write(slot, &bytes);
-            if let Err(error) = &result
-                && !self.has_failed
-            {
-                tracing::error!(
-                    directory = %self.directory.display(),
-                    %error,
-                    "nonces cannot be written down: after a restart requests could be repeated"
-                );
+    fn run(mut self, waiting: &Waiting) {
+        let (mut taken, mut bytes) = (Vec::new(), Vec::new());
+        let mut has_more = true;
+        while has_more {
+            has_more = waiting.take(&mut taken);
+            for slot in taken.chunk_by(|(a, _), (b, _)| a == b) {
+                bytes.clear();
+                bytes.extend(slot.iter().flat_map(|(_, hash)| hash.to_le_bytes()));
+                let result = self.write(slot[0].0, &bytes);
+                if let Err(error) = &result
+                    && !self.has_failed
+                {
+                    tracing::error!(
+                        directory = %self.directory.display(),
+                        %error,
+                        "nonces cannot be written down: after a restart requests could be repeated"
+                    );
+                }
+                self.has_failed = result.is_err();
             }
-            self.has_failed = result.is_err();
         }
     }
 

@@ -112,6 +112,11 @@ impl Authenticator {
         &self.keys
     }
 
+    /// The nonces it remembers, for closing them.
+    pub fn nonces(&self) -> &Arc<dyn NonceStore> {
+        &self.nonces
+    }
+
     /// Proves who signed the request, and uses up its nonce.
     pub fn authenticate(&self, request: &SignedRequest<'_>) -> Result<Principal, ApiError> {
         let claims = Claims::read(request)?;

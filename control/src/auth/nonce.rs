@@ -46,6 +46,9 @@ pub trait NonceStore: Send + Sync {
     /// Records `(key, nonce)`, or says why it must be refused. Of several calls with the same
     /// pair, one at most may succeed for as long as the pair's time stamp could be accepted.
     fn record(&self, key: &str, nonce: &str, now: Timestamp) -> Result<(), NonceError>;
+
+    /// Called when no more requests come, to save what is not saved yet. May block.
+    fn close(&self) {}
 }
 
 /// One slot of the ring; the retention is a whole number of slots.

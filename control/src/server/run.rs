@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -41,6 +42,9 @@ use crate::fleet::BreakerState;
 use crate::fleet::FileRegistry;
 use crate::fleet::Fleet;
 use crate::telemetry::Metrics;
+
+/// How long the end may wait for the disk.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -364,7 +368,14 @@ impl Running {
         self.closing.send_replace(true);
         self.tasks.close();
         let limit = self.app.settings.server.drain_timeout;
-        tokio::time::timeout(limit, self.tasks.wait()).await.is_ok()
+        let finished = tokio::time::timeout(limit, self.tasks.wait()).await.is_ok();
+        if let Some(authenticator) = &self.app.authenticator {
+            let nonces = Arc::clone(authenticator.nonces());
+            let close = tokio::task::spawn_blocking(move || nonces.close());
+            // A disk that hangs must not keep the process.
+            let _ = tokio::time::timeout(CLOSE_WITHIN, close).await;
+        }
+        finished
     }
 }
 

@@ -36,6 +36,7 @@ pub struct Options {
     config: Option<String>,
     unprivileged: bool,
     state_dir: Option<PathBuf>,
+    listen: Vec<String>,
 }
 
 impl Options {
@@ -69,6 +70,13 @@ impl Options {
     #[must_use]
     pub fn state_dir(mut self, dir: &Path) -> Self {
         self.state_dir = Some(dir.to_owned());
+        self
+    }
+
+    /// With one more address.
+    #[must_use]
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listen.push(address.to_owned());
         self
     }
 }
@@ -119,6 +127,9 @@ impl Agent {
         ] {
             args.extend([name.into(), value.into()]);
         }
+        for address in &options.listen {
+            args.extend(["--listen".into(), address.into()]);
+        }
         let mut command = if options.unprivileged {
             for path in [dir.path(), &state] {
                 nix::unistd::chown(path, Some(65534.into()), Some(65534.into()))
@@ -137,7 +148,12 @@ impl Agent {
             Command::new(binary("sifter"))
         };
         let mut process = Process::start(command.args(args), &dir.path().join("agent.log"));
-        let tcp = process.tcp_listener();
+        let tcp = wait::until("the agent's TCP address", || {
+            process.expect_running();
+            let addresses = addresses(&process);
+            let tcp = addresses.iter().find_map(|address| address.parse().ok());
+            tcp.ok_or("not said yet")
+        });
         wait::until("the agent's socket", || {
             process.expect_running();
             std::os::unix::net::UnixStream::connect(&socket)
@@ -164,6 +180,11 @@ impl Agent {
                 Err(format!("{status:?}"))
             }
         });
+    }
+
+    /// Where it says that it listens.
+    pub fn addresses(&self) -> Vec<String> {
+        addresses(&self.process)
     }
 
     /// A directory that lives as long as the agent.
@@ -230,6 +251,16 @@ impl Agent {
         }
         images
     }
+}
+
+/// Where an agent says that it listens.
+pub fn addresses(process: &Process) -> Vec<String> {
+    let output = process.output();
+    output
+        .lines()
+        .filter_map(|line| line.strip_prefix("listening on "))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// A runtime for the calls of one test.

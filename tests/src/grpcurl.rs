@@ -38,6 +38,11 @@ impl Grpcurl {
         FOUND.get_or_init(find).clone().map(Self)
     }
 
+    /// Where it is; only a name if it is found by `PATH`.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Runs grpcurl with options before the address and the rest (symbol, method) behind it.
     pub fn run(
         &self,

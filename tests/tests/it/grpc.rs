@@ -16,6 +16,7 @@ use sifter_tests::grpcurl::Grpcurl;
 use sifter_tests::grpcurl::Transport;
 use sifter_tests::images;
 use sifter_tests::skip;
+use sifter_tests::wait;
 use tonic::Code;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
@@ -163,8 +164,13 @@ fn health_answers_for_the_server_and_each_service() {
     for transport in TRANSPORTS {
         for service in ["", "sifter.v1.ImageService", "sifter.v1.AgentService"] {
             let data = serde_json::json!({ "service": service }).to_string();
-            let answer = grpcurl.call(&agent, transport, "grpc.health.v1.Health/Check", &data);
-            assert_eq!(answer["status"], "SERVING", "{service:?}");
+            // Told a moment after the listing is there.
+            wait::until("a healthy service", || {
+                let method = "grpc.health.v1.Health/Check";
+                let answer = grpcurl.call(&agent, transport, method, &data);
+                let status = answer["status"].to_string();
+                (status == "\"SERVING\"").then_some(()).ok_or(status)
+            });
         }
     }
 }

@@ -2,6 +2,7 @@
 //! module a topic.
 
 mod cli;
+mod cookbook;
 mod corpus;
 mod crash;
 mod damage;

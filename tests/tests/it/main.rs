@@ -12,4 +12,5 @@ mod faults;
 mod grpc;
 mod large;
 mod paging;
+mod readme;
 mod truth;

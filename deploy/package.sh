@@ -80,6 +80,7 @@ stage() {
     put 644 "$here/sysusers.d/$package.conf" "$root/usr/lib/sysusers.d/$package.conf"
     case $package in
         sifter-agent)
+            put 644 "$here/systemd/$package.socket" "$root/usr/lib/systemd/system/$package.socket"
             put 644 "$here/tmpfiles.d/$package.conf" "$root/usr/lib/tmpfiles.d/$package.conf"
             put 644 "$here/etc/sifter/agent.toml" "$root/etc/sifter/agent.toml"
             install -d -m 755 "$root/etc/sifter/agent.toml.d"
@@ -92,7 +93,7 @@ stage() {
             ;;
     esac
     for file in "$here/examples/$package"/*; do put 644 "$file" "$documents/examples/$(basename "$file")"; done
-    for file in docs/install.md docs/operations.md; do put 644 "$file" "$documents/$(basename "$file")"; done
+    for file in docs/install.md docs/operations.md docs/grpcurl.md; do put 644 "$file" "$documents/$(basename "$file")"; done
     if [ ! -f "$work/$package.third-party" ]; then
         "$here/third-party.sh" "$package" > "$work/$package.third-party"
     fi

@@ -11,20 +11,21 @@ use anyhow::Context;
 use sifter_proto::v1;
 use sifter_proto::v1::agent_service_server::AgentServiceServer;
 use sifter_proto::v1::image_service_server::ImageServiceServer;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Server;
 
 use crate::catalog::{Catalog, FileTime};
-use crate::config::{Settings, host_name};
+use crate::config::{Listen, Settings, host_name};
 use crate::digest::Digester;
 use crate::escape;
 use crate::manager;
-use crate::net::{self, Doorkeeper, Tls};
+use crate::net::{self, Bound, Doorkeeper, Doors, Passed, Socket, Tls};
 use crate::observe::{self, Sources};
 use crate::reload::{self, Reloader};
 use crate::scan::{Condition, HintState, Nature, Progress, RootStatus, ScanReport, Supervisor};
 use crate::service::{Agent, AgentState, Images, Owners, Sights, Ticket, Visibility, convert};
-use crate::telemetry::{self, Metrics, RpcLayer};
+use crate::telemetry::{self, Metrics, RpcLayer, Scrapes};
 
 /// The database's file in the state directory.
 const CATALOG_FILE: &str = "catalog.sqlite";
@@ -48,6 +49,8 @@ pub fn agent(
     reload: reload::Read,
     ready: impl FnOnce(&[String]),
 ) -> anyhow::Result<()> {
+    // Before there are threads, which see the environment that this changes.
+    let passed = net::passed()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(
             std::thread::available_parallelism()
@@ -57,7 +60,7 @@ pub fn agent(
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(serve(settings, reload, ready));
+    let result = runtime.block_on(serve(settings, passed, reload, ready));
     // Blocking tasks on a hung file system do not come back.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
@@ -65,6 +68,7 @@ pub fn agent(
 
 async fn serve(
     settings: Settings,
+    passed: Vec<Passed>,
     reload: reload::Read,
     ready: impl FnOnce(&[String]),
 ) -> anyhow::Result<()> {
@@ -76,14 +80,7 @@ async fn serve(
             Some(directory.join(CATALOG_FILE))
         }
     };
-    let mut bound = Vec::new();
-    for address in &settings.listen {
-        bound.push(
-            net::bind(address, settings.socket_mode)
-                .await
-                .with_context(|| format!("listen on {address}"))?,
-        );
-    }
+    let (bound, passed_metrics) = bind_all(&settings, passed).await?;
     let metrics = Arc::new(Metrics::default());
     let tls = match &settings.tls {
         Some(files) => Some(Arc::new(Tls::new(files.clone())?)),
@@ -110,8 +107,10 @@ async fn serve(
     let visibility = Arc::new(Visibility::new(sights));
     let addresses: Vec<String> = bound
         .iter()
-        .map(|bound| bound.address.to_string())
+        .map(|(bound, ..)| bound.address.to_string())
         .collect();
+    let (doors, connections) = Doors::new(Arc::clone(&doorkeeper));
+    let doors = Arc::new(doors);
 
     let paths: Vec<_> = settings
         .roots
@@ -155,14 +154,25 @@ async fn serve(
         doorkeeper: Arc::clone(&doorkeeper),
         tls,
     });
-    if let Some(address) = &settings.metrics {
+    let refresh = {
         let wired = Arc::clone(&wired);
-        let refresh = sources.refresh(move || wired.is_ready());
-        let address = telemetry::serve(address, Arc::clone(&metrics), refresh)
-            .await
-            .with_context(|| format!("serve the metrics at {address}"))?;
-        tracing::info!(address, "metrics");
+        sources.refresh(move || wired.is_ready())
+    };
+    let mut scrapes = passed_metrics;
+    if let Some(address) = &settings.metrics {
+        scrapes.push(
+            Scrapes::bind(address)
+                .await
+                .with_context(|| format!("serve the metrics at {address}"))?,
+        );
     }
+    let _scrapes: Vec<_> = scrapes
+        .into_iter()
+        .map(|scrapes| {
+            tracing::info!(address = scrapes.address(), "metrics");
+            telemetry::serve(scrapes, Arc::clone(&metrics), Arc::clone(&refresh))
+        })
+        .collect();
     let reload_task = tokio::spawn(reloader.run(hangup));
 
     let (drain, drained) = tokio::sync::oneshot::channel::<()>();
@@ -180,10 +190,13 @@ async fn serve(
         )
         .add_service(images)
         .add_service(agent)
-        .serve_with_incoming_shutdown(net::accept(bound, &doorkeeper), async {
+        .serve_with_incoming_shutdown(connections, async {
             let _ = drained.await;
         });
     let server = tokio::spawn(server);
+    for (bound, asked, passed) in bound {
+        doors.open(bound, asked, passed);
+    }
 
     for address in &addresses {
         tracing::info!(address, "listening");
@@ -223,6 +236,52 @@ async fn serve(
     .await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The listeners, with how each was asked for and whether it was passed, and those for the metrics:
+/// first what the service manager passes, then those addresses of the configuration for which there
+/// is nothing yet.
+async fn bind_all(
+    settings: &Settings,
+    passed: Vec<Passed>,
+) -> anyhow::Result<(Vec<(Bound, Listen, bool)>, Vec<Scrapes>)> {
+    let mut bound: Vec<(Bound, Listen, bool)> = Vec::new();
+    let mut scrapes = Vec::new();
+    for passed in passed {
+        let place = passed.to_string();
+        let name = passed.name;
+        tracing::info!(address = place, name, "socket of the service manager");
+        let wrong = || format!("socket {name} ({place}) of the service manager");
+        if name == net::METRICS {
+            scrapes.push(match passed.socket {
+                Socket::Unix(listener, _) => {
+                    Scrapes::Unix(UnixListener::from_std(listener).with_context(wrong)?, place)
+                }
+                Socket::Tcp(listener, _) => {
+                    Scrapes::Tcp(TcpListener::from_std(listener).with_context(wrong)?, place)
+                }
+            });
+            continue;
+        }
+        let address = match &passed.socket {
+            Socket::Unix(_, path) => Listen::Unix(path.clone()),
+            Socket::Tcp(_, address) => settings
+                .listen_for(*address, name == net::TLS)
+                .map_err(anyhow::Error::msg)
+                .with_context(wrong)?,
+        };
+        let adopted = net::adopt(passed.socket, address.clone()).with_context(wrong)?;
+        bound.push((adopted, address, true));
+    }
+    for address in &settings.listen {
+        if !bound.iter().any(|(_, asked, _)| asked == address) {
+            let new = net::bind(address, settings.socket_mode)
+                .await
+                .with_context(|| format!("listen on {address}"))?;
+            bound.push((new, address.clone(), false));
+        }
+    }
+    Ok((bound, scrapes))
 }
 
 fn reflection() -> anyhow::Result<tonic_reflection::server::Builder<'static>> {

@@ -199,6 +199,26 @@ for unit in sifter-agent sifter-control; do
     is "$unit is the same process" "$(pid $unit)" "$before"
 done
 
+step "socket activation"
+is "the socket unit is not enabled" "$(inside systemctl is-enabled sifter-agent.socket || true)" disabled
+ok "it is clean for systemd-analyze verify" quiet inside systemd-analyze verify --man=no sifter-agent.socket
+ok "the agent stops" inside systemctl stop sifter-agent
+ok "the service manager takes the socket" inside systemctl enable --now sifter-agent.socket
+is "which starts nothing by itself" "$(inside systemctl is-active sifter-agent || true)" inactive
+is "the socket is for everybody" "$(inside stat -c '%U:%G %a' /run/sifter/agent.sock)" "sifter:sifter 666"
+is "who connects starts the agent, and gets the whole listing" "$(listed)" "$expected"
+is "the agent is active" "$(inside systemctl is-active sifter-agent)" active
+ok "it says whose socket it is" inside sh -c "journalctl -q -b -u sifter-agent --no-pager | grep 'socket of the service manager' | grep -q grpc"
+before=$(pid sifter-agent)
+inside systemctl kill --signal=KILL --kill-whom=main sifter-agent
+is "nobody is refused after kill -9" "$(listed)" "$expected"
+ok "by a new process" runs_anew sifter-agent "$before"
+ok "stopped, it leaves the socket" inside sh -c 'systemctl stop sifter-agent && test -S /run/sifter/agent.sock'
+is "the next one starts it again" "$(listed)" "$expected"
+is "as user, too" "$(as user)" "$expected"
+ok "and back" inside sh -c 'systemctl disable --now sifter-agent.socket && systemctl restart sifter-agent'
+ok "it binds by itself" within 10 listed_is "$expected"
+
 step "kill -9: back at once, with the listing"
 before=$(pid sifter-agent)
 inside systemctl kill --signal=KILL --kill-whom=main sifter-agent

@@ -1,10 +1,12 @@
 //! The binaries under test, built from this work tree, and processes that end with the test.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -85,6 +87,39 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("second handle of the log file"))
             .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        Self {
+            name,
+            child,
+            log: log.to_owned(),
+        }
+    }
+
+    /// Starts a command as a service manager does that passes it sockets, each with a name: two at
+    /// most. The shell puts them where they belong, since they must be the descriptors from 3 on and
+    /// the process's own ID be known.
+    pub fn start_with_sockets(
+        command: &[OsString],
+        sockets: Vec<(&str, OwnedFd)>,
+        log: &Path,
+    ) -> Self {
+        assert!((1..=2).contains(&sockets.len()), "{sockets:?}");
+        let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
+        let count = sockets.len();
+        let mut sockets = sockets.into_iter().map(|(_, socket)| Stdio::from(socket));
+        let script = "exec 3<&0; [ \"$LISTEN_FDS\" = 1 ] || exec 4<&1; exec < /dev/null >> \"$0\" 2>&1; \
+                      LISTEN_PID=$$; export LISTEN_PID; exec \"$@\"";
+        let name = format!("{command:?} with sockets {names:?}");
+        let child = Command::new("sh")
+            .args(["-c", script])
+            .arg(log)
+            .args(command)
+            .env("LISTEN_FDS", count.to_string())
+            .env("LISTEN_FDNAMES", names.join(":"))
+            .stdin(sockets.next().expect("a socket"))
+            .stdout(sockets.next().unwrap_or_else(Stdio::null))
+            .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         Self {

@@ -112,6 +112,45 @@ pub(super) fn listen(text: &str, has_tls: bool) -> Result<Listen, String> {
     })
 }
 
+impl super::Settings {
+    /// What a TCP socket that somebody else has bound is for: the address of `listen` that it stands
+    /// for if there is one, otherwise as if it had been written there. `tls`: it is to speak TLS.
+    ///
+    /// # Errors
+    ///
+    /// It may not be listened on: what is wrong, and what would be right.
+    pub fn listen_for(&self, bound: std::net::SocketAddr, tls: bool) -> Result<Listen, String> {
+        // A socket for all addresses stands for one of them: systemd's `ListenStream=7430` is [::].
+        let is_there = |address: &std::net::SocketAddr| {
+            address.port() == bound.port()
+                && (bound.ip().is_unspecified() || address.ip() == bound.ip())
+        };
+        let configured = self.listen.iter().find(|listen| match listen {
+            Listen::Unix(_) => false,
+            Listen::Tcp(address) | Listen::Tls(address) => is_there(address),
+        });
+        let address = match configured {
+            Some(address) => address.clone(),
+            None => listen(&bound.to_string(), self.tls.is_some())?,
+        };
+        let address = match (tls, &address) {
+            (true, Listen::Tcp(_)) => Listen::Tls(bound),
+            // Who may connect is decided by where the socket really is.
+            (false, Listen::Tcp(_)) => Listen::Tcp(bound),
+            _ => address,
+        };
+        let checked = check_listen(
+            &[address.clone()],
+            self.tls.is_some(),
+            self.allow_insecure_remote,
+        );
+        match checked {
+            Err(ConfigError::Value { key, message }) if key == "listen" => Err(message),
+            _ => Ok(address),
+        }
+    }
+}
+
 /// Whether the addresses may be listened on.
 pub(super) fn check_listen(
     listen: &[Listen],
@@ -209,6 +248,32 @@ mod tests {
         ] {
             let error = validate(&text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_was_passed_is_held_to_the_same_rules() {
+        let plain = validate("").unwrap();
+        let secure = validate(&format!("listen=['0.0.0.0:7430','127.0.0.1:7431']\n{TLS}")).unwrap();
+        let insecure = validate("allow_insecure_remote=true").unwrap();
+        for (settings, bound, tls, expected) in [
+            (&plain, "127.0.0.1:1", false, Ok("127.0.0.1:1")),
+            (&plain, "127.0.0.1:1", true, Err("needs [tls]")),
+            (&plain, "[::]:1", false, Err("add [tls]")),
+            (&insecure, "[::]:1", false, Ok("[::]:1")),
+            (&secure, "[::]:7430", false, Ok("tls:0.0.0.0:7430")),
+            (&secure, "192.0.2.1:9", false, Ok("tls:192.0.2.1:9")),
+            (&secure, "127.0.0.1:7431", false, Ok("127.0.0.1:7431")),
+            (&secure, "127.0.0.1:9", true, Ok("tls:127.0.0.1:9")),
+            // Wider than the address that it stands for.
+            (&secure, "[::]:7431", false, Err("add [tls]")),
+        ] {
+            let found = settings.listen_for(bound.parse().unwrap(), tls);
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found.to_string(), expected, "{bound}"),
+                (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
+                (found, expected) => panic!("{bound}: {found:?} instead of {expected:?}"),
+            }
         }
     }
 

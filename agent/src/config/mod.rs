@@ -67,6 +67,8 @@ pub struct Settings {
     pub listen: Vec<Listen>,
     /// Permission bits of unix sockets.
     pub socket_mode: u32,
+    /// Whether other machines may connect over TCP without TLS.
+    pub allow_insecure_remote: bool,
     /// Certificates, for TLS over TCP.
     pub tls: Option<TlsSettings>,
     /// Who may see what.
@@ -200,11 +202,8 @@ impl Settings {
             ));
         }
         let tls = raw.tls.map(TlsSettings::validate).transpose()?;
-        access::check_listen(
-            &listen,
-            tls.is_some(),
-            raw.allow_insecure_remote.unwrap_or(false),
-        )?;
+        let allow_insecure_remote = raw.allow_insecure_remote.unwrap_or(false);
+        access::check_listen(&listen, tls.is_some(), allow_insecure_remote)?;
         let access = AccessSettings::validate(raw.admin_group, raw.plain_tcp.as_deref())?;
         let metrics = raw.metrics.as_deref().map(access::metrics).transpose()?;
         let socket_mode = match raw.socket_mode {
@@ -248,6 +247,7 @@ impl Settings {
             state_directory: raw.state_directory,
             listen,
             socket_mode,
+            allow_insecure_remote,
             tls,
             access,
             metrics,

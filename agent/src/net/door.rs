@@ -8,22 +8,18 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Connection, Io};
 use super::ledger::{Ledger, Limits, Source, Ticket};
 use super::tls::{Failure, Tls};
 use super::{Bound, accept_one, owner};
-use crate::config::Listen;
 use crate::peer::{Credentials, Peer};
 use crate::telemetry::{Metrics, Quiet};
-
-/// Connections ready and not yet taken by the server.
-const BACKLOG: usize = 64;
 
 /// How long a client may be silent, and a handshake take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -71,30 +67,12 @@ impl Doorkeeper {
     }
 }
 
-/// Accepts on all listeners until the stream is dropped.
-#[must_use]
-pub fn accept(
-    bound: Vec<Bound>,
-    doorkeeper: &Arc<Doorkeeper>,
-) -> ReceiverStream<io::Result<Connection>> {
-    let (sender, receiver) = mpsc::channel(BACKLOG);
-    for bound in bound {
-        let door = Door {
-            keeper: Arc::clone(doorkeeper),
-            tls: matches!(bound.address, Listen::Tls(_)),
-            sender: sender.clone(),
-        };
-        tokio::spawn(door.accept(bound));
-    }
-    ReceiverStream::new(receiver)
-}
-
 /// One listener's way to the server.
 #[derive(Debug, Clone)]
-struct Door {
-    keeper: Arc<Doorkeeper>,
-    tls: bool,
-    sender: mpsc::Sender<io::Result<Connection>>,
+pub(super) struct Door {
+    pub(super) keeper: Arc<Doorkeeper>,
+    pub(super) tls: bool,
+    pub(super) sender: mpsc::Sender<io::Result<Connection>>,
 }
 
 /// A connection of which nothing is known yet.
@@ -107,11 +85,14 @@ pub(super) enum Stranger {
 }
 
 impl Door {
-    async fn accept(self, bound: Bound) {
+    /// Accepts until it is told to close, or the server is gone.
+    pub(super) async fn accept(self, bound: Bound, close: oneshot::Receiver<()>) {
+        let mut close = std::pin::pin!(close);
         loop {
             let accepted = tokio::select! {
                 accepted = accept_one(&bound.listener) => accepted,
                 () = self.sender.closed() => return,
+                _ = &mut close => break,
             };
             match accepted {
                 Ok(stranger) => self.admit(stranger),
@@ -123,6 +104,10 @@ impl Door {
                     tokio::time::sleep(ACCEPT_AGAIN).await;
                 }
             }
+        }
+        // Those who came before it closed.
+        while let Some(Ok(stranger)) = accept_one(&bound.listener).now_or_never() {
+            self.admit(stranger);
         }
     }
 

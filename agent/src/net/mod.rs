@@ -2,8 +2,10 @@
 //! handed over when its client has said something and, over TLS, has proved who it is; what
 //! happens before concerns nobody else.
 
+mod activation;
 mod connection;
 mod door;
+mod doors;
 mod identity;
 mod ledger;
 mod owner;
@@ -17,9 +19,11 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::Listen;
 
+pub use self::activation::{METRICS, Passed, Socket, TLS, passed};
 pub use self::connection::Connection;
+pub use self::door::Doorkeeper;
 use self::door::Stranger;
-pub use self::door::{Doorkeeper, accept};
+pub use self::doors::Doors;
 pub use self::identity::{Allow, Names};
 pub use self::ledger::{Ledger, Limits, Source};
 pub use self::tls::{Loaded, Tls, TlsError, follow};
@@ -101,20 +105,20 @@ pub async fn bind(address: &Listen, socket_mode: u32) -> io::Result<Bound> {
     }
 }
 
-/// Takes a unix socket that another process (systemd) has bound, and that it keeps.
+/// Takes a socket that another process (systemd) has bound, and that it keeps.
 ///
 /// # Errors
 ///
 /// What the operating system says.
-pub fn adopt(listener: std::os::unix::net::UnixListener, path: PathBuf) -> io::Result<Bound> {
-    listener.set_nonblocking(true)?;
-    Ok(Bound {
-        listener: Listener::Unix {
+pub fn adopt(socket: Socket, address: Listen) -> io::Result<Bound> {
+    let listener = match socket {
+        Socket::Unix(listener, _) => Listener::Unix {
             listener: UnixListener::from_std(listener)?,
             _file: None,
         },
-        address: Listen::Unix(path),
-    })
+        Socket::Tcp(listener, _) => Listener::Tcp(TcpListener::from_std(listener)?),
+    };
+    Ok(Bound { listener, address })
 }
 
 async fn accept_one(listener: &Listener) -> io::Result<Stranger> {

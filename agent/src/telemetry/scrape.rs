@@ -27,57 +27,85 @@ const CONNECTIONS: usize = 16;
 /// How long a connection may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Time before accepting is tried again where it failed.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
 /// Brings the figures up to date before they are shown.
 pub type Refresh = Arc<dyn Fn() + Send + Sync>;
 
-/// Binds the address, and serves from a task until the process ends. Says where it listens.
-///
-/// # Errors
-///
-/// What the operating system says.
-pub async fn serve(
-    address: &Listen,
-    metrics: Arc<Metrics>,
-    refresh: Refresh,
-) -> io::Result<String> {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    match address {
-        Listen::Unix(path) => {
-            if std::os::unix::net::UnixStream::connect(path).is_err() {
-                let _ = std::fs::remove_file(path);
+/// A listener for scrapes.
+#[derive(Debug)]
+pub enum Scrapes {
+    /// A unix socket, and how it is called.
+    Unix(UnixListener, String),
+    /// A TCP port, and how it is called.
+    Tcp(TcpListener, String),
+}
+
+impl Scrapes {
+    /// Binds the address.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub async fn bind(address: &Listen) -> io::Result<Self> {
+        match address {
+            Listen::Unix(path) => {
+                if std::os::unix::net::UnixStream::connect(path).is_err() {
+                    let _ = std::fs::remove_file(path);
+                }
+                let listener = UnixListener::bind(path)?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+                Ok(Self::Unix(listener, address.to_string()))
             }
-            let listener = UnixListener::bind(path)?;
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-            tokio::spawn(async move {
-                while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-                    match listener.accept().await {
-                        Ok((stream, _)) => {
-                            let answer = answer(stream, Arc::clone(&metrics), Arc::clone(&refresh));
-                            tokio::spawn(async move { (answer.await, slot).1 });
-                        }
-                        Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                    }
-                }
-            });
-            Ok(address.to_string())
-        }
-        Listen::Tcp(wanted) | Listen::Tls(wanted) => {
-            let listener = TcpListener::bind(wanted).await?;
-            let bound = listener.local_addr()?.to_string();
-            tokio::spawn(async move {
-                while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-                    match listener.accept().await {
-                        Ok((stream, _)) => {
-                            let answer = answer(stream, Arc::clone(&metrics), Arc::clone(&refresh));
-                            tokio::spawn(async move { (answer.await, slot).1 });
-                        }
-                        Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                    }
-                }
-            });
-            Ok(bound)
+            Listen::Tcp(wanted) | Listen::Tls(wanted) => {
+                let listener = TcpListener::bind(wanted).await?;
+                let bound = listener.local_addr()?.to_string();
+                Ok(Self::Tcp(listener, bound))
+            }
         }
     }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Unix(_, address) | Self::Tcp(_, address) => address,
+        }
+    }
+}
+
+/// Serves, until dropped.
+#[derive(Debug)]
+pub struct Serving(tokio::task::AbortHandle);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Serves from a task. Answers under way outlive it.
+#[must_use]
+pub fn serve(scrapes: Scrapes, metrics: Arc<Metrics>, refresh: Refresh) -> Serving {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let task = tokio::spawn(async move {
+        while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+            let (metrics, refresh) = (Arc::clone(&metrics), Arc::clone(&refresh));
+            let accepted = match &scrapes {
+                Scrapes::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
+                    tokio::spawn(async move { (answer(stream, metrics, refresh).await, slot).1 })
+                }),
+                Scrapes::Tcp(listener, _) => listener.accept().await.map(|(stream, _)| {
+                    tokio::spawn(async move { (answer(stream, metrics, refresh).await, slot).1 })
+                }),
+            };
+            if accepted.is_err() {
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    });
+    Serving(task.abort_handle())
 }
 
 async fn answer(

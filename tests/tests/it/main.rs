@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binaries as processes. One binary, so that it is linked once; a
 //! module a topic.
 
+mod activation;
 mod cli;
 mod cookbook;
 mod corpus;

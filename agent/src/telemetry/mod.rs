@@ -1,5 +1,7 @@
-//! Logs and metrics. Logs are structured, to standard error; under systemd that is the journal.
+//! Logs and metrics. Logs are structured, to standard error; where that is the journal, straight to
+//! it with their fields.
 
+mod journal;
 mod metrics;
 mod quiet;
 mod rpc;
@@ -29,10 +31,17 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 /// The filter cannot be understood.
 pub fn start(settings: &LogSettings) -> Result<(), String> {
     let (filter, handle) = reload::Layer::new(filter(settings)?);
+    let journal = if settings.json {
+        None
+    } else {
+        journal::Journal::of_stderr()
+    };
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false);
-    let lines = if settings.json {
+    let lines = if let Some(journal) = journal {
+        journal.boxed()
+    } else if settings.json {
         lines
             .json()
             .flatten_event(true)

@@ -3,7 +3,9 @@
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod confine;
 pub mod digest;
+pub mod engine;
 pub mod escape;
 pub mod manager;
 pub mod net;

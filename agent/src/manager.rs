@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::catalog::Catalog;
-use crate::scan::{Condition, RootStatus, Supervisor};
+use crate::engine::Engines;
+use crate::scan::{Condition, RootStatus};
 
 /// Time between two looks where no watchdog asks for a shorter one.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Tells the service manager, until dropped.
-pub async fn inform(catalog: Arc<Catalog>, supervisor: Arc<Supervisor>) {
+pub async fn inform(engines: Arc<Engines>) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
@@ -25,9 +25,10 @@ pub async fn inform(catalog: Arc<Catalog>, supervisor: Arc<Supervisor>) {
     let every = watchdog.map_or(EVERY, |watchdog| EVERY.min(watchdog / 3));
     let mut told = String::new();
     loop {
-        let (catalog, supervisor) = (Arc::clone(&catalog), Arc::clone(&supervisor));
+        let engine = engines.current();
         let look = tokio::task::spawn_blocking(move || {
-            summary(&supervisor.status(), catalog.snapshot().rows.len())
+            let images = engine.catalog.snapshot().rows.len();
+            summary(&engine.supervisor.status(), images)
         });
         match tokio::time::timeout(every, look).await {
             Ok(Ok(summary)) => {

@@ -5,8 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::catalog::{Catalog, Condition as CatalogCondition, FileTime, Snapshot};
+use tokio::task::AbortHandle;
+
+use crate::catalog::{Condition as CatalogCondition, FileTime, Snapshot};
 use crate::catalog::{format_name, status_name};
+use crate::engine::Engines;
 use crate::escape;
 use crate::net::{Doorkeeper, Tls};
 use crate::scan::{Condition, RootStatus, ScanReport, Supervisor};
@@ -25,10 +28,8 @@ type Counted = (Arc<Snapshot>, ByStatus, BTreeMap<String, u64>);
 pub struct Sources {
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// The listing.
-    pub catalog: Arc<Catalog>,
-    /// The roots.
-    pub supervisor: Arc<Supervisor>,
+    /// The listing and the roots.
+    pub engines: Arc<Engines>,
     /// The connections.
     pub doorkeeper: Arc<Doorkeeper>,
     /// The certificates.
@@ -44,7 +45,8 @@ impl Sources {
         let counted: Mutex<Option<Counted>> = Mutex::default();
         Arc::new(move || {
             let metrics = &self.metrics;
-            let snapshot = self.catalog.snapshot();
+            let engine = self.engines.current();
+            let snapshot = engine.catalog.snapshot();
             let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
             // A million images need not be counted again for every scrape.
             let current = counted
@@ -65,7 +67,7 @@ impl Sources {
             }
             if let Some((_, images, by_root)) = &*counted {
                 metrics.set_images(images);
-                let roots: Vec<RootFigures> = self
+                let roots: Vec<RootFigures> = engine
                     .supervisor
                     .status()
                     .iter()
@@ -80,7 +82,7 @@ impl Sources {
             metrics
                 .connections
                 .set(i64::try_from(self.doorkeeper.connections()).unwrap_or(i64::MAX));
-            let condition = match self.catalog.condition() {
+            let condition = match engine.catalog.condition() {
                 CatalogCondition::Ok => "ok",
                 CatalogCondition::Memory => "memory",
                 CatalogCondition::Failed(_) => "failed",
@@ -95,15 +97,16 @@ impl Sources {
     }
 }
 
-/// Counts every scan that ends from now on.
-pub fn follow_scans(metrics: &Arc<Metrics>, supervisor: &Arc<Supervisor>) {
+/// Counts every scan that ends from now on, in tasks that end when they are told to.
+pub fn follow_scans(metrics: &Arc<Metrics>, supervisor: &Arc<Supervisor>) -> Vec<AbortHandle> {
+    let mut followers = Vec::new();
     for (index, settings) in supervisor.settings() {
         let Some(mut finished) = supervisor.finished(index) else {
             continue;
         };
         let path = settings.path.clone();
         let (metrics, supervisor) = (Arc::clone(metrics), Arc::clone(supervisor));
-        tokio::spawn(async move {
+        let follower = tokio::spawn(async move {
             let mut counted: Option<FileTime> = None;
             loop {
                 finished.borrow_and_update();
@@ -123,7 +126,9 @@ pub fn follow_scans(metrics: &Arc<Metrics>, supervisor: &Arc<Supervisor>) {
                 }
             }
         });
+        followers.push(follower.abort_handle());
     }
+    followers
 }
 
 fn scanned(report: &ScanReport) -> Scanned {

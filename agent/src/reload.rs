@@ -1,18 +1,25 @@
 //! SIGHUP: configuration and certificates are read again, without losing a connection or a request.
 //!
-//! Taken at once: `[tls]` (certificate, key, authorities, `allow`), `admin_group`, `plain_tcp` and
-//! `log`. What needs a restart (roots, addresses, the state directory) is named in the log, and
-//! stays as it was; so does everything if the configuration has a mistake.
+//! Taken at once: roots and their settings, `listen`, `socket_mode`, `metrics`, `[tls]` (certificate,
+//! key, authorities, `allow`), `admin_group`, `plain_tcp` and `log`. What needs a restart is named in
+//! the log, and stays as it was; so does everything if the configuration has a mistake or an address
+//! cannot be bound.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
+use v1::Confinement;
 
-use crate::config::Settings;
-use crate::net::{self, Tls};
+use sifter_proto::v1;
+
+use crate::config::{RootSettings, Settings};
+use crate::confine::Confined;
+use crate::engine::Engines;
+use crate::escape;
+use crate::net::{self, Doors, Tls};
 use crate::service::Sights;
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, Metrics, Pages, Scrapes};
 
 /// Time between two looks at the certificates' files.
 const LOOK: Duration = Duration::from_secs(10);
@@ -21,30 +28,41 @@ const LOOK: Duration = Duration::from_secs(10);
 pub type Read = Box<dyn Fn() -> anyhow::Result<Settings> + Send + Sync>;
 
 /// What can be changed while the agent runs.
+pub struct Changeable {
+    /// The certificates, if there were any at start.
+    pub tls: Option<Arc<Tls>>,
+    /// Who sees what.
+    pub sights: Arc<Sights>,
+    /// The listeners.
+    pub doors: Arc<Doors>,
+    /// Where the metrics are served.
+    pub pages: Pages,
+    /// Roots and their scans.
+    pub engines: Arc<Engines>,
+    /// What cannot be changed: where the agent may read.
+    pub confined: Confined,
+}
+
+/// Takes a changed configuration.
 pub struct Reloader {
     read: Arc<Read>,
     /// What needs a restart, as it was at start.
     fixed: Vec<(&'static str, String)>,
-    tls: Option<Arc<Tls>>,
-    sights: Arc<Sights>,
+    /// The roots in use, as they are compared.
+    roots: Mutex<String>,
+    at: Changeable,
     metrics: Arc<Metrics>,
 }
 
 impl Reloader {
     /// For an agent that was started with `settings`.
     #[must_use]
-    pub fn new(
-        read: Read,
-        settings: &Settings,
-        tls: Option<Arc<Tls>>,
-        sights: Arc<Sights>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(read: Read, settings: Settings, at: Changeable, metrics: Arc<Metrics>) -> Self {
         Self {
             read: Arc::new(read),
-            fixed: fixed(settings),
-            tls,
-            sights,
+            fixed: fixed(&settings),
+            roots: Mutex::new(format!("{:?}", settings.roots)),
+            at,
             metrics,
         }
     }
@@ -52,7 +70,7 @@ impl Reloader {
     /// Follows the certificates' files, and SIGHUP; never ends.
     pub async fn run(self, mut hangup: Signal) {
         let follow = async {
-            match &self.tls {
+            match &self.at.tls {
                 None => std::future::pending().await,
                 Some(tls) => {
                     net::follow(Arc::clone(tls), LOOK, |result| {
@@ -97,19 +115,48 @@ impl Reloader {
         self.metrics.reloaded("configuration", result.is_ok());
         match result {
             Ok(()) => tracing::info!("configuration in use"),
-            Err(error) => tracing::error!("configuration not taken, the old one stays: {error}"),
+            Err(error) => {
+                let hint = match self.at.confined.state {
+                    Confinement::Full | Confinement::Partial => {
+                        " (Landlock confines this process to what its configuration named at \
+                         start: directories that are new there need a restart)"
+                    }
+                    _ => "",
+                };
+                tracing::error!("configuration not taken, the old one stays: {error}{hint}");
+            }
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
 
     async fn apply(&self, settings: Settings) -> Result<(), String> {
-        let restart: Vec<&str> = fixed(&settings)
+        let mut restart: Vec<&str> = fixed(&settings)
             .into_iter()
             .zip(&self.fixed)
             .filter(|((_, new), (_, old))| new != old)
             .map(|((key, _), _)| key)
             .collect();
-        if let (Some(tls), Some(new)) = (&self.tls, settings.tls) {
+
+        // First what may fail, …
+        let takes_listen = !restart.contains(&"tls");
+        let bound = if takes_listen {
+            let mode = settings.socket_mode;
+            self.at.doors.bind_new(&settings.listen, mode).await?
+        } else {
+            restart.push("listen");
+            Vec::new()
+        };
+        let metrics = settings.metrics.as_ref();
+        let moves_metrics = !self.at.pages.are_at(metrics);
+        let scrapes = match metrics.filter(|_| moves_metrics) {
+            None => None,
+            Some(address) => Some(
+                Scrapes::bind(address)
+                    .await
+                    .map_err(|error| format!("serve the metrics at {address}: {error}"))?,
+            ),
+        };
+        if let (Some(tls), Some(new)) = (&self.at.tls, settings.tls) {
             let tls = Arc::clone(tls);
             tokio::task::spawn_blocking(move || tls.reload(new))
                 .await
@@ -117,7 +164,17 @@ impl Reloader {
                 .map_err(|error| error.to_string())?;
         }
         telemetry::change_filter(&settings.log)?;
-        self.sights.change(settings.access);
+
+        // … then what cannot.
+        self.at.sights.change(settings.access);
+        if takes_listen {
+            let mode = settings.socket_mode;
+            self.at.doors.change(&settings.listen, bound, mode);
+        }
+        if moves_metrics {
+            self.at.pages.serve(metrics, scrapes);
+        }
+        self.apply_roots(settings.roots).await?;
         if !restart.is_empty() {
             tracing::warn!(
                 keys = restart.join(", "),
@@ -126,6 +183,45 @@ impl Reloader {
         }
         Ok(())
     }
+
+    async fn apply_roots(&self, mut roots: Vec<RootSettings>) -> Result<(), String> {
+        roots.retain(|root| {
+            let may = self.at.confined.lets_in(&root.path);
+            if !may {
+                tracing::warn!(
+                    root = escape::path(&root.path),
+                    "added, and taken only at a restart: Landlock confines this process to the \
+                     roots that it was started with"
+                );
+            }
+            may
+        });
+        let new = format!("{roots:?}");
+        if *self.lock() == new {
+            return Ok(());
+        }
+        if roots.is_empty() {
+            tracing::warn!("no root would be left: the old ones stay until a restart");
+            return Ok(());
+        }
+        if let Some(why) = self.at.engines.keeps_roots() {
+            tracing::warn!(why, "roots changed, and are taken only at a restart");
+            return Ok(());
+        }
+        let count = roots.len();
+        let engines = Arc::clone(&self.at.engines);
+        tokio::task::spawn_blocking(move || engines.replace(roots))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| format!("{error:#}"))?;
+        *self.lock() = new;
+        tracing::info!(roots = count, "roots in use");
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, String> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What needs a restart, in a form that can be compared.
@@ -133,11 +229,8 @@ fn fixed(settings: &Settings) -> Vec<(&'static str, String)> {
     vec![
         ("system", settings.system.clone()),
         ("state_directory", format!("{:?}", settings.state_directory)),
-        ("listen", format!("{:?}", settings.listen)),
-        ("socket_mode", settings.socket_mode.to_string()),
-        ("metrics", format!("{:?}", settings.metrics)),
+        ("landlock", settings.landlock.to_string()),
         ("log_format", settings.log.json.to_string()),
         ("tls", settings.tls.is_some().to_string()),
-        ("root", format!("{:?}", settings.roots)),
     ]
 }

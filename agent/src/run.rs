@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,15 +17,16 @@ use tonic::transport::Server;
 
 use crate::catalog::{Catalog, FileTime};
 use crate::config::{Listen, Settings, host_name};
-use crate::digest::Digester;
+use crate::confine::{self, Confined, Mounts};
+use crate::engine::Engines;
 use crate::escape;
 use crate::manager;
 use crate::net::{self, Bound, Doorkeeper, Doors, Passed, Socket, Tls};
-use crate::observe::{self, Sources};
-use crate::reload::{self, Reloader};
+use crate::observe::Sources;
+use crate::reload::{self, Changeable, Reloader};
 use crate::scan::{Condition, HintState, Nature, Progress, RootStatus, ScanReport, Supervisor};
 use crate::service::{Agent, AgentState, Images, Owners, Sights, Ticket, Visibility, convert};
-use crate::telemetry::{self, Metrics, RpcLayer, Scrapes};
+use crate::telemetry::{Metrics, Pages, RpcLayer, Scrapes};
 
 /// The database's file in the state directory.
 const CATALOG_FILE: &str = "catalog.sqlite";
@@ -33,8 +34,8 @@ const CATALOG_FILE: &str = "catalog.sqlite";
 /// How long running RPCs may take to finish at the end.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// How long running scans may take to notice the end.
-const SCAN_PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two looks at the mounts.
+const LOOK_AT_MOUNTS: Duration = Duration::from_secs(10);
 
 /// Streams of one connection at a time.
 const STREAMS: u32 = 256;
@@ -46,11 +47,19 @@ const STREAMS: u32 = 256;
 /// The state directory cannot be made, or an address not be bound.
 pub fn agent(
     settings: Settings,
+    files: &[PathBuf],
     reload: reload::Read,
     ready: impl FnOnce(&[String]),
 ) -> anyhow::Result<()> {
-    // Before there are threads, which see the environment that this changes.
+    // Before there are threads: they see the environment that this changes …
     let passed = net::passed()?;
+    if let Some(directory) = &settings.state_directory {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("make the state directory {}", escape::path(directory)))?;
+    }
+    // … and inherit what this thread may do.
+    let confined = confine::confine(&settings, files);
+    confined.log();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(
             std::thread::available_parallelism()
@@ -60,7 +69,7 @@ pub fn agent(
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(serve(settings, passed, reload, ready));
+    let result = runtime.block_on(serve(settings, passed, confined, reload, ready));
     // Blocking tasks on a hung file system do not come back.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
@@ -69,17 +78,14 @@ pub fn agent(
 async fn serve(
     settings: Settings,
     passed: Vec<Passed>,
+    confined: Confined,
     reload: reload::Read,
     ready: impl FnOnce(&[String]),
 ) -> anyhow::Result<()> {
-    let catalog_path = match &settings.state_directory {
-        None => None,
-        Some(directory) => {
-            std::fs::create_dir_all(directory)
-                .with_context(|| format!("make the state directory {}", escape::path(directory)))?;
-            Some(directory.join(CATALOG_FILE))
-        }
-    };
+    let catalog_path = settings
+        .state_directory
+        .as_ref()
+        .map(|directory| directory.join(CATALOG_FILE));
     let (bound, passed_metrics) = bind_all(&settings, passed).await?;
     let metrics = Arc::new(Metrics::default());
     let tls = match &settings.tls {
@@ -95,16 +101,9 @@ async fn serve(
                 .is_some_and(|tls| tls.still_allows(client))
         }),
     ));
-    let reloader = Reloader::new(
-        reload,
-        &settings,
-        tls.clone(),
-        Arc::clone(&sights),
-        Arc::clone(&metrics),
-    );
     let hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let doorkeeper = Doorkeeper::new(tls.clone(), Arc::clone(&metrics));
-    let visibility = Arc::new(Visibility::new(sights));
+    let visibility = Arc::new(Visibility::new(Arc::clone(&sights)));
     let addresses: Vec<String> = bound
         .iter()
         .map(|(bound, ..)| bound.address.to_string())
@@ -112,67 +111,65 @@ async fn serve(
     let (doors, connections) = Doors::new(Arc::clone(&doorkeeper));
     let doors = Arc::new(doors);
 
-    let paths: Vec<_> = settings
-        .roots
-        .iter()
-        .map(|root| root.path.clone())
-        .collect();
-    let catalog = Arc::new(Catalog::open(catalog_path.as_deref(), &paths));
-    let digester =
-        Digester::start(&catalog, &settings.roots).context("start the digesting threads")?;
-    let supervisor = Supervisor::start(Arc::clone(&catalog), settings.roots)
-        .context("start the scanning threads")?;
+    let mounts = Mounts::now(&confined);
+    let engines = Arc::new(Engines::start(
+        catalog_path,
+        settings.roots.clone(),
+        Arc::clone(&metrics),
+    )?);
     let wired = Arc::new(Wired {
-        system: settings.system,
+        system: settings.system.clone(),
         host: host_name(),
         started: FileTime::now(),
-        supervisor: Arc::clone(&supervisor),
+        engines: Arc::clone(&engines),
+        confined: confined.clone(),
     });
 
     let (health, health_service) = tonic_health::server::health_reporter();
     let images = ImageServiceServer::new(Images::new(
-        Arc::clone(&catalog),
         Arc::clone(&wired),
         Arc::new(Owners::default()),
         Arc::clone(&visibility),
     ));
-    let agent = AgentServiceServer::new(AgentState::new(
-        Arc::clone(&catalog),
-        Arc::clone(&wired),
-        visibility,
-    ));
+    let agent = AgentServiceServer::new(AgentState::new(Arc::clone(&wired), visibility));
     health
         .set_serving::<AgentServiceServer<AgentState<Wired>>>()
         .await;
     let health_task = tokio::spawn(report_health(health, Arc::clone(&wired)));
 
-    observe::follow_scans(&metrics, &supervisor);
     let sources = Arc::new(Sources {
         metrics: Arc::clone(&metrics),
-        catalog: Arc::clone(&catalog),
-        supervisor: Arc::clone(&supervisor),
+        engines: Arc::clone(&engines),
         doorkeeper: Arc::clone(&doorkeeper),
-        tls,
+        tls: tls.clone(),
     });
     let refresh = {
         let wired = Arc::clone(&wired);
         sources.refresh(move || wired.is_ready())
     };
-    let mut scrapes = passed_metrics;
-    if let Some(address) = &settings.metrics {
-        scrapes.push(
-            Scrapes::bind(address)
-                .await
-                .with_context(|| format!("serve the metrics at {address}"))?,
-        );
+    let pages = Pages::new(Arc::clone(&metrics), refresh);
+    for scrapes in passed_metrics {
+        pages.serve_for_good(scrapes);
     }
-    let _scrapes: Vec<_> = scrapes
-        .into_iter()
-        .map(|scrapes| {
-            tracing::info!(address = scrapes.address(), "metrics");
-            telemetry::serve(scrapes, Arc::clone(&metrics), Arc::clone(&refresh))
-        })
-        .collect();
+    if let Some(address) = &settings.metrics {
+        let scrapes = Scrapes::bind(address)
+            .await
+            .with_context(|| format!("serve the metrics at {address}"))?;
+        pages.serve(Some(address), Some(scrapes));
+    }
+    let reloader = Reloader::new(
+        reload,
+        settings,
+        Changeable {
+            tls,
+            sights,
+            doors: Arc::clone(&doors),
+            pages,
+            engines: Arc::clone(&engines),
+            confined,
+        },
+        metrics.clone(),
+    );
     let reload_task = tokio::spawn(reloader.run(hangup));
 
     let (drain, drained) = tokio::sync::oneshot::channel::<()>();
@@ -180,7 +177,7 @@ async fn serve(
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .layer(RpcLayer(metrics))
+        .layer(RpcLayer(Arc::clone(&metrics)))
         .add_service(health_service)
         .add_service(reflection()?.build_v1().context("reflection v1")?)
         .add_service(
@@ -205,10 +202,7 @@ async fn serve(
         sd_notify::NotifyState::Ready,
         sd_notify::NotifyState::Status("listening"),
     ]);
-    let informed = tokio::spawn(manager::inform(
-        Arc::clone(&catalog),
-        Arc::clone(&supervisor),
-    ));
+    let informed = tokio::spawn(manager::inform(Arc::clone(&engines)));
     ready(&addresses);
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
@@ -216,6 +210,7 @@ async fn serve(
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
         _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+        () = mounted_anew(mounts) => {}
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
 
@@ -229,13 +224,40 @@ async fn serve(
         Ok(Err(panic)) => return Err(panic).context("serve"),
         Err(_) => tracing::warn!("some calls did not end in time"),
     }
-    tokio::task::spawn_blocking(move || {
-        supervisor.stop(SCAN_PATIENCE);
-        digester.stop(SCAN_PATIENCE);
-    })
-    .await?;
+    tokio::task::spawn_blocking(move || engines.stop()).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Until a root is mounted anew and the service manager can start this agent anew, which its
+/// confinement keeps from reading it. Where there is none, the log says what to do.
+async fn mounted_anew(mounts: Mounts) {
+    let has_manager = std::env::var_os("NOTIFY_SOCKET").is_some();
+    let mut told = false;
+    loop {
+        tokio::time::sleep(LOOK_AT_MOUNTS).await;
+        let Some(root) = mounts.changed() else {
+            told = false;
+            continue;
+        };
+        let root = escape::path(root);
+        if has_manager {
+            tracing::warn!(
+                root,
+                "other file systems are mounted there than at start, which Landlock keeps this \
+                 process from reading: ending, to be started anew"
+            );
+            return;
+        }
+        if !told {
+            tracing::error!(
+                root,
+                "other file systems are mounted there than at start, which Landlock keeps this \
+                 process from reading: restart the agent, or set landlock = false"
+            );
+            told = true;
+        }
+    }
 }
 
 /// The listeners, with how each was asked for and whether it was passed, and those for the metrics:
@@ -322,12 +344,17 @@ struct Wired {
     system: String,
     host: String,
     started: FileTime,
-    supervisor: Arc<Supervisor>,
+    engines: Arc<Engines>,
+    confined: Confined,
 }
 
 impl Wired {
+    fn supervisor(&self) -> Arc<Supervisor> {
+        Arc::clone(&self.engines.current().supervisor)
+    }
+
     fn find(&self, root: &str) -> Option<RootStatus> {
-        self.supervisor
+        self.supervisor()
             .status()
             .into_iter()
             .find(|status| text(&status.path) == root)
@@ -335,8 +362,28 @@ impl Wired {
 }
 
 impl Agent for Wired {
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.engines.current().catalog)
+    }
+
+    fn former_catalog(&self) -> Option<Arc<Catalog>> {
+        self.engines.former()
+    }
+
+    fn replaced(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.engines.replaced()
+    }
+
+    fn roots_number(&self) -> u64 {
+        self.engines.number()
+    }
+
     fn system(&self) -> &str {
         &self.system
+    }
+
+    fn confinement(&self) -> (v1::Confinement, String) {
+        (self.confined.state, self.confined.message.clone())
     }
 
     fn host(&self) -> &str {
@@ -348,14 +395,16 @@ impl Agent for Wired {
     }
 
     fn is_ready(&self) -> bool {
-        self.supervisor
-            .status()
-            .iter()
-            .all(|root| !root.unknown || matches!(root.condition, Condition::Unavailable(_)))
+        let engine = self.engines.current();
+        engine.supervisor.status().iter().all(|root| {
+            !root.unknown
+                || matches!(root.condition, Condition::Unavailable(_))
+                || !engine.waits_for(&root.path)
+        })
     }
 
     fn unlisted_roots(&self) -> Vec<v1::UnlistedRoot> {
-        self.supervisor
+        self.supervisor()
             .status()
             .into_iter()
             .filter(|root| root.unknown)
@@ -378,11 +427,11 @@ impl Agent for Wired {
     }
 
     fn root_count(&self) -> usize {
-        self.supervisor.settings().count()
+        self.supervisor().settings().count()
     }
 
     fn roots(&self, images: &BTreeMap<String, u64>) -> Vec<v1::Root> {
-        self.supervisor
+        self.supervisor()
             .status()
             .into_iter()
             .map(|status| root(status, images))
@@ -390,19 +439,21 @@ impl Agent for Wired {
     }
 
     fn scan(&self, root: &str, full: bool) -> Option<Ticket> {
-        let index = self
-            .supervisor
+        let roots_number = self.engines.number();
+        let supervisor = self.supervisor();
+        let index = supervisor
             .settings()
             .find(|(_, settings)| text(&settings.path) == root)?
             .0;
         Some(Ticket {
-            finished: self.supervisor.finished(index)?,
-            number: self.supervisor.request(index, full, true),
+            finished: supervisor.finished(index)?,
+            number: supervisor.request(index, full, true),
+            roots_number,
         })
     }
 
     fn root_paths(&self) -> Vec<String> {
-        self.supervisor
+        self.supervisor()
             .settings()
             .map(|(_, settings)| text(&settings.path))
             .collect()

@@ -56,16 +56,27 @@ pub(super) struct ConfigArgs {
 }
 
 impl ConfigArgs {
+    fn file(&self) -> Option<PathBuf> {
+        match &self.config {
+            Some(file) => Some(file.clone()),
+            None if self.root.is_empty() => Some(config::DEFAULT_FILE.into()),
+            None => None,
+        }
+    }
+
+    /// The files that are read again at a reload; drop-ins lie beside.
+    fn files(&self) -> Vec<PathBuf> {
+        let file = self.file().into_iter();
+        file.filter_map(|file| std::path::absolute(file).ok())
+            .collect()
+    }
+
     /// The validated configuration.
     pub(super) fn resolve(self) -> anyhow::Result<Settings> {
         let wrong = |error: &dyn std::fmt::Display| {
             WithExit::error(Exit::Usage, format!("configuration: {error}"))
         };
-        let file = match self.config {
-            Some(file) => Some(file),
-            None if self.root.is_empty() => Some(config::DEFAULT_FILE.into()),
-            None => None,
-        };
+        let file = self.file();
         let raw = match file {
             Some(file) => config::read(&file).map_err(|error| wrong(&error))?,
             None => Raw::default(),
@@ -102,8 +113,9 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let again = args.config.clone();
     let settings = args.config.resolve()?;
     telemetry::start(&settings.log).map_err(|error| WithExit::error(Exit::Usage, error))?;
+    let files = again.files();
     let reload = Box::new(move || again.clone().resolve());
-    run::agent(settings, reload, |addresses| {
+    run::agent(settings, &files, reload, |addresses| {
         let mut out = std::io::stdout().lock();
         for address in addresses {
             let _ = writeln!(out, "listening on {address}");

@@ -78,6 +78,20 @@ fn write_status(out: &mut dyn Write, status: &v1::GetStatusResponse) -> std::io:
         _ => status.catalog_uri.clone(),
     };
     line(out, "catalogue", &catalog)?;
+    let confined = match status.confinement() {
+        // An agent of before 0.2 does not say.
+        v1::Confinement::Unspecified => None,
+        v1::Confinement::Off => Some("no"),
+        v1::Confinement::Partial => Some("in part"),
+        v1::Confinement::Full => Some("yes, by Landlock"),
+    };
+    if let Some(confined) = confined {
+        let why = match status.confinement_message.as_str() {
+            "" => String::new(),
+            message => format!(": {message}"),
+        };
+        line(out, "confined", &format!("{confined}{why}"))?;
+    }
     let mut counts: Vec<_> = status.image_count_by_status.iter().collect();
     counts.sort();
     let counts: Vec<String> = counts
@@ -132,32 +146,40 @@ fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
         writeln!(out, "    {}", escape::terminal(&root.hint_message))?;
     }
     if let Some(progress) = &root.progress {
-        let counts = progress.counts.unwrap_or_default();
-        writeln!(
-            out,
-            "    scanning: {} directories, {} files, {} images; {} pending, {} in flight",
-            counts.directories,
-            counts.files,
-            counts.images,
-            progress.directories_pending,
-            progress.width
-        )?;
+        // Withheld from callers who do not see everything.
+        match &progress.counts {
+            None => writeln!(out, "    scanning, {} in flight", progress.width)?,
+            Some(counts) => writeln!(
+                out,
+                "    scanning: {} directories, {} files, {} images; {} pending, {} in flight",
+                counts.directories,
+                counts.files,
+                counts.images,
+                progress.directories_pending,
+                progress.width
+            )?,
+        }
     }
     if let Some(scan) = &root.last_scan {
-        let counts = scan.counts.unwrap_or_default();
         let duration = scan.duration.unwrap_or_default();
-        writeln!(
+        write!(
             out,
-            "    last scan {}, took {}.{:03} s: {} directories, {} files read, {} operations, {} problems",
+            "    last scan {}, took {}.{:03} s",
             ago(scan.start_time.as_ref()),
             duration.seconds,
             duration.nanos / 1_000_000,
-            counts.directories,
-            counts.files_read,
-            counts.operations,
-            scan.problem_count
         )?;
-        if counts.misnamed > 0 {
+        match &scan.counts {
+            None => writeln!(out)?,
+            Some(counts) => writeln!(
+                out,
+                ": {} directories, {} files read, {} operations, {} problems",
+                counts.directories, counts.files_read, counts.operations, scan.problem_count
+            )?,
+        }
+        if let Some(counts) = scan.counts
+            && counts.misnamed > 0
+        {
             writeln!(
                 out,
                 "    {} files have an image name and other content",

@@ -69,6 +69,8 @@ pub struct Settings {
     pub socket_mode: u32,
     /// Whether other machines may connect over TCP without TLS.
     pub allow_insecure_remote: bool,
+    /// Whether the agent confines itself with Landlock.
+    pub landlock: bool,
     /// Certificates, for TLS over TCP.
     pub tls: Option<TlsSettings>,
     /// Who may see what.
@@ -248,6 +250,7 @@ impl Settings {
             listen,
             socket_mode,
             allow_insecure_remote,
+            landlock: raw.landlock.unwrap_or(true),
             tls,
             access,
             metrics,

@@ -18,6 +18,8 @@ pub struct Raw {
     pub allow_insecure_remote: Option<bool>,
     /// Permission bits of unix sockets, octal.
     pub socket_mode: Option<String>,
+    /// Whether the agent confines itself with Landlock, where the kernel has it.
+    pub landlock: Option<bool>,
     /// Certificates, for TLS over TCP.
     pub tls: Option<RawTls>,
     /// Group whose members see every image.
@@ -119,6 +121,7 @@ impl Raw {
             listen: self.listen.or(earlier.listen),
             allow_insecure_remote: self.allow_insecure_remote.or(earlier.allow_insecure_remote),
             socket_mode: self.socket_mode.or(earlier.socket_mode),
+            landlock: self.landlock.or(earlier.landlock),
             tls: self.tls.or(earlier.tls),
             admin_group: self.admin_group.or(earlier.admin_group),
             plain_tcp: self.plain_tcp.or(earlier.plain_tcp),

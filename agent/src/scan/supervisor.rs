@@ -725,6 +725,10 @@ fn write(
                 }
             }
         }
+        // What a scan that was ended still brings may be another's business by now.
+        if progress.is_cancelled() {
+            return Ok(());
+        }
         if let Err(error) = catalog.apply(root, batch) {
             progress.cancel();
             return Err(error);

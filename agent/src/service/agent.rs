@@ -15,7 +15,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::catalog::{Catalog, Condition, status_name};
+use crate::catalog::{Condition, status_name};
 
 use super::convert;
 use super::source::{Agent, Ticket};
@@ -27,19 +27,14 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// The agent service.
 pub struct AgentState<A> {
-    catalog: Arc<Catalog>,
     agent: Arc<A>,
     visibility: Arc<Visibility>,
 }
 
 impl<A: Agent> AgentState<A> {
-    /// The service over a catalogue and an agent.
-    pub fn new(catalog: Arc<Catalog>, agent: Arc<A>, visibility: Arc<Visibility>) -> Self {
-        Self {
-            catalog,
-            agent,
-            visibility,
-        }
+    /// The service over an agent.
+    pub fn new(agent: Arc<A>, visibility: Arc<Visibility>) -> Self {
+        Self { agent, visibility }
     }
 }
 
@@ -79,7 +74,8 @@ impl<A: Agent> AgentService for AgentState<A> {
         request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
         let sight = self.visibility.sights.of(request.extensions()).await?;
-        let mut snapshot = self.catalog.snapshot();
+        let catalog = self.agent.catalog();
+        let mut snapshot = catalog.snapshot();
         if let Sight::Own(subject) = &sight {
             let view = self
                 .visibility
@@ -100,7 +96,7 @@ impl<A: Agent> AgentService for AgentState<A> {
                 None => drop(by_root.insert(row.root.as_ref().to_owned(), 1)),
             }
         }
-        let (catalog_state, catalog_message) = match self.catalog.condition() {
+        let (catalog_state, catalog_message) = match catalog.condition() {
             Condition::Ok => (CatalogState::Ok, String::new()),
             Condition::Memory => (CatalogState::Memory, String::new()),
             Condition::Failed(message) => (CatalogState::Failed, message),
@@ -109,10 +105,11 @@ impl<A: Agent> AgentService for AgentState<A> {
         if sight != Sight::All {
             roots = roots.into_iter().map(without_private).collect();
         }
+        let (confinement, confinement_message) = self.agent.confinement();
         Ok(Response::new(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             system: self.agent.system().to_owned(),
-            catalog_uri: self.catalog.uri(),
+            catalog_uri: catalog.uri(),
             host: self.agent.host().to_owned(),
             start_time: Some(convert::timestamp(self.agent.started())),
             generation: snapshot.generation,
@@ -123,6 +120,8 @@ impl<A: Agent> AgentService for AgentState<A> {
             catalog_state: catalog_state.into(),
             catalog_message,
             roots,
+            confinement: confinement.into(),
+            confinement_message,
         }))
     }
 
@@ -158,9 +157,9 @@ impl<A: Agent> AgentService for AgentState<A> {
         if request.wait {
             for (root, ticket) in tickets {
                 let follower = Follower {
-                    catalog: Arc::clone(&self.catalog),
                     agent: Arc::clone(&self.agent),
                     root,
+                    full: request.full,
                     counts: sight == Sight::All,
                     sender: sender.clone(),
                 };
@@ -173,12 +172,22 @@ impl<A: Agent> AgentService for AgentState<A> {
 
 /// Tells a client of the progress of one root's scan.
 struct Follower<A> {
-    catalog: Arc<Catalog>,
     agent: Arc<A>,
     root: String,
+    full: bool,
     /// Whether the client may know the counts.
     counts: bool,
     sender: mpsc::Sender<Result<ScanResponse, Status>>,
+}
+
+/// Waits until a scan has ended; false if it will not.
+async fn ended(ticket: &mut Ticket) -> bool {
+    let number = ticket.number;
+    ticket
+        .finished
+        .wait_for(|last| *last >= number)
+        .await
+        .is_ok()
 }
 
 impl<A: Agent> Follower<A> {
@@ -186,9 +195,14 @@ impl<A: Agent> Follower<A> {
         let mut tick = tokio::time::interval(PROGRESS_EVERY);
         loop {
             let message = tokio::select! {
-                finished = ticket.finished.wait_for(|number| *number >= ticket.number) => {
-                    if finished.is_err() {
-                        return;
+                is_done = ended(&mut ticket) => {
+                    // The roots were changed meanwhile, and the scan may not have been done.
+                    if !is_done || self.agent.roots_number() != ticket.roots_number {
+                        let Some(again) = self.agent.scan(&self.root, self.full) else {
+                            return;
+                        };
+                        ticket = again;
+                        continue;
                     }
                     ScanResponse {
                         root: self.root.clone(),
@@ -196,7 +210,7 @@ impl<A: Agent> Follower<A> {
                         result: self.agent.result(&self.root).map(|result| {
                             if self.counts { result } else { without_counts(result) }
                         }),
-                        generation: self.catalog.snapshot().generation,
+                        generation: self.agent.catalog().snapshot().generation,
                     }
                 }
                 _ = tick.tick() => match self.agent.progress(&self.root) {

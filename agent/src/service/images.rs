@@ -41,13 +41,59 @@ const BATCHES_AHEAD: usize = 2;
 
 /// The image service.
 pub struct Images<A> {
-    catalog: Arc<Catalog>,
     agent: Arc<A>,
     owners: Arc<Owners>,
     visibility: Arc<Visibility>,
 }
 
-impl<A> Clone for Images<A> {
+impl<A: Agent> Images<A> {
+    /// The service over an agent.
+    pub fn new(agent: Arc<A>, owners: Arc<Owners>, visibility: Arc<Visibility>) -> Self {
+        Self {
+            agent,
+            owners,
+            visibility,
+        }
+    }
+
+    /// A call that reads this catalogue.
+    fn reading(&self, catalog: Arc<Catalog>) -> Reading<A> {
+        Reading {
+            catalog,
+            agent: Arc::clone(&self.agent),
+            owners: Arc::clone(&self.owners),
+            visibility: Arc::clone(&self.visibility),
+        }
+    }
+
+    /// A call that reads what is listed now.
+    fn now(&self) -> Reading<A> {
+        self.reading(self.agent.catalog())
+    }
+
+    /// A call that goes on in the listing of a generation, which may be the one of before the roots
+    /// changed.
+    fn of(&self, generation: u64) -> Reading<A> {
+        let now = self.agent.catalog();
+        if now.snapshot_of(generation).is_some() {
+            return self.reading(now);
+        }
+        match self.agent.former_catalog() {
+            Some(former) if former.snapshot_of(generation).is_some() => self.reading(former),
+            _ => self.reading(now),
+        }
+    }
+}
+
+/// One call, which reads one catalogue from beginning to end.
+pub(super) struct Reading<A> {
+    catalog: Arc<Catalog>,
+    pub(super) agent: Arc<A>,
+    owners: Arc<Owners>,
+    visibility: Arc<Visibility>,
+}
+
+impl<A> Clone for Reading<A> {
     fn clone(&self) -> Self {
         Self {
             catalog: Arc::clone(&self.catalog),
@@ -61,22 +107,7 @@ impl<A> Clone for Images<A> {
 /// A stream of messages.
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-impl<A: Agent> Images<A> {
-    /// The service over a catalogue and an agent.
-    pub fn new(
-        catalog: Arc<Catalog>,
-        agent: Arc<A>,
-        owners: Arc<Owners>,
-        visibility: Arc<Visibility>,
-    ) -> Self {
-        Self {
-            catalog,
-            agent,
-            owners,
-            visibility,
-        }
-    }
-
+impl<A: Agent> Reading<A> {
     /// The present listing, as the caller sees it; without a view for those who see all of it.
     pub(super) async fn present(&self, sight: &Sight) -> (Arc<Snapshot>, Option<Arc<View>>) {
         let whole = self.catalog.snapshot();
@@ -295,9 +326,13 @@ impl<A: Agent> ImageService for Images<A> {
         &self,
         request: Request<ListImagesRequest>,
     ) -> Result<Response<ListImagesResponse>, Status> {
-        self.check_ready()?;
-        let sight = self.visibility.sights.of(request.extensions()).await?;
-        self.page(request.get_ref(), &sight)
+        let this = match PageToken::decode(&request.get_ref().page_token) {
+            Some(token) => self.of(token.generation),
+            None => self.now(),
+        };
+        this.check_ready()?;
+        let sight = this.visibility.sights.of(request.extensions()).await?;
+        this.page(request.get_ref(), &sight)
             .await
             .map(Response::new)
     }
@@ -306,18 +341,19 @@ impl<A: Agent> ImageService for Images<A> {
         &self,
         request: Request<StreamImagesRequest>,
     ) -> Result<Response<Self::StreamImagesStream>, Status> {
-        self.check_ready()?;
-        let sight = self.visibility.sights.of(request.extensions()).await?;
+        let this = self.now();
+        this.check_ready()?;
+        let sight = this.visibility.sights.of(request.extensions()).await?;
         let request = request.into_inner();
         let view = view_of(request.view)?;
-        let (snapshot, seen) = self.present(&sight).await;
+        let (snapshot, seen) = this.present(&sight).await;
         let now = FileTime(seen.as_ref().map_or(FileTime::now().0, |seen| seen.stamp));
-        let query = Self::query(&request.filter, &request.order_by, now)?;
+        let query = Reading::<A>::query(&request.filter, &request.order_by, now)?;
         let number = PageToken::query_of(&request.filter, &request.order_by) ^ sight.number();
-        let selection = self.catalog.select(snapshot, &query, number, now.0);
-        let unlisted = self.unlisted(seen.as_deref());
+        let selection = this.catalog.select(snapshot, &query, number, now.0);
+        let unlisted = this.unlisted(seen.as_deref());
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
-        let service = self.clone();
+        let service = this;
         tokio::spawn(
             async move { service.send_all(&selection, view, unlisted, &sender).await }
                 .in_current_span(),
@@ -329,8 +365,9 @@ impl<A: Agent> ImageService for Images<A> {
         &self,
         request: Request<GetImageRequest>,
     ) -> Result<Response<Image>, Status> {
-        self.check_ready()?;
-        let sight = self.visibility.sights.of(request.extensions()).await?;
+        let this = self.now();
+        this.check_ready()?;
+        let sight = this.visibility.sights.of(request.extensions()).await?;
         let request = request.into_inner();
         let view = match view_of(request.view)? {
             ImageView::Unspecified => ImageView::Full,
@@ -344,28 +381,29 @@ impl<A: Agent> ImageService for Images<A> {
         if path.is_empty() {
             return Err(status::invalid("path", "is empty"));
         }
-        let (snapshot, _) = self.present(&sight).await;
+        let (snapshot, _) = this.present(&sight).await;
         let row = snapshot
             .get(path)
             .ok_or_else(|| status::image_not_found(&crate::escape::utf8(path)))?;
-        self.message(&snapshot, row, view).map(Response::new)
+        this.message(&snapshot, row, view).map(Response::new)
     }
 
     async fn watch_images(
         &self,
         request: Request<WatchImagesRequest>,
     ) -> Result<Response<Self::WatchImagesStream>, Status> {
-        self.check_ready()?;
-        let sight = self.visibility.sights.of(request.extensions()).await?;
+        let this = self.now();
+        this.check_ready()?;
+        let sight = this.visibility.sights.of(request.extensions()).await?;
         let request = request.into_inner();
         let view = view_of(request.view)?;
-        let query = Self::query(&request.filter, "", FileTime::now())?;
+        let query = Reading::<A>::query(&request.filter, "", FileTime::now())?;
         // The history is of all images: whose changes a user may know is not known any more.
         if request.resume_generation != 0 && sight != Sight::All {
             return Err(status::generation_expired(request.resume_generation));
         }
         if request.resume_generation != 0
-            && self
+            && this
                 .catalog
                 .changes_after(request.resume_generation)
                 .is_none()
@@ -373,7 +411,7 @@ impl<A: Agent> ImageService for Images<A> {
             return Err(status::generation_expired(request.resume_generation));
         }
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
-        let watcher = Watcher::new(self.clone(), Arc::clone(&self.catalog), query, view, sender);
+        let watcher = Watcher::new(this.clone(), Arc::clone(&this.catalog), query, view, sender);
         tokio::spawn(
             watcher
                 .run(sight, request.resume_generation)

@@ -1,12 +1,27 @@
 //! What the service reads from: a trait, so that the service knows neither scanning nor threads.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sifter_proto::v1;
 use tokio::sync::watch;
 
+use crate::catalog::Catalog;
+
 /// The agent as the service sees it, besides the catalogue.
 pub trait Agent: Send + Sync + 'static {
+    /// What is listed.
+    fn catalog(&self) -> Arc<Catalog>;
+
+    /// What was listed before the roots changed, for a while.
+    fn former_catalog(&self) -> Option<Arc<Catalog>>;
+
+    /// Announces that the roots, and with them the catalogue, are others.
+    fn replaced(&self) -> watch::Receiver<u64>;
+
+    /// Number of the set of roots that is scanned.
+    fn roots_number(&self) -> u64;
+
     /// The cluster's name.
     fn system(&self) -> &str;
 
@@ -15,6 +30,9 @@ pub trait Agent: Send + Sync + 'static {
 
     /// When the agent started.
     fn started(&self) -> crate::catalog::FileTime;
+
+    /// How far the agent confines itself, and why no further.
+    fn confinement(&self) -> (v1::Confinement, String);
 
     /// Whether listings are answered: every root was scanned once, or cannot be.
     fn is_ready(&self) -> bool;
@@ -46,6 +64,8 @@ pub trait Agent: Send + Sync + 'static {
 pub struct Ticket {
     /// Its number.
     pub number: u64,
+    /// Number of the set of roots in which it has that number.
+    pub roots_number: u64,
     /// Announces the numbers of finished scans.
     pub finished: watch::Receiver<u64>,
 }

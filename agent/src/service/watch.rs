@@ -16,7 +16,7 @@ use tonic::Status;
 use crate::catalog::{Catalog, Changes, FileTime, Query, Row, Snapshot};
 
 use super::convert;
-use super::images::Images;
+use super::images::Reading;
 use super::source::Agent;
 use super::status;
 use super::visibility::{FRESH, Sight};
@@ -26,7 +26,7 @@ const BATCH: usize = 500;
 
 /// One client's watch.
 pub(super) struct Watcher<A> {
-    service: Images<A>,
+    service: Reading<A>,
     catalog: Arc<Catalog>,
     query: Query,
     view: ImageView,
@@ -38,7 +38,7 @@ struct Ended;
 
 impl<A: Agent> Watcher<A> {
     pub fn new(
-        service: Images<A>,
+        service: Reading<A>,
         catalog: Arc<Catalog>,
         query: Query,
         view: ImageView,
@@ -64,6 +64,10 @@ impl<A: Agent> Watcher<A> {
     /// The watch of a caller who does not see everything.
     async fn watch_own(&self, sight: &Sight) -> Result<(), Ended> {
         let mut generations = self.catalog.subscribe();
+        let mut replaced = self.service.agent.replaced();
+        if !Arc::ptr_eq(&self.catalog, &self.service.agent.catalog()) {
+            return self.expired(0).await;
+        }
         let mut sent: Option<HashMap<i64, (Arc<Row>, ImageStatus)>> = None;
         loop {
             generations.borrow_and_update();
@@ -101,13 +105,25 @@ impl<A: Agent> Watcher<A> {
                 changed = generations.changed() => changed.map_err(|_| Ended)?,
                 // Permissions change without a scan.
                 () = tokio::time::sleep(FRESH) => {}
+                _ = replaced.changed() => return self.expired(at.0).await,
                 () = self.sender.closed() => return Err(Ended),
             }
         }
     }
 
+    /// The roots are others now, and so is the catalogue: its changes are no changes of this one.
+    async fn expired(&self, generation: u64) -> Result<(), Ended> {
+        let status = status::generation_expired(generation);
+        let _ = self.sender.send(Err(status)).await;
+        Err(Ended)
+    }
+
     async fn watch(&self, resume: u64) -> Result<(), Ended> {
         let mut generations = self.catalog.subscribe();
+        let mut replaced = self.service.agent.replaced();
+        if !Arc::ptr_eq(&self.catalog, &self.service.agent.catalog()) {
+            return self.expired(0).await;
+        }
         let mut seen = if resume == 0 {
             let snapshot = self.catalog.snapshot();
             self.snapshot(&snapshot).await?;
@@ -128,6 +144,7 @@ impl<A: Agent> Watcher<A> {
             }
             tokio::select! {
                 changed = generations.changed() => changed.map_err(|_| Ended)?,
+                _ = replaced.changed() => return self.expired(seen).await,
                 () = self.sender.closed() => return Err(Ended),
             }
         }

@@ -19,7 +19,7 @@ use crate::config::LogSettings;
 pub use self::metrics::{Metrics, RootFigures, Scanned};
 pub use self::quiet::Quiet;
 pub use self::rpc::{REQUEST_ID, RpcLayer, request_id};
-pub use self::scrape::{Refresh, Scrapes, Serving, serve};
+pub use self::scrape::{Pages, Refresh, Scrapes};
 
 /// The way to another filter while the process runs.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{Method, Response, StatusCode, header};
@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use super::Metrics;
 use crate::config::Listen;
@@ -75,37 +76,87 @@ impl Scrapes {
     }
 }
 
+/// Where the metrics are served.
+pub struct Pages {
+    metrics: Arc<Metrics>,
+    refresh: Refresh,
+    /// The listener of the configuration, which may be another one tomorrow.
+    current: Mutex<Option<(Listen, Serving)>>,
+}
+
+impl Pages {
+    /// Nowhere yet.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>, refresh: Refresh) -> Self {
+        Self {
+            metrics,
+            refresh,
+            current: Mutex::default(),
+        }
+    }
+
+    /// Serves there until the process ends.
+    pub fn serve_for_good(&self, scrapes: Scrapes) {
+        tracing::info!(address = scrapes.address(), "metrics");
+        self.spawn(scrapes);
+    }
+
+    /// Whether they are served where the configuration says.
+    #[must_use]
+    pub fn are_at(&self, address: Option<&Listen>) -> bool {
+        self.lock().as_ref().map(|(at, _)| at) == address
+    }
+
+    /// Serves there, as the configuration asks, and nowhere else any more. Answers under way outlive
+    /// it.
+    pub fn serve(&self, address: Option<&Listen>, scrapes: Option<Scrapes>) {
+        let new = address.cloned().zip(scrapes).map(|(address, scrapes)| {
+            tracing::info!(address = scrapes.address(), "metrics");
+            let task = self.spawn(scrapes);
+            (address, Serving(task))
+        });
+        *self.lock() = new;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Listen, Serving)>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(&self, scrapes: Scrapes) -> AbortHandle {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let (metrics, refresh) = (Arc::clone(&self.metrics), Arc::clone(&self.refresh));
+        let task = tokio::spawn(async move {
+            while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+                let (metrics, refresh) = (Arc::clone(&metrics), Arc::clone(&refresh));
+                let accepted = match &scrapes {
+                    Scrapes::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
+                        tokio::spawn(
+                            async move { (answer(stream, metrics, refresh).await, slot).1 },
+                        )
+                    }),
+                    Scrapes::Tcp(listener, _) => listener.accept().await.map(|(stream, _)| {
+                        tokio::spawn(
+                            async move { (answer(stream, metrics, refresh).await, slot).1 },
+                        )
+                    }),
+                };
+                if accepted.is_err() {
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        });
+        task.abort_handle()
+    }
+}
+
 /// Serves, until dropped.
 #[derive(Debug)]
-pub struct Serving(tokio::task::AbortHandle);
+struct Serving(AbortHandle);
 
 impl Drop for Serving {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// Serves from a task. Answers under way outlive it.
-#[must_use]
-pub fn serve(scrapes: Scrapes, metrics: Arc<Metrics>, refresh: Refresh) -> Serving {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    let task = tokio::spawn(async move {
-        while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-            let (metrics, refresh) = (Arc::clone(&metrics), Arc::clone(&refresh));
-            let accepted = match &scrapes {
-                Scrapes::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
-                    tokio::spawn(async move { (answer(stream, metrics, refresh).await, slot).1 })
-                }),
-                Scrapes::Tcp(listener, _) => listener.accept().await.map(|(stream, _)| {
-                    tokio::spawn(async move { (answer(stream, metrics, refresh).await, slot).1 })
-                }),
-            };
-            if accepted.is_err() {
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-        }
-    });
-    Serving(task.abort_handle())
 }
 
 async fn answer(

@@ -14,4 +14,5 @@ mod grpc;
 mod large;
 mod paging;
 mod readme;
+mod reload;
 mod truth;

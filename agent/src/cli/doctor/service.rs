@@ -119,6 +119,19 @@ fn judge(status: &v1::GetStatusResponse) -> Vec<Finding> {
             "systemctl restart sifter-agent",
         )
     }];
+    let confined = match status.confinement() {
+        v1::Confinement::Full => Some("by Landlock"),
+        v1::Confinement::Partial => Some("by Landlock in part"),
+        v1::Confinement::Off => Some("not by Landlock"),
+        v1::Confinement::Unspecified => None,
+    };
+    if let Some(confined) = confined {
+        let message = match status.confinement_message.as_str() {
+            "" => confined.to_owned(),
+            why => format!("{confined}: {why}"),
+        };
+        findings.push(Finding::ok("agent, confined", message));
+    }
     if !status.ready {
         findings.push(Finding::warning(
             "agent",

@@ -1,0 +1,216 @@
+//! What depends on the roots: catalogue, scans and digests. Where the roots change while the agent
+//! runs, all of it is replaced as one by a new engine over the same database; a call that has begun
+//! with the old one ends with it.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::catalog::{Catalog, Condition};
+use crate::config::RootSettings;
+use crate::digest::Digester;
+use crate::observe;
+use crate::scan::Supervisor;
+use crate::telemetry::Metrics;
+
+/// How long running scans may take to notice the end.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the listing of before a change of roots is held for those who turn its pages.
+const FORMER: Duration = Duration::from_secs(60);
+
+/// Catalogue, scans and digests of one set of roots.
+#[derive(Debug)]
+pub struct Engine {
+    /// What is listed.
+    pub catalog: Arc<Catalog>,
+    /// The scans.
+    pub supervisor: Arc<Supervisor>,
+    /// Roots that were added to a running agent: nobody waits for their first scan, as the others'
+    /// images are listed meanwhile.
+    added: HashSet<PathBuf>,
+    digester: Mutex<Option<Digester>>,
+    followers: Vec<AbortHandle>,
+}
+
+impl Engine {
+    fn start(
+        path: Option<&PathBuf>,
+        roots: Vec<RootSettings>,
+        added: HashSet<PathBuf>,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let paths: Vec<_> = roots.iter().map(|root| root.path.clone()).collect();
+        let catalog = Arc::new(Catalog::open(path.map(PathBuf::as_path), &paths));
+        let digester = Digester::start(&catalog, &roots).context("start the digesting threads")?;
+        let supervisor =
+            Supervisor::start(Arc::clone(&catalog), roots).context("start the scanning threads")?;
+        let followers = observe::follow_scans(metrics, &supervisor);
+        Ok(Self {
+            catalog,
+            supervisor,
+            added,
+            digester: Mutex::new(Some(digester)),
+            followers,
+        })
+    }
+
+    /// Whether a root's images are waited for before listings are answered.
+    #[must_use]
+    pub fn waits_for(&self, root: &std::path::Path) -> bool {
+        !self.added.contains(root)
+    }
+
+    /// Ends scans and digests; an operation on a hung file system does not come back.
+    fn stop(&self) {
+        self.supervisor.stop(PATIENCE);
+        let digester = self
+            .digester
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(digester) = digester {
+            digester.stop(PATIENCE);
+        }
+        for follower in &self.followers {
+            follower.abort();
+        }
+    }
+}
+
+/// The engine in use.
+#[derive(Debug)]
+pub struct Engines {
+    path: Option<PathBuf>,
+    metrics: Arc<Metrics>,
+    current: ArcSwap<Engine>,
+    former: Mutex<Option<Arc<Catalog>>>,
+    /// Grows before an engine is stopped.
+    number: AtomicU64,
+    /// Announces that another engine is in use.
+    replaced: watch::Sender<u64>,
+}
+
+impl Engines {
+    /// Starts the first engine, over the catalogue at `path` or in memory.
+    ///
+    /// # Errors
+    ///
+    /// A thread cannot be started.
+    pub fn start(
+        path: Option<PathBuf>,
+        roots: Vec<RootSettings>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let first = Engine::start(path.as_ref(), roots, HashSet::new(), &metrics)?;
+        Ok(Self {
+            path,
+            metrics,
+            current: ArcSwap::from_pointee(first),
+            former: Mutex::default(),
+            number: AtomicU64::new(0),
+            replaced: watch::Sender::new(0),
+        })
+    }
+
+    /// The engine in use.
+    #[must_use]
+    pub fn current(&self) -> Arc<Engine> {
+        self.current.load_full()
+    }
+
+    /// The catalogue of before the roots changed, for a while.
+    #[must_use]
+    pub fn former(&self) -> Option<Arc<Catalog>> {
+        self.former
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Number of the engine that does the work: another one, and a scan that was asked for may not
+    /// be done.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    /// Announces that another engine is in use.
+    #[must_use]
+    pub fn replaced(&self) -> watch::Receiver<u64> {
+        self.replaced.subscribe()
+    }
+
+    /// Why the roots cannot be changed while the agent runs, if they cannot: what is known must lie
+    /// on disk, or it would be lost.
+    #[must_use]
+    pub fn keeps_roots(&self) -> Option<&'static str> {
+        match self.current().catalog.condition() {
+            Condition::Ok => None,
+            Condition::Memory => Some("the catalogue is in memory, and would be lost"),
+            Condition::Failed(_) => Some("the catalogue's database fails"),
+        }
+    }
+
+    /// Takes other roots, or the same with other settings. Blocks until running scans have ended.
+    ///
+    /// # Errors
+    ///
+    /// A thread cannot be started: the roots are as they were, and are not scanned any more.
+    pub fn replace(self: &Arc<Self>, roots: Vec<RootSettings>) -> anyhow::Result<()> {
+        let old = self.current();
+        let known: HashSet<PathBuf> = old
+            .supervisor
+            .settings()
+            .map(|(_, settings)| settings.path.clone())
+            .collect();
+        let stays = |root: &&RootSettings| known.contains(&root.path);
+        // Without one that stays there is no listing yet.
+        let added = if roots.iter().any(|root| stays(&root)) {
+            roots
+                .iter()
+                .filter(|root| !stays(root) || old.added.contains(&root.path))
+                .map(|root| root.path.clone())
+                .collect()
+        } else {
+            HashSet::new()
+        };
+        self.number.fetch_add(1, Ordering::AcqRel);
+        old.stop();
+        let new = Engine::start(self.path.as_ref(), roots, added, &self.metrics)?;
+        let catalog = Arc::clone(&old.catalog);
+        *self.former.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&catalog));
+        self.current.store(Arc::new(new));
+        self.replaced.send_replace(self.number());
+        let engines = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(FORMER).await;
+            let Some(engines) = engines.upgrade() else {
+                return;
+            };
+            let mut former = engines
+                .former
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if former
+                .as_ref()
+                .is_some_and(|held| Arc::ptr_eq(held, &catalog))
+            {
+                *former = None;
+            }
+        });
+        Ok(())
+    }
+
+    /// Ends scans and digests.
+    pub fn stop(&self) {
+        self.current().stop();
+    }
+}

@@ -31,5 +31,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .register_descriptors(&encoded)?
         .btree_map(["."])
         .build(&[".sifter.v1"])?;
+    let json = out.join("sifter.v1.serde.rs");
+    std::fs::write(&json, lenient(&std::fs::read_to_string(&json)?)?)?;
     Ok(())
+}
+
+/// Makes the JSON of a value that this version does not know its enumeration's `…_UNSPECIFIED`
+/// ("not known") instead of an error: a newer agent has more formats, and one image of such a format
+/// must not keep a command line from showing all others.
+fn lenient(generated: &str) -> Result<String, String> {
+    const BEGIN: &str = ".map_err(|_| serde::ser::Error::custom(format!(\"Invalid variant {}\", ";
+    const END: &str = ")))?;";
+    let mut parts = generated.split(BEGIN);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    let mut count = 0;
+    for part in parts {
+        let (_, rest) = part
+            .split_once(END)
+            .ok_or("pbjson-build writes other code than this knows")?;
+        out.push_str(".unwrap_or_default();");
+        out.push_str(rest);
+        count += 1;
+    }
+    if count == 0 {
+        return Err("pbjson-build writes other code than this knows".to_owned());
+    }
+    Ok(out)
 }

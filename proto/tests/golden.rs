@@ -121,6 +121,60 @@ fn contract_is_as_released() {
     );
 }
 
+/// Every release keeps its contract in `released/`, and no line of it ever goes: a field that is
+/// removed, renamed, renumbered or retyped breaks agents, control planes and clients in the field.
+#[test]
+fn every_released_contract_is_kept() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("released");
+    let text = text();
+    let mut releases = 0;
+    for entry in std::fs::read_dir(&directory).unwrap() {
+        let path = entry.unwrap().path();
+        let released = std::fs::read_to_string(&path).unwrap();
+        let lost = lost(&released, &text);
+        assert!(
+            lost.is_empty(),
+            "{} was released with these lines, which changed or vanished; give a new field a new \
+             number, and leave the old one:\n{}",
+            path.display(),
+            lost.join("\n")
+        );
+        releases += 1;
+    }
+    assert!(releases > 0, "{} is empty", directory.display());
+}
+
+/// A number that a release used means the same for ever.
+fn lost<'a>(released: &'a str, now: &str) -> Vec<&'a str> {
+    released
+        .lines()
+        .filter(|line| !now.lines().any(|other| other == *line))
+        .collect()
+}
+
+#[test]
+fn what_breaks_a_release_is_found() {
+    let released = text();
+    let now = |from: &str, to: &str| {
+        let changed = released.replacen(from, to, 1);
+        assert_ne!(changed, released, "{from}");
+        changed
+    };
+    let field = "Image.path = 1: string (json path)\n";
+    for broken in [
+        now(field, ""),
+        now(field, "Image.path = 99: string (json path)\n"),
+        now(field, "Image.path = 1: bytes (json path)\n"),
+        now(field, "Image.place = 1: string (json place)\n"),
+        now("Format.FORMAT_SIF = 1", "Format.FORMAT_SIF = 7"),
+        now("returns (stream sifter", "returns (sifter"),
+    ] {
+        assert_eq!(lost(&released, &broken).len(), 1);
+    }
+    let grown = format!("{released}Image.new = 99: string (json new)\n");
+    assert_eq!(lost(&released, &grown), [""; 0]);
+}
+
 #[test]
 fn every_field_method_and_value_is_documented() {
     let mut missing = Vec::new();
@@ -161,4 +215,16 @@ fn every_field_method_and_value_is_documented() {
         }
     }
     assert!(missing.is_empty(), "without a comment: {missing:?}");
+}
+
+#[test]
+fn values_of_later_versions_have_a_json_form() {
+    let image = sifter_proto::v1::Image {
+        format: 99,
+        path: "/x".to_owned(),
+        ..sifter_proto::v1::Image::default()
+    };
+    let json = serde_json::to_value(&image).unwrap();
+    assert_eq!(json["format"], "FORMAT_UNSPECIFIED");
+    assert_eq!(json["path"], "/x");
 }

@@ -16,3 +16,4 @@ mod paging;
 mod readme;
 mod reload;
 mod truth;
+mod versions;

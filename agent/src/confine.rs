@@ -173,7 +173,9 @@ fn restrict(
     }
     let status = rules.restrict_self()?;
     Ok(match (status.ruleset, unread) {
-        (RulesetStatus::NotEnforced, _) => Confined::off("the kernel has no Landlock"),
+        (RulesetStatus::NotEnforced, _) => {
+            Confined::off("the kernel has no Landlock, or does not let it be used")
+        }
         (_, Some(why)) => Confined {
             state: Confinement::Partial,
             message: format!("writing only: {why}"),

@@ -3,6 +3,7 @@
 //! with the old one ends with it.
 
 use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,12 +14,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::catalog::{Catalog, Condition};
+use crate::catalog::{Catalog, Condition, FileTime};
 use crate::config::RootSettings;
 use crate::digest::Digester;
-use crate::observe;
-use crate::scan::Supervisor;
-use crate::telemetry::Metrics;
+use crate::escape;
+use crate::scan::{ScanReport, Supervisor};
+use crate::telemetry::{Metrics, Scanned};
 
 /// How long running scans may take to notice the end.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -52,7 +53,7 @@ impl Engine {
         let digester = Digester::start(&catalog, &roots).context("start the digesting threads")?;
         let supervisor =
             Supervisor::start(Arc::clone(&catalog), roots).context("start the scanning threads")?;
-        let followers = observe::follow_scans(metrics, &supervisor);
+        let followers = follow_scans(metrics, &supervisor);
         Ok(Self {
             catalog,
             supervisor,
@@ -212,5 +213,54 @@ impl Engines {
     /// Ends scans and digests.
     pub fn stop(&self) {
         self.current().stop();
+    }
+}
+
+/// Counts every scan that ends from now on, in tasks that end when they are told to.
+fn follow_scans(metrics: &Arc<Metrics>, supervisor: &Arc<Supervisor>) -> Vec<AbortHandle> {
+    let mut followers = Vec::new();
+    for (index, settings) in supervisor.settings() {
+        let Some(mut finished) = supervisor.finished(index) else {
+            continue;
+        };
+        let path = settings.path.clone();
+        let (metrics, supervisor) = (Arc::clone(metrics), Arc::clone(supervisor));
+        let follower = tokio::spawn(async move {
+            let mut counted: Option<FileTime> = None;
+            loop {
+                finished.borrow_and_update();
+                let last = supervisor
+                    .status()
+                    .into_iter()
+                    .find(|status| status.path == path)
+                    .and_then(|status| status.last);
+                if let Some(report) = last
+                    && counted != Some(report.started)
+                {
+                    counted = Some(report.started);
+                    let root = escape::utf8(path.as_os_str().as_bytes());
+                    metrics.scanned(&root, &scanned(&report));
+                }
+                if finished.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        followers.push(follower.abort_handle());
+    }
+    followers
+}
+
+fn scanned(report: &ScanReport) -> Scanned {
+    Scanned {
+        ok: report.error.is_none(),
+        duration: report.duration,
+        directories: report.counts.directories,
+        files_read: report.counts.files_read,
+        operations: report.counts.operations,
+        bytes: report.counts.bytes,
+        ended: report.started.0.div_euclid(1_000_000_000)
+            + i64::try_from(report.duration.as_secs()).unwrap_or(0),
+        ..Scanned::default()
     }
 }

@@ -5,15 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::task::AbortHandle;
-
-use crate::catalog::{Condition as CatalogCondition, FileTime, Snapshot};
+use crate::catalog::{Condition as CatalogCondition, Snapshot};
 use crate::catalog::{format_name, status_name};
 use crate::engine::Engines;
 use crate::escape;
 use crate::net::{Doorkeeper, Tls};
-use crate::scan::{Condition, RootStatus, ScanReport, Supervisor};
-use crate::telemetry::{Metrics, RootFigures, Scanned};
+use crate::scan::{Condition, RootStatus};
+use crate::telemetry::{Metrics, RootFigures};
 
 /// All conditions of the catalogue's database.
 const CONDITIONS: [&str; 3] = ["ok", "memory", "failed"];
@@ -94,54 +92,6 @@ impl Sources {
                     .map_or(0, |tls| tls.not_after().0.div_euclid(1_000_000_000)),
             );
         })
-    }
-}
-
-/// Counts every scan that ends from now on, in tasks that end when they are told to.
-pub fn follow_scans(metrics: &Arc<Metrics>, supervisor: &Arc<Supervisor>) -> Vec<AbortHandle> {
-    let mut followers = Vec::new();
-    for (index, settings) in supervisor.settings() {
-        let Some(mut finished) = supervisor.finished(index) else {
-            continue;
-        };
-        let path = settings.path.clone();
-        let (metrics, supervisor) = (Arc::clone(metrics), Arc::clone(supervisor));
-        let follower = tokio::spawn(async move {
-            let mut counted: Option<FileTime> = None;
-            loop {
-                finished.borrow_and_update();
-                let last = supervisor
-                    .status()
-                    .into_iter()
-                    .find(|status| status.path == path)
-                    .and_then(|status| status.last);
-                if let Some(report) = last
-                    && counted != Some(report.started)
-                {
-                    counted = Some(report.started);
-                    metrics.scanned(&text(&path), &scanned(&report));
-                }
-                if finished.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
-        followers.push(follower.abort_handle());
-    }
-    followers
-}
-
-fn scanned(report: &ScanReport) -> Scanned {
-    Scanned {
-        ok: report.error.is_none(),
-        duration: report.duration,
-        directories: report.counts.directories,
-        files_read: report.counts.files_read,
-        operations: report.counts.operations,
-        bytes: report.counts.bytes,
-        ended: report.started.0.div_euclid(1_000_000_000)
-            + i64::try_from(report.duration.as_secs()).unwrap_or(0),
-        ..Scanned::default()
     }
 }
 

@@ -40,7 +40,9 @@ machine_unpack() {
 
 # machine_boot: until systemd says that everything is started.
 machine_boot() {
+    # Landlock is not among the system calls that a machine of nspawn may make by itself.
     systemd-nspawn --quiet -D "$root" --boot --register=no --keep-unit --private-network --console=pipe \
+        --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self" \
         --resolv-conf=off --timezone=off --link-journal=no > "$work/console.log" 2>&1 < /dev/null &
     nspawn=$!
     within 30 leader_is_there || { cat "$work/console.log" >&2 && die "the system does not start"; }

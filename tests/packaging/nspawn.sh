@@ -132,6 +132,49 @@ ok "describe" says repository /run/sifter/agent.sock describe sifter.v1.Image
 is "ListImages" "$(grpc -d '{"page_size": 5}' /run/sifter/agent.sock sifter.v1.ImageService/ListImages | grep -c '"path"')" 5
 ok "health" says '"SERVING"' /run/sifter/agent.sock grpc.health.v1.Health/Check
 
+step "the journal has fields"
+journal() { inside journalctl -q -b --no-pager -u sifter-agent -o json --output-fields=MESSAGE,PRIORITY,SIFTER_ROOT,SIFTER_IMAGES,SIFTER_REQUEST_ID,SIFTER_METHOD,SYSLOG_IDENTIFIER "$@"; }
+field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" | tail -n 1; }
+is "a root's scans are found by its path" "$(journal SIFTER_ROOT=/srv/images | field SIFTER_IMAGES)" "$expected"
+is "with a priority" "$(journal SIFTER_ROOT=/srv/images | field PRIORITY)" 6
+is "the message says the same" "$(journal SIFTER_ROOT=/srv/images | field MESSAGE | grep -o "^scanned root=/srv/images images=$expected ")" "scanned root=/srv/images images=$expected "
+grpc -H 'x-request-id: asked-by-the-test' -d '{}' /run/sifter/agent.sock sifter.v1.ImageService/ListImages > /dev/null
+ok "a call is found by its ID" within 10 inside sh -c "journalctl -q -b -u sifter-agent -o json SIFTER_REQUEST_ID=asked-by-the-test | grep -q '\"SIFTER_METHOD\":\"ListImages\"'"
+is "under its own name" "$(journal SIFTER_ROOT=/srv/images | field SYSLOG_IDENTIFIER)" sifter
+
+step "Landlock"
+confined=$(inside sifter status --json | field confinement)
+if [ "$confined" = CONFINEMENT_OFF ]; then
+    echo "   not tried: $(inside sifter status | sed -n 's/^confined *//p')"
+else
+    is "the agent is confined" "$confined" CONFINEMENT_FULL
+    ok "and says so" inside sh -c "journalctl -q -b -u sifter-agent | grep -q 'confined by Landlock'"
+    inside mkdir -p /srv/extra /srv/later
+    # put FILE SYSTEM: an image in a file system of its own.
+    put_extra() { inside sh -c 'mount -t tmpfs -o mode=755 extra /srv/extra && cp /srv/images/pulled/ubuntu_22.04.sif /srv/extra/'; }
+    put_extra
+    write /etc/sifter/agent.toml.d/30-extra.toml << 'TOML'
+[[root]]
+path = "/srv/extra"
+TOML
+    before=$(pid sifter-agent)
+    ok "a root is added: reload" inside systemctl reload sifter-agent
+    ok "it says that this needs a restart" within 10 inside sh -c "journalctl -q -b -u sifter-agent SIFTER_ROOT=/srv/extra | grep -q 'only at a restart: Landlock'"
+    is "and is the same process" "$(pid sifter-agent)" "$before"
+    inside systemctl restart sifter-agent
+    ok "restarted, it lists the new root" within 30 listed_is $((expected + 1))
+    before=$(pid sifter-agent)
+    inside umount /srv/extra
+    put_extra
+    ok "mounted anew, the agent is started anew" within 40 runs_anew sifter-agent "$before"
+    ok "and reads it" within 30 inside sh -c "sifter status --json | grep -o '\"path\":\"/srv/extra\",\"state\":\"ROOT_STATE_OK\"'"
+    is "the listing is whole" "$(listed)" $((expected + 1))
+    inside rm /etc/sifter/agent.toml.d/30-extra.toml
+    inside systemctl reload sifter-agent
+    ok "a root that is removed leaves the listing at a reload" within 10 listed_is "$expected"
+    inside umount /srv/extra
+fi
+
 step "grpcurl over mutual TLS"
 enroll() { inside bash /usr/share/sifter-control/enroll.sh --dir /root/tls "$@" > /dev/null; }
 enroll ca

@@ -140,7 +140,7 @@ impl super::Settings {
             _ => address,
         };
         let checked = check_listen(
-            &[address.clone()],
+            std::slice::from_ref(&address),
             self.tls.is_some(),
             self.allow_insecure_remote,
         );

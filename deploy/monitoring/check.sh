@@ -3,6 +3,9 @@
 # that a running service has. Needs promtool (Debian package prometheus), jq and curl.
 #
 #   check.sh [METRICS-URL…]      as in: check.sh http://127.0.0.1:9464/metrics http://127.0.0.1:9465/metrics
+#
+# PROMETHEUS=http://127.0.0.1:9090 names one that scrapes both: then each panel's query and each rule is
+# evaluated there, too, and panels that show nothing are named.
 set -euo pipefail
 cd "$(dirname "$0")"
 promtool=${PROMTOOL:-promtool}
@@ -32,3 +35,24 @@ sort -u -o "$work/known" "$work/known"
 missing=$(comm -23 "$work/named" "$work/known")
 [ -z "$missing" ] || { echo "no service has: $missing" >&2; exit 1; }
 echo "all $(wc -l < "$work/named") metrics that are named exist"
+
+[ -n "${PROMETHEUS:-}" ] || exit 0
+# ask EXPRESSION: what Prometheus makes of it.
+ask() { curl -sS --get --data-urlencode "query=$1" "$PROMETHEUS/api/v1/query"; }
+failed=0 empty=0 count=0
+while IFS= read -r query; do
+    answer=$(ask "$query")
+    count=$((count + 1))
+    if ! jq -e '.status == "success"' <<< "$answer" > /dev/null; then
+        echo "fails: $query: $(jq -r .error <<< "$answer")" >&2
+        failed=$((failed + 1))
+    elif jq -e '.data.result | length == 0' <<< "$answer" > /dev/null; then
+        echo "shows nothing: $query"
+        empty=$((empty + 1))
+    fi
+done < "$work/queries"
+echo "$count queries of the dashboard: $failed fail, $empty show nothing now"
+# Rules that Prometheus has loaded, if it has: their health is its word for evaluated without an error.
+curl -sS "$PROMETHEUS/api/v1/rules" |
+    jq -r '[.data.groups[].rules[]] | "\(length) rules loaded, \(map(select(.health == "err")) | length) fail"'
+[ $failed = 0 ]

@@ -244,13 +244,20 @@ fn open_roots(settings: &Settings) -> Result<Vec<(PathBuf, PathFd)>, String> {
 }
 
 /// One line of `/proc/self/mountinfo`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Mount {
     /// Number of the mount and of the device: what it is.
     identity: (Vec<u8>, Vec<u8>),
     point: PathBuf,
     kind: Vec<u8>,
     options: Vec<u8>,
+}
+
+/// The same one, whatever became of its options: `mount -o remount` makes no other of it.
+impl PartialEq for Mount {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity && self.point == other.point && self.kind == other.kind
+    }
 }
 
 impl Mount {
@@ -505,6 +512,11 @@ mod tests {
         let again = String::from_utf8_lossy(MOUNTS).replace("34 22 0:44", "35 22 0:45");
         let path = Path::new("/opt/with blank");
         assert_ne!(leading_to(MOUNTS, path), leading_to(again.as_bytes(), path));
+        let remounted = String::from_utf8_lossy(MOUNTS).replace("server:/opt rw", "server:/opt ro");
+        assert_eq!(
+            leading_to(MOUNTS, path),
+            leading_to(remounted.as_bytes(), path)
+        );
         assert_eq!(Mount::parse(b""), None);
         assert_eq!(Mount::parse(b"1 2 3"), None);
     }

@@ -1,5 +1,5 @@
-# Sourced by nspawn.sh: a Debian system in a directory, booted with its own systemd, and what checks are
-# made of. Uses $root, $cache, $work.
+# Sourced by nspawn.sh and rpm.sh: a Debian system in a directory, booted with its own systemd, and what checks are
+# made of. Uses $root, $cache, $work; $extra names one more Debian package in it.
 
 nspawn=
 leader=
@@ -13,12 +13,12 @@ finished=
 machine_unpack() {
     local suite mirror tarball
     suite=${SIFTER_DEBIAN_SUITE:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
-    tarball=$cache/debian-$suite-$(dpkg --print-architecture)-1.tar.zst
+    tarball=$cache/debian-$suite-$(dpkg --print-architecture)${extra:+-$extra}-1.tar.zst
     if [ ! -f "$tarball" ]; then
         mirror=${SIFTER_DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
             sed -n "s/ $suite main\$//p" | head -n 1)}
         mkdir -p "$cache"
-        debootstrap --variant=minbase --include=systemd-sysv,dbus,openssl "$suite" "$root" ${mirror:+"$mirror"} \
+        debootstrap --variant=minbase --include="systemd-sysv,dbus,openssl${extra:+,$extra}" "$suite" "$root" ${mirror:+"$mirror"} \
             > "$work/debootstrap.log" 2>&1 || { tail -n 20 "$work/debootstrap.log" >&2 && die "debootstrap failed"; }
         rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
         # Written beside and renamed: a second run at the same time finds all of it or nothing.

@@ -276,6 +276,15 @@ inside systemctl restart sifter-agent
 ok "with it, the private image is listed" within 30 listed_is $((expected + 1))
 ok "to an admin, too" within 30 admin_sees $((expected + 1))
 is "but not to any user" "$(as user)" "$expected"
+# By a group that is not the user's first: only the host's database knows it.
+inside groupadd lab
+inside useradd --groups lab member
+inside sh -c 'install -d -m 750 -g lab /srv/images/lab && install -m 640 -g lab /srv/images/pulled/ubuntu_22.04.sif /srv/images/lab/'
+ok "what a group may read is found" within 30 listed_is $((expected + 2))
+is "its members are shown it" "$(as member)" $((expected + 1))
+is "and nobody else is" "$(as user)" "$expected"
+inside rm -r /srv/images/lab
+ok "gone, it is not listed" within 30 listed_is $((expected + 1))
 ok "and it is the only one" inside sh -c "grep -q '^CapEff:.0000000000000004$' /proc/$(pid sifter-agent)/status"
 
 step "no error in the journal"

@@ -38,7 +38,7 @@ pub struct Args {
 ///
 /// The agent does not answer, refuses, or ends the watch.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let request = v1::WatchImagesRequest {
+    let mut request = v1::WatchImagesRequest {
         filter: args.filter.join(" "),
         resume_generation: args.resume.unwrap_or(0),
         view: v1::ImageView::Basic.into(),
@@ -46,45 +46,69 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let mut silent = args.changes_only && args.resume.is_none();
     block_on(async {
         let mut client = args.address.images().await?;
-        let mut stream = client
-            .watch_images(request)
-            .await
-            .map_err(|status| refused(&status))?
-            .into_inner();
         let mut out = std::io::stdout().lock();
-        while let Some(message) = stream.message().await.map_err(|status| refused(&status))? {
-            if message.event() == Event::SnapshotEnd {
-                silent = false;
-            } else if silent {
-                continue;
-            }
-            if args.json {
-                serde_json::to_writer(&mut out, &message)?;
-                writeln!(out)?;
-            } else {
-                let sign = match message.event() {
-                    Event::Added => "+",
-                    Event::Changed => "~",
-                    Event::Removed => "-",
-                    Event::Unspecified | Event::SnapshotEnd | Event::Generation => continue,
-                };
-                for image in &message.images {
-                    if message.event() == Event::Removed {
-                        writeln!(out, "{sign} {}", escape::terminal(&image.path))?;
-                        continue;
+        loop {
+            let mut told = false;
+            let mut stream = client
+                .watch_images(request.clone())
+                .await
+                .map_err(|status| refused(&status))?
+                .into_inner();
+            let ended = loop {
+                match stream.message().await {
+                    Ok(Some(message)) => {
+                        told = true;
+                        if message.event() == Event::SnapshotEnd {
+                            silent = false;
+                        } else if silent {
+                            continue;
+                        }
+                        write_event(&mut out, &message, args.json)?;
                     }
-                    let status = image.status().as_str_name();
-                    writeln!(
-                        out,
-                        "{sign} {} {} {}",
-                        escape::terminal(&format!("{}:{}", image.repository, image.tag)),
-                        status.strip_prefix("STATUS_").unwrap_or(status),
-                        escape::terminal(&image.path)
-                    )?;
+                    Ok(None) => return Ok(Exit::Success),
+                    Err(status) => break status,
                 }
+            };
+            // The agent has other roots by now, say. To one that begins it tells all there is.
+            if ended.code() != tonic::Code::Aborted || !told {
+                return Err(refused(&ended));
             }
-            out.flush()?;
+            super::complain("the listing was replaced: beginning again");
+            request.resume_generation = 0;
+            silent = args.changes_only;
         }
-        Ok(Exit::Success)
     })
+}
+
+fn write_event(
+    out: &mut dyn Write,
+    message: &v1::WatchImagesResponse,
+    json: bool,
+) -> anyhow::Result<()> {
+    if json {
+        serde_json::to_writer(&mut *out, message)?;
+        writeln!(out)?;
+        return Ok(out.flush()?);
+    }
+    let sign = match message.event() {
+        Event::Added => "+",
+        Event::Changed => "~",
+        Event::Removed => "-",
+        Event::Unspecified | Event::SnapshotEnd | Event::Generation => return Ok(()),
+    };
+    for image in &message.images {
+        if message.event() == Event::Removed {
+            writeln!(out, "{sign} {}", escape::terminal(&image.path))?;
+            continue;
+        }
+        let status = image.status().as_str_name();
+        writeln!(
+            out,
+            "{sign} {} {} {}",
+            escape::terminal(&format!("{}:{}", image.repository, image.tag)),
+            status.strip_prefix("STATUS_").unwrap_or(status),
+            escape::terminal(&image.path)
+        )?;
+    }
+    Ok(out.flush()?)
 }

@@ -276,6 +276,24 @@ fn a_listing_that_was_begun_can_be_read_to_its_end_and_a_watch_is_told() {
 }
 
 #[test]
+fn sifter_watch_goes_on_over_a_reload() {
+    let agent = Reloaded::start("landlock = false");
+    agent.wait_for(&["a.sif", "b.sif"]);
+    let mut command = Command::new(binary("sifter"));
+    command.args(["watch", "--address", &agent.tcp]);
+    let mut watch = Process::start(&mut command, &agent.dir.path().join("watch.log"));
+    wait::until_true("the first images", || watch.output().contains("/b.sif"));
+    agent.reload("landlock = false", &["b", "c"]);
+    wait::until_true("the new root's image", || watch.output().contains("/c.sif"));
+    watch.expect_running();
+    assert!(
+        watch.output().contains("beginning again"),
+        "{}",
+        watch.output()
+    );
+}
+
+#[test]
 fn a_root_that_landlock_keeps_out_is_named_and_the_others_are_taken() {
     let agent = Reloaded::start("");
     let status = agent.status();

@@ -60,7 +60,7 @@ rpm() { inside rpm --nodeps "$@"; }
 enabled() { inside systemctl is-enabled "$1" 2> /dev/null || true; }
 
 step "install"
-ok "rpm -i says nothing" quiet rpm -i /root/agent.rpm /root/control.rpm
+ok "rpm -i" rpm -i /root/agent.rpm /root/control.rpm
 for unit in sifter-agent.service sifter-agent.socket sifter-control.service; do
     is "$unit is not enabled" "$(enabled $unit)" disabled
 done
@@ -78,7 +78,9 @@ system = "packaged"
 path = "/srv/images"
 TOML
 inside sh -c 'echo "# a line of the site" >> /etc/sifter/agent.toml'
-ok "systemctl enable --now waits for READY" inside systemctl enable --now sifter-agent sifter-agent.socket sifter-control
+# The socket first: it is refused where the agent has bound by itself.
+ok "the service manager takes the socket" inside systemctl enable --now sifter-agent.socket
+ok "systemctl enable --now waits for READY" inside systemctl enable --now sifter-agent sifter-control
 expected=$(find tests/images -name '*.sif' -type f | wc -l)
 more_than() { [ "$(listed)" -ge "$1" ]; }
 ok "it lists the images" within 30 more_than "$expected"
@@ -88,7 +90,7 @@ step "upgrade"
 before=$(pid sifter-agent)
 before_control=$(pid sifter-control)
 ok "rpm -U" rpm -U /root/newer-agent.rpm /root/newer-control.rpm
-is "it is the newer release" "$(rpm -q --qf '%{RELEASE}' sifter-agent)" 99
+is "it is the newer release" "$(inside rpm -q --qf '%{RELEASE}' sifter-agent)" 99
 ok "the agent runs anew" within 10 runs_anew sifter-agent "$before"
 ok "the control plane runs anew" within 10 runs_anew sifter-control "$before_control"
 is "with the listing at once" "$(listed)" "$all"

@@ -4,8 +4,8 @@
 use std::process::Command;
 use std::process::Output;
 
-use pbjson_types::Timestamp;
 use prost::Message as _;
+use sifter_proto::Timestamp;
 use sifter_proto::v1::Format;
 use sifter_proto::v1::GetStatusResponse;
 use sifter_proto::v1::Image;

@@ -261,6 +261,6 @@ fn scanned(report: &ScanReport) -> Scanned {
         bytes: report.counts.bytes,
         ended: report.started.0.div_euclid(1_000_000_000)
             + i64::try_from(report.duration.as_secs()).unwrap_or(0),
-        ..Scanned::default()
+        throttled: report.throttled,
     }
 }

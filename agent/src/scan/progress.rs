@@ -21,6 +21,7 @@ pub struct Progress {
     width: AtomicU32,
     cancelled: AtomicBool,
     last_activity: AtomicU64,
+    throttled: AtomicU64,
     problems: Mutex<Problems>,
 }
 
@@ -103,6 +104,7 @@ impl Default for Progress {
             width: AtomicU32::new(0),
             cancelled: AtomicBool::new(false),
             last_activity: AtomicU64::new(0),
+            throttled: AtomicU64::new(0),
             problems: Mutex::default(),
         }
     }
@@ -149,6 +151,12 @@ impl Progress {
         self.started.elapsed().saturating_sub(last)
     }
 
+    /// Time that workers waited so far to keep the rate, all together.
+    #[must_use]
+    pub fn throttled(&self) -> Duration {
+        Duration::from_nanos(self.throttled.load(Ordering::Relaxed))
+    }
+
     /// Ends the scan as soon as its workers' present operations come back.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
@@ -184,6 +192,11 @@ impl Progress {
         add(Count::Bytes, counts.bytes);
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_activity.store(elapsed, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_throttled(&self, waited: Duration) {
+        let nanoseconds = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        self.throttled.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
     pub(super) fn set_queue(&self, pending: u64, width: u32) {

@@ -129,6 +129,8 @@ pub struct ScanReport {
     pub problems: Problems,
     /// Operations in flight at most, at its end.
     pub width: u32,
+    /// Time that its workers waited to keep the rate, all together.
+    pub throttled: Duration,
     /// Why there was none at all.
     pub error: Option<String>,
 }
@@ -452,6 +454,7 @@ impl Supervised {
             counts: progress.counts(),
             problems: progress.problems(),
             width: progress.width(),
+            throttled: progress.throttled(),
             error: error.clone(),
         };
         if whole || error.is_some() {

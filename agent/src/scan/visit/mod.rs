@@ -94,9 +94,9 @@ impl<'a> Visitor<'a> {
         let calls = self.operations.calls;
         self.counts = Counts::default();
         self.operations = Operations::default();
-        self.walk
-            .pace
-            .throttle(calls, || self.walk.progress.is_cancelled());
+        let progress = self.walk.progress;
+        let waited = self.walk.pace.throttle(calls, || progress.is_cancelled());
+        progress.add_throttled(waited);
     }
 
     /// Runs operations on the file system and takes the latency of one, their mean, now and then.

@@ -1,15 +1,19 @@
 //! Filters and orders, the same for gRPC and the command line. See docs/queries.md.
 
+mod field;
+mod literal;
+
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use globset::GlobBuilder;
-use nix::unistd::{Group, User};
-use sifter_image::record::{Encryption, Format, ReferenceSource, Status};
+use sifter_image::record::Encryption;
 
 use super::entry::FileTime;
 use super::row::Row;
 use super::snapshot::Snapshot;
+use field::Field;
+pub use field::{format_name, status_name};
+use literal::{duration, glob, split};
 
 /// Longest filter: what people write has some hundred bytes.
 const FILTER_MAX: usize = 4096;
@@ -51,43 +55,6 @@ enum Value {
     Text(globset::GlobMatcher),
     Number(i128),
     Boolean(bool),
-}
-
-/// Fields that can be compared or ordered by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Field {
-    Path,
-    Root,
-    ImageId,
-    Format,
-    FormatVersion,
-    Status,
-    StatusMessage,
-    Repository,
-    Tag,
-    Reference,
-    ReferenceSource,
-    Base,
-    Arch,
-    Uuid,
-    FileSystem,
-    Compressor,
-    Sbom,
-    Encryption,
-    ContentDigest,
-    Fingerprint,
-    Signed,
-    Encrypted,
-    SizeBytes,
-    AllocatedBytes,
-    Uid,
-    Gid,
-    Mode,
-    Links,
-    UpdateTime,
-    CreateTime,
-    AccessTime,
-    Label(String),
 }
 
 /// Labels of images, for filters that ask for them.
@@ -269,196 +236,6 @@ impl Term {
     }
 }
 
-impl Field {
-    fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "path" => Self::Path,
-            "root" => Self::Root,
-            "image_id" | "id" => Self::ImageId,
-            "format" => Self::Format,
-            "format_version" => Self::FormatVersion,
-            "status" => Self::Status,
-            "status_message" => Self::StatusMessage,
-            "repository" => Self::Repository,
-            "tag" => Self::Tag,
-            "reference" => Self::Reference,
-            "reference_source" => Self::ReferenceSource,
-            "base" => Self::Base,
-            "arch" => Self::Arch,
-            "uuid" => Self::Uuid,
-            "file_system" => Self::FileSystem,
-            "compressor" => Self::Compressor,
-            "sbom" => Self::Sbom,
-            "encryption" => Self::Encryption,
-            "content_digest" | "digest" => Self::ContentDigest,
-            "fingerprint" => Self::Fingerprint,
-            "signed" => Self::Signed,
-            "encrypted" => Self::Encrypted,
-            "size_bytes" | "size" => Self::SizeBytes,
-            "allocated_bytes" | "allocated" => Self::AllocatedBytes,
-            "uid" | "owner" => Self::Uid,
-            "gid" | "group" => Self::Gid,
-            "mode" => Self::Mode,
-            "links" => Self::Links,
-            "update_time" | "updated" => Self::UpdateTime,
-            "create_time" | "created" => Self::CreateTime,
-            "access_time" | "accessed" => Self::AccessTime,
-            _ => Self::Label(name.strip_prefix("label.")?.to_owned()),
-        })
-    }
-
-    /// What is compared with: parsed as the field needs it.
-    fn value(&self, name: &str, text: &str) -> Result<Value, String> {
-        let number =
-            |number: Option<i128>, what: &str| number.map(Value::Number).ok_or(what.to_owned());
-        match self {
-            Self::SizeBytes | Self::AllocatedBytes => {
-                number(size(text), "not a size, as in 500M, 2G, 1GiB")
-            }
-            Self::Uid if name == "owner" => Ok(Value::Number(match text.parse::<u32>() {
-                Ok(uid) => uid.into(),
-                Err(_) => User::from_name(text)
-                    .ok()
-                    .flatten()
-                    .ok_or("no such user")?
-                    .uid
-                    .as_raw()
-                    .into(),
-            })),
-            Self::Gid if name == "group" => Ok(Value::Number(match text.parse::<u32>() {
-                Ok(gid) => gid.into(),
-                Err(_) => Group::from_name(text)
-                    .ok()
-                    .flatten()
-                    .ok_or("no such group")?
-                    .gid
-                    .as_raw()
-                    .into(),
-            })),
-            Self::Uid | Self::Gid | Self::Links => number(text.parse().ok(), "not a number"),
-            Self::Mode => number(i128::from_str_radix(text, 8).ok(), "not an octal mode"),
-            Self::UpdateTime | Self::CreateTime | Self::AccessTime => number(
-                time(text),
-                "not a time, as in 2026-01-31 or 2026-01-31T12:00:00Z",
-            ),
-            Self::Signed | Self::Encrypted => match text {
-                "true" | "yes" => Ok(Value::Boolean(true)),
-                "false" | "no" => Ok(Value::Boolean(false)),
-                _ => Err("neither true nor false".to_owned()),
-            },
-            Self::Format | Self::Status | Self::Encryption | Self::ReferenceSource => {
-                let text = text.to_ascii_uppercase().replace('-', "_");
-                let short = ["FORMAT_", "STATUS_", "ENCRYPTION_", "REFERENCE_SOURCE_"]
-                    .iter()
-                    .find_map(|prefix| text.strip_prefix(prefix))
-                    .unwrap_or(&text);
-                glob(short, true).map(Value::Text)
-            }
-            _ => glob(text, false).map(Value::Text),
-        }
-    }
-
-    fn number<T>(&self, row: &Row<T>) -> Option<i128> {
-        Some(match self {
-            Self::SizeBytes => row.facts.size.into(),
-            Self::AllocatedBytes => row.facts.allocated.into(),
-            Self::Uid => row.facts.uid.into(),
-            Self::Gid => row.facts.gid.into(),
-            Self::Mode => row.facts.mode.into(),
-            Self::Links => row.facts.links.into(),
-            Self::UpdateTime => row.update_time.0.into(),
-            Self::CreateTime => row.create_time?.0.into(),
-            Self::AccessTime => row.facts.accessed.0.into(),
-            _ => return None,
-        })
-    }
-
-    fn text<'r, T: AsRef<str>>(
-        &self,
-        snapshot: &'r Snapshot,
-        row: &'r Row<T>,
-    ) -> std::borrow::Cow<'r, str> {
-        match self {
-            Self::Path => crate::escape::utf8(&row.path).into(),
-            Self::Root => row.root.as_ref().into(),
-            Self::ImageId => row
-                .image_id
-                .map(|id| id.to_string())
-                .unwrap_or_default()
-                .into(),
-            Self::Format => format_name(row.format).into(),
-            Self::FormatVersion => row.format_version.as_ref().into(),
-            Self::Status => status_name(snapshot.status(row).0).into(),
-            Self::StatusMessage => snapshot.status(row).1.to_owned().into(),
-            Self::Repository => row.repository.as_ref().into(),
-            Self::Tag => row.tag.as_ref().into(),
-            Self::Reference => format!("{}:{}", row.repository.as_ref(), row.tag.as_ref()).into(),
-            Self::ReferenceSource => match row.reference_source {
-                ReferenceSource::NamingRule => "NAMING_RULE",
-                ReferenceSource::OciReference => "OCI_REFERENCE",
-                ReferenceSource::Definition => "DEFINITION",
-                ReferenceSource::NamingConvention => "NAMING_CONVENTION",
-                ReferenceSource::Labels => "LABELS",
-                ReferenceSource::FileStem => "FILE_STEM",
-            }
-            .into(),
-            Self::Base => row.base.as_ref().into(),
-            Self::Arch => row.arch.as_ref().into(),
-            Self::Uuid => row
-                .uuid
-                .map(|uuid| uuid.to_string())
-                .unwrap_or_default()
-                .into(),
-            Self::FileSystem => row.file_system.as_ref().into(),
-            Self::Compressor => row.compressor.as_ref().into(),
-            Self::Sbom => row.sbom.as_ref().into(),
-            Self::Encryption => match row.encryption {
-                Encryption::None => "NONE",
-                Encryption::Luks2 => "LUKS2",
-                Encryption::Gocryptfs => "GOCRYPTFS",
-            }
-            .into(),
-            Self::ContentDigest => row
-                .content_digest
-                .as_ref()
-                .map(|digest| format!("sha256:{}", hex::encode(**digest)))
-                .unwrap_or_default()
-                .into(),
-            Self::Fingerprint => row
-                .signatures
-                .iter()
-                .map(|signature| signature.fingerprint.as_str())
-                .collect::<Vec<_>>()
-                .join(",")
-                .into(),
-            _ => "".into(),
-        }
-    }
-}
-
-/// Name of a status, without prefix.
-#[must_use]
-pub fn status_name(status: Status) -> &'static str {
-    match status {
-        Status::Ready => "READY",
-        Status::Transfer => "TRANSFER",
-        Status::Failure => "FAILURE",
-        Status::Unavailable => "UNAVAILABLE",
-    }
-}
-
-/// Name of a format, without prefix.
-#[must_use]
-pub fn format_name(format: Format) -> &'static str {
-    match format {
-        Format::Sif => "SIF",
-        Format::OciSif => "OCI_SIF",
-        Format::Squashfs => "SQUASHFS",
-        Format::Ext3 => "EXT3",
-        Format::Sandbox => "SANDBOX",
-    }
-}
-
 fn parse_order(part: &str) -> Result<(Field, bool), QueryError> {
     let (name, descending) = match part.split_once(' ') {
         Some((name, direction)) if direction.trim().eq_ignore_ascii_case("desc") => (name, true),
@@ -474,110 +251,6 @@ fn parse_order(part: &str) -> Result<(Field, bool), QueryError> {
         }
         Some(field) => Ok((field, descending)),
     }
-}
-
-/// Words separated by blanks; `"…"` keeps blanks together.
-fn split(text: &str) -> Result<Vec<String>, QueryError> {
-    let mut result: Vec<String> = Vec::new();
-    let mut word = String::new();
-    let (mut quoted, mut any) = (false, false);
-    for character in text.chars() {
-        match character {
-            '"' => {
-                quoted = !quoted;
-                any = true;
-            }
-            c if c.is_whitespace() && !quoted => {
-                if any {
-                    result.push(std::mem::take(&mut word));
-                    any = false;
-                }
-            }
-            c => {
-                word.push(c);
-                any = true;
-            }
-        }
-    }
-    if quoted {
-        return Err(QueryError("filter: a quote is not closed".to_owned()));
-    }
-    if any {
-        result.push(word);
-    }
-    Ok(result)
-}
-
-fn glob(text: &str, case_insensitive: bool) -> Result<globset::GlobMatcher, String> {
-    // Only `*` and `?` are special: brackets and braces occur in names.
-    let mut pattern = String::with_capacity(text.len());
-    for character in text.chars() {
-        if matches!(character, '[' | ']' | '{' | '}' | '\\' | '!' | ',') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    GlobBuilder::new(&pattern)
-        .literal_separator(false)
-        .backslash_escape(true)
-        .case_insensitive(case_insensitive)
-        .build()
-        .map(|glob| glob.compile_matcher())
-        .map_err(|error| error.to_string())
-}
-
-/// Bytes, with a unit: `k`, `M`, `G`, `T`, `P` are powers of 1000, with an `i` of 1024.
-fn size(text: &str) -> Option<i128> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: i128 = number.parse().ok()?;
-    let unit = unit
-        .trim()
-        .trim_end_matches(['B', 'b'])
-        .to_ascii_lowercase();
-    let (power, base) = match unit.strip_suffix('i') {
-        Some(unit) => (unit.to_owned(), 1024_i128),
-        None => (unit, 1000),
-    };
-    let exponent = match power.as_str() {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return None,
-    };
-    number.checked_mul(base.pow(exponent))
-}
-
-/// Nanoseconds: `30s`, `10m`, `12h`, `90d`, `2w`, `1y`.
-fn duration(text: &str) -> Option<i128> {
-    let split = text.len().checked_sub(1)?;
-    let (number, unit) = (text.get(..split)?, text.get(split..)?);
-    let number: i128 = number.parse().ok()?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 604_800,
-        "y" => 31_536_000,
-        _ => return None,
-    };
-    number.checked_mul(seconds * 1_000_000_000)
-}
-
-fn time(text: &str) -> Option<i128> {
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return Some(time.as_nanosecond());
-    }
-    let date: jiff::civil::Date = text.parse().ok()?;
-    let midnight =
-        jiff::tz::TimeZone::UTC.to_timestamp(date.to_datetime(jiff::civil::Time::midnight()));
-    Some(midnight.ok()?.as_nanosecond())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod entry;
 mod query;
 mod row;
 mod snapshot;
+mod state;
 mod store;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -34,6 +35,8 @@ pub use self::snapshot::{Changes, Snapshot};
 pub use self::store::{Delta, KnownRoot, Store, StoreError, StoredRoot};
 pub use self::token::PageToken;
 
+use self::state::{RootRecord, State, memory, open_or_set_aside, set_aside};
+
 /// Snapshots of past generations that are kept, so that a listing that was begun can be read to
 /// its end. They share their rows with the current one.
 const PAST_SNAPSHOTS: usize = 16;
@@ -44,10 +47,6 @@ const HISTORY_IMAGES: usize = 20_000;
 /// Results of filters that are kept, so that their next pages cost nothing.
 const SELECTIONS: usize = 16;
 
-/// Numbers of images in a database in memory begin here, so that they differ from those of the
-/// database on disk that it stands in for.
-const MEMORY_FIRST_ID: i64 = 1 << 40;
-
 /// The catalogue.
 #[derive(Debug)]
 pub struct Catalog {
@@ -57,30 +56,6 @@ pub struct Catalog {
     state: Mutex<State>,
     generation: watch::Sender<u64>,
     selections: Mutex<VecDeque<Arc<Selection>>>,
-}
-
-#[derive(Debug)]
-struct State {
-    store: Arc<Store>,
-    /// Why the database on disk is not used, if it is not.
-    failure: Option<String>,
-    texts: Interner,
-    roots: Vec<RootRecord>,
-    upserts: Vec<Row>,
-    removed: Vec<i64>,
-    unavailable: BTreeMap<Box<[u8]>, String>,
-    past: VecDeque<Arc<Snapshot>>,
-    history: VecDeque<Arc<Changes>>,
-}
-
-/// A configured root as the catalogue sees it.
-#[derive(Debug, Clone)]
-struct RootRecord {
-    path: Box<[u8]>,
-    text: Arc<str>,
-    stored: StoredRoot,
-    /// The listing's rows come from another database: they are replaced after the next scan.
-    rebuild: bool,
 }
 
 /// Number of a root, in the order of the configuration.
@@ -569,156 +544,4 @@ impl Labels for Catalog {
     fn label(&self, image: i64, key: &str) -> Option<String> {
         self.details(image).ok()?.labels.remove(key)
     }
-}
-
-impl RootRecord {
-    fn new(path: &Path) -> Self {
-        let bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
-        Self {
-            path: bytes.into(),
-            text: crate::escape::utf8(bytes).into(),
-            stored: StoredRoot {
-                id: 0,
-                directory: None,
-                scanned: None,
-                files_checked: None,
-            },
-            rebuild: false,
-        }
-    }
-}
-
-impl State {
-    fn id_of(&self, root: RootIndex) -> i64 {
-        self.roots.get(root.0).map_or(0, |root| root.stored.id)
-    }
-
-    /// The last listing, at start.
-    fn load(&mut self) -> Result<(), StoreError> {
-        let store = Arc::clone(&self.store);
-        for record in &mut self.roots {
-            record.stored = store.root(&record.path)?;
-        }
-        let ids: Vec<i64> = self.roots.iter().map(|root| root.stored.id).collect();
-        store.keep_roots(&ids)?;
-        for index in 0..self.roots.len() {
-            let record = self.roots[index].clone();
-            let delta = store.load(
-                record.stored.id,
-                &record.path,
-                &record.text,
-                &mut self.texts,
-            )?;
-            self.take(&record.path, delta, true);
-        }
-        Ok(())
-    }
-
-    /// Takes what a batch changed; `list` says whether the listing's rows are this database's.
-    fn take(&mut self, root: &[u8], delta: Delta, list: bool) {
-        if list {
-            self.upserts.extend(delta.upserts);
-            self.removed.extend(delta.removed);
-        }
-        for (path, message) in delta.unreadable {
-            self.unavailable
-                .insert(join_path(root, &path, b""), message);
-        }
-        if !self.unavailable.is_empty() {
-            for path in delta.readable {
-                // Whether the root itself can be read is said by `set_unavailable`.
-                if !path.is_empty() {
-                    self.unavailable.remove(&join_path(root, &path, b""));
-                }
-            }
-        }
-    }
-
-    fn finish_scan(
-        &mut self,
-        root: RootIndex,
-        directory: (u64, u64),
-        files_checked: bool,
-        current: &Snapshot,
-    ) -> Result<(), StoreError> {
-        let Some(record) = self.roots.get_mut(root.0) else {
-            return Ok(());
-        };
-        let now = FileTime::now();
-        record.stored.directory = Some(directory);
-        record.stored.scanned = Some(now);
-        if files_checked {
-            record.stored.files_checked = Some(now);
-        }
-        let store = Arc::clone(&self.store);
-        store.finish_scan(record.stored.id, directory, now, files_checked)?;
-        if record.rebuild {
-            let record = record.clone();
-            self.replace_rows(&record, &store, current)?;
-            self.roots[root.0].rebuild = false;
-        }
-        Ok(())
-    }
-
-    /// Replaces all rows of a root by those of the present database.
-    fn replace_rows(
-        &mut self,
-        record: &RootRecord,
-        store: &Store,
-        current: &Snapshot,
-    ) -> Result<(), StoreError> {
-        let delta = store.load(
-            record.stored.id,
-            &record.path,
-            &record.text,
-            &mut self.texts,
-        )?;
-        let kept: HashSet<i64> = delta.upserts.iter().map(|row| row.id).collect();
-        let stale = current
-            .rows
-            .iter()
-            .filter(|row| *row.root == *record.text && !kept.contains(&row.id))
-            .map(|row| row.id);
-        self.removed.extend(stale);
-        self.take(&record.path, delta, true);
-        Ok(())
-    }
-}
-
-fn memory() -> Store {
-    Store::in_memory(MEMORY_FIRST_ID)
-}
-
-/// Opens the database; one that is damaged is renamed and begun anew.
-fn open_or_set_aside(path: &Path) -> (Store, Option<String>) {
-    let error = match Store::open(path) {
-        Ok(store) => return (store, None),
-        Err(error) => error,
-    };
-    if !error.is_damage() {
-        tracing::error!(%error, path = %crate::escape::path(path), "catalogue cannot be opened");
-        return (memory(), Some(error.to_string()));
-    }
-    match set_aside(path, &error) {
-        Ok(store) => (store, None),
-        Err(error) => (memory(), Some(error)),
-    }
-}
-
-/// Renames a damaged database, and begins a new one.
-fn set_aside(path: &Path, error: &StoreError) -> Result<Store, String> {
-    let aside = path.with_extension(format!("broken-{}", FileTime::now().0 / 1_000_000_000));
-    tracing::error!(
-        %error,
-        path = %crate::escape::path(path),
-        aside = %crate::escape::path(&aside),
-        "catalogue is damaged: set aside, and rebuilt from the next scan"
-    );
-    std::fs::rename(path, &aside).map_err(|error| error.to_string())?;
-    for ending in ["-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        let _ = std::fs::remove_file(name);
-    }
-    Store::open(path).map_err(|error| error.to_string())
 }

@@ -30,8 +30,8 @@ if [ -z "$binaries" ]; then
 fi
 binaries=$(cd "$binaries" && pwd)
 
-# install NAME FILE COMMAND…: into a folder of the target directory, again when the list of packages changes.
-install() {
+# bring NAME FILE COMMAND…: into a folder of the target directory, again when the list of packages changes.
+bring() {
     local name=$1 list=$2
     shift 2
     cmp -s "$list" "$cache/$name.installed" && return
@@ -48,8 +48,8 @@ install_node() {
 }
 cache=$target/sdk
 mkdir -p "$cache"
-install Python "$here/requirements.txt" install_python
-install Node.js "$here/package.json" install_node
+bring Python "$here/requirements.txt" install_python
+bring Node.js "$here/package.json" install_node
 
 # The Python clients would ask a proxy even for the loopback address.
 unset HTTP_PROXY HTTPS_PROXY http_proxy https_proxy ALL_PROXY all_proxy

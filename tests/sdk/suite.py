@@ -248,7 +248,8 @@ def listing(client, endpoint, expected, **request):
     for image in seen:
         if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", image.pop("UpdateDateTime")):
             return f"UpdateDateTime of {image}"
-    return None if seen == expected else f"listed {seen}, expected {expected}"
+    differing = [pair for pair in zip(seen, expected) if pair[0] != pair[1]]
+    return f"listed {differing[0][0]}, expected {differing[0][1]}" if differing else None
 
 
 def agents_own_listing(binaries, address):

@@ -241,7 +241,7 @@ def listing(client, endpoint, expected, **request):
         seen += images
         due = min(10, max(0, len(expected) - 10 * (number - 1)))
         head = {name: page.get(name) for name in ("TotalCount", "PageNumber", "PageSize")}
-        if head != {"TotalCount": len(expected), "PageNumber": number, "PageSize": due}:
+        if head != {"TotalCount": len(expected), "PageNumber": number, "PageSize": due} or len(images) != due:
             return f"page {number} of {len(expected)}: {head}"
         if not re.fullmatch(UUID, page["RequestId"]) or not page["DBInfo"].startswith("sqlite:"):
             return f"page {number}: {page['RequestId']}, {page['DBInfo']}"

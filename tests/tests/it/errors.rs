@@ -35,8 +35,7 @@ const DOCUMENTED: [(&str, u16, &str); 10] = [
         404,
         "The specified login node does not exist.",
     ),
-    // Credentials or policies that cannot be used: unit tests of the control plane, until a
-    // process can have keys.
+    // Credentials or policies that cannot be used: `keys`.
     (
         "AliyunError",
         406,
@@ -45,7 +44,7 @@ const DOCUMENTED: [(&str, u16, &str); 10] = [
     ("DbError", 406, "A database service error occurred."),
     ("ExecFail", 406, "Failed to execute the command: %s."),
     ("AgentError", 406, "The agent service request failed."),
-    // A right signature without a policy: as for AliyunError.
+    // A right signature without a policy: likewise.
     (
         "NotAuthorized",
         407,

@@ -1,0 +1,166 @@
+//! From which mounts a path is reached, by `/proc/self/mountinfo`.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::Confined;
+
+/// One line of `/proc/self/mountinfo`.
+#[derive(Debug, Clone)]
+struct Mount {
+    /// Number of the mount and of the device: what it is.
+    identity: (Vec<u8>, Vec<u8>),
+    point: PathBuf,
+    kind: Vec<u8>,
+    options: Vec<u8>,
+}
+
+/// The same one, whatever became of its options: `mount -o remount` makes no other of it.
+impl PartialEq for Mount {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity && self.point == other.point && self.kind == other.kind
+    }
+}
+
+impl Mount {
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut words = line.split(|byte| *byte == b' ');
+        let id = words.next()?.to_vec();
+        let device = words.nth(1)?.to_vec();
+        let point = unescape(words.nth(1)?);
+        let mut rest = words.skip_while(|word| *word != b"-").skip(1);
+        let kind = rest.next()?.to_vec();
+        let options = rest.nth(1)?.to_vec();
+        Some(Self {
+            identity: (id, device),
+            point: PathBuf::from(std::ffi::OsStr::from_bytes(&point)),
+            kind,
+            options,
+        })
+    }
+
+    fn is_indirect_automount(&self) -> bool {
+        self.options
+            .split(|byte| *byte == b',')
+            .any(|option| option == b"indirect")
+    }
+}
+
+/// `\040` and the like.
+fn unescape(word: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(word.len());
+    let mut at = 0;
+    while at < word.len() {
+        let digits = word.get(at + 1..at + 4).filter(|_| word[at] == b'\\');
+        let code = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        plain.push(code.unwrap_or(word[at]));
+        at += if code.is_some() { 4 } else { 1 };
+    }
+    plain
+}
+
+/// The mounts through which a path leads, outermost first.
+fn leading_to(mountinfo: &[u8], path: &Path) -> Vec<Mount> {
+    mountinfo
+        .split(|byte| *byte == b'\n')
+        .filter_map(Mount::parse)
+        .filter(|mount| path.starts_with(&mount.point))
+        .collect()
+}
+
+/// Whether a path is on a file system that comes and goes by itself.
+pub(super) fn is_automounted(mountinfo: &[u8], path: &Path) -> bool {
+    let mounts = leading_to(mountinfo, path);
+    mounts.iter().enumerate().any(|(index, mount)| {
+        // What is mounted below an indirect one's own directory does not concern that.
+        let is_its_own = mount.point == path
+            && mount.is_indirect_automount()
+            && !mounts[index + 1..].iter().any(|above| above.point == path);
+        mount.kind == b"autofs" && !is_its_own
+    })
+}
+
+/// What the roots were mounted from when the agent confined itself.
+#[derive(Debug)]
+pub struct Mounts(Vec<(PathBuf, PathBuf, Vec<Mount>)>);
+
+impl Mounts {
+    /// As they are now; nothing to watch where reading is not confined.
+    #[must_use]
+    pub fn now(confined: &Confined) -> Self {
+        let mountinfo = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let roots = confined.roots.iter().flatten();
+        Self(
+            roots
+                .map(|root| {
+                    let real = std::fs::canonicalize(root).unwrap_or_else(|_| root.clone());
+                    let mounts = leading_to(&mountinfo, &real);
+                    (root.clone(), real, mounts)
+                })
+                .collect(),
+        )
+    }
+
+    /// A root to which other mounts lead than at first.
+    #[must_use]
+    pub fn changed(&self) -> Option<&Path> {
+        let mountinfo = std::fs::read("/proc/self/mountinfo").ok()?;
+        self.0
+            .iter()
+            .find(|(_, real, mounts)| leading_to(&mountinfo, real) != *mounts)
+            .map(|(root, ..)| root.as_path())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Mount, is_automounted, leading_to};
+
+    const MOUNTS: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw\n\
+        30 22 0:40 / /home rw shared:2 - autofs /etc/auto.home rw,fd=7,pgrp=1,indirect\n\
+        31 30 0:41 / /home/alice rw shared:3 - nfs4 server:/alice rw\n\
+        32 22 0:42 / /scratch rw shared:4 - autofs /etc/auto.direct rw,fd=8,direct\n\
+        33 32 0:43 / /scratch rw shared:5 - lustre mds:/scratch rw\n\
+        34 22 0:44 / /opt/with\\040blank rw shared:6 - nfs4 server:/opt rw\n";
+
+    #[test]
+    fn automounts_are_known() {
+        for (path, expected) in [
+            ("/opt/images", false),
+            ("/opt/with blank/images", false),
+            ("/home", false),
+            ("/home/alice", true),
+            ("/scratch", true),
+            ("/scratch/images", true),
+            ("/homes", false),
+        ] {
+            assert_eq!(is_automounted(MOUNTS, Path::new(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn another_mount_is_another_way() {
+        let points = |path| -> Vec<_> {
+            leading_to(MOUNTS, Path::new(path))
+                .into_iter()
+                .map(|mount| mount.point.display().to_string())
+                .collect()
+        };
+        assert_eq!(points("/opt/with blank/x"), ["/", "/opt/with blank"]);
+        assert_eq!(points("/srv"), ["/"]);
+        let again = String::from_utf8_lossy(MOUNTS).replace("34 22 0:44", "35 22 0:45");
+        let path = Path::new("/opt/with blank");
+        assert_ne!(leading_to(MOUNTS, path), leading_to(again.as_bytes(), path));
+        let remounted = String::from_utf8_lossy(MOUNTS).replace("server:/opt rw", "server:/opt ro");
+        assert_eq!(
+            leading_to(MOUNTS, path),
+            leading_to(remounted.as_bytes(), path)
+        );
+        assert_eq!(Mount::parse(b""), None);
+        assert_eq!(Mount::parse(b"1 2 3"), None);
+    }
+}

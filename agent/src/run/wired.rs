@@ -1,0 +1,244 @@
+//! The agent as its services see it: what engine, scans and confinement say, in the words of the
+//! contract.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use sifter_proto::v1;
+
+use crate::catalog::{Catalog, FileTime};
+use crate::confine::Confined;
+use crate::engine::Engines;
+use crate::escape;
+use crate::scan::{Condition, HintState, Nature, Progress, RootStatus, ScanReport, Supervisor};
+use crate::service::{Agent, Ticket, convert};
+
+/// What the services see of the agent.
+pub(super) struct Wired {
+    pub system: String,
+    pub host: String,
+    pub started: FileTime,
+    pub engines: Arc<Engines>,
+    pub confined: Confined,
+}
+
+impl Wired {
+    fn supervisor(&self) -> Arc<Supervisor> {
+        Arc::clone(&self.engines.current().supervisor)
+    }
+
+    fn find(&self, root: &str) -> Option<RootStatus> {
+        self.supervisor()
+            .status()
+            .into_iter()
+            .find(|status| text(&status.path) == root)
+    }
+}
+
+impl Agent for Wired {
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.engines.current().catalog)
+    }
+
+    fn former_catalog(&self) -> Option<Arc<Catalog>> {
+        self.engines.former()
+    }
+
+    fn replaced(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.engines.replaced()
+    }
+
+    fn roots_number(&self) -> u64 {
+        self.engines.number()
+    }
+
+    fn system(&self) -> &str {
+        &self.system
+    }
+
+    fn confinement(&self) -> (v1::Confinement, String) {
+        (self.confined.state, self.confined.message.clone())
+    }
+
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn started(&self) -> FileTime {
+        self.started
+    }
+
+    fn is_ready(&self) -> bool {
+        let engine = self.engines.current();
+        engine.supervisor.status().iter().all(|root| {
+            !root.unknown
+                || matches!(root.condition, Condition::Unavailable(_))
+                || !engine.waits_for(&root.path)
+        })
+    }
+
+    fn unlisted_roots(&self) -> Vec<v1::UnlistedRoot> {
+        self.supervisor()
+            .status()
+            .into_iter()
+            .filter(|root| root.unknown)
+            .filter_map(|root| match root.condition {
+                Condition::Unavailable(error) => {
+                    let path = text(&root.path);
+                    let command = format!("scan {path}");
+                    let error = error
+                        .strip_prefix(&format!("{command}: "))
+                        .map_or(error.clone(), str::to_owned);
+                    Some(v1::UnlistedRoot {
+                        path,
+                        command,
+                        error,
+                    })
+                }
+                Condition::Pending | Condition::Ok => None,
+            })
+            .collect()
+    }
+
+    fn root_count(&self) -> usize {
+        self.supervisor().settings().count()
+    }
+
+    fn roots(&self, images: &BTreeMap<String, u64>) -> Vec<v1::Root> {
+        self.supervisor()
+            .status()
+            .into_iter()
+            .map(|status| root(status, images))
+            .collect()
+    }
+
+    fn scan(&self, root: &str, full: bool) -> Option<Ticket> {
+        let roots_number = self.engines.number();
+        let supervisor = self.supervisor();
+        let index = supervisor
+            .settings()
+            .find(|(_, settings)| text(&settings.path) == root)?
+            .0;
+        Some(Ticket {
+            finished: supervisor.finished(index)?,
+            number: supervisor.request(index, full, true),
+            roots_number,
+        })
+    }
+
+    fn root_paths(&self) -> Vec<String> {
+        self.supervisor()
+            .settings()
+            .map(|(_, settings)| text(&settings.path))
+            .collect()
+    }
+
+    fn progress(&self, root: &str) -> Option<v1::ScanProgress> {
+        let (progress, started) = self.find(root)?.progress?;
+        Some(scan_progress(&progress, started))
+    }
+
+    fn result(&self, root: &str) -> Option<v1::ScanResult> {
+        self.find(root)?.last.map(|report| scan_result(&report))
+    }
+}
+
+fn root(status: RootStatus, images: &BTreeMap<String, u64>) -> v1::Root {
+    let path = text(&status.path);
+    let (state, message) = match (&status.condition, &status.progress) {
+        (Condition::Unavailable(message), _) => (v1::RootState::Unavailable, message.clone()),
+        (Condition::Ok, _) => (v1::RootState::Ok, String::new()),
+        (Condition::Pending, Some(_)) => (v1::RootState::Scanning, String::new()),
+        (Condition::Pending, None) => (v1::RootState::Pending, String::new()),
+    };
+    let (hint_mode, hint_message) = match status.hint {
+        HintState::Interval => (v1::HintMode::Interval, String::new()),
+        HintState::Fallback(message) => (v1::HintMode::Interval, message),
+        HintState::Inotify => (v1::HintMode::Inotify, String::new()),
+    };
+    let problems = status.last.as_ref().map(|last| {
+        last.problems
+            .first
+            .iter()
+            .map(|problem| v1::Problem {
+                path: text(&problem.path),
+                kind: problem.kind.to_owned(),
+                message: problem.message.clone(),
+            })
+            .collect()
+    });
+    v1::Root {
+        image_count: images.get(&path).copied().unwrap_or(0),
+        state: state.into(),
+        message,
+        file_system_type: status
+            .file_system
+            .map(|kind| kind.name.to_owned())
+            .unwrap_or_default(),
+        network: status
+            .file_system
+            .is_some_and(|kind| kind.nature == Nature::Network),
+        hint_mode: hint_mode.into(),
+        hint_message,
+        width: match (&status.progress, &status.last) {
+            (Some((progress, _)), _) => progress.width(),
+            (None, Some(last)) => last.width,
+            (None, None) => 0,
+        },
+        last_scan: status.last.as_ref().map(scan_result),
+        progress: status
+            .progress
+            .as_ref()
+            .map(|(progress, started)| scan_progress(progress, *started)),
+        next_scan_time: status.next.map(convert::timestamp),
+        problems: problems.unwrap_or_default(),
+        path,
+    }
+}
+
+fn scan_progress(progress: &Progress, started: FileTime) -> v1::ScanProgress {
+    v1::ScanProgress {
+        start_time: Some(convert::timestamp(started)),
+        counts: Some(counts(&progress.counts(), progress.problems().count())),
+        directories_pending: progress.pending(),
+        width: progress.width(),
+    }
+}
+
+fn scan_result(report: &ScanReport) -> v1::ScanResult {
+    v1::ScanResult {
+        start_time: Some(convert::timestamp(report.started)),
+        duration: Some(pbjson_types::Duration {
+            seconds: i64::try_from(report.duration.as_secs()).unwrap_or(i64::MAX),
+            nanos: i32::try_from(report.duration.subsec_nanos()).unwrap_or(0),
+        }),
+        counts: Some(counts(&report.counts, report.problems.count())),
+        problem_count_by_kind: report
+            .problems
+            .by_kind
+            .iter()
+            .map(|(kind, count)| ((*kind).to_owned(), *count))
+            .collect(),
+        problem_count: report.problems.count(),
+        error: report.error.clone().unwrap_or_default(),
+    }
+}
+
+fn counts(counts: &crate::scan::Counts, problems: u64) -> v1::ScanCounts {
+    v1::ScanCounts {
+        directories: counts.directories,
+        files: counts.files,
+        images: counts.images,
+        files_read: counts.files_read,
+        misnamed: counts.misnamed,
+        operations: counts.operations,
+        bytes_read: counts.bytes,
+        problems,
+    }
+}
+
+fn text(path: &Path) -> String {
+    escape::utf8(path.as_os_str().as_bytes())
+}

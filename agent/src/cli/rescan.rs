@@ -51,9 +51,11 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             let Some(result) = message.result else {
                 continue;
             };
-            let counts = result.counts.unwrap_or_default();
             let root = escape::terminal(&message.root);
-            if result.error.is_empty() {
+            if !result.error.is_empty() {
+                writeln!(out, "{root}: {}", escape::terminal(&result.error))?;
+                exit = Exit::Partial;
+            } else if let Some(counts) = result.counts {
                 writeln!(
                     out,
                     "{root}: {} images, {} directories, {} files read, {} operations, {} problems",
@@ -64,8 +66,8 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
                     result.problem_count
                 )?;
             } else {
-                writeln!(out, "{root}: {}", escape::terminal(&result.error))?;
-                exit = Exit::Partial;
+                // Withheld from callers who do not see everything.
+                writeln!(out, "{root}: scanned")?;
             }
             if result.problem_count > 0 {
                 exit = Exit::Partial;

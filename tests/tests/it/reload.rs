@@ -17,6 +17,7 @@ use sifter_proto::v1::Confinement;
 use sifter_proto::v1::GetStatusRequest;
 use sifter_proto::v1::GetStatusResponse;
 use sifter_proto::v1::ListImagesRequest;
+use sifter_proto::v1::ScanRequest;
 use sifter_proto::v1::WatchImagesRequest;
 use sifter_proto::v1::agent_service_client::AgentServiceClient;
 use sifter_proto::v1::image_service_client::ImageServiceClient;
@@ -99,8 +100,11 @@ impl Reloaded {
 
     /// Takes another configuration, and waits until the log says what came of it.
     fn reload(&self, head: &str, roots: &[&str]) -> String {
+        self.reload_text(&Self::text(self.dir.path(), head, roots))
+    }
+
+    fn reload_text(&self, text: &str) -> String {
         let before = self.process.output().len();
-        let text = Self::text(self.dir.path(), head, roots);
         fs::write(self.dir.path().join("agent.toml"), text).unwrap();
         self.process.signal(Signal::SIGHUP);
         wait::until("the reload", || {
@@ -209,7 +213,7 @@ fn roots_come_and_go_and_no_call_is_lost() {
         "{paths:?}"
     );
 
-    // Settings of a root that stays.
+    // A configuration with a mistake changes nothing.
     let said = agent.reload(
         "landlock = false\n[defaults]\nexclude = ['b.sif']\n[x]",
         &["b", "c"],
@@ -273,6 +277,67 @@ fn a_listing_that_was_begun_can_be_read_to_its_end_and_a_watch_is_told() {
         let info = ended.get_details_error_info().expect("ErrorInfo");
         assert_eq!(info.reason, reason::GENERATION_EXPIRED);
     });
+}
+
+/// Somebody waits for a scan that the reload ends: it is asked for again.
+#[test]
+fn a_scan_that_is_waited_for_is_done_after_a_reload() {
+    let agent = Reloaded::start("landlock = false");
+    agent.wait_for(&["a.sif", "b.sif"]);
+    // So slow that no scan of all this ends before the next reload.
+    for number in 0..200 {
+        fs::create_dir(agent.dir.path().join(format!("roots/b/{number}"))).unwrap();
+    }
+    let text = Reloaded::text(agent.dir.path(), "landlock = false", &["b"]);
+    let said = agent.reload_text(&(text + "operations_per_second = 0.05\n"));
+    assert!(said.contains("roots in use"), "{said}");
+    let root = agent.dir.path().join("roots/b").display().to_string();
+    let (runtime, channel) = runtime_channel(&agent.tcp);
+    let request = ScanRequest {
+        roots: vec![root],
+        wait: true,
+        full: false,
+    };
+    let mut client = AgentServiceClient::new(channel);
+    let mut scan = runtime.block_on(client.scan(request)).unwrap().into_inner();
+    let first = runtime.block_on(scan.message()).unwrap().unwrap();
+    assert!(first.progress.is_some(), "{first:?}");
+    agent.reload("landlock = false", &["b"]);
+    let last = runtime.block_on(async {
+        let mut last = None;
+        while let Some(message) = scan.message().await.unwrap() {
+            last = Some(message);
+        }
+        last.expect("an end")
+    });
+    let result = last.result.expect("a result");
+    assert_eq!(result.counts.unwrap().directories, 201, "{result:?}");
+}
+
+#[test]
+fn roots_of_a_catalogue_in_memory_need_a_restart() {
+    let dir = TempDir::new().unwrap();
+    root(dir.path(), "a");
+    root(dir.path(), "b");
+    let config = dir.path().join("agent.toml");
+    let text =
+        "landlock = false\nlisten = ['127.0.0.1:0']\n".to_owned() + &section(dir.path(), "a");
+    fs::write(&config, &text).unwrap();
+    let mut command = Command::new(binary("sifter"));
+    command.arg("agent").arg("--config").arg(&config);
+    let process = Process::start(&mut command, &dir.path().join("agent.log"));
+    wait::until_true("an address", || !addresses(&process).is_empty());
+    fs::write(&config, text + &section(dir.path(), "b")).unwrap();
+    process.signal(Signal::SIGHUP);
+    wait::until_true("the reload", || {
+        process.output().contains("configuration in use")
+    });
+    let said = process.output();
+    assert!(
+        said.contains("roots changed, and are taken only at a restart")
+            && said.contains("in memory"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -429,7 +494,7 @@ fn status_leaves_out_what_was_withheld() {
         return sifter_tests::leave_out("another user's status", "needs root");
     }
     let agent = Reloaded::start("");
-    let status = |user: &[&str]| {
+    let sifter = |user: &[&str], command: &str| {
         let program = agent.dir.path().join("sifter");
         if !program.exists() {
             fs::copy(binary("sifter"), &program).unwrap();
@@ -438,18 +503,21 @@ fn status_leaves_out_what_was_withheld() {
         let output = Command::new("setpriv")
             .args(user)
             .arg(program)
-            .args(["status", "--address", &agent.tcp])
+            .args([command, "--address", &agent.tcp])
             .stdin(Stdio::null())
             .output()
             .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let all = status(&["--reuid=0"]);
+    let all = sifter(&["--reuid=0"], "status");
     assert!(
         all.contains("directories") && all.contains("0 problems"),
         "{all}"
     );
-    let own = status(&["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let rescan = sifter(&nobody, "rescan");
+    assert!(rescan.contains("roots/a: scanned\n"), "{rescan}");
+    let own = sifter(&nobody, "status");
     assert!(own.contains("last scan"), "{own}");
     for withheld in ["directories", "files read", "operations", "problems"] {
         assert!(!own.contains(withheld), "{withheld} in\n{own}");

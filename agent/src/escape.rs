@@ -9,6 +9,9 @@ use std::path::Path;
 /// in `sifter.v1.Image`.
 #[must_use]
 pub fn utf8(bytes: &[u8]) -> String {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.to_owned();
+    }
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());

@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use sifter_control::cli::Cli;
 
+/// A scan and an answer are made of many short texts; the C library's allocator took a fifth of the
+/// time of either.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     Cli::parse_and_run()
 }

@@ -27,7 +27,7 @@ pub(crate) struct Inspected {
 
 /// Reads `inspect-metadata.json`.
 pub(crate) fn inspect_metadata(bytes: &[u8]) -> Inspected {
-    let attributes = match serde_json::from_slice::<Document>(bytes) {
+    let attributes = match parse::<Document>(bytes) {
         Ok(document) => document.into_attributes(),
         Err(_) => Attributes {
             labels: Lenient(salvage::<Labels>(bytes, b"\"labels\":")),
@@ -42,9 +42,15 @@ pub(crate) fn inspect_metadata(bytes: &[u8]) -> Inspected {
 
 /// Reads a labels object or file.
 pub(crate) fn labels(bytes: &[u8]) -> LabelMap {
-    serde_json::from_slice::<Labels>(bytes)
-        .unwrap_or_default()
-        .0
+    parse::<Labels>(bytes).unwrap_or_default().0
+}
+
+/// Parses a document. Whether it is UTF-8 is asked once for all of its texts.
+fn parse<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(bytes),
+    }
 }
 
 /// Reads the labels of an OCI image configuration's `config` part.
@@ -55,7 +61,7 @@ pub(crate) fn oci_config(bytes: &[u8]) -> LabelMap {
         #[serde(rename = "Labels")]
         labels: Lenient<Labels>,
     }
-    serde_json::from_slice::<Config>(bytes)
+    parse::<Config>(bytes)
         .unwrap_or_default()
         .labels
         .0

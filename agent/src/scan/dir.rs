@@ -176,17 +176,23 @@ impl Access {
             | OFlag::O_NOCTTY
             | OFlag::O_CLOEXEC;
         let noatime = !self.no_noatime.load(Ordering::Relaxed);
-        let opened = if noatime {
-            self.open_at(parent, name, flags | OFlag::O_NOATIME, operations)
-        } else {
-            self.open_at(parent, name, flags, operations)
+        // One name, and no link: nothing else is needed to stay below the parent. Whether something
+        // is mounted over the file is told by the device, which `fstat` tells anyway.
+        let mut open = |flags| {
+            operations.calls += 1;
+            nix::fcntl::openat(&parent.fd, name, flags, nix::sys::stat::Mode::empty())
         };
-        let (fd, checked) = match opened {
+        let opened = if noatime {
+            open(flags | OFlag::O_NOATIME)
+        } else {
+            open(flags)
+        };
+        let fd = match opened {
             // Only the owner and CAP_FOWNER may use O_NOATIME. Once refused it is not tried again
             // under this root: each try is an operation on the server.
-            Err(error) if noatime && error.raw_os_error() == Some(Errno::EPERM as i32) => {
+            Err(Errno::EPERM) if noatime => {
                 self.no_noatime.store(true, Ordering::Relaxed);
-                self.open_at(parent, name, flags, operations)?
+                open(flags)?
             }
             other => other?,
         };
@@ -198,7 +204,7 @@ impl Access {
                 "not a regular file any more",
             ));
         }
-        if !checked && stat.st_dev != parent.device && !self.cross_file_systems {
+        if stat.st_dev != parent.device && !self.cross_file_systems {
             return Err(Errno::EXDEV.into());
         }
         let facts = facts_of_stat(&stat);

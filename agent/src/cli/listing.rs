@@ -154,7 +154,8 @@ impl ListingArgs {
             totals: self.totals.then(Sum::default),
             kept: Vec::new(),
             line: Vec::new(),
-            out: BufWriter::with_capacity(64 << 10, io::stdout()),
+            // What one directory of a scan gives is written past it, uncopied.
+            out: BufWriter::with_capacity(16 << 10, io::stdout()),
         })
     }
 }

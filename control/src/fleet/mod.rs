@@ -106,7 +106,7 @@ impl Fleet {
             settings,
             tls: ArcSwapOption::empty(),
             nodes: Mutex::default(),
-            together: Arc::new(Together::new(together::PATIENCE)),
+            together: Arc::new(Together::new(together::PATIENCE, together::GATHERING)),
             metrics,
         })
     }
@@ -152,12 +152,13 @@ impl Fleet {
             request.page_number,
             request.page_size,
         );
-        let asked_as: Arc<str> = context.request_id.into();
-        let call = {
+        let make = || {
+            let asked_as: Arc<str> = context.request_id.into();
             let (fleet, cluster) = (Arc::clone(self), Arc::clone(cluster));
-            let (request, asked_as) = (request.clone(), Arc::clone(&asked_as));
-            let deadline = context.deadline;
-            async move {
+            let (request, deadline) = (request.clone(), context.deadline);
+            let metrics = Arc::clone(&self.metrics);
+            let request_id = Arc::clone(&asked_as);
+            let call = async move {
                 let context = CallContext {
                     request_id: &asked_as,
                     deadline,
@@ -165,19 +166,19 @@ impl Fleet {
                 let result = fleet.list_now(&cluster, &request, context).await;
                 let result = result.map(Arc::new);
                 Listing { result, asked_as }
-            }
+            };
+            let lost = move || {
+                // The panic hook has logged where; this line says for whom.
+                tracing::error!(request_id = &*request_id, "a call ended in a panic");
+                metrics.panics.inc();
+                Listing {
+                    result: Err(ApiError::UnknownError),
+                    asked_as: request_id,
+                }
+            };
+            (call, lost)
         };
-        let metrics = Arc::clone(&self.metrics);
-        let lost = move |error: tokio::task::JoinError| {
-            // The panic hook has logged where; this line says for whom.
-            tracing::error!(request_id = &*asked_as, %error, "a call ended in a panic");
-            metrics.panics.inc();
-            Listing {
-                result: Err(ApiError::UnknownError),
-                asked_as,
-            }
-        };
-        self.together.ask(key, call, lost).await
+        self.together.ask(key, make).await
     }
 
     /// The same, asking at once: from whichever login node has it first.

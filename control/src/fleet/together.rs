@@ -5,84 +5,164 @@
 //! meanwhile, and one call is made for them. Who comes alone waits for nothing. So a crowd costs a
 //! login node one call at a time, and nobody is answered with anything older than the question.
 //!
+//! Of a crowd, those who have just been answered ask again, and would come a moment too late for the
+//! call that is about to begin. So where the last call was shared by [`CROWD`] or more, the next one
+//! gathers as many as there were, but begins when [`GATHERING`] has passed since the last one began.
+//!
 //! Invariants: a call that is slow holds nobody up for longer than [`PATIENCE`]; a call whose callers
-//! have all gone away is dropped; nothing is kept between calls.
+//! have all gone away is dropped; no outcome is kept between calls, only how many shared the last one.
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::time::Duration;
+use std::time::Instant;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use futures_util::future::Shared;
-use futures_util::future::WeakShared;
-use tokio::task::JoinError;
+use tokio::sync::Notify;
+use tokio::sync::SetOnce;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long the next call waits for the one under way. An agent on the same network answers in a
 /// tenth of this; one that does not is not worth waiting for.
 pub(super) const PATIENCE: Duration = Duration::from_millis(10);
 
-/// A call that several wait for.
-type Call<V> = Shared<BoxFuture<'static, V>>;
+/// How long after the last call of a crowd the next one begins at the latest (give or take a tick of
+/// the timer, if nobody comes). As long as it takes to answer a crowd and to be asked again.
+pub(super) const GATHERING: Duration = Duration::from_millis(1);
+
+/// How many sharing a call are a crowd: fewer would save less than the wait costs them.
+const CROWD: usize = 4;
 
 /// Calls by what they ask for.
 pub(super) struct Together<K, V> {
     turns: Mutex<Turns<K, V>>,
     /// How long a call waits for the one before it.
     patience: Duration,
+    /// How long after the last call of a crowd the next one begins at the latest.
+    gathering: Duration,
 }
 
 struct Turns<K, V> {
-    /// The newest call of each kind: under way, or waiting for its turn.
+    /// The newest call of each kind.
     newest: HashMap<K, Turn<V>>,
     /// Number of the next call.
     number: u64,
+    /// How many kinds there are when those are dropped that nobody has asked for lately.
+    sweep_at: usize,
 }
+
+/// Kinds up to which nothing is swept.
+const FEW: usize = 64;
 
 struct Turn<V> {
     number: u64,
-    has_begun: bool,
     /// Weak: it is its callers who keep a call alive.
-    call: WeakShared<BoxFuture<'static, V>>,
+    call: Weak<Call<V>>,
+    /// How many have asked for this call.
+    callers: usize,
+    stage: Stage,
+    /// Told when nobody more is waited for.
+    enough: Arc<Notify>,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Waits for the end of the call before it.
+    Queued,
+    /// Waits for so many callers, but not for long.
+    Gathering { expected: usize, since: Instant },
+    /// Under way, or over, since then: nobody joins.
+    Begun(Instant),
+}
+
+/// A call that several wait for.
+struct Call<V> {
+    outcome: Arc<SetOnce<V>>,
+    /// Ends with the last caller.
+    _task: AbortOnDropHandle<()>,
+}
+
+/// Who shared the last call, and when it began.
+#[derive(Clone, Copy)]
+struct Last {
+    callers: usize,
+    began: Instant,
+}
+
+impl Last {
+    /// How long may still be waited for such a crowd to gather again.
+    fn rest(self, gathering: Duration) -> Option<Duration> {
+        let rest = gathering.checked_sub(self.began.elapsed());
+        rest.filter(|_| self.callers >= CROWD)
+    }
 }
 
 impl<K, V> Together<K, V>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     /// No calls yet.
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(super) fn new(patience: Duration, gathering: Duration) -> Self {
         Self {
             turns: Mutex::new(Turns {
                 newest: HashMap::new(),
                 number: 0,
+                sweep_at: FEW,
             }),
             patience,
+            gathering,
         }
     }
 
-    /// The outcome of `call`, or of another one for the same key that begins after this moment.
-    /// `lost` says what comes of a call that panics.
-    pub(super) fn ask(
+    /// The outcome of the call that `make` makes, or of another one for the same key that begins after
+    /// this moment. The other half of what it makes says what comes of a call that panics.
+    pub(super) fn ask<M, C, L>(
         self: &Arc<Self>,
         key: K,
-        call: impl Future<Output = V> + Send + 'static,
-        lost: impl FnOnce(JoinError) -> V + Send + 'static,
-    ) -> Call<V> {
+        make: M,
+    ) -> impl Future<Output = V> + Send + 'static
+    where
+        M: FnOnce() -> (C, L),
+        C: Future<Output = V> + Send + 'static,
+        L: FnOnce() -> V + Send + 'static,
+    {
+        let call = self.join(key, make);
+        async move { call.outcome.wait().await.clone() }
+    }
+
+    fn join<C, L>(self: &Arc<Self>, key: K, make: impl FnOnce() -> (C, L)) -> Arc<Call<V>>
+    where
+        C: Future<Output = V> + Send + 'static,
+        L: FnOnce() -> V + Send + 'static,
+    {
         let mut turns = self.lock();
-        let newest = turns.newest.get(&key);
-        let previous = newest.and_then(|turn| Some((turn.has_begun, turn.call.upgrade()?)));
-        let previous = match previous {
-            Some((false, call)) => return call,
-            Some((true, call)) => Some(call),
-            None => None,
-        };
+        let mut previous = None;
+        let mut last = None;
+        if let Some(turn) = turns.newest.get_mut(&key) {
+            match (turn.stage, turn.call.upgrade()) {
+                (Stage::Begun(began), call) => {
+                    previous = call;
+                    last = Some(Last {
+                        callers: turn.callers,
+                        began,
+                    });
+                }
+                (_, Some(call)) => {
+                    turn.callers += 1;
+                    turn.tell_if_enough(self.gathering);
+                    return call;
+                }
+                // All its callers have gone away.
+                (_, None) => {}
+            }
+        }
         let number = turns.number;
         turns.number += 1;
         let entry = Entry {
@@ -90,28 +170,45 @@ where
             key: key.clone(),
             number,
         };
-        let has_begun = previous.is_none();
-        let patience = self.patience;
-        let task = tokio::spawn(async move {
-            if let Some(previous) = previous {
-                let _ = tokio::time::timeout(patience, previous).await;
-                entry.begin();
+        let stage = match (&previous, last) {
+            (Some(_), _) => Stage::Queued,
+            (None, Some(last)) if last.rest(self.gathering).is_some() => Stage::Gathering {
+                expected: last.callers,
+                since: last.began,
+            },
+            (None, _) => Stage::Begun(Instant::now()),
+        };
+        let has_begun = matches!(stage, Stage::Begun(_));
+        let enough = Arc::new(Notify::new());
+        let outcome = Arc::new(SetOnce::new());
+        let (call, lost) = make();
+        let task = {
+            let (enough, outcome) = (Arc::clone(&enough), Arc::clone(&outcome));
+            async move {
+                if !has_begun {
+                    entry.wait(previous, last, &enough).await;
+                }
+                let result = AssertUnwindSafe(call).catch_unwind().await;
+                let result = result.unwrap_or_else(|_| lost());
+                drop(entry);
+                // Nobody else sets it.
+                let _ = outcome.set(result);
             }
-            let outcome = call.await;
-            drop(entry);
-            outcome
+        };
+        let call = Arc::new(Call {
+            outcome,
+            _task: AbortOnDropHandle::new(tokio::spawn(task)),
         });
-        let call = AbortOnDropHandle::new(task)
-            .map(|joined| joined.unwrap_or_else(lost))
-            .boxed()
-            .shared();
-        if let Some(weak) = call.downgrade() {
-            let turn = Turn {
-                number,
-                has_begun,
-                call: weak,
-            };
-            turns.newest.insert(key, turn);
+        let turn = Turn {
+            number,
+            call: Arc::downgrade(&call),
+            callers: 1,
+            stage,
+            enough,
+        };
+        turns.newest.insert(key, turn);
+        if turns.newest.len() > turns.sweep_at {
+            turns.sweep(self.gathering);
         }
         call
     }
@@ -122,10 +219,32 @@ where
     }
 }
 
+impl<K: Eq + Hash, V> Turns<K, V> {
+    /// Drops what only says how large a crowd was that nobody gathers for any more.
+    fn sweep(&mut self, gathering: Duration) {
+        self.newest.retain(|_, turn| match turn.stage {
+            Stage::Begun(began) => turn.call.strong_count() > 0 || began.elapsed() < gathering,
+            _ => true,
+        });
+        self.sweep_at = FEW.max(2 * self.newest.len());
+    }
+}
+
+impl<V> Turn<V> {
+    /// Also looks at the clock: its caller is here already, a timer would be later.
+    fn tell_if_enough(&self, gathering: Duration) {
+        if let Stage::Gathering { expected, since } = self.stage
+            && (self.callers >= expected || since.elapsed() >= gathering)
+        {
+            self.enough.notify_one();
+        }
+    }
+}
+
 /// A call's place among the others, until it has ended or was dropped.
 struct Entry<K, V>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     together: Arc<Together<K, V>>,
@@ -135,28 +254,64 @@ where
 
 impl<K, V> Entry<K, V>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// From now on nobody joins.
-    fn begin(&self) {
+    /// Waits for the call before, and for a crowd to gather again.
+    async fn wait(&self, previous: Option<Arc<Call<V>>>, last: Option<Last>, enough: &Notify) {
+        let Together {
+            patience,
+            gathering,
+            ..
+        } = *self.together;
+        if let Some(previous) = previous {
+            let _ = tokio::time::timeout(patience, previous.outcome.wait()).await;
+        }
+        if let Some(last) = last
+            && let Some(rest) = last.rest(gathering)
+        {
+            self.with_turn(|turn| {
+                if matches!(turn.stage, Stage::Queued) {
+                    // Those who were answered just now may come again.
+                    turn.stage = Stage::Gathering {
+                        expected: last.callers + turn.callers,
+                        since: last.began,
+                    };
+                }
+            });
+            let _ = tokio::time::timeout(rest, enough.notified()).await;
+        }
+        // From now on nobody joins.
+        self.with_turn(|turn| turn.stage = Stage::Begun(Instant::now()));
+    }
+
+    /// Does something with this call's turn, unless there is a newer one.
+    fn with_turn(&self, act: impl FnOnce(&mut Turn<V>)) {
         if let Some(turn) = self.together.lock().newest.get_mut(&self.key)
             && turn.number == self.number
         {
-            turn.has_begun = true;
+            act(turn);
         }
     }
 }
 
 impl<K, V> Drop for Entry<K, V>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     fn drop(&mut self) {
         let mut turns = self.together.lock();
-        let newest = turns.newest.get(&self.key);
-        if newest.is_some_and(|turn| turn.number == self.number) {
+        let Some(turn) = turns.newest.get_mut(&self.key) else {
+            return;
+        };
+        if turn.number != self.number {
+            return;
+        }
+        if turn.callers >= CROWD && matches!(turn.stage, Stage::Begun(_)) {
+            // How many they were is remembered; the next caller must not wait for what has ended.
+            turn.call = Weak::new();
+        } else {
             turns.newest.remove(&self.key);
         }
     }
@@ -167,14 +322,21 @@ mod tests {
     use std::sync::atomic::AtomicU32;
     use std::sync::atomic::Ordering;
 
-    use tokio::sync::Notify;
+    use futures_util::future::BoxFuture;
+    use futures_util::future::JoinAll;
+    use futures_util::future::join_all;
 
     use super::*;
 
     type Calls = Arc<Together<&'static str, u32>>;
 
     fn calls(patience: Duration) -> Calls {
-        Arc::new(Together::new(patience))
+        Arc::new(Together::new(patience, GATHERING))
+    }
+
+    /// Calls for whose crowds there is all the time in the world.
+    fn patient() -> Calls {
+        Arc::new(Together::new(Duration::MAX, Duration::MAX))
     }
 
     /// Something that is asked: answers with how often it was, when it is allowed to.
@@ -185,14 +347,19 @@ mod tests {
     }
 
     impl Asked {
-        fn call(&self, calls: &Calls, key: &'static str) -> Call<u32> {
+        fn call(&self, calls: &Calls, key: &'static str) -> BoxFuture<'static, u32> {
             let this = self.clone();
             let call = async move {
                 let number = this.count.fetch_add(1, Ordering::SeqCst) + 1;
                 this.go.notified().await;
                 number
             };
-            calls.ask(key, call, |error| panic!("{error}"))
+            calls.ask(key, || (call, || panic!("a panic"))).boxed()
+        }
+
+        /// Several that ask at once.
+        fn crowd(&self, calls: &Calls, size: usize) -> JoinAll<BoxFuture<'static, u32>> {
+            join_all((0..size).map(|_| self.call(calls, "a")))
         }
 
         async fn until(&self, count: u32) {
@@ -202,9 +369,34 @@ mod tests {
         }
     }
 
+    /// Until a call waits for others to come.
+    async fn until_gathering(calls: &Calls) {
+        let gathers = || {
+            let turns = calls.lock();
+            let turn = turns.newest.get("a");
+            turn.is_some_and(|turn| matches!(turn.stage, Stage::Gathering { .. }))
+        };
+        while !gathers() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets a crowd of this size be answered, for the next one to be expected.
+    async fn answer_crowd(calls: &Calls, asked: &Asked, size: usize) {
+        let begun = asked.count.load(Ordering::SeqCst);
+        let first = asked.call(calls, "a");
+        asked.until(begun + 1).await;
+        let crowd = asked.crowd(calls, size);
+        asked.go.notify_waiters();
+        first.await;
+        asked.until(begun + 2).await;
+        asked.go.notify_waiters();
+        assert_eq!(crowd.await, vec![begun + 2; size]);
+    }
+
     #[tokio::test]
     async fn nobody_joins_a_call_that_is_under_way() {
-        let (calls, asked) = (calls(Duration::MAX), Asked::default());
+        let (calls, asked) = (patient(), Asked::default());
         let first = asked.call(&calls, "a");
         // Not even before the task has run: it may at any moment.
         let second = asked.call(&calls, "a");
@@ -223,6 +415,113 @@ mod tests {
         asked.go.notify_waiters();
         assert_eq!(fourth.await, 4);
         assert!(calls.lock().newest.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_crowd_gathers_again_and_still_nobody_joins_late() {
+        let (calls, asked) = (patient(), Asked::default());
+        let first = asked.call(&calls, "a");
+        asked.until(1).await;
+        let crowd = asked.crowd(&calls, CROWD);
+        asked.go.notify_waiters();
+        assert_eq!(first.await, 1);
+        asked.until(2).await;
+        // Too late for the call of the crowd, which may come back and then be CROWD more.
+        let late = asked.crowd(&calls, 2);
+        asked.go.notify_waiters();
+        assert_eq!(crowd.await, [2; CROWD]);
+        until_gathering(&calls).await;
+        assert_eq!(asked.count.load(Ordering::SeqCst), 2);
+        let again = asked.crowd(&calls, CROWD);
+        asked.until(3).await;
+        let too_late = asked.call(&calls, "a");
+        asked.go.notify_waiters();
+        assert_eq!((late.await, again.await), (vec![3; 2], vec![3; CROWD]));
+        // That was a crowd, too: of the next one only the first has come so far.
+        until_gathering(&calls).await;
+        let again = asked.crowd(&calls, CROWD + 2);
+        asked.until(4).await;
+        asked.go.notify_waiters();
+        assert_eq!((too_late.await, again.await), (4, vec![4; CROWD + 2]));
+    }
+
+    #[tokio::test]
+    async fn a_crowd_gathers_also_where_no_call_is_under_way() {
+        let (calls, asked) = (patient(), Asked::default());
+        answer_crowd(&calls, &asked, CROWD).await;
+        let some = asked.crowd(&calls, CROWD - 1);
+        until_gathering(&calls).await;
+        assert_eq!(asked.count.load(Ordering::SeqCst), 2);
+        let last = asked.call(&calls, "a");
+        asked.until(3).await;
+        asked.go.notify_waiters();
+        assert_eq!((some.await, last.await), (vec![3; CROWD - 1], 3));
+    }
+
+    #[tokio::test]
+    async fn who_is_alone_waits_for_nobody() {
+        let (calls, asked) = (patient(), Asked::default());
+        // Begins when it is asked for; whether it has begun is whether others may join.
+        let has_begun = || {
+            let turns = calls.lock();
+            matches!(turns.newest["a"].stage, Stage::Begun(_))
+        };
+        for number in 1..=3 {
+            let alone = asked.call(&calls, "a");
+            assert!(has_begun());
+            asked.until(number).await;
+            asked.go.notify_waiters();
+            assert_eq!(alone.await, number);
+        }
+        // Fewer than a crowd leave nothing to wait for either.
+        answer_crowd(&calls, &asked, CROWD - 1).await;
+        drop(asked.call(&calls, "a"));
+        assert!(has_begun());
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_does_not_come_back_is_not_waited_for() {
+        let calls: Calls = Arc::new(Together::new(Duration::MAX, Duration::ZERO));
+        let asked = Asked::default();
+        answer_crowd(&calls, &asked, CROWD).await;
+        let alone = asked.call(&calls, "a");
+        let turns = calls.lock().newest["a"].stage;
+        assert!(matches!(turns, Stage::Begun(_)));
+        asked.until(3).await;
+        asked.go.notify_waiters();
+        assert_eq!(alone.await, 3);
+
+        // Nor for longer than there is time.
+        let calls = self::calls(Duration::MAX);
+        let asked = Asked::default();
+        answer_crowd(&calls, &asked, CROWD).await;
+        let alone = asked.call(&calls, "a");
+        asked.until(3).await;
+        asked.go.notify_waiters();
+        assert_eq!(alone.await, 3);
+    }
+
+    #[tokio::test]
+    async fn what_crowds_leave_behind_is_swept() {
+        let calls: Arc<Together<usize, u32>> = Arc::new(Together::new(PATIENCE, Duration::ZERO));
+        let go = Arc::new(Notify::new());
+        for key in 0..10 * FEW {
+            let call = || {
+                let go = Arc::clone(&go);
+                let call = async move {
+                    go.notified().await;
+                    0
+                };
+                calls.ask(key, || (call, || 1))
+            };
+            let first = call();
+            let crowd: Vec<_> = (0..CROWD).map(|_| call()).collect();
+            go.notify_one();
+            first.await;
+            go.notify_one();
+            join_all(crowd).await;
+            assert!(calls.lock().newest.len() <= 2 * FEW);
+        }
     }
 
     #[tokio::test]
@@ -258,7 +557,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_everybodys() {
         let calls = calls(PATIENCE);
-        let call = || calls.ask("a", async { panic!("a bug") }, |_| 7);
+        let call = || calls.ask("a", || (async { panic!("a bug") }, || 7));
         assert_eq!(tokio::join!(call(), call()), (7, 7));
         assert!(calls.lock().newest.is_empty());
     }

@@ -67,7 +67,8 @@ pub(super) fn run(args: Args) -> ExitCode {
 
 fn serve(args: Args) -> Result<(), ServeError> {
     let settings = Settings::load(&args.config)?;
-    telemetry::init(&settings.log).map_err(ServeError::Log)?;
+    // Dropped last: whatever is logged on the way out is written.
+    let _flush = telemetry::init(&settings.log).map_err(ServeError::Log)?;
     telemetry::log_panics();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -138,7 +138,12 @@ impl Page {
                 images: &self.images,
             },
         };
-        json(&reply)
+        // Room for all of it: the images, which are most, are copied once.
+        let room = self.images.get().len() + self.db_info.len() + 256;
+        let mut out = Vec::with_capacity(room);
+        // Structs of strings and numbers always serialise.
+        serde_json::to_writer(&mut out, &reply).expect("plain structs serialise");
+        out
     }
 }
 

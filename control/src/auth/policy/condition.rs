@@ -4,6 +4,7 @@
 //! of another kind than the operator compares. Whoever asks must read "cannot be decided" as the
 //! answer that gives less: an `Allow` then does not apply, a `Deny` does.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -15,41 +16,67 @@ use super::pattern;
 /// What is known of a request, by condition key.
 #[derive(Debug, Clone)]
 pub struct Context {
-    entries: Vec<(String, String)>,
+    source_ip: IpAddr,
+    secure_transport: bool,
+    now: Timestamp,
+    /// What was added, before what every request has.
+    added: Vec<(String, String)>,
 }
+
+/// The keys that every request has.
+const SOURCE_IP: &str = "acs:SourceIp";
+const SECURE_TRANSPORT: &str = "acs:SecureTransport";
+const CURRENT_TIME: &str = "acs:CurrentTime";
+const OF_EVERY_REQUEST: [&str; 3] = [SOURCE_IP, SECURE_TRANSPORT, CURRENT_TIME];
 
 impl Context {
     /// The keys that every request has: `acs:SourceIp`, `acs:SecureTransport`, `acs:CurrentTime`.
     pub fn new(source_ip: IpAddr, secure_transport: bool, now: Timestamp) -> Self {
         Self {
-            entries: vec![
-                // An IPv4 client on a socket that serves both families is still an IPv4 client.
-                ("acs:SourceIp".into(), source_ip.to_canonical().to_string()),
-                ("acs:SecureTransport".into(), secure_transport.to_string()),
-                ("acs:CurrentTime".into(), now.to_string()),
-            ],
+            // An IPv4 client on a socket that serves both families is still an IPv4 client.
+            source_ip: source_ip.to_canonical(),
+            secure_transport,
+            now,
+            added: Vec::new(),
         }
     }
 
     /// Adds or replaces a key.
     #[must_use]
     pub fn with(mut self, key: &str, value: &str) -> Self {
-        self.entries.retain(|(k, _)| !k.eq_ignore_ascii_case(key));
-        self.entries.push((key.to_owned(), value.to_owned()));
+        self.added.retain(|(k, _)| !k.eq_ignore_ascii_case(key));
+        self.added.push((key.to_owned(), value.to_owned()));
         self
     }
 
-    /// The value of a key; names compare without regard to case.
-    fn get(&self, key: &str) -> Option<&str> {
-        self.entries
-            .iter()
-            .find(|(k, _)| k.eq_ignore_ascii_case(key))
-            .map(|(_, value)| value.as_str())
+    /// The value of a key; names compare without regard to case. Written when a condition asks for it,
+    /// which few do.
+    fn get(&self, key: &str) -> Option<Cow<'_, str>> {
+        let is = |name: &str| name.eq_ignore_ascii_case(key);
+        if let Some((_, value)) = self.added.iter().find(|(name, _)| is(name)) {
+            return Some(value.into());
+        }
+        let name = OF_EVERY_REQUEST.into_iter().find(|name| is(name))?;
+        Some(self.own(name).into())
+    }
+
+    /// The value of one of [`OF_EVERY_REQUEST`].
+    fn own(&self, name: &str) -> String {
+        match name {
+            SOURCE_IP => self.source_ip.to_string(),
+            SECURE_TRANSPORT => self.secure_transport.to_string(),
+            _ => self.now.to_string(),
+        }
     }
 
     /// All keys and values.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.entries.iter().map(|(k, v)| (k.as_str(), v.as_str()))
+    pub fn entries(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+        let added = |name: &str| self.added.iter().any(|(k, _)| k.eq_ignore_ascii_case(name));
+        let own = OF_EVERY_REQUEST
+            .into_iter()
+            .filter(move |name| !added(name))
+            .map(|name| (name, self.own(name).into()));
+        own.chain(self.added.iter().map(|(k, v)| (k.as_str(), v.into())))
     }
 }
 
@@ -198,6 +225,7 @@ impl Test {
         let Some(given) = context.get(&self.key) else {
             return Truth::Unknown;
         };
+        let given = &*given;
         let any = match &self.values {
             Values::Exact(list) => Some(list.iter().any(|v| v == given)),
             Values::ExactIgnoringCase(list) => {

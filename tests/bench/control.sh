@@ -5,7 +5,8 @@
 #     tests/bench/control.sh [REQUESTS]        requests over which memory is watched, default 200000
 #
 # Prints the times of requests one after the other, the rates of 32 connections with the processor time of
-# each process, and resident memory. SIFTER_BIN_DIR names prebuilt release binaries; LOG what the control
+# each process, and resident memory. SIFTER_BIN_DIR names prebuilt release binaries, with
+# examples/control_bench among them if that is not to be built either; LOG what the control
 # plane logs (default info: a line a request, as it is installed).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -16,8 +17,11 @@ if [ -z "$bin" ]; then
     cargo build --locked --release --quiet -p sifter-agent -p sifter-control
     bin=$target/release
 fi
-cargo build --locked --release --quiet -p sifter-control --example control_bench
-bench=$target/release/examples/control_bench
+bench=${SIFTER_BIN_DIR:-/nonexistent}/examples/control_bench
+if [ ! -x "$bench" ]; then
+    cargo build --locked --release --quiet -p sifter-control --example control_bench
+    bench=$target/release/examples/control_bench
+fi
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/sifter-bench.XXXXXX")
 processes=()

@@ -118,6 +118,7 @@ async fn serve_from_start_to_stop() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.toml");
     fs::write(&file, config("", &[(CLUSTER, &[agent.address()])])).unwrap();
+    let log = dir.path().join("log");
     let manager = UnixDatagram::bind(dir.path().join("notify")).unwrap();
     manager
         .set_read_timeout(Some(Duration::from_secs(30)))
@@ -140,7 +141,7 @@ async fn serve_from_start_to_stop() {
     let child = program("serve", &file)
         .env("NOTIFY_SOCKET", dir.path().join("notify"))
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
     let mut process = Process(child);
@@ -165,7 +166,9 @@ async fn serve_from_start_to_stop() {
     assert_eq!(answer.code(), "OK");
     // … and without one.
     fs::write(&file, config("", &[("noticed", &[agent.address()])])).unwrap();
+    let mut asked = 2;
     until("the change is noticed", async || {
+        asked += 1;
         client::list(address, "ClusterId=noticed").await.code() == "OK"
     })
     .await;
@@ -173,6 +176,10 @@ async fn serve_from_start_to_stop() {
     process.signal(Signal::SIGTERM);
     assert!(told().contains("STOPPING=1"));
     assert!(process.0.wait().unwrap().success());
+    // An orderly stop loses no line, whatever was still gathered.
+    let log = fs::read_to_string(log).unwrap();
+    assert_eq!(log.matches("answered").count(), asked, "{log}");
+    assert!(log.lines().last().unwrap().contains("stopped"), "{log}");
 }
 
 #[tokio::test]

@@ -48,17 +48,36 @@ fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
 
 /// Texts without anything to be escaped are copied; the others are left to the original.
 fn text(out: &mut Vec<u8>, text: &str) -> Result<(), Error> {
-    // Without an early end: so the compiler compares many bytes at once.
-    let escapes = text.bytes().fold(false, |found, byte| {
-        found | (byte < 0x20) | (byte == b'"') | (byte == b'\\')
-    });
-    if escapes {
+    if has_escapes(text.as_bytes()) {
         return serde_json::to_writer(out, text);
     }
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');
     Ok(())
+}
+
+/// Whether there is a control character, a quote or a backslash, eight bytes at a time.
+fn has_escapes(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    // A byte below `bound` borrows into its highest bit, which it had not; a borrow that runs on into
+    // the next byte only says again what is so already.
+    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word & HIGHS;
+    let found = |word: u64| {
+        below(word, 0x20)
+            | below(word ^ (ONES * u64::from(b'"')), 1)
+            | below(word ^ (ONES * u64::from(b'\\')), 1)
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    words
+        .iter()
+        .fold(found(u64::from_ne_bytes(last)), |all, word| {
+            all | found(u64::from_ne_bytes(*word))
+        })
+        != 0
 }
 
 fn unknown<T>() -> Result<T, Error> {
@@ -406,6 +425,21 @@ mod tests {
             bootstrap_history: vec!["x".to_owned()],
             ..v1::Image::default()
         });
+    }
+
+    #[test]
+    fn every_byte_is_found_or_passed_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for length in 1..20 {
+                for at in 0..length {
+                    let mut bytes = vec![b'a'; length];
+                    bytes[at] = byte;
+                    let expected = byte < 0x20 || matches!(byte, b'"' | b'\\');
+                    assert_eq!(super::has_escapes(&bytes), expected, "{byte:#x} at {at}");
+                }
+            }
+        }
+        assert!(!super::has_escapes(b""));
     }
 
     #[test]

@@ -32,6 +32,11 @@ const SHARE_SLOW: usize = 2;
 const KNOWN_FAST: usize = 256;
 const KNOWN_SLOW: usize = 4;
 
+/// Pieces of work that one thread does in a row without a look at the queue, while every other thread
+/// has work of its own: a lock and the counts that all share cost as much as a small directory that is
+/// answered from memory.
+const IN_A_ROW: usize = 64;
+
 /// Stack of a worker: decompression of a file system inside an image is the deepest user.
 const STACK_SIZE: usize = 2 << 20;
 
@@ -49,6 +54,8 @@ pub(super) struct Walk<'a> {
     descriptors: Arc<AtomicUsize>,
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Threads that wait for work.
+    waiting: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -132,6 +139,7 @@ impl<'a> Walk<'a> {
             descriptors: Arc::default(),
             queue: Mutex::default(),
             wake: Condvar::new(),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -222,6 +230,8 @@ impl<'a> Walk<'a> {
                     queue.active += 1;
                     drop(queue);
                     visitor.visit(item, &mut new);
+                    self.go_on(&mut visitor, &mut new);
+                    visitor.hand_on();
                     queue = self.lock();
                     queue.active -= 1;
                     self.enqueue(scope, &mut queue, &mut new);
@@ -235,14 +245,28 @@ impl<'a> Walk<'a> {
                     break;
                 }
             }
+            self.waiting.fetch_add(1, Ordering::Relaxed);
             queue = self
                 .wake
                 .wait(queue)
                 .unwrap_or_else(PoisonError::into_inner);
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         queue.finished = true;
         self.wake.notify_all();
         drop(queue);
+    }
+
+    /// Does some of what a visit found to do at once, as long as nobody else could begin with it.
+    fn go_on(&self, visitor: &mut Visitor<'_>, new: &mut Vec<Item>) {
+        for _ in 0..IN_A_ROW {
+            let nobody_waits = self.waiting.load(Ordering::Relaxed) == 0;
+            if !nobody_waits || self.pace.is_slow() || self.progress.is_cancelled() {
+                return;
+            }
+            let Some(item) = new.pop() else { return };
+            visitor.visit(item, new);
+        }
     }
 
     /// Adds what a visit found to do, and wakes or starts as many threads as may help.

@@ -68,7 +68,8 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    /// Does one piece of work; what there is to do besides goes to `new`.
+    /// Does one piece of work; what there is to do besides goes to `new`. Counts are kept until
+    /// [`Visitor::hand_on`].
     pub fn visit(&mut self, item: Item, new: &mut Vec<Item>) {
         match item {
             Item::Directory(pending) => self.directory(pending, new),
@@ -83,11 +84,10 @@ impl<'a> Visitor<'a> {
             Item::Candidates(task, range) => self.share(&task, range),
             Item::Check(directory, range) => self.check(&directory, range),
         }
-        self.hand_on();
     }
 
     /// Hands counts on to the progress, and gives way if the rate asks for it.
-    fn hand_on(&mut self) {
+    pub fn hand_on(&mut self) {
         self.counts.operations = self.operations.calls;
         self.counts.bytes = self.operations.bytes;
         self.walk.progress.add(&self.counts);

@@ -50,6 +50,9 @@ pub fn candidacy(settings: &RootSettings, directory: &[u8], name: &[u8]) -> Cand
         Candidates::All => Candidacy::Yes,
         Candidates::Globs(globs) if is_match(globs, directory, name) => Candidacy::Yes,
         Candidates::Globs(_) => Candidacy::No,
+        // Asked first, for most files are something else. A hidden one may be rsync's copy in
+        // progress of an image, whose ending is six letters by chance.
+        Candidates::Auto if !name.starts_with(b".") && is_plainly_other(name) => Candidacy::No,
         Candidates::Auto if sifter_image::probe::is_image_name(name) => Candidacy::Yes,
         Candidates::Auto if is_plainly_other(name) => Candidacy::No,
         Candidates::Auto => Candidacy::IfLarge,
@@ -127,6 +130,25 @@ mod tests {
     }
 
     #[test]
+    fn no_ending_of_an_image_or_of_a_download_is_plainly_something_else() {
+        for ending in [
+            "sif",
+            "simg",
+            "img",
+            "sqsh",
+            "part",
+            "partial",
+            "tmp",
+            "filepart",
+            "download",
+            "crdownload",
+            "pulling",
+        ] {
+            assert!(!OTHER_ENDINGS.contains(&ending), "{ending}");
+        }
+    }
+
+    #[test]
     fn names_rule_out_only_what_is_plainly_something_else() {
         let settings = RootSettings::new("/".into());
         for (name, expected) in [
@@ -144,6 +166,10 @@ mod tests {
             ("README", Candidacy::IfLarge),
             ("x.squashfs", Candidacy::IfLarge),
             (".hidden", Candidacy::IfLarge),
+            (".hidden.txt", Candidacy::No),
+            (".a.sif.sqlite", Candidacy::Yes),
+            ("a.img.pulling.1795488039", Candidacy::Yes),
+            ("a.sif.part", Candidacy::Yes),
             ("ends.", Candidacy::IfLarge),
             ("1.2.3", Candidacy::IfLarge),
         ] {

@@ -8,6 +8,7 @@
 # what is asked for. The tree generator, the floor program and the latency file system are read from
 # SIFTER_BENCH_KIT (default ../shared/bench beside the workspace); they are small C programs.
 #
+# SIFTER_BIN_DIR  prebuilt release binaries, with examples/rpc_bench below
 # ROUNDS  runs of each command (default 5)      WORK  where trees are kept (default target/bench)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -22,8 +23,11 @@ if [ -z "$bin" ]; then
     cargo build --release --quiet -p sifter-agent
     bin=${CARGO_TARGET_DIR:-target}/release
 fi
-cargo build --release --quiet -p sifter-tests --example rpc_bench
-rpc_bench=${CARGO_TARGET_DIR:-target}/release/examples/rpc_bench
+rpc_bench=$bin/examples/rpc_bench
+if [ ! -x "$rpc_bench" ]; then
+    cargo build --release --quiet -p sifter-tests --example rpc_bench
+    rpc_bench=${CARGO_TARGET_DIR:-target}/release/examples/rpc_bench
+fi
 sifter=$bin/sifter
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
@@ -68,8 +72,8 @@ compare() {
 
 echo "machine: $(nproc) processors, $(uname -sr), load $(cut -d' ' -f1 /proc/loadavg); $images images, $rounds rounds"
 echo "CPU time, ours and theirs:"
-compare "scan --json / floor -m lean" 1.6 "$sifter" scan --json "$tree" -- "$work/floor" -m lean -t 2 "$tree"
-compare "scan --json --basic / floor -m lean" 1.5 "$sifter" scan --json --basic "$tree" -- "$work/floor" -m lean -t 2 "$tree"
+compare "scan --json / floor -m lean" 1.6 "$sifter" scan --json "$tree" -- "$work/floor" -m lean -r 0 "$tree"
+compare "scan --json --basic / floor -m lean" 1.5 "$sifter" scan --json --basic "$tree" -- "$work/floor" -m lean -r 0 "$tree"
 compare "scan --json / find -printf" 0.8 "$sifter" scan --json "$tree" -- find "$tree" -type f -printf '%s %T@ %p\n'
 
 # --- the agent -------------------------------------------------------------------------------------
@@ -106,7 +110,7 @@ scan_cost() {
     awk -v a="$before" -v b="$after" 'BEGIN {print b - a}'
 }
 
-lean=$(for _ in $(seq "$rounds"); do cpu "$work/floor" -m lean -t 2 "$tree"; done | median)
+lean=$(for _ in $(seq "$rounds"); do cpu "$work/floor" -m lean -r 0 "$tree"; done | median)
 floor_rescan=$("$work/floor" -m lean -t 1 -r "$rounds" "$tree" | awk '/rescan d\+f/ {print $5}' | median)
 
 start_agent

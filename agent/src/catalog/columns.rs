@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use prost::Message as _;
-use rusqlite::{Transaction, params};
+use rusqlite::params;
 use sifter_image::record::{Encryption, Format, ImageId, ReferenceSource, Status, TimeSource};
 use sifter_proto::v1;
 use uuid::Uuid;
@@ -17,13 +17,14 @@ pub(super) const LISTING: &str = "inode, size, modified, changed, accessed, allo
     reference_source, base, update_time, update_time_source, create_time, arch, file_system, \
     compressor, sbom, encryption, signatures, content_digest";
 
-/// The statement of [`write`].
-const INSERT: &str = "INSERT OR REPLACE INTO images (id, root, directory, name, inode, size, modified, changed, \
-     accessed, allocated, uid, gid, mode, links, image_id, uuid, format, format_version, status, \
-     status_message, repository, tag, reference_source, base, update_time, update_time_source, \
-     create_time, arch, file_system, compressor, sbom, encryption, signatures, content_digest) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-     ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34) RETURNING id";
+/// The statement of [`write`]; `verb` is `INSERT` or `REPLACE`.
+pub(super) fn statement(verb: &str) -> String {
+    format!(
+        "{verb} INTO images (id, root, directory, name, {LISTING})
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
+         ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)"
+    )
+}
 
 const FORMATS: [Format; 5] = [
     Format::Sif,
@@ -126,15 +127,14 @@ pub(super) fn read(
     })
 }
 
-/// Writes a row, over the one numbered `known` or as a new one; gives its number.
+/// Writes a row with a [`statement`].
 pub(super) fn write(
-    transaction: &Transaction<'_>,
+    statement: &mut rusqlite::Statement<'_>,
     row: &Row,
-    known: Option<i64>,
     root: i64,
     directory: i64,
     name: &[u8],
-) -> rusqlite::Result<i64> {
+) -> rusqlite::Result<()> {
     let signatures = (!row.signatures.is_empty()).then(|| {
         v1::Image {
             signatures: row.signatures.to_vec(),
@@ -142,43 +142,41 @@ pub(super) fn write(
         }
         .encode_to_vec()
     });
-    transaction.prepare_cached(INSERT)?.query_row(
-        params![
-            known,
-            root,
-            directory,
-            name,
-            row.facts.inode.cast_signed(),
-            row.facts.size.cast_signed(),
-            row.facts.modified.0,
-            row.facts.changed.0,
-            row.facts.accessed.0,
-            row.facts.allocated.cast_signed(),
-            row.facts.uid,
-            row.facts.gid,
-            row.facts.mode,
-            row.facts.links,
-            row.image_id.map(|id| id.0),
-            row.uuid.map(Uuid::into_bytes),
-            number(&FORMATS, &row.format),
-            row.format_version,
-            number(&STATUSES, &row.status),
-            row.status_message,
-            row.repository,
-            row.tag,
-            number(&REFERENCE_SOURCES, &row.reference_source),
-            row.base,
-            row.update_time.0,
-            number(&TIME_SOURCES, &row.update_time_source),
-            row.create_time.map(|time| time.0),
-            row.arch,
-            row.file_system,
-            row.compressor,
-            row.sbom,
-            number(&ENCRYPTIONS, &row.encryption),
-            signatures,
-            row.content_digest.as_deref(),
-        ],
-        |row| row.get(0),
-    )
+    statement.execute(params![
+        row.id,
+        root,
+        directory,
+        name,
+        row.facts.inode.cast_signed(),
+        row.facts.size.cast_signed(),
+        row.facts.modified.0,
+        row.facts.changed.0,
+        row.facts.accessed.0,
+        row.facts.allocated.cast_signed(),
+        row.facts.uid,
+        row.facts.gid,
+        row.facts.mode,
+        row.facts.links,
+        row.image_id.map(|id| id.0),
+        row.uuid.map(Uuid::into_bytes),
+        number(&FORMATS, &row.format),
+        row.format_version,
+        number(&STATUSES, &row.status),
+        row.status_message,
+        row.repository,
+        row.tag,
+        number(&REFERENCE_SOURCES, &row.reference_source),
+        row.base,
+        row.update_time.0,
+        number(&TIME_SOURCES, &row.update_time_source),
+        row.create_time.map(|time| time.0),
+        row.arch,
+        row.file_system,
+        row.compressor,
+        row.sbom,
+        number(&ENCRYPTIONS, &row.encryption),
+        signatures,
+        row.content_digest.as_deref(),
+    ])?;
+    Ok(())
 }

@@ -273,18 +273,27 @@ impl Catalog {
     ///
     /// The database fails.
     pub fn known(&self, root: RootIndex) -> Result<KnownRoot, StoreError> {
-        let (store, id) = {
+        let (store, id, text) = {
             let state = self.lock();
-            (Arc::clone(&state.store), state.id_of(root))
+            (
+                Arc::clone(&state.store),
+                state.id_of(root),
+                state.text_of(root),
+            )
         };
-        store.known(id)
+        store.known(id, &text, self.snapshot())
     }
 
     /// The same for some directories only, given relative to the root.
     #[must_use]
     pub fn known_some(&self, root: RootIndex, paths: Vec<Box<[u8]>>) -> KnownRoot {
         let state = self.lock();
-        state.store.known_some(state.id_of(root), paths)
+        state.store.known_some(
+            state.id_of(root),
+            &state.text_of(root),
+            self.snapshot(),
+            paths,
+        )
     }
 
     /// Paths of all directories of a root, relative to it, but no more than `limit`.
@@ -362,11 +371,11 @@ impl Catalog {
                 }
             }
         }
-        let with_digest = |row: &mut Row| {
+        let with_digest = |row: &mut Arc<Row>| {
             if let Some(digest) = stored.get(&row.id)
                 && Identity::from(&row.facts) == digest.identity
             {
-                row.content_digest = Some(Box::new(digest.digest));
+                Arc::make_mut(row).content_digest = Some(Box::new(digest.digest));
             }
         };
         // What a scan applied and did not publish yet is newer than the listing.
@@ -377,7 +386,7 @@ impl Catalog {
             .iter()
             .filter(|row| stored.contains_key(&row.id) && !waiting.contains(&row.id));
         for row in listed {
-            let mut row = (**row).clone();
+            let mut row = Arc::clone(row);
             with_digest(&mut row);
             state.upserts.push(row);
         }

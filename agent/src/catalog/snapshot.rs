@@ -82,13 +82,14 @@ impl Snapshot {
     #[must_use]
     pub fn next(
         &self,
-        upserts: Vec<Row>,
+        upserts: Vec<Arc<Row>>,
         removed: &[i64],
         unavailable: BTreeMap<Box<[u8]>, String>,
         as_of: Option<FileTime>,
     ) -> (Self, Changes) {
         // Several changes of one image in a scan: the last one counts.
-        let mut latest: HashMap<i64, Row> = upserts.into_iter().map(|row| (row.id, row)).collect();
+        let mut latest: HashMap<i64, Arc<Row>> =
+            upserts.into_iter().map(|row| (row.id, row)).collect();
         let removed: HashSet<i64> = removed.iter().copied().collect();
         latest.retain(|id, _| !removed.contains(id));
 
@@ -105,10 +106,9 @@ impl Snapshot {
             if removed.contains(&row.id) {
                 changes.removed.push(Arc::clone(row));
             } else if let Some(new) = latest.remove(&row.id) {
-                if new == **row {
+                if new == *row {
                     kept.push(Arc::clone(row));
                 } else {
-                    let new = Arc::new(new);
                     changes.changed.push(Arc::clone(&new));
                     fresh.push(new);
                 }
@@ -116,7 +116,7 @@ impl Snapshot {
                 kept.push(Arc::clone(row));
             }
         }
-        let added: Vec<Arc<Row>> = latest.into_values().map(Arc::new).collect();
+        let added: Vec<Arc<Row>> = latest.into_values().collect();
         changes.added.clone_from(&added);
         fresh.extend(added);
         fresh.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
@@ -197,7 +197,12 @@ mod tests {
     use sifter_image::record::Status;
 
     use super::Snapshot;
+    use crate::catalog::Row;
     use crate::catalog::testing::row;
+
+    fn rows(rows: impl IntoIterator<Item = Row>) -> Vec<Arc<Row>> {
+        rows.into_iter().map(Arc::new).collect()
+    }
 
     fn paths(snapshot: &Snapshot) -> Vec<String> {
         snapshot
@@ -210,11 +215,11 @@ mod tests {
     #[test]
     fn images_come_and_go_and_the_order_holds() {
         let (first, changes) = Snapshot::default().next(
-            vec![
+            rows([
                 row(1, "/r/b", "b", "1"),
                 row(2, "/r/a", "a", "2"),
                 row(3, "/r/c", "a", "1"),
-            ],
+            ]),
             &[],
             BTreeMap::new(),
             None,
@@ -223,11 +228,11 @@ mod tests {
         assert_eq!(changes.added.len(), 3);
 
         let (second, changes) = first.next(
-            vec![
+            rows([
                 row(2, "/r/a", "z", "1"),
                 row(4, "/r/d", "aa", "1"),
                 row(1, "/r/b", "b", "1"),
-            ],
+            ]),
             &[3],
             BTreeMap::new(),
             None,
@@ -244,8 +249,8 @@ mod tests {
     #[test]
     fn what_lies_below_an_unreadable_directory_is_unavailable() {
         let unavailable = BTreeMap::from([(b"/r/x".to_vec().into(), "gone".to_owned())]);
-        let rows = || vec![row(1, "/r/x/a", "a", "1"), row(2, "/r/xy", "b", "1")];
-        let (before, _) = Snapshot::default().next(rows(), &[], BTreeMap::new(), None);
+        let both = rows([row(1, "/r/x/a", "a", "1"), row(2, "/r/xy", "b", "1")]);
+        let (before, _) = Snapshot::default().next(both, &[], BTreeMap::new(), None);
         let (after, changes) = before.next(Vec::new(), &[], unavailable, None);
         let status = |index: usize| after.status(&after.rows[index]);
         assert_eq!(status(0), (Status::Unavailable, "gone"));

@@ -22,7 +22,7 @@ pub(super) struct State {
     pub(super) failure: Option<String>,
     pub(super) texts: Interner,
     pub(super) roots: Vec<RootRecord>,
-    pub(super) upserts: Vec<Row>,
+    pub(super) upserts: Vec<Arc<Row>>,
     pub(super) removed: Vec<i64>,
     pub(super) unavailable: BTreeMap<Box<[u8]>, String>,
     pub(super) past: VecDeque<Arc<Snapshot>>,
@@ -59,6 +59,12 @@ impl RootRecord {
 impl State {
     pub(super) fn id_of(&self, root: RootIndex) -> i64 {
         self.roots.get(root.0).map_or(0, |root| root.stored.id)
+    }
+
+    pub(super) fn text_of(&self, root: RootIndex) -> Arc<str> {
+        self.roots
+            .get(root.0)
+            .map_or_else(|| "".into(), |root| Arc::clone(&root.text))
     }
 
     /// The last listing, at start.

@@ -39,7 +39,7 @@ pub struct Printer {
 /// What the threads have in common.
 struct Printed {
     listing: Listing,
-    rows: Vec<Row>,
+    rows: Vec<Arc<Row>>,
     messages: HashMap<i64, v1::Image>,
     texts: Interner,
 }
@@ -118,7 +118,7 @@ impl Printer {
                 let texts = &mut printed.texts;
                 let row = Row::new(id, path.clone(), &root_text, facts, &image, texts);
                 if let Some(message) = self.message(path, &root_text, facts, image) {
-                    printed.rows.push(row);
+                    printed.rows.push(Arc::new(row));
                     printed.messages.insert(id, message);
                 }
             } else if let Some(message) = self.message(path, &root_text, facts, image) {

@@ -9,6 +9,7 @@ mod candidates;
 mod dir;
 mod file_system;
 mod hint;
+mod intake;
 mod links;
 mod pace;
 mod plan;

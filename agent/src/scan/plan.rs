@@ -36,11 +36,7 @@ pub trait Known: Sync {
     fn children(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, KnownError>;
 
     /// The images known under an inode number, by number, with their identities.
-    ///
-    /// # Errors
-    ///
-    /// The catalogue cannot be read.
-    fn images_with_inode(&self, inode: u64) -> Result<Vec<(i64, Identity)>, KnownError>;
+    fn images_with_inode(&self, inode: u64) -> Vec<(i64, Identity)>;
 
     /// All that is known of an image; `None` if it is gone meanwhile.
     ///

@@ -3,20 +3,20 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::catalog::{
-    Catalog, ChangeKind, Content, DirectoryChange, FileTime, Identity, KnownDirectory, KnownImage,
-    KnownRoot, RootIndex, StoreError,
+    Catalog, ChangeKind, Content, FileTime, Identity, KnownDirectory, KnownImage, KnownRoot,
+    RootIndex, StoreError,
 };
 use crate::config::RootSettings;
 
 use super::candidates::{Candidacy, candidacy};
 use super::hint::{self, HintState};
+use super::intake::Intake;
 use super::plan::{Known, KnownError};
 use super::progress::{Counts, Problems, Progress};
 use super::{FileSystemType, Nature, Root, RootFacts, ScanError, ScanOptions};
@@ -26,16 +26,6 @@ const HUNG_AFTER: Duration = Duration::from_secs(30);
 
 /// How often running scans are looked at for that.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-
-/// Changes of one transaction, and how long one may stay open for more of them.
-const BATCH: usize = 512;
-const BATCH_TIME: Duration = Duration::from_millis(250);
-
-/// Changes under way from the scan to the catalogue.
-const CHANNEL: usize = 1024;
-
-/// Time between two listings published by a running scan.
-const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 /// Attempts to scan when the catalogue fails in the midst of it: the first failure makes it go on
 /// in memory.
@@ -597,13 +587,13 @@ impl Supervised {
         let listed = catalog
             .root(self.index)
             .is_some_and(|stored| stored.scanned.is_some());
-        let (sender, receiver) = sync_channel(CHANNEL);
+        let intake = Intake::default();
         std::thread::scope(|scope| {
-            let writer = scope.spawn(|| write(catalog, self.index, receiver, listed, progress));
+            let writer = scope.spawn(|| intake.write(catalog, self.index, listed, progress));
             let scanned = {
-                let sender = Shared(Mutex::new(sender));
+                let _complete = intake.complete_on_drop();
                 root.scan(&self.settings, options, Some(known), progress, &|change| {
-                    sender.send(change);
+                    intake.send(change);
                 })
             };
             let written = writer
@@ -689,61 +679,6 @@ impl Supervised {
     }
 }
 
-/// The sending end, shared by the scan's workers.
-struct Shared(Mutex<SyncSender<DirectoryChange>>);
-
-impl Shared {
-    fn send(&self, change: DirectoryChange) {
-        let sender = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        // Nobody receives any more: the catalogue failed, and the scan is being cancelled.
-        let _ = sender.send(change);
-    }
-}
-
-/// Takes changes as they come into the catalogue, a transaction a batch.
-fn write(
-    catalog: &Catalog,
-    root: RootIndex,
-    changes: Receiver<DirectoryChange>,
-    publish: bool,
-    progress: &Progress,
-) -> Result<(), StoreError> {
-    let mut published = Instant::now();
-    let mut open = true;
-    while open {
-        let Ok(first) = changes.recv() else { break };
-        let mut batch = vec![first];
-        let until = Instant::now() + BATCH_TIME;
-        while batch.len() < BATCH {
-            match changes.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(change) => batch.push(change),
-                Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => {
-                    open = false;
-                    break;
-                }
-            }
-        }
-        // What a scan that was ended still brings may be another's business by now.
-        if progress.is_cancelled() {
-            return Ok(());
-        }
-        if let Err(error) = catalog.apply(root, batch) {
-            progress.cancel();
-            return Err(error);
-        }
-        if publish && published.elapsed() >= PUBLISH_EVERY {
-            catalog.publish_changes();
-            published = Instant::now();
-        }
-    }
-    Ok(())
-}
-
 impl Known for KnownRoot {
     fn knows_root(&self) -> bool {
         self.has_root()
@@ -759,9 +694,8 @@ impl Known for KnownRoot {
             .map_err(|error| KnownError(error.to_string()))
     }
 
-    fn images_with_inode(&self, inode: u64) -> Result<Vec<(i64, Identity)>, KnownError> {
+    fn images_with_inode(&self, inode: u64) -> Vec<(i64, Identity)> {
         self.images_with_inode(inode)
-            .map_err(|error| KnownError(error.to_string()))
     }
 
     fn image(&self, id: i64) -> Result<Option<KnownImage>, KnownError> {

@@ -256,6 +256,7 @@ fn parse_order(part: &str) -> Result<(Field, bool), QueryError> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::{Labels, Query};
     use crate::catalog::testing::row;
@@ -295,6 +296,7 @@ mod tests {
             .unwrap()
             .into();
         rows[1].facts.uid = 4711;
+        let rows = rows.into_iter().map(Arc::new).collect();
         Snapshot::default().next(rows, &[], BTreeMap::new(), None).0
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prost::Message as _;
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
 use sifter_proto::v1;
 
 use super::super::change::{ChangeKind, DirectoryChange};
@@ -13,11 +13,13 @@ use super::super::columns;
 use super::super::detail;
 use super::super::entry::{Content, FileFacts, Found, Identity, KnownImage};
 use super::super::row::{Interner, Row, join_path};
-use super::{Delta, StoreError};
+use super::{Delta, Numbers, StoreError};
 
 /// One transaction of [`Store::apply`].
 pub(super) struct Batch<'a> {
     transaction: &'a Transaction<'a>,
+    numbers: &'a mut Numbers,
+    insert: Insert<'a>,
     root: i64,
     root_path: &'a [u8],
     root_text: &'a Arc<str>,
@@ -27,24 +29,54 @@ pub(super) struct Batch<'a> {
     pending: HashSet<Box<[u8]>>,
 }
 
+/// The statements of a first scan, of which all that is found is new. They insert one row and nothing
+/// else: `REPLACE`, `ON CONFLICT` and `RETURNING` make SQLite ready to undo a statement alone, which
+/// costs more than the row.
+struct Insert<'a> {
+    directory: CachedStatement<'a>,
+    file: CachedStatement<'a>,
+    image: CachedStatement<'a>,
+    details: CachedStatement<'a>,
+}
+
+/// A directory in the database.
+#[derive(Clone, Copy)]
+struct Place {
+    id: i64,
+    /// Nothing is known of files in it.
+    is_new: bool,
+}
+
 impl<'a> Batch<'a> {
     /// A batch for the root numbered `root`.
     pub(super) fn new(
         transaction: &'a Transaction<'a>,
+        numbers: &'a mut Numbers,
         root: i64,
         root_path: &'a [u8],
         root_text: &'a Arc<str>,
         texts: &'a mut Interner,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
             transaction,
+            numbers,
+            insert: Insert {
+                directory: transaction.prepare_cached(
+                    "INSERT INTO directories (id, root, path, inode, modified, changed, volatile)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?,
+                file: transaction.prepare_cached(&file_statement("INSERT"))?,
+                image: transaction.prepare_cached(&columns::statement("INSERT"))?,
+                details: transaction
+                    .prepare_cached("INSERT INTO details (image, data) VALUES (?1, ?2)")?,
+            },
             root,
             root_path,
             root_text,
             texts,
             delta: Delta::default(),
             pending: HashSet::new(),
-        }
+        })
     }
 
     /// Applies the change of one directory.
@@ -57,7 +89,7 @@ impl<'a> Batch<'a> {
                 found,
                 removed,
             } => {
-                let id = self.directory(&change.path, change.id, identity, volatile)?;
+                let place = self.directory(&change.path, change.id, identity, volatile)?;
                 let is_sandbox = found.iter().any(|found| found.name.is_empty());
                 if is_sandbox {
                     self.gone_below(&change.path)?;
@@ -65,12 +97,13 @@ impl<'a> Batch<'a> {
                 for child in children {
                     self.pending.insert(join_relative(&change.path, &child));
                 }
-                self.files(id, &change.path, found, removed)?;
+                self.files(place, &change.path, found, removed)?;
                 self.delta.readable.push(change.path);
             }
             ChangeKind::Files { found, removed } => {
                 if let Some(id) = change.id {
-                    self.files(id, &change.path, found, removed)?;
+                    let place = Place { id, is_new: false };
+                    self.files(place, &change.path, found, removed)?;
                 }
             }
             ChangeKind::Gone => {
@@ -82,11 +115,17 @@ impl<'a> Batch<'a> {
             ChangeKind::Unreadable { message } => {
                 self.transaction
                     .prepare_cached(
-                        "INSERT INTO directories (root, path, inode, modified, changed, volatile, error)
-                         VALUES (?1, ?2, 0, 0, 0, 1, ?3)
-                         ON CONFLICT (root, path) DO UPDATE SET volatile = 1, error = ?3",
+                        "INSERT INTO directories
+                         (id, root, path, inode, modified, changed, volatile, error)
+                         VALUES (?1, ?2, ?3, 0, 0, 0, 1, ?4)
+                         ON CONFLICT (root, path) DO UPDATE SET volatile = 1, error = ?4",
                     )?
-                    .execute(params![self.root, change.path, message])?;
+                    .execute(params![
+                        self.numbers.next_directory(),
+                        self.root,
+                        change.path,
+                        message
+                    ])?;
                 self.pending.remove(&change.path);
                 self.delta.unreadable.push((change.path, message));
             }
@@ -97,11 +136,11 @@ impl<'a> Batch<'a> {
     /// What the batch changed in the listing.
     pub(super) fn finish(self) -> Result<Delta, StoreError> {
         let mut insert = self.transaction.prepare_cached(
-            "INSERT INTO directories (root, path, inode, modified, changed, volatile)
-             VALUES (?1, ?2, 0, 0, 0, 1) ON CONFLICT DO NOTHING",
+            "INSERT INTO directories (id, root, path, inode, modified, changed, volatile)
+             VALUES (?1, ?2, ?3, 0, 0, 0, 1) ON CONFLICT (root, path) DO NOTHING",
         )?;
         for path in self.pending {
-            insert.execute(params![self.root, path])?;
+            insert.execute(params![self.numbers.next_directory(), self.root, path])?;
         }
         Ok(self.delta)
     }
@@ -120,69 +159,84 @@ impl<'a> Batch<'a> {
         id: Option<i64>,
         identity: Identity,
         volatile: bool,
-    ) -> Result<i64, StoreError> {
+    ) -> Result<Place, StoreError> {
         self.pending.remove(path);
-        if let Some(id) = id {
-            let updated = self
-                .transaction
-                .prepare_cached(
-                    "UPDATE directories SET inode = ?2, modified = ?3, changed = ?4, volatile = ?5,
-                     error = NULL WHERE id = ?1",
-                )?
-                .execute(params![
-                    id,
-                    identity.inode.cast_signed(),
-                    identity.modified.0,
-                    identity.changed.0,
-                    volatile
-                ])?;
-            if updated == 1 {
-                return Ok(id);
-            }
+        if let Some(id) = id
+            && self.update_directory(id, identity, volatile)?
+        {
+            return Ok(Place { id, is_new: false });
         }
-        Ok(self
+        let new = self.numbers.next_directory();
+        let inserted = self.insert.directory.execute(params![
+            new,
+            self.root,
+            path,
+            identity.inode.cast_signed(),
+            identity.modified.0,
+            identity.changed.0,
+            volatile
+        ]);
+        match inserted {
+            Ok(_) => Ok(Place {
+                id: new,
+                is_new: true,
+            }),
+            // Named by its parent in an earlier batch.
+            Err(error) if is_conflict(&error) => {
+                let id = self.directory_id(path)?.ok_or(error)?;
+                self.update_directory(id, identity, volatile)?;
+                Ok(Place { id, is_new: false })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// False if there is no such directory.
+    fn update_directory(
+        &self,
+        id: i64,
+        identity: Identity,
+        volatile: bool,
+    ) -> Result<bool, StoreError> {
+        let updated = self
             .transaction
             .prepare_cached(
-                "INSERT INTO directories (root, path, inode, modified, changed, volatile)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (root, path) DO UPDATE SET inode = ?3, modified = ?4, changed = ?5,
-                 volatile = ?6, error = NULL RETURNING id",
+                "UPDATE directories SET inode = ?2, modified = ?3, changed = ?4, volatile = ?5,
+                 error = NULL WHERE id = ?1",
             )?
-            .query_row(
-                params![
-                    self.root,
-                    path,
-                    identity.inode.cast_signed(),
-                    identity.modified.0,
-                    identity.changed.0,
-                    volatile
-                ],
-                |row| row.get(0),
-            )?)
+            .execute(params![
+                id,
+                identity.inode.cast_signed(),
+                identity.modified.0,
+                identity.changed.0,
+                volatile
+            ])?;
+        Ok(updated == 1)
     }
 
     fn files(
         &mut self,
-        directory: i64,
+        place: Place,
         path: &[u8],
         found: Vec<Found>,
         removed: Vec<Box<[u8]>>,
     ) -> Result<(), StoreError> {
         for name in removed {
-            self.remove_file(directory, &name)?;
+            self.remove_file(place.id, &name)?;
         }
         for found in found {
-            self.file(directory, path, found)?;
+            self.file(place, path, found)?;
         }
         Ok(())
     }
 
-    fn file(&mut self, directory: i64, path: &[u8], found: Found) -> Result<(), StoreError> {
-        let known: Option<Option<i64>> = self
-            .transaction
-            .prepare_cached("SELECT image FROM files WHERE directory = ?1 AND name = ?2")?
-            .query_row(params![directory, found.name], |row| row.get(0))
-            .optional()?;
+    fn file(&mut self, place: Place, path: &[u8], found: Found) -> Result<(), StoreError> {
+        let directory = place.id;
+        let known = if place.is_new {
+            None
+        } else {
+            self.known_file(directory, &found.name)?
+        };
         let known_image = known.flatten();
         let identity = Identity::from(&found.facts);
         let image = match found.content {
@@ -213,23 +267,43 @@ impl<'a> Batch<'a> {
                 Some(self.moved(*known, known_image, directory, path, &found.name, facts)?)
             }
         };
+        let values = params![
+            directory,
+            found.name,
+            identity.inode.cast_signed(),
+            identity.size.cast_signed(),
+            identity.modified.0,
+            identity.changed.0,
+            found.facts.accessed.0,
+            found.volatile,
+            image
+        ];
+        if known.is_none() {
+            match self.insert.file.execute(values) {
+                Err(error) if is_conflict(&error) => {}
+                inserted => {
+                    inserted?;
+                    return Ok(());
+                }
+            }
+            // A directory that is changed while it is read may give a name twice.
+            if let Some(first) = self.known_file(directory, &found.name)?.flatten() {
+                self.remove_image(first)?;
+            }
+        }
         self.transaction
-            .prepare_cached(
-                "INSERT OR REPLACE INTO files
-                 (directory, name, inode, size, modified, changed, volatile, image)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute(params![
-                directory,
-                found.name,
-                identity.inode.cast_signed(),
-                identity.size.cast_signed(),
-                identity.modified.0,
-                identity.changed.0,
-                found.volatile,
-                image
-            ])?;
+            .prepare_cached(&file_statement("REPLACE"))?
+            .execute(values)?;
         Ok(())
+    }
+
+    /// Number of the image in a known file, if it is one.
+    fn known_file(&self, directory: i64, name: &[u8]) -> Result<Option<Option<i64>>, StoreError> {
+        Ok(self
+            .transaction
+            .prepare_cached("SELECT image FROM files WHERE directory = ?1 AND name = ?2")?
+            .query_row(params![directory, name], |row| row.get(0))
+            .optional()?)
     }
 
     /// The digest of an image that was read again, if its file is the same.
@@ -291,19 +365,23 @@ impl<'a> Batch<'a> {
         directory: i64,
         name: &[u8],
     ) -> Result<i64, StoreError> {
-        row.id = columns::write(
-            self.transaction,
-            &row,
-            known_image,
-            self.root,
-            directory,
-            name,
-        )?;
-        self.transaction
-            .prepare_cached("INSERT OR REPLACE INTO details (image, data) VALUES (?1, ?2)")?
-            .execute(params![row.id, details.encode_to_vec()])?;
+        let data = details.encode_to_vec();
+        if let Some(known) = known_image {
+            row.id = known;
+            let mut replace = self
+                .transaction
+                .prepare_cached(&columns::statement("REPLACE"))?;
+            columns::write(&mut replace, &row, self.root, directory, name)?;
+            self.transaction
+                .prepare_cached("REPLACE INTO details (image, data) VALUES (?1, ?2)")?
+                .execute(params![row.id, data])?;
+        } else {
+            row.id = self.numbers.next_image();
+            columns::write(&mut self.insert.image, &row, self.root, directory, name)?;
+            self.insert.details.execute(params![row.id, data])?;
+        }
         let id = row.id;
-        self.delta.upserts.push(row);
+        self.delta.upserts.push(Arc::new(row));
         Ok(id)
     }
 
@@ -396,6 +474,20 @@ impl<'a> Batch<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether there is such a row already.
+fn is_conflict(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+}
+
+/// The statement that stores a candidate; `verb` is `INSERT` or `REPLACE`.
+fn file_statement(verb: &str) -> String {
+    format!(
+        "{verb} INTO files
+         (directory, name, inode, size, modified, changed, accessed, volatile, image)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+    )
 }
 
 /// The path of `name` in a directory, both relative to the root.

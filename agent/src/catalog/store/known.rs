@@ -1,15 +1,17 @@
 //! What the catalogue knows of a root, as a scan asks for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prost::Message as _;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use sifter_proto::v1;
 
 use super::super::change::{KnownDirectory, KnownFile};
 use super::super::columns;
 use super::super::entry::{FileTime, Identity, KnownImage};
 use super::super::row::Interner;
+use super::super::snapshot::Snapshot;
 use super::{Store, StoreError};
 
 /// Known directories handed out at a time.
@@ -24,12 +26,16 @@ pub struct KnownRoot {
     last: i64,
     has_root: bool,
     cursor: Mutex<Cursor>,
+    /// The listing, and its images of this root by inode number, once they are asked for.
+    listing: Arc<Snapshot>,
+    root_text: Arc<str>,
+    by_inode: OnceLock<HashMap<u64, Vec<usize>>>,
 }
 
 #[derive(Debug)]
 enum Cursor {
-    Start,
-    After(Vec<u8>),
+    /// Those with higher numbers.
+    After(i64),
     /// These only.
     Only(Vec<Box<[u8]>>),
     Done,
@@ -41,7 +47,12 @@ impl Store {
     /// # Errors
     ///
     /// The database fails.
-    pub fn known(self: &Arc<Self>, root: i64) -> Result<KnownRoot, StoreError> {
+    pub fn known(
+        self: &Arc<Self>,
+        root: i64,
+        root_text: &Arc<str>,
+        listing: Arc<Snapshot>,
+    ) -> Result<KnownRoot, StoreError> {
         let connection = self.read();
         let last = connection.query_row("SELECT max(id) FROM directories", [], |row| {
             row.get::<_, Option<i64>>(0)
@@ -60,13 +71,22 @@ impl Store {
             root,
             last: last.unwrap_or(0),
             has_root,
-            cursor: Mutex::new(Cursor::Start),
+            cursor: Mutex::new(Cursor::After(0)),
+            listing,
+            root_text: Arc::clone(root_text),
+            by_inode: OnceLock::new(),
         })
     }
 
     /// The same for some directories only.
     #[must_use]
-    pub fn known_some(self: &Arc<Self>, root: i64, paths: Vec<Box<[u8]>>) -> KnownRoot {
+    pub fn known_some(
+        self: &Arc<Self>,
+        root: i64,
+        root_text: &Arc<str>,
+        listing: Arc<Snapshot>,
+        paths: Vec<Box<[u8]>>,
+    ) -> KnownRoot {
         KnownRoot {
             store: Arc::clone(self),
             root,
@@ -74,6 +94,9 @@ impl Store {
             // The walk must not begin at the root.
             has_root: true,
             cursor: Mutex::new(Cursor::Only(paths)),
+            listing,
+            root_text: Arc::clone(root_text),
+            by_inode: OnceLock::new(),
         }
     }
 }
@@ -93,61 +116,81 @@ impl KnownRoot {
     pub fn next_directories(&self) -> Result<Vec<KnownDirectory>, StoreError> {
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
         let connection = self.store.read();
-        let mut directories: Vec<KnownDirectory> = Vec::new();
-        match &*cursor {
-            Cursor::Start | Cursor::After(_) => {
-                // No path is smaller than the empty one, which is the root's.
-                let (after, first) = match &*cursor {
-                    Cursor::After(path) => (path.as_slice(), false),
-                    _ => (&b""[..], true),
-                };
-                let mut statement = connection.prepare_cached(
-                    "SELECT id, path, inode, modified, changed, volatile OR error IS NOT NULL
-                     FROM directories
-                     WHERE root = ?1 AND path >= ?2 AND (?3 OR path > ?2) AND id <= ?4
-                     ORDER BY path LIMIT ?5",
-                )?;
-                let mut rows =
-                    statement.query(params![self.root, after, first, self.last, KNOWN_BATCH])?;
-                while let Some(row) = rows.next()? {
-                    directories.push(known_directory(row)?);
-                }
-            }
-            Cursor::Only(paths) => {
-                let mut one = connection.prepare_cached(
-                    "SELECT id, path, inode, modified, changed, volatile OR error IS NOT NULL
-                     FROM directories WHERE root = ?1 AND path = ?2",
-                )?;
-                for path in paths {
-                    let known = one
-                        .query_row(params![self.root, path], known_directory)
-                        .optional()?;
-                    directories.extend(known);
-                }
-            }
+        // One transaction: each statement alone would lock the file and let go of it.
+        let transaction = connection.unchecked_transaction()?;
+        let directories = match &*cursor {
+            Cursor::After(number) => self.directories_after(&transaction, *number)?,
+            Cursor::Only(paths) => self.directories_at(&transaction, paths)?,
             Cursor::Done => return Ok(Vec::new()),
-        }
-        let mut files = connection.prepare_cached(
-            "SELECT name, inode, size, modified, changed, volatile, image,
-             (SELECT accessed FROM images WHERE id = image)
-             FROM files WHERE directory = ?1",
-        )?;
-        for directory in &mut directories {
-            let mut rows = files.query([directory.id])?;
-            while let Some(row) = rows.next()? {
-                directory.files.push(KnownFile {
-                    name: row.get_ref(0)?.as_blob().unwrap_or_default().into(),
-                    identity: identity(row, 1)?,
-                    volatile: row.get(5)?,
-                    image: row.get(6)?,
-                    accessed: FileTime(row.get::<_, Option<i64>>(7)?.unwrap_or(0)),
-                });
-            }
-        }
+        };
         *cursor = match (&*cursor, directories.last()) {
             (Cursor::Only(_), _) | (_, None) => Cursor::Done,
-            (_, Some(last)) => Cursor::After(last.path.to_vec()),
+            (_, Some(last)) => Cursor::After(last.id),
         };
+        Ok(directories)
+    }
+
+    /// In the order of their numbers: so directories and files are each read in one go.
+    fn directories_after(
+        &self,
+        connection: &Connection,
+        number: i64,
+    ) -> Result<Vec<KnownDirectory>, StoreError> {
+        let mut directories: Vec<KnownDirectory> = connection
+            .prepare_cached(
+                "SELECT id, path, inode, modified, changed, volatile OR error IS NOT NULL
+                 FROM directories WHERE id > ?1 AND id <= ?2 AND +root = ?3
+                 ORDER BY id LIMIT ?4",
+            )?
+            .query_map(
+                params![number, self.last, self.root, KNOWN_BATCH],
+                known_directory,
+            )?
+            .collect::<Result<_, _>>()?;
+        let Some(last) = directories.last().map(|directory| directory.id) else {
+            return Ok(directories);
+        };
+        let mut statement = connection.prepare_cached(
+            "SELECT directory, name, inode, size, modified, changed, volatile, image, accessed
+             FROM files WHERE directory > ?1 AND directory <= ?2 ORDER BY directory",
+        )?;
+        let mut rows = statement.query(params![number, last])?;
+        let mut of = directories.iter_mut().peekable();
+        while let Some(row) = rows.next()? {
+            let directory: i64 = row.get(0)?;
+            while of.next_if(|known| known.id < directory).is_some() {}
+            // Files of other roots lie between.
+            if let Some(known) = of.peek_mut().filter(|known| known.id == directory) {
+                known.files.push(known_file(row)?);
+            }
+        }
+        Ok(directories)
+    }
+
+    fn directories_at(
+        &self,
+        connection: &Connection,
+        paths: &[Box<[u8]>],
+    ) -> Result<Vec<KnownDirectory>, StoreError> {
+        let mut directories = Vec::new();
+        let mut one = connection.prepare_cached(
+            "SELECT id, path, inode, modified, changed, volatile OR error IS NOT NULL
+             FROM directories WHERE root = ?1 AND path = ?2",
+        )?;
+        let mut files = connection.prepare_cached(
+            "SELECT directory, name, inode, size, modified, changed, volatile, image, accessed
+             FROM files WHERE directory = ?1",
+        )?;
+        for path in paths {
+            let known = one
+                .query_row(params![self.root, path], known_directory)
+                .optional()?;
+            let Some(mut known) = known else { continue };
+            known.files = files
+                .query_map([known.id], known_file)?
+                .collect::<Result<_, _>>()?;
+            directories.push(known);
+        }
         Ok(directories)
     }
 
@@ -194,21 +237,25 @@ impl KnownRoot {
     }
 
     /// The images known under an inode number.
-    ///
-    /// # Errors
-    ///
-    /// The database fails.
-    pub fn images_with_inode(&self, inode: u64) -> Result<Vec<(i64, Identity)>, StoreError> {
-        let connection = self.store.read();
-        let mut statement = connection.prepare_cached(
-            "SELECT id, inode, size, modified, changed FROM images WHERE inode = ?1 AND root = ?2",
-        )?;
-        let images = statement
-            .query_map(params![inode.cast_signed(), self.root], |row| {
-                Ok((row.get(0)?, identity(row, 1)?))
-            })?
-            .collect::<Result<_, _>>()?;
-        Ok(images)
+    #[must_use]
+    pub fn images_with_inode(&self, inode: u64) -> Vec<(i64, Identity)> {
+        let rows = &self.listing.rows;
+        let by_inode = self.by_inode.get_or_init(|| {
+            let mut by_inode: HashMap<u64, Vec<usize>> = HashMap::new();
+            for (index, row) in rows.iter().enumerate() {
+                if row.root == self.root_text {
+                    by_inode.entry(row.facts.inode).or_default().push(index);
+                }
+            }
+            by_inode
+        });
+        let Some(indices) = by_inode.get(&inode) else {
+            return Vec::new();
+        };
+        indices
+            .iter()
+            .map(|index| (rows[*index].id, Identity::from(&rows[*index].facts)))
+            .collect()
     }
 }
 
@@ -255,11 +302,17 @@ fn known_directory(row: &rusqlite::Row<'_>) -> rusqlite::Result<KnownDirectory> 
     })
 }
 
-fn identity(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Identity> {
-    Ok(Identity {
-        inode: row.get::<_, i64>(first)?.cast_unsigned(),
-        size: row.get::<_, i64>(first + 1)?.cast_unsigned(),
-        modified: FileTime(row.get(first + 2)?),
-        changed: FileTime(row.get(first + 3)?),
+fn known_file(row: &rusqlite::Row<'_>) -> rusqlite::Result<KnownFile> {
+    Ok(KnownFile {
+        name: row.get_ref(1)?.as_blob()?.into(),
+        identity: Identity {
+            inode: row.get::<_, i64>(2)?.cast_unsigned(),
+            size: row.get::<_, i64>(3)?.cast_unsigned(),
+            modified: FileTime(row.get(4)?),
+            changed: FileTime(row.get(5)?),
+        },
+        volatile: row.get(6)?,
+        image: row.get(7)?,
+        accessed: FileTime(row.get(8)?),
     })
 }

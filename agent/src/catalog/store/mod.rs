@@ -7,6 +7,8 @@
 
 mod batch;
 mod known;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +27,10 @@ use super::row::{Interner, Row, join_path};
 
 /// Steps from one schema version to the next; `user_version` counts those that were taken. A step
 /// that was released is never changed.
-const MIGRATIONS: &[&str] = &[include_str!("../schema/1.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../schema/1.sql"),
+    include_str!("../schema/2.sql"),
+];
 
 /// How long a statement waits for another process (an administrator's `sqlite3`) before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,10 +71,54 @@ impl StoreError {
 /// The database.
 #[derive(Debug)]
 pub struct Store {
-    writer: Mutex<Connection>,
+    writer: Mutex<Writer>,
     /// For readers, so that they never wait for the writer; a database in memory has but one
     /// connection.
     reader: Option<Mutex<Connection>>,
+}
+
+/// The connection that writes.
+#[derive(Debug)]
+struct Writer {
+    connection: Connection,
+    numbers: Numbers,
+}
+
+/// The last numbers that were given away: those of new rows are chosen here, so that a row need not be
+/// asked for its number. While a store is open no number is given twice.
+#[derive(Debug)]
+struct Numbers {
+    directory: i64,
+    image: i64,
+}
+
+impl Numbers {
+    fn next_directory(&mut self) -> i64 {
+        self.directory += 1;
+        self.directory
+    }
+
+    fn next_image(&mut self) -> i64 {
+        self.image += 1;
+        self.image
+    }
+}
+
+impl Writer {
+    fn new(connection: Connection) -> Result<Self, StoreError> {
+        let last = |table: &str| {
+            let sql = format!("SELECT coalesce(max(id), 0) FROM {table}");
+            connection.query_row(&sql, [], |row| row.get(0))
+        };
+        let numbers = Numbers {
+            directory: last("directories")?,
+            image: last("images")?,
+        };
+        Ok(Self {
+            connection,
+            numbers,
+        })
+    }
 }
 
 /// What is stored of a root.
@@ -89,7 +138,7 @@ pub struct StoredRoot {
 #[derive(Debug, Default)]
 pub struct Delta {
     /// Images that are new or changed.
-    pub upserts: Vec<Row>,
+    pub upserts: Vec<Arc<Row>>,
     /// Numbers of images that are gone.
     pub removed: Vec<i64>,
     /// Directories that cannot be read now, relative to the root, and why.
@@ -133,7 +182,7 @@ impl Store {
         )?;
         prepare(&reader)?;
         Ok(Self {
-            writer: Mutex::new(writer),
+            writer: Mutex::new(Writer::new(writer)?),
             reader: Some(Mutex::new(reader)),
         })
     }
@@ -146,14 +195,12 @@ impl Store {
     #[must_use]
     #[allow(clippy::expect_used)]
     pub fn in_memory(first_id: i64) -> Self {
-        let open = || -> Result<Connection, StoreError> {
-            let mut writer = Connection::open_in_memory()?;
-            prepare(&writer)?;
-            migrate(&mut writer)?;
-            writer.execute(
-                "INSERT INTO sqlite_sequence (name, seq) VALUES ('images', ?1)",
-                [first_id],
-            )?;
+        let open = || -> Result<Writer, StoreError> {
+            let mut connection = Connection::open_in_memory()?;
+            prepare(&connection)?;
+            migrate(&mut connection)?;
+            let mut writer = Writer::new(connection)?;
+            writer.numbers.image = first_id;
             Ok(writer)
         };
         Self {
@@ -162,16 +209,15 @@ impl Store {
         }
     }
 
-    fn write(&self) -> MutexGuard<'_, Connection> {
+    fn write(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self) -> MutexGuard<'_, Connection> {
-        self.reader
-            .as_ref()
-            .unwrap_or(&self.writer)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> Reader<'_> {
+        match &self.reader {
+            Some(reader) => Reader::Own(reader.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => Reader::Writer(self.write()),
+        }
     }
 
     /// The root's record, made if there is none.
@@ -180,7 +226,8 @@ impl Store {
     ///
     /// The database fails.
     pub fn root(&self, path: &[u8]) -> Result<StoredRoot, StoreError> {
-        let connection = self.write();
+        let writer = self.write();
+        let connection = &writer.connection;
         connection.execute(
             "INSERT INTO roots (path) VALUES (?1) ON CONFLICT DO NOTHING",
             [path],
@@ -209,8 +256,8 @@ impl Store {
     ///
     /// The database fails.
     pub fn keep_roots(&self, ids: &[i64]) -> Result<(), StoreError> {
-        let mut connection = self.write();
-        let transaction = connection.transaction()?;
+        let mut writer = self.write();
+        let transaction = writer.connection.transaction()?;
         let stored: Vec<i64> = transaction
             .prepare("SELECT id FROM roots")?
             .query_map([], |row| row.get(0))?
@@ -229,8 +276,8 @@ impl Store {
     ///
     /// The database fails.
     pub fn clear_root(&self, id: i64) -> Result<(), StoreError> {
-        let mut connection = self.write();
-        let transaction = connection.transaction()?;
+        let mut writer = self.write();
+        let transaction = writer.connection.transaction()?;
         forget(&transaction, id)?;
         transaction.commit()?;
         Ok(())
@@ -248,7 +295,7 @@ impl Store {
         at: FileTime,
         files_checked: bool,
     ) -> Result<(), StoreError> {
-        self.write().execute(
+        self.write().connection.execute(
             "UPDATE roots SET device = ?2, inode = ?3, scanned = ?4,
              files_checked = CASE WHEN ?5 THEN ?4 ELSE files_checked END WHERE id = ?1",
             params![
@@ -287,9 +334,8 @@ impl Store {
             let directory = row.get_ref(0)?.as_blob().unwrap_or_default();
             let name = row.get_ref(1)?.as_blob().unwrap_or_default();
             let path = join_path(root_path, directory, name);
-            delta
-                .upserts
-                .push(columns::read(row, 2, path, root_text, texts)?);
+            let row = columns::read(row, 2, path, root_text, texts)?;
+            delta.upserts.push(Arc::new(row));
         }
         let mut statement = connection
             .prepare("SELECT path, error FROM directories WHERE root = ?1 AND error IS NOT NULL")?;
@@ -332,9 +378,13 @@ impl Store {
         changes: Vec<DirectoryChange>,
         texts: &mut Interner,
     ) -> Result<Delta, StoreError> {
-        let mut connection = self.write();
+        let mut writer = self.write();
+        let Writer {
+            connection,
+            numbers,
+        } = &mut *writer;
         let transaction = connection.transaction()?;
-        let mut batch = Batch::new(&transaction, root, root_path, root_text, texts);
+        let mut batch = Batch::new(&transaction, numbers, root, root_path, root_text, texts)?;
         for change in changes {
             batch.change(change)?;
         }
@@ -364,7 +414,7 @@ impl Store {
     ///
     /// The database fails.
     pub fn set_settings(&self, root: i64, settings: &str) -> Result<bool, StoreError> {
-        let updated = self.write().execute(
+        let updated = self.write().connection.execute(
             "UPDATE roots SET settings = ?2 WHERE id = ?1 AND settings IS NOT ?2",
             params![root, settings],
         )?;
@@ -380,6 +430,7 @@ impl Store {
     pub fn set_content_digest(&self, digest: &ContentDigest) -> Result<bool, StoreError> {
         let updated = self
             .write()
+            .connection
             .prepare_cached(
                 "UPDATE images SET content_digest = ?2
                  WHERE id = ?1 AND inode = ?3 AND size = ?4 AND modified = ?5 AND changed = ?6",
@@ -393,6 +444,23 @@ impl Store {
                 digest.identity.changed.0,
             ])?;
         Ok(updated > 0)
+    }
+}
+
+/// A connection to read from.
+enum Reader<'a> {
+    Own(MutexGuard<'a, Connection>),
+    Writer(MutexGuard<'a, Writer>),
+}
+
+impl std::ops::Deref for Reader<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        match self {
+            Self::Own(connection) => connection,
+            Self::Writer(writer) => &writer.connection,
+        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Visitor<'_> {
             && !self.walk.options.full
             // Naming rules go by the path, which is another one now.
             && self.walk.settings.naming.is_empty()
-            && let Ok(images) = known.images_with_inode(candidate.inode)
+            && let images = known.images_with_inode(candidate.inode)
             && !images.is_empty()
             && let Ok((EntryKind::File, facts)) = place.dir.stat(name, &mut self.operations)
         {

@@ -1,0 +1,200 @@
+//! The way of a scan's changes into the catalogue: many at a time, for each time wakes a thread and is
+//! a transaction.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::catalog::{Catalog, DirectoryChange, RootIndex, StoreError};
+
+use super::progress::Progress;
+
+/// Changes of one transaction.
+const BATCH: usize = 1024;
+
+/// How long fewer of them wait for more.
+const BATCH_TIME: Duration = Duration::from_millis(250);
+
+/// Changes that may wait; whoever finds more waits with them, so that memory is bounded.
+const WAITING_MAX: usize = 4 * BATCH;
+
+/// Time between two listings published by a running scan.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+/// Changes on their way from a scan's workers to the catalogue.
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    waiting: Mutex<Waiting>,
+    /// There is a batch, or no more will come.
+    ready: Condvar,
+    /// There is room again.
+    room: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    changes: Vec<DirectoryChange>,
+    /// No more will be sent.
+    complete: bool,
+    /// Nobody takes any more: the catalogue failed, and the scan is being cancelled.
+    abandoned: bool,
+}
+
+impl Intake {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a change on; waits where too many wait already.
+    pub(super) fn send(&self, change: DirectoryChange) {
+        let mut waiting = self
+            .room
+            .wait_while(self.lock(), |waiting| {
+                waiting.changes.len() >= WAITING_MAX && !waiting.abandoned
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        if waiting.abandoned {
+            return;
+        }
+        waiting.changes.push(change);
+        // The first one begins the time that a batch may wait.
+        if waiting.changes.len() == BATCH || waiting.changes.len() == 1 {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Nothing more will be sent once what this gives is dropped, be it by a panic.
+    pub(super) fn complete_on_drop(&self) -> Complete<'_> {
+        Complete(self)
+    }
+
+    /// The next changes, in the order in which they were sent; none when no more will come.
+    fn next(&self) -> Vec<DirectoryChange> {
+        let mut waiting = self
+            .ready
+            .wait_while(self.lock(), |waiting| {
+                waiting.changes.is_empty() && !waiting.complete
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting = self
+            .ready
+            .wait_timeout_while(waiting, BATCH_TIME, |waiting| {
+                waiting.changes.len() < BATCH && !waiting.complete
+            })
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+        let changes = std::mem::take(&mut waiting.changes);
+        self.room.notify_all();
+        changes
+    }
+
+    fn abandon(&self) {
+        let mut waiting = self.lock();
+        waiting.abandoned = true;
+        waiting.changes.clear();
+        self.room.notify_all();
+    }
+
+    /// Takes changes as they come into the catalogue, a transaction a batch, until they are complete;
+    /// with `publish` also into the listing.
+    ///
+    /// # Errors
+    ///
+    /// The catalogue failed; the scan is cancelled.
+    pub(super) fn write(
+        &self,
+        catalog: &Catalog,
+        root: RootIndex,
+        publish: bool,
+        progress: &Progress,
+    ) -> Result<(), StoreError> {
+        let mut published = Instant::now();
+        loop {
+            let batch = self.next();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            // What a scan that was ended still brings may be another's business by now.
+            if progress.is_cancelled() {
+                self.abandon();
+                return Ok(());
+            }
+            if let Err(error) = catalog.apply(root, batch) {
+                progress.cancel();
+                self.abandon();
+                return Err(error);
+            }
+            if publish && published.elapsed() >= PUBLISH_EVERY {
+                catalog.publish_changes();
+                published = Instant::now();
+            }
+        }
+    }
+}
+
+/// See [`Intake::complete_on_drop`].
+pub(super) struct Complete<'a>(&'a Intake);
+
+impl Drop for Complete<'_> {
+    fn drop(&mut self) {
+        self.0.lock().complete = true;
+        self.0.ready.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BATCH, Intake, WAITING_MAX};
+    use crate::catalog::{ChangeKind, DirectoryChange};
+
+    fn change(number: usize) -> DirectoryChange {
+        DirectoryChange {
+            id: None,
+            path: number.to_string().into_bytes().into(),
+            kind: ChangeKind::Gone,
+        }
+    }
+
+    #[test]
+    fn all_changes_arrive_in_order_though_more_are_sent_than_may_wait() {
+        let intake = Intake::default();
+        let count = 3 * WAITING_MAX + 7;
+        let received = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _complete = intake.complete_on_drop();
+                (0..count).for_each(|number| intake.send(change(number)));
+            });
+            let mut received = Vec::new();
+            loop {
+                let batch = intake.next();
+                assert!(batch.len() <= WAITING_MAX);
+                if batch.is_empty() {
+                    return received;
+                }
+                received.extend(batch);
+            }
+        });
+        let paths = received.iter().map(|change| change.path.to_vec());
+        let sent = (0..count).map(|number| number.to_string().into_bytes());
+        assert!(paths.eq(sent));
+    }
+
+    #[test]
+    fn few_changes_arrive_though_no_more_come() {
+        let intake = Intake::default();
+        intake.send(change(0));
+        assert_eq!(intake.next().len(), 1);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_catalogue_that_failed() {
+        let intake = Intake::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..=2 * WAITING_MAX).for_each(|number| intake.send(change(number))));
+            while intake.lock().changes.len() < BATCH {
+                std::thread::yield_now();
+            }
+            intake.abandon();
+        });
+        assert!(intake.lock().changes.is_empty());
+    }
+}

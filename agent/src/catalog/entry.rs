@@ -115,10 +115,21 @@ pub struct Found {
 pub enum Content {
     /// An image that was read.
     Image(Box<Image>),
+    /// The same, as it is stored.
+    Prepared(Box<Prepared>),
     /// An image that the catalogue knows: it was moved, renamed or only read, not changed.
     Moved(Box<KnownImage>),
     /// Not an image.
     Other,
+}
+
+/// An image that was read, as it is stored and listed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    /// As listed; not numbered yet.
+    pub row: Row,
+    /// What only view FULL shows: an encoded `sifter.v1.Image` with only those fields.
+    pub details: Vec<u8>,
 }
 
 /// What the catalogue knows of an image.

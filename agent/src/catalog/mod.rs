@@ -9,6 +9,7 @@ mod change;
 mod columns;
 mod detail;
 mod entry;
+mod prepare;
 mod query;
 mod row;
 mod snapshot;
@@ -28,7 +29,10 @@ use tokio::sync::watch;
 
 pub use self::change::{ChangeKind, DirectoryChange, KnownDirectory, KnownFile};
 pub use self::detail::details;
-pub use self::entry::{Content, ContentDigest, FileFacts, FileTime, Found, Identity, KnownImage};
+pub use self::entry::{
+    Content, ContentDigest, FileFacts, FileTime, Found, Identity, KnownImage, Prepared,
+};
+pub use self::prepare::Preparation;
 pub use self::query::{Labels, Query, QueryError, format_name, status_name};
 pub use self::row::{Interner, Row, join_path};
 pub use self::snapshot::{Changes, Snapshot};
@@ -104,7 +108,7 @@ impl Catalog {
             state: Mutex::new(State {
                 store: Arc::new(store),
                 failure,
-                texts: Interner::default(),
+                texts: Arc::default(),
                 roots: roots.iter().map(|path| RootRecord::new(path)).collect(),
                 upserts: Vec::new(),
                 removed: Vec::new(),
@@ -319,6 +323,14 @@ impl Catalog {
         state.store.set_settings(state.id_of(root), settings)
     }
 
+    /// What of a root its images are made ready with, before they are given to [`Catalog::apply`].
+    #[must_use]
+    pub fn preparation(&self, root: RootIndex) -> Option<Preparation> {
+        let state = self.lock();
+        let record = state.roots.get(root.0)?;
+        Some(state.preparation_of(record))
+    }
+
     /// Stores what a scan found; the listing has it after the next [`Catalog::publish_changes`] or
     /// [`Catalog::finish_scan`].
     ///
@@ -331,13 +343,8 @@ impl Catalog {
         let Some(record) = state.roots.get(root.0) else {
             return Ok(());
         };
-        let applied = state.store.apply(
-            record.stored.id,
-            &record.path,
-            &record.text,
-            changes,
-            &mut state.texts,
-        );
+        let preparation = state.preparation_of(record);
+        let applied = state.store.apply(record.stored.id, &preparation, changes);
         match applied {
             Ok(delta) => {
                 let (path, rebuild) = (record.path.clone(), record.rebuild);

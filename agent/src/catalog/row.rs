@@ -67,8 +67,21 @@ pub struct Row<T = Arc<str>> {
 }
 
 /// Hands out one copy of texts that many rows share.
-#[derive(Debug, Default)]
-pub struct Interner(HashSet<Arc<str>>);
+#[derive(Debug)]
+pub struct Interner {
+    known: HashSet<Arc<str>>,
+    /// What most texts of an image are.
+    empty: Arc<str>,
+}
+
+impl Default for Interner {
+    fn default() -> Self {
+        Self {
+            known: HashSet::new(),
+            empty: "".into(),
+        }
+    }
+}
 
 /// Texts that one interner keeps; above, texts are not shared. Bounds what strangers' file names can
 /// make it hold.
@@ -77,12 +90,15 @@ const INTERNED_MAX: usize = 1 << 16;
 impl Interner {
     /// The shared copy of `text`.
     pub fn get(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
+        if text.is_empty() {
+            return Arc::clone(&self.empty);
+        }
+        if let Some(known) = self.known.get(text) {
             return Arc::clone(known);
         }
         let new: Arc<str> = text.into();
-        if self.0.len() < INTERNED_MAX {
-            self.0.insert(Arc::clone(&new));
+        if self.known.len() < INTERNED_MAX {
+            self.known.insert(Arc::clone(&new));
         }
         new
     }

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::{
-    Changes, Delta, FileTime, Interner, RootIndex, Row, Snapshot, Store, StoreError, StoredRoot,
-    join_path,
+    Changes, Delta, FileTime, Interner, Preparation, RootIndex, Row, Snapshot, Store, StoreError,
+    StoredRoot, join_path,
 };
 
 /// Numbers of images in a database in memory begin here, so that they differ from those of the
@@ -20,7 +20,7 @@ pub(super) struct State {
     pub(super) store: Arc<Store>,
     /// Why the database on disk is not used, if it is not.
     pub(super) failure: Option<String>,
-    pub(super) texts: Interner,
+    pub(super) texts: Arc<Mutex<Interner>>,
     pub(super) roots: Vec<RootRecord>,
     pub(super) upserts: Vec<Arc<Row>>,
     pub(super) removed: Vec<i64>,
@@ -67,6 +67,14 @@ impl State {
             .map_or_else(|| "".into(), |root| Arc::clone(&root.text))
     }
 
+    pub(super) fn preparation_of(&self, record: &RootRecord) -> Preparation {
+        Preparation {
+            root_path: record.path.clone(),
+            root_text: Arc::clone(&record.text),
+            texts: Arc::clone(&self.texts),
+        }
+    }
+
     /// The last listing, at start.
     pub(super) fn load(&mut self) -> Result<(), StoreError> {
         let store = Arc::clone(&self.store);
@@ -77,12 +85,7 @@ impl State {
         store.keep_roots(&ids)?;
         for index in 0..self.roots.len() {
             let record = self.roots[index].clone();
-            let delta = store.load(
-                record.stored.id,
-                &record.path,
-                &record.text,
-                &mut self.texts,
-            )?;
+            let delta = store.load(record.stored.id, &self.preparation_of(&record))?;
             self.take(&record.path, delta, true);
         }
         Ok(())
@@ -141,12 +144,7 @@ impl State {
         store: &Store,
         current: &Snapshot,
     ) -> Result<(), StoreError> {
-        let delta = store.load(
-            record.stored.id,
-            &record.path,
-            &record.text,
-            &mut self.texts,
-        )?;
+        let delta = store.load(record.stored.id, &self.preparation_of(record))?;
         let kept: HashSet<i64> = delta.upserts.iter().map(|row| row.id).collect();
         let stale = current
             .rows

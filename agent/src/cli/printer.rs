@@ -96,7 +96,7 @@ impl Printer {
             Content::Image(image) => {
                 Some((join_path(root, path, &found.name), found.facts, *image))
             }
-            Content::Moved(_) | Content::Other => None,
+            Content::Prepared(_) | Content::Moved(_) | Content::Other => None,
         });
         if let Some(output) = &self.independent {
             return LINES.with_borrow_mut(|lines| {

@@ -19,7 +19,7 @@ use super::hint::{self, HintState};
 use super::intake::Intake;
 use super::plan::{Known, KnownError};
 use super::progress::{Counts, Problems, Progress};
-use super::{FileSystemType, Nature, Root, RootFacts, ScanError, ScanOptions};
+use super::{FileSystemType, Root, RootFacts, ScanError, ScanOptions};
 
 /// A scan of which no operation came back for so long hangs: its root is UNAVAILABLE until one does.
 const HUNG_AFTER: Duration = Duration::from_secs(30);
@@ -538,7 +538,7 @@ impl Supervised {
         let options = ScanOptions {
             full,
             check_files,
-            network: facts.file_system.nature == Nature::Network,
+            ..ScanOptions::default()
         };
         let mut attempt = 0;
         loop {
@@ -587,14 +587,24 @@ impl Supervised {
         let listed = catalog
             .root(self.index)
             .is_some_and(|stored| stored.scanned.is_some());
+        let preparation = catalog.preparation(self.index);
         let intake = Intake::default();
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| intake.write(catalog, self.index, listed, progress));
             let scanned = {
                 let _complete = intake.complete_on_drop();
-                root.scan(&self.settings, options, Some(known), progress, &|change| {
-                    intake.send(change);
-                })
+                root.scan(
+                    &self.settings,
+                    options,
+                    Some(known),
+                    progress,
+                    &|mut change| {
+                        if let Some(preparation) = &preparation {
+                            preparation.change(&mut change);
+                        }
+                        intake.send(change);
+                    },
+                )
             };
             let written = writer
                 .join()

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use prost::Message as _;
 use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
@@ -10,9 +10,9 @@ use sifter_proto::v1;
 
 use super::super::change::{ChangeKind, DirectoryChange};
 use super::super::columns;
-use super::super::detail;
-use super::super::entry::{Content, FileFacts, Found, Identity, KnownImage};
-use super::super::row::{Interner, Row, join_path};
+use super::super::entry::{Content, FileFacts, Found, Identity, KnownImage, Prepared};
+use super::super::prepare::Preparation;
+use super::super::row::{Row, join_path};
 use super::{Delta, Numbers, StoreError};
 
 /// One transaction of [`Store::apply`].
@@ -21,9 +21,7 @@ pub(super) struct Batch<'a> {
     numbers: &'a mut Numbers,
     insert: Insert<'a>,
     root: i64,
-    root_path: &'a [u8],
-    root_text: &'a Arc<str>,
-    texts: &'a mut Interner,
+    preparation: &'a Preparation,
     delta: Delta,
     /// Directories that were named by their parents and not read in this batch yet.
     pending: HashSet<Box<[u8]>>,
@@ -53,9 +51,7 @@ impl<'a> Batch<'a> {
         transaction: &'a Transaction<'a>,
         numbers: &'a mut Numbers,
         root: i64,
-        root_path: &'a [u8],
-        root_text: &'a Arc<str>,
-        texts: &'a mut Interner,
+        preparation: &'a Preparation,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             transaction,
@@ -71,9 +67,7 @@ impl<'a> Batch<'a> {
                     .prepare_cached("INSERT INTO details (image, data) VALUES (?1, ?2)")?,
             },
             root,
-            root_path,
-            root_text,
-            texts,
+            preparation,
             delta: Delta::default(),
             pending: HashSet::new(),
         })
@@ -247,20 +241,13 @@ impl<'a> Batch<'a> {
                 None
             }
             Content::Image(image) => {
-                let row_path = join_path(self.root_path, path, &found.name);
-                let mut row = Row::new(
-                    known_image.unwrap_or(0),
-                    row_path,
-                    self.root_text,
-                    found.facts,
-                    &image,
-                    self.texts,
-                );
-                if let Some(known) = known_image {
-                    row.content_digest = self.content_digest(known, &found.facts)?;
-                }
-                let details = detail::details(*image);
-                Some(self.put(row, &details, known_image, directory, &found.name)?)
+                let prepared = self
+                    .preparation
+                    .image(path, &found.name, found.facts, *image);
+                Some(self.new_image(prepared, known_image, directory, &found.name)?)
+            }
+            Content::Prepared(prepared) => {
+                Some(self.new_image(*prepared, known_image, directory, &found.name)?)
             }
             Content::Moved(known) => {
                 let facts = found.facts;
@@ -306,6 +293,21 @@ impl<'a> Batch<'a> {
             .optional()?)
     }
 
+    /// Stores an image that was read.
+    fn new_image(
+        &mut self,
+        prepared: Prepared,
+        known_image: Option<i64>,
+        directory: i64,
+        name: &[u8],
+    ) -> Result<i64, StoreError> {
+        let Prepared { mut row, details } = prepared;
+        if let Some(known) = known_image {
+            row.content_digest = self.content_digest(known, &row.facts)?;
+        }
+        self.put(row, &details, known_image, directory, name)
+    }
+
     /// The digest of an image that was read again, if its file is the same.
     fn content_digest(
         &self,
@@ -345,14 +347,15 @@ impl<'a> Batch<'a> {
         facts: FileFacts,
     ) -> Result<i64, StoreError> {
         let mut row = known.row;
-        row.path = join_path(self.root_path, path, name);
-        row.root = Arc::clone(self.root_text);
+        row.path = join_path(&self.preparation.root_path, path, name);
+        row.root = Arc::clone(&self.preparation.root_text);
         row.facts = facts;
         // Where it was only read, it is called what it was.
         if known_image != Some(row.id) {
             self.rename(&mut row, &known.details);
         }
-        self.put(row, &known.details, known_image, directory, name)
+        let details = known.details.encode_to_vec();
+        self.put(row, &details, known_image, directory, name)
     }
 
     /// Stores an image, over the one numbered `known_image` or as a new one, and lists it; gives its
@@ -360,12 +363,11 @@ impl<'a> Batch<'a> {
     fn put(
         &mut self,
         mut row: Row,
-        details: &v1::Image,
+        details: &[u8],
         known_image: Option<i64>,
         directory: i64,
         name: &[u8],
     ) -> Result<i64, StoreError> {
-        let data = details.encode_to_vec();
         if let Some(known) = known_image {
             row.id = known;
             let mut replace = self
@@ -374,11 +376,11 @@ impl<'a> Batch<'a> {
             columns::write(&mut replace, &row, self.root, directory, name)?;
             self.transaction
                 .prepare_cached("REPLACE INTO details (image, data) VALUES (?1, ?2)")?
-                .execute(params![row.id, data])?;
+                .execute(params![row.id, details])?;
         } else {
             row.id = self.numbers.next_image();
             columns::write(&mut self.insert.image, &row, self.root, directory, name)?;
-            self.insert.details.execute(params![row.id, data])?;
+            self.insert.details.execute(params![row.id, details])?;
         }
         let id = row.id;
         self.delta.upserts.push(Arc::new(row));
@@ -386,7 +388,7 @@ impl<'a> Batch<'a> {
     }
 
     /// What a moved image is called now, where that depends on its path.
-    fn rename(&mut self, row: &mut Row, details: &v1::Image) {
+    fn rename(&self, row: &mut Row, details: &v1::Image) {
         use sifter_image::record::ReferenceSource;
         use sifter_image::reference::{Evidence, resolve};
         use std::os::unix::ffi::OsStrExt;
@@ -413,10 +415,12 @@ impl<'a> Batch<'a> {
             },
             false,
         );
-        row.repository = self.texts.get(&resolution.reference.repository);
-        row.tag = self.texts.get(&resolution.reference.tag);
+        let texts = &self.preparation.texts;
+        let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
+        row.repository = texts.get(&resolution.reference.repository);
+        row.tag = texts.get(&resolution.reference.tag);
         row.reference_source = resolution.reference.source;
-        row.base = self.texts.get(&resolution.base);
+        row.base = texts.get(&resolution.base);
     }
 
     fn remove_file(&mut self, directory: i64, name: &[u8]) -> Result<(), StoreError> {

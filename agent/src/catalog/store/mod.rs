@@ -23,7 +23,8 @@ pub use self::known::KnownRoot;
 use super::change::DirectoryChange;
 use super::columns;
 use super::entry::{ContentDigest, FileTime};
-use super::row::{Interner, Row, join_path};
+use super::prepare::Preparation;
+use super::row::{Row, join_path};
 
 /// Steps from one schema version to the next; `user_version` counts those that were taken. A step
 /// that was released is never changed.
@@ -31,6 +32,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/1.sql"),
     include_str!("../schema/2.sql"),
 ];
+
+/// Bytes of a page: an image takes about one thousand, and each page costs two system calls.
+const PAGE_SIZE: u32 = 8 << 10;
 
 /// How long a statement waits for another process (an administrator's `sqlite3`) before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -169,6 +173,8 @@ impl Store {
         let mut writer = Connection::open(path)?;
         prepare(&writer)?;
         check(&writer)?;
+        // Of a new file; that of another stays.
+        writer.pragma_update(None, "page_size", PAGE_SIZE)?;
         writer.pragma_update(None, "journal_mode", "wal")?;
         // A power cut may lose the last batches, which the next scan finds again; it cannot damage
         // the file.
@@ -314,14 +320,10 @@ impl Store {
     /// # Errors
     ///
     /// The database fails.
-    pub fn load(
-        &self,
-        root: i64,
-        root_path: &[u8],
-        root_text: &Arc<str>,
-        texts: &mut Interner,
-    ) -> Result<Delta, StoreError> {
+    pub fn load(&self, root: i64, preparation: &Preparation) -> Result<Delta, StoreError> {
         let connection = self.read();
+        let texts = &preparation.texts;
+        let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut delta = Delta::default();
         let sql = format!(
             "SELECT (SELECT path FROM directories WHERE id = directory), name, id, {}
@@ -333,8 +335,8 @@ impl Store {
         while let Some(row) = rows.next()? {
             let directory = row.get_ref(0)?.as_blob().unwrap_or_default();
             let name = row.get_ref(1)?.as_blob().unwrap_or_default();
-            let path = join_path(root_path, directory, name);
-            let row = columns::read(row, 2, path, root_text, texts)?;
+            let path = join_path(&preparation.root_path, directory, name);
+            let row = columns::read(row, 2, path, &preparation.root_text, &mut texts)?;
             delta.upserts.push(Arc::new(row));
         }
         let mut statement = connection
@@ -373,10 +375,8 @@ impl Store {
     pub fn apply(
         &self,
         root: i64,
-        root_path: &[u8],
-        root_text: &Arc<str>,
+        preparation: &Preparation,
         changes: Vec<DirectoryChange>,
-        texts: &mut Interner,
     ) -> Result<Delta, StoreError> {
         let mut writer = self.write();
         let Writer {
@@ -384,7 +384,7 @@ impl Store {
             numbers,
         } = &mut *writer;
         let transaction = connection.transaction()?;
-        let mut batch = Batch::new(&transaction, numbers, root, root_path, root_text, texts)?;
+        let mut batch = Batch::new(&transaction, numbers, root, preparation)?;
         for change in changes {
             batch.change(change)?;
         }

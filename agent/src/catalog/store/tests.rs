@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::{MIGRATIONS, Store};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
 use crate::catalog::entry::{Content, FileFacts, FileTime, Found, Identity};
-use crate::catalog::row::Interner;
+use crate::catalog::prepare::Preparation;
 use crate::catalog::snapshot::Snapshot;
 
 const IDENTITY: Identity = Identity {
@@ -39,7 +39,11 @@ fn image() -> Content {
         modified: jiff::Timestamp::UNIX_EPOCH,
         now: jiff::Timestamp::UNIX_EPOCH,
     };
-    match sifter_image::probe(&header.as_slice(), &subject, &sifter_image::Options::default()) {
+    match sifter_image::probe(
+        &header.as_slice(),
+        &subject,
+        &sifter_image::Options::default(),
+    ) {
         Ok(sifter_image::Verdict::Image(image)) => Content::Image(image),
         other => panic!("{other:?}"),
     }
@@ -59,21 +63,25 @@ fn read(path: &str, children: &[&str], found: Vec<Found>) -> DirectoryChange {
     }
 }
 
+fn preparation() -> Preparation {
+    Preparation {
+        root_path: b"/r"[..].into(),
+        root_text: "/r".into(),
+        texts: Arc::default(),
+    }
+}
+
 /// Applies changes to the root `/r`; gives what was added and removed.
 fn apply(store: &Store, changes: Vec<DirectoryChange>) -> (usize, usize) {
     let root = store.root(b"/r").unwrap().id;
-    let delta = store
-        .apply(root, b"/r", &"/r".into(), changes, &mut Interner::default())
-        .unwrap();
+    let delta = store.apply(root, &preparation(), changes).unwrap();
     (delta.upserts.len(), delta.removed.len())
 }
 
 /// Paths and times of access of the images as they are loaded at the next start.
 fn listed(store: &Store) -> Vec<(String, i64)> {
     let root = store.root(b"/r").unwrap().id;
-    let delta = store
-        .load(root, b"/r", &"/r".into(), &mut Interner::default())
-        .unwrap();
+    let delta = store.load(root, &preparation()).unwrap();
     let mut listed: Vec<_> = delta
         .upserts
         .iter()

@@ -20,7 +20,7 @@ use sifter_image::record::{Format, Status};
 use crate::catalog::{Catalog, ContentDigest, FileTime, Identity, Row};
 use crate::config::RootSettings;
 use crate::escape;
-use crate::scan::{self, Access, OpenFile, Pace};
+use crate::scan::{self, Access, OpenFile, Pace, Reading};
 
 /// Bytes read at a time: large enough for a network file system, small enough for the rate.
 const CHUNK: usize = 1 << 20;
@@ -280,7 +280,7 @@ impl Worker {
             .open_root(&self.settings.path, &mut operations)?;
         let directory = self.access.open_below(&root, directory, &mut operations)?;
         self.access
-            .open_file(&directory, &name, false, &mut operations)
+            .open_file(&directory, &name, Reading::default(), &mut operations)
     }
 
     fn publish(&mut self) {

@@ -50,6 +50,17 @@ pub struct Access {
     no_openat2: AtomicBool,
     /// The process may not use `O_NOATIME` on others' files; asked once a file that refuses.
     no_noatime: AtomicBool,
+    /// What opening a file told of it need not be asked for again.
+    open_tells: bool,
+}
+
+/// How a file is read after it was opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reading {
+    /// A size without blocks means that the content is on tape: it is not read.
+    pub tape: bool,
+    /// The first [`NETWORK_WINDOW`] bytes are read at once: each read costs a round trip.
+    pub window: bool,
 }
 
 /// Counts of what was asked of the file system. One a worker; summed up by whoever reports.
@@ -89,6 +100,13 @@ impl Access {
             cross_file_systems,
             ..Self::default()
         }
+    }
+
+    /// With `open_tells`, the attributes of a file are taken as opening it brought them: a round trip
+    /// less where the file system is one that asks its server for them with every lookup or open.
+    #[must_use]
+    pub fn with_open_telling(self, open_tells: bool) -> Self {
+        Self { open_tells, ..self }
     }
 
     /// Opens a root. The path is the administrator's: links in it are followed.
@@ -157,8 +175,7 @@ impl Access {
         Ok(dir)
     }
 
-    /// Opens the regular file `name` of `parent`. With `network`, its first [`NETWORK_WINDOW`]
-    /// bytes are read at once.
+    /// Opens the regular file `name` of `parent`.
     ///
     /// # Errors
     ///
@@ -167,7 +184,7 @@ impl Access {
         &self,
         parent: &Dir,
         name: &CStr,
-        network: bool,
+        reading: Reading,
         operations: &mut Operations,
     ) -> io::Result<OpenFile> {
         let flags = OFlag::O_RDONLY
@@ -197,28 +214,49 @@ impl Access {
             other => other?,
         };
         operations.calls += 1;
-        let stat = nix::sys::stat::fstat(&fd)?;
-        if stat.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG {
+        let (kind, device, facts) = self.facts_of_open(&fd)?;
+        if kind != EntryKind::File {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "not a regular file any more",
             ));
         }
-        if stat.st_dev != parent.device && !self.cross_file_systems {
+        if device != parent.device && !self.cross_file_systems {
             return Err(Errno::EXDEV.into());
         }
-        let facts = facts_of_stat(&stat);
         let mut file = OpenFile {
             fd,
             facts,
-            released: network && facts.allocated == 0 && facts.size > 0,
+            released: reading.tape && facts.allocated == 0 && facts.size > 0,
             window: None,
             operations: std::cell::Cell::default(),
         };
-        if network && !file.released {
+        if reading.window && !file.released {
             file.fill_window()?;
         }
         Ok(file)
+    }
+
+    /// Kind, device and facts of a file that was just opened.
+    fn facts_of_open(&self, fd: &OwnedFd) -> io::Result<(EntryKind, u64, FileFacts)> {
+        if !self.open_tells {
+            let stat = nix::sys::stat::fstat(fd)?;
+            let is_file = stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFREG;
+            let kind = if is_file {
+                EntryKind::File
+            } else {
+                EntryKind::Other
+            };
+            return Ok((kind, stat.st_dev, facts_of_stat(&stat)));
+        }
+        let stat = rustix::fs::statx(
+            fd,
+            c"",
+            AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
+            StatxFlags::BASIC_STATS,
+        )?;
+        let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+        Ok((kind_of_statx(&stat), device, facts_of_statx(&stat)))
     }
 
     /// Opens `name`; the second value says whether the kernel itself made sure that no other file
@@ -334,12 +372,7 @@ impl Dir {
             AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH,
             StatxFlags::BASIC_STATS,
         )?;
-        let kind = match rustix::fs::FileType::from_raw_mode(stat.stx_mode.into()) {
-            rustix::fs::FileType::Directory => EntryKind::Directory,
-            rustix::fs::FileType::RegularFile => EntryKind::File,
-            _ => EntryKind::Other,
-        };
-        Ok((kind, facts_of_statx(&stat)))
+        Ok((kind_of_statx(&stat), facts_of_statx(&stat)))
     }
 }
 
@@ -477,6 +510,14 @@ fn nanoseconds(value: i64) -> u32 {
     u32::try_from(value).unwrap_or(0)
 }
 
+fn kind_of_statx(stat: &Statx) -> EntryKind {
+    match rustix::fs::FileType::from_raw_mode(stat.stx_mode.into()) {
+        rustix::fs::FileType::Directory => EntryKind::Directory,
+        rustix::fs::FileType::RegularFile => EntryKind::File,
+        _ => EntryKind::Other,
+    }
+}
+
 fn facts_of_statx(stat: &Statx) -> FileFacts {
     let time = |time: &rustix::fs::StatxTimestamp| FileTime::new(time.tv_sec, time.tv_nsec);
     FileFacts {
@@ -537,7 +578,7 @@ impl sifter_image::ReadTree for SandboxTree<'_> {
         let opened = self.access.open_file(
             &dir,
             &c_name(name.as_bytes())?,
-            false,
+            Reading::default(),
             &mut self.operations.borrow_mut(),
         );
         let Some(file) = absent_is_none(opened)? else {

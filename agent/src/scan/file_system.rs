@@ -23,6 +23,17 @@ pub enum Nature {
     Network,
 }
 
+impl FileSystemType {
+    /// Whether opening a file brings its attributes from the server, so that asking for them anew would
+    /// only cost a round trip: NFS checks them with every open ("close-to-open", nfs(5)), FUSE with the
+    /// lookup, whose answer libfuse lets the kernel keep as long as the attributes. Lustre is not one of
+    /// them: there the size comes from other servers than the name.
+    #[must_use]
+    pub fn open_tells(&self) -> bool {
+        matches!(self.name, "nfs" | "fuse")
+    }
+}
+
 /// Magic numbers by statfs(2), <linux/magic.h> and the file systems' own sources.
 const TYPES: &[(i64, &str, Nature)] = &[
     (0x0000_ef53, "ext4", Nature::Local),

@@ -17,7 +17,7 @@ use crate::config::RootSettings;
 
 use super::ScanOptions;
 use super::candidates::{Candidacy, SIZE_MIN, candidacy, is_excluded};
-use super::dir::{Access, Operations, c_name};
+use super::dir::{Access, Operations, Reading, c_name};
 use super::plan::{Known, KnownError};
 use super::progress::{Counts, Progress};
 
@@ -226,7 +226,10 @@ fn look_at(
     let file = access.open_file(
         &dir,
         &c_name(target_name.as_bytes())?,
-        options.network,
+        Reading {
+            tape: options.network,
+            window: options.window,
+        },
         &mut operations,
     )?;
     counts.files_read += 1;

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use crate::catalog::{DirectoryChange, FileTime, Identity};
 use crate::config::RootSettings;
 
-pub use self::dir::{Access, OpenFile};
+pub use self::dir::{Access, OpenFile, Reading};
 pub use self::file_system::{FileSystemType, Nature};
 pub use self::hint::HintState;
 pub use self::pace::Pace;
@@ -58,6 +58,8 @@ pub struct ScanOptions {
     pub check_files: bool,
     /// Whether the file system is a network one.
     pub network: bool,
+    /// Each read may cost a round trip.
+    pub window: bool,
 }
 
 /// What a finished scan says of its root.
@@ -120,7 +122,11 @@ impl Root {
             error,
         };
         let mut operations = dir::Operations::default();
-        let access = Access::new(settings.cross_file_systems);
+        let file_system = file_system::of(path).map_err(fail)?;
+        // Of other file systems that are met it is not known.
+        let one_file_system = !settings.cross_file_systems && !settings.follow_symlinks;
+        let access = Access::new(settings.cross_file_systems)
+            .with_open_telling(file_system.open_tells() && one_file_system);
         let dir = access.open_root(path, &mut operations).map_err(fail)?;
         let (identity, _) = dir.identity(&mut operations).map_err(fail)?;
         // A directory that may be entered but not listed is as good as unreadable.
@@ -128,7 +134,6 @@ impl Root {
             .open_below(&dir, b"", &mut operations)
             .and_then(|dir| dir.is_empty(&mut operations))
             .map_err(fail)?;
-        let file_system = file_system::of(path).map_err(fail)?;
         progress.add(&Counts {
             operations: operations.calls,
             ..Counts::default()
@@ -189,6 +194,7 @@ impl Root {
     ) -> Result<(), ScanError> {
         let options = ScanOptions {
             network: self.facts.file_system.nature == Nature::Network,
+            window: self.facts.file_system.nature != Nature::Local,
             ..options
         };
         let path = &settings.path;
@@ -243,7 +249,7 @@ pub fn open_file(path: &Path) -> io::Result<OpenFile> {
     let mut operations = dir::Operations::default();
     let dir = access.open_root(directory, &mut operations)?;
     let name = dir::c_name(std::os::unix::ffi::OsStrExt::as_bytes(name))?;
-    access.open_file(&dir, &name, false, &mut operations)
+    access.open_file(&dir, &name, dir::Reading::default(), &mut operations)
 }
 
 /// Opens a directory by its path for [`sifter_image::probe_directory`], and hands it to `probe`.

@@ -37,10 +37,40 @@ pub struct Pace {
     next_free: Mutex<Instant>,
 }
 
-#[derive(Debug, Default)]
+/// What latency is taken of. A server takes longer for some than for others, whatever its load: each is
+/// compared with its own kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timed {
+    /// Opening a directory.
+    Directory,
+    /// Opening and reading a file.
+    File,
+    /// Asking for a state.
+    State,
+}
+
+impl Timed {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+}
+
+#[derive(Debug)]
 struct Latency {
-    samples: Vec<u64>,
-    lowest_median: Option<u64>,
+    samples: [Vec<u64>; Timed::COUNT],
+    /// The lowest median of each.
+    lowest: [Option<u64>; Timed::COUNT],
+    /// The latest median in percent of the lowest one: what the load makes of latencies.
+    load: u64,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self {
+            samples: Default::default(),
+            lowest: [None; Timed::COUNT],
+            load: 100,
+        }
+    }
 }
 
 impl Pace {
@@ -78,30 +108,36 @@ impl Pace {
         self.rate.is_some() || self.width() > self.start
     }
 
-    /// Takes the latencies of single operations and adapts the width. Empties `samples`.
-    pub fn record(&self, samples: &mut Vec<u64>) {
+    /// Takes the latencies of single operations of one kind and adapts the width. Empties `samples`.
+    pub fn record(&self, kind: Timed, samples: &mut Vec<u64>) {
         let Ok(mut latency) = self.latency.lock() else {
             samples.clear();
             return;
         };
-        latency.samples.append(samples);
+        let kind = kind as usize;
+        latency.samples[kind].append(samples);
         let width = self.width();
-        if latency.samples.len() < WINDOW_MIN.max(width as usize) {
+        let taken = &mut latency.samples[kind];
+        if taken.len() < WINDOW_MIN.max(width as usize) {
             return;
         }
-        let middle = latency.samples.len() / 2;
-        let median = *latency.samples.select_nth_unstable(middle).1;
-        latency.samples.clear();
+        let middle = taken.len() / 2;
+        let median = *taken.select_nth_unstable(middle).1;
+        // The others may be of another width.
+        latency.samples.iter_mut().for_each(Vec::clear);
         // What memory answered says nothing of the server, and must not be what its answers are
         // measured by.
         if Duration::from_nanos(median) < FROM_MEMORY {
             return;
         }
-        let lowest = latency
-            .lowest_median
-            .map_or(median, |seen| seen.min(median));
-        latency.lowest_median = Some(lowest);
+        // What is taken for the first time is taken under the load that there is.
+        let lowest = latency.lowest[kind]
+            .map_or(median.saturating_mul(100) / latency.load, |seen| {
+                seen.min(median)
+            });
+        latency.lowest[kind] = Some(lowest);
         let percent = median.saturating_mul(100) / lowest.max(1);
+        latency.load = percent.max(100);
         let next = if percent <= UNLOADED_PERCENT {
             (width + (width / 2).max(1)).min(self.max)
         } else if percent >= OVERLOADED_PERCENT {
@@ -140,7 +176,7 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::Pace;
+    use super::{Pace, Timed};
 
     /// A server that serves `capacity` at once, each in `service` nanoseconds: what a worker sees
     /// with `width` in flight.
@@ -154,7 +190,7 @@ mod tests {
         for _ in 0..200 {
             let width = pace.width();
             let mut samples = vec![latency(width, capacity, service); width.max(8) as usize];
-            pace.record(&mut samples);
+            pace.record(Timed::File, &mut samples);
             highest = highest.max(pace.width());
         }
         (pace.width(), highest)
@@ -181,8 +217,8 @@ mod tests {
     fn answers_from_memory_are_no_measure_for_those_from_a_disk() {
         let pace = Pace::new(2, 8, None);
         for _ in 0..20 {
-            pace.record(&mut vec![5_000; 8]);
-            pace.record(&mut vec![200_000; 8]);
+            pace.record(Timed::File, &mut vec![5_000; 8]);
+            pace.record(Timed::File, &mut vec![200_000; 8]);
         }
         assert_eq!(pace.width(), 8);
     }
@@ -190,11 +226,34 @@ mod tests {
     #[test]
     fn width_halves_when_latency_doubles_and_recovers() {
         let pace = Pace::new(16, 16, None);
-        pace.record(&mut vec![1_000_000; 16]);
-        pace.record(&mut vec![2_000_000; 16]);
+        pace.record(Timed::File, &mut vec![1_000_000; 16]);
+        pace.record(Timed::File, &mut vec![2_000_000; 16]);
         assert_eq!(pace.width(), 8);
-        pace.record(&mut vec![1_000_000; 16]);
+        pace.record(Timed::File, &mut vec![1_000_000; 16]);
         assert_eq!(pace.width(), 12);
+    }
+
+    #[test]
+    fn kinds_of_operations_are_not_measured_by_each_other() {
+        let pace = Pace::new(4, 64, None);
+        for _ in 0..20 {
+            let width = pace.width() as usize;
+            pace.record(Timed::File, &mut vec![1_500_000; width.max(8)]);
+            let width = pace.width() as usize;
+            pace.record(Timed::Directory, &mut vec![4_000_000; width.max(8)]);
+        }
+        assert_eq!(pace.width(), 64);
+    }
+
+    #[test]
+    fn what_is_seen_first_under_load_is_not_taken_for_unloaded() {
+        let pace = Pace::new(16, 64, None);
+        pace.record(Timed::Directory, &mut vec![2_000_000; 16]);
+        assert_eq!(pace.width(), 24);
+        pace.record(Timed::Directory, &mut vec![3_500_000; 24]);
+        assert_eq!(pace.width(), 24, "loaded, not overloaded");
+        pace.record(Timed::File, &mut vec![7_000_000; 24]);
+        assert_eq!(pace.width(), 24, "as loaded");
     }
 
     #[test]

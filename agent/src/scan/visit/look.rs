@@ -12,7 +12,8 @@ use crate::catalog::{
 };
 
 use super::super::candidates::SIZE_MIN;
-use super::super::dir::{Dir, EntryKind, SandboxTree, absolute, directory_identity, join};
+use super::super::dir::{Dir, EntryKind, Reading, SandboxTree, absolute, directory_identity, join};
+use super::super::pace::Timed;
 use super::super::plan::{is_moved, is_racy};
 use super::Visitor;
 use super::listing::Candidate;
@@ -72,7 +73,7 @@ impl Visitor<'_> {
                 self.counts.images += u64::from(known.image.is_some());
                 return Look::Unchanged;
             }
-            match self.timed(|operations| place.dir.stat(name, operations)) {
+            match self.timed(Timed::State, |operations| place.dir.stat(name, operations)) {
                 Ok((_, facts)) if Identity::from(&facts) == known.identity => {
                     self.counts.images += u64::from(known.image.is_some());
                     return self
@@ -109,7 +110,7 @@ impl Visitor<'_> {
             }
         }
         if candidate.if_large && candidate.known.is_none() {
-            match self.timed(|operations| place.dir.stat(name, operations)) {
+            match self.timed(Timed::State, |operations| place.dir.stat(name, operations)) {
                 Ok((EntryKind::File, facts)) if facts.size >= SIZE_MIN => {}
                 // Small now, but perhaps only because it is being written.
                 Ok((EntryKind::File, facts)) if self.is_young(&facts) => {
@@ -148,12 +149,16 @@ impl Visitor<'_> {
         let name = candidate.name.as_c_str();
         let path = || join(place.path, name.to_bytes());
         let network = walk.options.network;
+        let reading = Reading {
+            tape: network,
+            window: walk.options.window,
+        };
         let now = FileTime::now();
         let full_path = absolute(&walk.settings.path, &path());
-        let opened = self.timed(|operations| -> io::Result<_> {
+        let opened = self.timed(Timed::File, |operations| -> io::Result<_> {
             let file = walk
                 .access
-                .open_file(place.dir, name, network, operations)?;
+                .open_file(place.dir, name, reading, operations)?;
             let facts = file.facts;
             if file.released {
                 return Ok((facts, None));

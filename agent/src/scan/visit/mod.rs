@@ -23,6 +23,7 @@ use self::look::{Look, Looked, Place};
 use super::dir::{
     DIRECTORY_BUFFER, Dir, EntryKind, Operations, absolute, c_name, directory_identity, join,
 };
+use super::pace::Timed;
 use super::plan::{KnownError, is_racy};
 use super::progress::Counts;
 use super::walk::{Held, Item, Pending, Walk};
@@ -34,7 +35,7 @@ const SAMPLE_EVERY: u32 = 16;
 /// Nanoseconds from which an answer did not come from memory.
 const SLOW: u64 = 30_000;
 
-/// Samples handed to the pace at a time.
+/// Samples handed to the pace at a time where answers come from memory.
 const SAMPLES: usize = 4;
 
 /// One worker's own state: buffers, counts not yet handed on.
@@ -42,7 +43,7 @@ pub(super) struct Visitor<'a> {
     walk: &'a Walk<'a>,
     operations: Operations,
     counts: Counts,
-    samples: Vec<u64>,
+    samples: [Vec<u64>; Timed::COUNT],
     until_sample: u32,
     buffer: Vec<MaybeUninit<u8>>,
 }
@@ -62,7 +63,7 @@ impl<'a> Visitor<'a> {
             walk,
             operations: Operations::default(),
             counts: Counts::default(),
-            samples: Vec::with_capacity(SAMPLES),
+            samples: Default::default(),
             until_sample: 0,
             buffer: vec![MaybeUninit::uninit(); DIRECTORY_BUFFER],
         }
@@ -100,7 +101,7 @@ impl<'a> Visitor<'a> {
     }
 
     /// Runs operations on the file system and takes the latency of one, their mean, now and then.
-    fn timed<T>(&mut self, operation: impl FnOnce(&mut Operations) -> T) -> T {
+    fn timed<T>(&mut self, kind: Timed, operation: impl FnOnce(&mut Operations) -> T) -> T {
         if self.until_sample > 0 {
             self.until_sample -= 1;
             return operation(&mut self.operations);
@@ -111,11 +112,13 @@ impl<'a> Visitor<'a> {
         let calls = self.operations.calls.saturating_sub(before).max(1);
         let elapsed = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let nanoseconds = elapsed / calls;
-        // Slow answers are all taken, so that the width follows at once.
-        self.until_sample = if nanoseconds > SLOW { 0 } else { SAMPLE_EVERY };
-        self.samples.push(nanoseconds);
-        if self.samples.len() >= SAMPLES {
-            self.walk.pace.record(&mut self.samples);
+        // Slow answers are all taken, and at once, so that the width follows.
+        let is_slow = nanoseconds > SLOW;
+        self.until_sample = if is_slow { 0 } else { SAMPLE_EVERY };
+        let samples = &mut self.samples[kind as usize];
+        samples.push(nanoseconds);
+        if is_slow || samples.len() >= SAMPLES {
+            self.walk.pace.record(kind, samples);
         }
         result
     }
@@ -199,9 +202,13 @@ impl<'a> Visitor<'a> {
         match &pending.parent {
             Some(parent) => {
                 let name = c_name(name)?;
-                self.timed(|operations| walk.access.open_dir(&parent.dir, &name, operations))
+                self.timed(Timed::Directory, |operations| {
+                    walk.access.open_dir(&parent.dir, &name, operations)
+                })
             }
-            None => self.timed(|operations| walk.access.open_below(walk.root, path, operations)),
+            None => self.timed(Timed::Directory, |operations| {
+                walk.access.open_below(walk.root, path, operations)
+            }),
         }
     }
 
@@ -385,7 +392,7 @@ impl<'a> Visitor<'a> {
         }
         let root = self.walk.root;
         let stat = c_name(&known.path)
-            .and_then(|path| self.timed(|operations| root.stat(&path, operations)));
+            .and_then(|path| self.timed(Timed::State, |operations| root.stat(&path, operations)));
         match stat {
             Ok((EntryKind::Directory, facts)) if directory_identity(&facts) == known.identity => {
                 self.counts.directories += 1;
@@ -446,7 +453,9 @@ impl<'a> Visitor<'a> {
                 path.push(0);
                 let stat = CStr::from_bytes_with_nul(&path)
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
-                    .and_then(|path| self.timed(|operations| root.stat(path, operations)));
+                    .and_then(|path| {
+                        self.timed(Timed::State, |operations| root.stat(path, operations))
+                    });
                 path.pop();
                 match stat {
                     Ok((_, facts)) if same(&file.identity, &facts, file.name.is_empty()) => {

@@ -215,6 +215,11 @@ id = "elsewhere"
 account = "1000000000000001"
 login_nodes = ["127.0.0.1:7430"]
 
+[[clusters]]
+id = "nowhere"
+account = "1000000000000001"
+login_nodes = ["127.0.0.1:1"]
+
 [agent_tls]
 ca = "/etc/sifter-control/tls/ca.pem"
 cert = "/etc/sifter-control/tls/control.pem"
@@ -231,6 +236,22 @@ done
 
 inside http-get 8080 "${request/ClusterId=here/ClusterId=elsewhere}" > "$work/reply"
 ok "the same over mutual TLS" grep -qF "\"TotalCount\":$expected" "$work/reply"
+asked=$(field RequestId < "$work/reply")
+inside http-get 8080 "${request/ClusterId=here/ClusterId=nowhere}" > "$work/reply"
+ok "a login node that is not there is an error" grep -qF '"Code":"AgentError"' "$work/reply"
+failed_as=$(field RequestId < "$work/reply")
+entry() { inside journalctl -q -b --no-pager -o json -u "$@"; }
+in_the_journal() { [ -n "$(entry sifter-control SIFTER_REQUEST_ID="$1")" ]; }
+ok "a request is found in the journal by its ID" within 10 in_the_journal "$asked"
+for part in SIFTER_CODE=OK SIFTER_STATUS=200 SIFTER_CLUSTER=elsewhere SIFTER_METHOD=GET PRIORITY=6 SYSLOG_IDENTIFIER=sifter-control; do
+    is "with ${part%=*}" "$(entry sifter-control SIFTER_REQUEST_ID="$asked" | field "${part%=*}")" "${part#*=}"
+done
+is "its message says the same" "$(entry sifter-control SIFTER_REQUEST_ID="$asked" | field MESSAGE | grep -o "^answered request_id=$asked ")" "answered request_id=$asked "
+is "the agent's call by the same ID" "$(entry sifter-agent SIFTER_REQUEST_ID="$asked" | field SIFTER_METHOD)" ListImages
+ok "so is one that failed" within 10 in_the_journal "$failed_as"
+is "with the login node" "$(entry sifter-control -p warning SIFTER_REQUEST_ID="$failed_as" | field SIFTER_NODE)" https://127.0.0.1:1
+is "and its cluster" "$(entry sifter-control -p warning SIFTER_REQUEST_ID="$failed_as" | field SIFTER_CLUSTER)" nowhere
+is "and the answer" "$(entry sifter-control SIFTER_REQUEST_ID="$failed_as" SIFTER_STATUS=406 | field SIFTER_CODE)" AgentError
 ok "sifter doctor has nothing to mend" inside setpriv --reuid=sifter --regid=sifter --init-groups sh -c 'sifter doctor || [ $? = 3 ]'
 
 # --- Day by day -------------------------------------------------------------------------------

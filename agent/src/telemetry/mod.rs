@@ -1,7 +1,6 @@
 //! Logs and metrics. Logs are structured, to standard error; where that is the journal, straight to
 //! it with their fields.
 
-mod journal;
 mod metrics;
 mod quiet;
 mod rpc;
@@ -10,6 +9,7 @@ mod scrape;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
+use sifter_journal::Journal;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
@@ -34,13 +34,13 @@ pub fn start(settings: &LogSettings) -> Result<(), String> {
     let journal = if settings.json {
         None
     } else {
-        journal::Journal::of_stderr()
+        Journal::of_stderr()
     };
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false);
     let lines = if let Some(journal) = journal {
-        journal.boxed()
+        sifter_journal::layer("sifter", move |entry| journal.send(entry)).boxed()
     } else if settings.json {
         lines
             .json()

@@ -1,5 +1,6 @@
-//! Lines of the log on their way to standard error: gathered for a moment and written by a thread,
-//! since a system call for each line costs a request more than the line itself.
+//! Lines of the log on their way to standard error, or entries on theirs to the journal: gathered for a
+//! moment and written by a thread, since a system call for each line costs a request more than the line
+//! itself.
 //!
 //! Invariants: lines come out whole, in order, and all of them: where they come faster than they can
 //! be written, whoever writes one waits, as for the stream itself. [`Flush`] writes what is left; what
@@ -42,21 +43,21 @@ struct Shared {
 struct State {
     waiting: Vec<u8>,
     is_closing: bool,
-    /// Nothing is left, and nobody comes to write it any more.
-    is_closed: bool,
+    /// The stream, when nothing is left and the thread has ended.
+    closed: Option<Box<dyn Write + Send>>,
 }
 
 /// Writes all lines when it is dropped.
 #[must_use = "lines are lost without it"]
 pub struct Flush(Lines);
 
-/// Starts the thread that writes lines to `stream`.
+/// Starts the thread that writes lines to `stream`: whole ones, one or many at a time.
 pub(super) fn start(stream: impl Write + Send + 'static) -> io::Result<(Lines, Flush)> {
     let lines = Lines(Arc::new(Shared {
         state: Mutex::new(State {
             waiting: Vec::new(),
             is_closing: false,
-            is_closed: false,
+            closed: None,
         }),
         work: Condvar::new(),
         taken: Condvar::new(),
@@ -74,23 +75,28 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, line: &[u8]) {
-        let full = |state: &mut State| state.waiting.len() >= MAX_WAITING && !state.is_closed;
+    fn add(&self, line: &[&[u8]]) {
+        let full = |state: &mut State| state.waiting.len() >= MAX_WAITING && state.closed.is_none();
         let wait = self.taken.wait_while(self.lock(), full);
         let mut state = wait.unwrap_or_else(PoisonError::into_inner);
-        if state.is_closed {
+        if let Some(stream) = &mut state.closed {
             // As it would fail, it fails: there is nobody to be told.
-            let _ = io::stderr().write_all(line);
+            let _ = stream
+                .write_all(&line.concat())
+                .and_then(|()| stream.flush());
             return;
         }
-        let (before, after) = (state.waiting.len(), state.waiting.len() + line.len());
-        state.waiting.extend_from_slice(line);
+        let before = state.waiting.len();
+        for part in line {
+            state.waiting.extend_from_slice(part);
+        }
+        let after = state.waiting.len();
         if before == 0 || (before < MAX_WAITING / 2 && after >= MAX_WAITING / 2) {
             self.work.notify_one();
         }
     }
 
-    fn run(&self, mut stream: impl Write) {
+    fn run(&self, mut stream: impl Write + Send + 'static) {
         let mut lines = Vec::new();
         loop {
             let wait = self.work.wait_while(self.lock(), |state| {
@@ -102,7 +108,7 @@ impl Shared {
             });
             let mut state = wait.unwrap_or_else(PoisonError::into_inner).0;
             if state.waiting.is_empty() {
-                state.is_closed = true;
+                state.closed = Some(Box::new(stream));
                 self.taken.notify_all();
                 return;
             }
@@ -125,13 +131,20 @@ impl Drop for Flush {
         // A terminal that is stopped or a pipe that nobody reads must not keep the process.
         let _ = shared
             .taken
-            .wait_timeout_while(state, FLUSH_WITHIN, |state| !state.is_closed);
+            .wait_timeout_while(state, FLUSH_WITHIN, |state| state.closed.is_none());
+    }
+}
+
+impl Lines {
+    /// Adds a line that lies in parts.
+    pub(super) fn add(&self, line: &[&[u8]]) {
+        self.0.add(line);
     }
 }
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.add(line);
+        self.add(&[line]);
         Ok(line.len())
     }
 

@@ -1,11 +1,15 @@
 //! Logs and metrics. Nothing secret goes in: no signatures, no keys, no tokens, no query strings.
 
+mod entries;
 mod lines;
 mod metrics;
 
 use std::io;
 
+use sifter_journal::Journal;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 pub use lines::Flush;
 pub use metrics::Metrics;
@@ -16,13 +20,29 @@ use crate::config::LogSettings;
 /// Target of the access log, so that it can be filtered apart from the rest.
 pub const ACCESS: &str = "sifter_control::access";
 
-/// Sends log lines to standard error until the end, which is for what is returned to tell. `RUST_LOG`
-/// wins over the configured filter.
+/// What the journal calls the program: as the service manager would.
+const IDENTIFIER: &str = "sifter-control";
+
+/// Sends log lines to standard error until the end, which is for what is returned to tell; where that is
+/// the journal, straight to it with their fields. `RUST_LOG` wins over the configured filter.
 pub fn init(settings: &LogSettings) -> Result<Flush, Box<dyn std::error::Error + Send + Sync>> {
     let filter = match EnvFilter::try_from_default_env() {
         Ok(filter) => filter,
         Err(_) => EnvFilter::try_new(&settings.filter)?,
     };
+    let journal = match settings.format {
+        LogFormat::Text => Journal::of_stderr(),
+        LogFormat::Json => None,
+    };
+    if let Some(journal) = journal {
+        let (entries, flush) = entries::start(journal)?;
+        let layer = sifter_journal::layer(IDENTIFIER, move |entry| entries.add(entry));
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(layer)
+            .try_init()?;
+        return Ok(flush);
+    }
     let (lines, flush) = lines::start(io::stderr())?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

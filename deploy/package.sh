@@ -87,6 +87,7 @@ stage() {
             ;;
         sifter-control)
             put 644 "$here/etc/sifter-control/config.toml" "$root/etc/sifter-control/config.toml"
+            install -d -m 755 "$root/etc/sifter-control/config.toml.d"
             put 644 docs/errors.md "$documents/errors.md"
             # Where the site's authority is, as a rule.
             put 755 "$here/enroll.sh" "$root/usr/share/sifter-control/enroll.sh"

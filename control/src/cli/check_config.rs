@@ -12,7 +12,12 @@ use crate::server;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Configuration file.
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SIFTER_CONTROL_CONFIG",
+        default_value = DEFAULT_PATH
+    )]
     config: PathBuf,
 }
 

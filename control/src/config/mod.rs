@@ -2,13 +2,14 @@
 //! [`Settings`] is what was validated, with every default filled in, and the only thing the rest of
 //! the crate sees.
 //!
-//! [`Settings::load`] reads, [`Settings::validate`] is pure and reports every problem at once, so
+//! [`Settings::load`] reads the file and its drop-ins, [`Settings::validate`] is pure and reports every problem at once, so
 //! that nobody repairs a file one error at a time. A file without `auth` is refused: an open
 //! listing must be asked for by name.
 
 mod address;
 mod auth;
 mod raw;
+mod read;
 mod validate;
 
 use std::net::SocketAddr;
@@ -201,21 +202,23 @@ pub struct LogSettings {
 }
 
 impl Settings {
-    /// Reads and validates a file.
+    /// Reads a file and its drop-ins, and validates.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(&text, path)
+        Self::of(read::read(path)?, path)
     }
 
-    /// Parses and validates the text of a file; relative paths in it start where the file is.
+    /// Parses and validates the text of a file.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let raw: RawConfig = toml::from_str(text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        Self::of(read::parse(text, path)?, path)
+    }
+
+    /// The directory of a file's drop-ins.
+    pub fn drop_ins(path: &Path) -> PathBuf {
+        read::drop_ins(path)
+    }
+
+    /// Validates; relative paths start where the file is, those of drop-ins, too.
+    fn of(raw: RawConfig, path: &Path) -> Result<Self, ConfigError> {
         let base = path.parent().unwrap_or(Path::new(""));
         Self::validate(raw, base).map_err(|problems| ConfigError::Invalid {
             path: path.to_owned(),

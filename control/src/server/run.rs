@@ -384,7 +384,11 @@ impl Watches {
         let certificate = settings.server.tls.iter();
         let agent_tls = settings.agents.tls.iter();
         Self {
-            config: FileWatch::new(source.cloned()),
+            config: FileWatch::new(
+                source
+                    .into_iter()
+                    .flat_map(|path| [path.clone(), Settings::drop_ins(path)]),
+            ),
             certificate: FileWatch::new(
                 certificate.flat_map(|tls| [tls.cert.clone(), tls.key.clone()]),
             ),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Device, inode, size and modification time; none if the file cannot be looked at.
 type Looks = Option<(u64, u64, u64, i64, i64)>;
 
-/// Some files that are read together.
+/// Some files that are read together. Of a directory, its files are meant, and which they are.
 #[derive(Debug)]
 pub(super) struct FileWatch {
     paths: Vec<PathBuf>,
@@ -59,7 +59,19 @@ fn look(paths: &[PathBuf]) -> Vec<Looks> {
             meta.mtime_nsec(),
         ))
     };
-    paths.iter().map(one).collect()
+    let mut looks = Vec::with_capacity(paths.len());
+    for path in paths {
+        looks.push(one(path));
+        // No directory, nothing in it.
+        let mut inside: Vec<PathBuf> = fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        inside.sort();
+        looks.extend(inside.iter().map(one));
+    }
+    looks
 }
 
 #[cfg(test)]

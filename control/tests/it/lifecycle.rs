@@ -69,6 +69,29 @@ async fn a_changed_file_is_noticed_and_a_wrong_one_changes_nothing() {
     control.list("").await.assert_error(404, "LoginNotFound");
     let other = client::list(control.address, "ClusterId=other").await;
     assert_eq!(other.code(), "OK");
+
+    let more = async |code| {
+        look_twice();
+        let more = client::list(control.address, "ClusterId=more").await;
+        assert_eq!(more.code(), code);
+    };
+    let drop_ins = control.dir().join("config.toml.d");
+    fs::create_dir(&drop_ins).unwrap();
+    more("LoginNotFound").await;
+    let file = drop_ins.join("10-more.toml");
+    let cluster = format!(
+        "[[clusters]]\nid = \"more\"\nlogin_nodes = [{:?}]",
+        agent.address()
+    );
+    fs::write(&file, &cluster).unwrap();
+    more("OK").await;
+    // In place, which leaves the directory as it was.
+    fs::write(&file, cluster.replace("more", "changed")).unwrap();
+    more("LoginNotFound").await;
+    fs::write(&file, cluster).unwrap();
+    more("OK").await;
+    fs::remove_file(&file).unwrap();
+    more("LoginNotFound").await;
 }
 
 #[tokio::test]

@@ -1,0 +1,182 @@
+//! The configuration from its files: the main one, then its drop-ins `<file>.d/*.toml` in the order of
+//! their names. What a later file says counts; tables come together key by key, and `[[clusters]]` add
+//! up, where one with the ID of an earlier one takes its place.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use toml::Table;
+use toml::Value;
+
+use super::ConfigError;
+use super::RawConfig;
+
+/// The list whose entries add up.
+const CLUSTERS: &str = "clusters";
+
+/// The directory of a file's drop-ins.
+pub(super) fn drop_ins(path: &Path) -> PathBuf {
+    let mut directory = path.as_os_str().to_owned();
+    directory.push(".d");
+    directory.into()
+}
+
+/// Reads all files.
+pub(super) fn read(path: &Path) -> Result<RawConfig, ConfigError> {
+    let text = text(path)?;
+    // By itself first: from a text, errors have their line.
+    let mut raw = parse(&text, path)?;
+    let mut whole: Option<Table> = None;
+    for file in files(&drop_ins(path))? {
+        let merged = match whole.take() {
+            Some(merged) => merged,
+            None => table(&text, path)?,
+        };
+        let merged = merge(merged, table(&self::text(&file)?, &file)?);
+        // After each file, so that the one is named that brought what is wrong.
+        raw = merged
+            .clone()
+            .try_into()
+            .map_err(|source| wrong(source, &file))?;
+        whole = Some(merged);
+    }
+    Ok(raw)
+}
+
+/// One file's text as a configuration.
+pub(super) fn parse(text: &str, path: &Path) -> Result<RawConfig, ConfigError> {
+    toml::from_str(text).map_err(|source| wrong(source, path))
+}
+
+fn table(text: &str, path: &Path) -> Result<Table, ConfigError> {
+    toml::from_str(text).map_err(|source| wrong(source, path))
+}
+
+fn wrong(source: toml::de::Error, path: &Path) -> ConfigError {
+    ConfigError::Parse {
+        path: path.to_owned(),
+        source: Box::new(source),
+    }
+}
+
+fn text(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn files(directory: &Path) -> Result<BTreeSet<PathBuf>, ConfigError> {
+    let list = || {
+        let mut files = BTreeSet::new();
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "toml") {
+                files.insert(path);
+            }
+        }
+        Ok(files)
+    };
+    match list() {
+        Err(error) if io::Error::kind(&error) == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        listed => listed.map_err(|source| ConfigError::Read {
+            path: directory.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn merge(mut earlier: Table, later: Table) -> Table {
+    for (key, value) in later {
+        let value = match (earlier.remove(&key), value) {
+            (Some(Value::Table(earlier)), Value::Table(later)) => {
+                Value::Table(merge(earlier, later))
+            }
+            (Some(Value::Array(mut clusters)), Value::Array(later)) if key == CLUSTERS => {
+                for cluster in later {
+                    clusters.retain(|other| other.get("id") != cluster.get("id"));
+                    clusters.push(cluster);
+                }
+                Value::Array(clusters)
+            }
+            (_, later) => later,
+        };
+        earlier.insert(key, value);
+    }
+    earlier
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::AuthSettings;
+    use super::super::Settings;
+
+    const MAIN: &str = "auth = \"none\"\n[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n\
+                        drain_delay_seconds = 3\n[[clusters]]\nid = \"a\"\naccount = \"1\"\n\
+                        [[clusters]]\nid = \"b\"\naccount = \"1\"\n";
+
+    /// The configuration of a main file and drop-ins.
+    fn load(drop_ins: &[(&str, &str)]) -> Result<Settings, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let main = directory.path().join("config.toml");
+        fs::write(&main, MAIN).unwrap();
+        if !drop_ins.is_empty() {
+            fs::create_dir(super::drop_ins(&main)).unwrap();
+        }
+        for (name, text) in drop_ins {
+            fs::write(super::drop_ins(&main).join(name), text).unwrap();
+        }
+        Settings::load(&main).map_err(|error| crate::server::chain(&error))
+    }
+
+    #[test]
+    fn later_files_count_and_clusters_add_up() {
+        let settings = load(&[]).unwrap();
+        assert_eq!(settings.clusters.len(), 2);
+
+        let settings = load(&[
+            // Written first, read last.
+            ("20.toml", "[[clusters]]\nid = \"a\"\naccount = \"3\""),
+            (
+                "10.toml",
+                "[server]\nlisten = [\"127.0.0.1:3\"]\n[limits]\nmax_connections = 7\n\
+                 [[clusters]]\nid = \"a\"\naccount = \"2\"\n[[clusters]]\nid = \"c\"\naccount = \"2\"",
+            ),
+            ("30.toml.off", "not read"),
+        ])
+        .unwrap();
+        let clusters: Vec<(&str, &str)> = settings
+            .clusters
+            .iter()
+            .map(|cluster| (&*cluster.id, &*cluster.account))
+            .collect();
+        assert_eq!(clusters, [("b", "1"), ("c", "2"), ("a", "3")]);
+        assert_eq!(settings.server.listen, ["127.0.0.1:3".parse().unwrap()]);
+        assert_eq!(settings.server.drain_delay.as_secs(), 3, "as it was");
+        assert_eq!(settings.limits.max_connections, 7);
+        assert!(matches!(settings.auth, AuthSettings::None));
+
+        let settings = load(&[("10.toml", "[auth]\nkeys = \"k\"")]).unwrap();
+        assert!(matches!(settings.auth, AuthSettings::Signatures(_)));
+    }
+
+    #[test]
+    fn the_file_that_is_wrong_is_named() {
+        for (wrong, expected) in [
+            ("[server]\ntypo = 1", "unknown field `typo`"),
+            ("[limits]\nmax_connections = \"many\"", "max_connections"),
+            ("[server", "line 1"),
+        ] {
+            let error = load(&[("10.toml", "[log]\nfilter = \"info\""), ("20.toml", wrong)]);
+            let error = error.unwrap_err();
+            assert!(error.contains("config.toml.d/20.toml"), "{error}");
+            assert!(error.contains(expected), "{error}");
+        }
+        let error = load(&[("10.toml", "[limits]\nanswer_within_ms = 0")]).unwrap_err();
+        assert!(error.contains("answer_within_ms"), "{error}");
+    }
+}

@@ -49,6 +49,8 @@ newer() {
     local name=$1 deb=$2
     dpkg-deb --raw-extract "$deb" "$work/newer-$name"
     sed -i 's/^Version: \(.*\)-\(.*\)$/Version: \1-\2+newer/' "$work/newer-$name/DEBIAN/control"
+    # With new words in the configuration, which the site has left alone.
+    [ "$name" = agent ] || echo '# newer words' >> "$work/newer-$name/etc/sifter-control/config.toml"
     dpkg-deb --root-owner-group -Znone --build "$work/newer-$name" "$root/root/newer-$name.deb" > /dev/null
 }
 
@@ -91,7 +93,15 @@ for unit in sifter-agent sifter-control; do
     echo "   exposure of $unit: $exposure"
     ok "exposure of $unit is at most 1.5" awk "BEGIN { exit !($exposure > 0 && $exposure <= 1.5) }"
 done
-ok "there is a man page of each subcommand" inside sh -c 'ls /usr/share/man/man1/sifter-ls.1.gz /usr/share/man/man1/sifter-control-serve.1.gz'
+for program in sifter sifter-control; do
+    subcommands=$(inside $program --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p' | grep -vx help)
+    ok "$program has subcommands" test "$(wc -w <<< "$subcommands")" -ge 3
+    ok "each has a man page" inside ls /usr/share/man/man1/$program.1.gz $(printf " /usr/share/man/man1/$program-%s.1.gz" $subcommands)
+    ok "there are completions for three shells" inside ls /usr/share/bash-completion/completions/$program \
+        /usr/share/zsh/vendor-completions/_$program /usr/share/fish/vendor_completions.d/$program.fish
+    ok "bash takes them" inside bash -c ". /usr/share/bash-completion/completions/$program && complete -p $program"
+done
+ok "licences are there" inside sh -c 'for name in agent control; do cd /usr/share/doc/sifter-$name && gzip -dc THIRD-PARTY.gz | grep -q "^    rustls " && test -f copyright || exit 1; done'
 ok "without a root the agent says what to do" inside sh -c 'sifter check-config 2>&1 | grep -q "add \[\[root\]\]"'
 
 uncommented="sed 's/^#\\([a-z[]\\)/\\1/' /etc/sifter/agent.toml > /root/all.toml"
@@ -101,6 +111,7 @@ ok "every key of the commented configuration is known" inside sh -c "$uncommente
 step "the agent starts as documented"
 write /etc/sifter/agent.toml.d/10-site.toml << 'TOML'
 system = "packaged"
+metrics = "127.0.0.1:9180"
 
 [[root]]
 path = "/srv/images"
@@ -118,7 +129,9 @@ ok "it lists all of them, $expected" within 30 listed_is "$expected"
 ok "its status line says so" within 15 inside sh -c "systemctl show -p StatusText sifter-agent | grep -q '$expected images in 1 root'"
 is "its socket is for everybody" "$(inside stat -c '%U:%G %a' /run/sifter/agent.sock)" "sifter:sifter 666"
 ok "it runs as sifter and without a capability" inside sh -c "grep -q '^CapEff:.0000000000000000$' /proc/$(pid sifter-agent)/status"
-ok "what it may not read is counted as a problem" inside sh -c 'sifter status | grep -i problem'
+ok "what it may not read is a problem, with its path" inside sh -c "sifter status | grep -i 'permission.*/srv/images/private'"
+metric() { inside http-get 9180 /metrics | tr -d '\r' | awk -v name="$1" '$1 == name { print $2 }'; }
+is "and counted" "$(metric 'sifter_agent_problems{root="/srv/images",kind="PERMISSION_DENIED"}')" 1
 inside useradd user
 inside useradd --groups sifter-admin admin
 as() { inside setpriv --reuid="$1" --regid="$1" --init-groups sifter ls --json | wc -l; }
@@ -201,10 +214,12 @@ is "ListImages" "$(listed_over_tls)" 5
 refused() { ! "$@"; }
 ok "a client that is not on the list is refused" refused tls other.test 127.0.0.1:7430 list
 ok "so is plain text" refused inside grpcurl -plaintext -max-time 5 127.0.0.1:7430 list
+for reason in not_allowed plain_text; do
+    ok "$reason is counted" test "$(metric "sifter_agent_connections_refused_total{reason=\"$reason\"}")" -ge 1
+done
 
 step "the control plane answers the documented reply"
-inside sh -c 'cat >> /etc/sifter-control/config.toml' << 'TOML'
-
+write /etc/sifter-control/config.toml.d/10-site.toml << 'TOML'
 [[clusters]]
 id = "here"
 account = "1000000000000001"
@@ -297,6 +312,12 @@ inside systemctl restart sifter-agent
 ok "with it, the private image is listed" within 30 listed_is $((expected + 1))
 ok "to an admin, too" within 30 admin_sees $((expected + 1))
 is "but not to any user" "$(as user)" "$expected"
+# paths USER: what is listed; readable USER: those of all images that find finds for that user.
+paths() { inside setpriv --reuid="$1" --regid="$1" --init-groups sifter ls --json | sed 's/.*"path":"\([^"]*\)".*/\1/' | sort; }
+readable() {
+    inside setpriv --reuid="$1" --regid="$1" --init-groups find /srv/images -readable 2> /dev/null | sort |
+        comm -12 - <(paths admin)
+}
 # By a group that is not the user's first: only the host's database knows it.
 inside groupadd lab
 inside useradd --groups lab member
@@ -304,6 +325,14 @@ inside sh -c 'install -d -m 750 -g lab /srv/images/lab && install -m 640 -g lab 
 ok "what a group may read is found" within 30 listed_is $((expected + 2))
 is "its members are shown it" "$(as member)" $((expected + 1))
 is "and nobody else is" "$(as user)" "$expected"
+inside sh -c 'install -d -m 700 -o member /srv/images/own && install -m 600 -o member /srv/images/pulled/ubuntu_22.04.sif /srv/images/own/'
+ok "so is what only its owner may read" within 30 listed_is $((expected + 3))
+for name in user member; do
+    ok "find finds images for $name" test "$(readable $name | wc -l)" -ge "$expected"
+    is "$name is shown what find finds" "$(paths $name)" "$(readable $name)"
+done
+is "the owner of a private image sees it" "$(as member)" $((expected + 2))
+inside rm -r /srv/images/own
 inside rm -r /srv/images/lab
 ok "gone, it is not listed" within 30 listed_is $((expected + 1))
 ok "and it is the only one" inside sh -c "grep -q '^CapEff:.0000000000000004$' /proc/$(pid sifter-agent)/status"
@@ -311,6 +340,20 @@ ok "and it is the only one" inside sh -c "grep -q '^CapEff:.0000000000000004$' /
 step "no error in the journal"
 is "priority err or worse" "$(inside journalctl -q -p err -b --no-pager UNIT=sifter-agent.service + UNIT=sifter-control.service + _SYSTEMD_UNIT=sifter-agent.service + _SYSTEMD_UNIT=sifter-control.service)" ""
 is "ERROR in the services' own words" "$(inside journalctl -q -b --no-pager -u sifter-agent -u sifter-control | grep -w ERROR || true)" ""
+
+step "a wrong configuration is named, and not started again and again"
+for unit in sifter-agent sifter-control; do
+    directory=/etc/sifter/agent.toml.d
+    [ $unit = sifter-agent ] || directory=/etc/sifter-control/config.toml.d
+    inside sh -c "echo 'no_such_key = 1' > $directory/90-wrong.toml"
+    ok "reload of $unit changes nothing" within 10 inside sh -c "systemctl reload $unit; systemctl is-active $unit"
+    ok "$unit does not start" inside sh -c "! systemctl restart $unit"
+    sleep 4 # longer than RestartSec=
+    is "and has failed" "$(property $unit ActiveState) after $(property $unit NRestarts) restarts" "failed after 0 restarts"
+    ok "the journal says where" inside sh -c "journalctl -q -b -u $unit --no-pager | grep -A9 '$directory/90-wrong.toml' | grep -q no_such_key"
+    inside rm $directory/90-wrong.toml
+    ok "mended, it starts" inside systemctl start $unit
+done
 
 step "an agent that is stuck is started anew"
 # The unit's own time is a minute: no need to wait for it here.
@@ -324,9 +367,18 @@ inside systemctl kill --signal=STOP --kill-whom=main sifter-agent
 ok "one that does not is replaced" within 20 runs_anew sifter-agent "$before"
 ok "by the watchdog" inside sh -c "journalctl -q -b -u sifter-agent --no-pager | grep -qi 'watchdog timeout'"
 is "its first answer is the whole listing" "$(listed)" $((expected + 1))
+inside sh -c 'mkdir -p /etc/systemd/system/sifter-control.service.d && printf "[Service]\nWatchdogSec=3s\n" > /etc/systemd/system/sifter-control.service.d/hurry.conf'
+inside systemctl daemon-reload
+inside systemctl restart sifter-control
+before=$(pid sifter-control)
+inside systemctl kill --signal=STOP --kill-whom=main sifter-control
+ok "so is a control plane" within 20 runs_anew sifter-control "$before"
+inside http-get 8080 "$request" > "$work/reply"
+ok "it answers" grep -q '^HTTP/1.1 200' "$work/reply"
 
 # --- Upgrade, removal, purge ------------------------------------------------------------------
 step "upgrade"
+cursor=$(inside journalctl -q -b -n 0 --show-cursor | sed -n 's/^-- cursor: //p')
 before=$(pid sifter-agent)
 before_control=$(pid sifter-control)
 ok "dpkg asks nothing" inside dpkg -i /root/newer-agent.deb /root/newer-control.deb
@@ -335,19 +387,22 @@ ok "the control plane runs anew" within 10 runs_anew sifter-control "$before_con
 is "with the listing at once" "$(listed)" $((expected + 1))
 ok "the site's line in agent.toml is kept" inside grep -q '^# a line of the site' /etc/sifter/agent.toml
 ok "the drop-in is kept" inside test -f /etc/sifter/agent.toml.d/10-site.toml
-ok "the clusters are kept" inside grep -q '^id = "here"' /etc/sifter-control/config.toml
+ok "the clusters are kept" inside grep -q '^id = "here"' /etc/sifter-control/config.toml.d/10-site.toml
+ok "a configuration that the site has left alone is the newer one" inside grep -q '^# newer words' /etc/sifter-control/config.toml
+is "without an error in the journal" "$(inside journalctl -q -p err --no-pager --after-cursor="$cursor" UNIT=sifter-agent.service + UNIT=sifter-control.service + _SYSTEMD_UNIT=sifter-agent.service + _SYSTEMD_UNIT=sifter-control.service)" ""
 ok "it stays enabled" inside systemctl is-enabled sifter-agent sifter-control
 
 step "removal keeps configuration and catalogue"
 ok "dpkg --remove" inside dpkg --remove sifter-agent sifter-control
 is "both are stopped" "$(inside sh -c 'grep -l sifter /proc/[0-9]*/comm' || true)" ""
-ok "configuration and catalogue are kept" inside sh -c 'ls /etc/sifter/agent.toml /etc/sifter-control/config.toml /var/lib/sifter/catalog.sqlite'
+ok "configuration and catalogue are kept" inside sh -c 'ls /etc/sifter/agent.toml /etc/sifter-control/config.toml /etc/sifter-control/config.toml.d/10-site.toml /var/lib/sifter/catalog.sqlite'
 ok "installed again, it is as it was" inside dpkg -i /root/newer-agent.deb
 ok "and starts" inside systemctl start sifter-agent
 is "with its listing" "$(listed)" $((expected + 1))
 
 step "purge"
-inside rm -r /etc/sifter/agent.toml.d/10-site.toml /etc/sifter/agent.toml.d/20-tls.toml /etc/sifter/tls /etc/sifter-control/tls /etc/systemd/system/sifter-agent.service.d
+inside rm -r /etc/sifter/agent.toml.d/10-site.toml /etc/sifter/agent.toml.d/20-tls.toml /etc/sifter/tls /etc/sifter-control/config.toml.d/10-site.toml /etc/sifter-control/tls \
+    /etc/systemd/system/sifter-agent.service.d /etc/systemd/system/sifter-control.service.d
 ok "dpkg --purge" inside dpkg --purge sifter-agent sifter-control
 is "nothing is left" "$(inside find / -xdev -name '*sifter*' -not -path '/srv/*' -not -path '/proc/*' -not -path '/var/log/*' -not -path "/root/*" -not -path '/var/lib/systemd/*' -not -path '/run/*' -not -path '/var/mail/*')" ""
 is "systemd has no failed unit of ours" "$(inside systemctl --no-legend --failed list-units 'sifter*')" ""

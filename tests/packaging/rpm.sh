@@ -68,6 +68,11 @@ is "nothing is started" "$(inside systemctl is-active sifter-agent sifter-contro
 is "the agent's user" "$(inside id -un sifter)" sifter
 is "the control plane's user" "$(inside id -un sifter-control)" sifter-control
 is "the catalogue's directory" "$(inside stat -c '%U:%G %a' /var/lib/sifter)" "sifter:sifter 750"
+for program in sifter sifter-control; do
+    ok "$program has man pages, and completions for three shells" inside ls /usr/share/man/man1/$program.1.gz \
+        /usr/share/bash-completion/completions/$program /usr/share/zsh/site-functions/_$program \
+        /usr/share/fish/vendor_completions.d/$program.fish
+done
 ok "rpm finds no file changed" quiet rpm -V sifter-agent sifter-control
 ok "units are clean" quiet inside systemd-analyze verify --man=no sifter-agent.service sifter-agent.socket sifter-control.service
 

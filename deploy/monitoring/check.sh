@@ -2,7 +2,7 @@
 # Checks rules and dashboard: syntax and unit tests by promtool, and that every metric they name is one
 # that a running service has. Needs promtool (Debian package prometheus), jq and curl.
 #
-#   check.sh [METRICS-URL…]      as in: check.sh http://127.0.0.1:9464/metrics http://127.0.0.1:9465/metrics
+#   check.sh [METRICS-URL…]      as in: check.sh http://127.0.0.1:9180/metrics http://127.0.0.1:9181/metrics
 #
 # PROMETHEUS=http://127.0.0.1:9090 names one that scrapes both: then each panel's query and each rule is
 # evaluated there, too, and panels that show nothing are named.

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
-use super::support::{Agent, images};
+use super::support::{Agent, Authority, images};
 
 fn doctor(config: &Path) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_sifter"))
@@ -32,6 +33,9 @@ fn what_is_wrong_is_named_with_what_to_do() {
         "is sound",
         "agent: sifter ",
         "1 images visible here",
+        " clock: ",
+        " user: ",
+        &format!(" root {}/images: ", directory.display()),
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
@@ -57,6 +61,49 @@ fn what_is_wrong_is_named_with_what_to_do() {
         "FAILED   tls: tls.cert /nowhere/c",
     ] {
         assert!(text.contains(line), "{line} in {text}");
+    }
+
+    // Certificates: good, about to end, over, not begun, and one whose key is another's.
+    let ca = Authority::new("site");
+    let tls = format!(
+        "[tls]\ncert = '{0}/c'\nkey = '{0}/k'\nclient_ca = '{0}/ca'\nallow = ['control']\n",
+        directory.display()
+    );
+    let with_tls = good.replace("[[root]]", &format!("{tls}[[root]]"));
+    let with_tls = with_tls.replace("'127.0.0.1:0'", "'tls:127.0.0.1:0'");
+    fs::write(&config, with_tls).unwrap();
+    fs::write(directory.join("ca"), &ca.pem).unwrap();
+    let other = ca.sign("agent", (2020, 2120)).key;
+    let now = SystemTime::now();
+    let ago = |days: u64| now - Duration::from_secs(days * 86_400);
+    let in_days = |days: u64| now + Duration::from_secs(days * 86_400);
+    for (from, until, key, expected) in [
+        (ago(9), in_days(99), None, "ok       tls: dns:agent"),
+        (
+            ago(9),
+            in_days(9),
+            None,
+            "warning  tls: the certificate expires in",
+        ),
+        (
+            ago(9),
+            ago(2),
+            None,
+            "FAILED   tls: the certificate has expired",
+        ),
+        (
+            in_days(2),
+            in_days(9),
+            None,
+            "FAILED   tls: the certificate is valid only from",
+        ),
+        (ago(9), in_days(99), Some(&other), "FAILED   tls: "),
+    ] {
+        let server = ca.sign_between("agent", from, until);
+        fs::write(directory.join("c"), &server.cert).unwrap();
+        fs::write(directory.join("k"), key.unwrap_or(&server.key)).unwrap();
+        let (_, text) = doctor(&config);
+        assert!(text.contains(expected), "{expected} in {text}");
     }
 
     fs::write(&config, "typo = 1").unwrap();

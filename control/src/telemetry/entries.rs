@@ -48,6 +48,7 @@ impl Write for Sender {
 mod tests {
     use std::os::unix::net::UnixDatagram;
     use std::thread;
+    use std::time::Duration;
 
     use sifter_journal::layer;
     use tracing_subscriber::layer::SubscriberExt;
@@ -62,6 +63,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
         let socket = UnixDatagram::bind(&path).unwrap();
+        let patience = Some(Duration::from_secs(10));
+        socket.set_read_timeout(patience).unwrap();
         let (entries, flush) = start(Journal::at(&path).unwrap()).unwrap();
         let subscriber =
             tracing_subscriber::registry().with(layer(IDENTIFIER, move |entry| entries.add(entry)));

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::sys::resource::Resource;
+use nix::sys::resource::getrlimit;
+use nix::sys::resource::setrlimit;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
 use rcgen::CertifiedIssuer;
@@ -13,6 +16,8 @@ use rcgen::KeyPair;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -110,13 +115,48 @@ async fn plain_http_on_an_https_port_hurts_nobody() {
     let tables =
         "[server]\nlisten = [\"127.0.0.1:0\"]\ncert = \"server.pem\"\nkey = \"server.key\"";
     let control = Control::start(dir, &config(tables, &[])).await;
-    use tokio::io::AsyncReadExt;
-    use tokio::io::AsyncWriteExt;
     let mut stream = TcpStream::connect(control.address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let _ = stream.read_to_end(&mut Vec::new()).await;
     let answer = authority.get(control.address, "/healthz").await.unwrap();
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_thousand_handshakes_that_never_end_keep_nobody_out() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(8192), hard).unwrap();
+    let authority = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    authority.write(dir.path(), "server");
+    let tables = "[server]\nlisten = [\"127.0.0.1:0\"]\ncert = \"server.pem\"\nkey = \"server.key\"\n\
+                  [limits]\nheader_timeout_seconds = 5";
+    let control = Control::start(dir, &config(tables, &[])).await;
+    let mut idle = Vec::new();
+    for _ in 0..1000 {
+        let mut stream = TcpStream::connect(control.address).await.unwrap();
+        // The begin of a hello.
+        let _ = stream.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00]).await;
+        idle.push(stream);
+    }
+    let failures = async || {
+        let answer = authority.get(control.address, "/metrics").await.unwrap();
+        let value = |name: &str| {
+            let line = answer.body.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().trim().parse::<u32>().unwrap()
+        };
+        (
+            value("sifter_control_tls_handshake_failures_total "),
+            value("sifter_control_http_connections "),
+        )
+    };
+    assert_eq!(failures().await, (0, 1001), "held, and not in the way");
+    let answer = authority.get(control.address, "/healthz").await.unwrap();
+    assert_eq!(answer.status, 200);
+    until("all are let go and counted", async || {
+        failures().await == (1000, 1)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ pub(super) fn examine(tls: &TlsSettings) -> Vec<Finding> {
             return vec![Finding::failed(
                 subject,
                 error.to_string(),
-                "make certificates with deploy/enroll.sh, and let the agent's user read them",
+                "make certificates with enroll.sh of sifter-control, and let the agent's user read them",
             )];
         }
     };
@@ -42,13 +42,13 @@ pub(super) fn examine(tls: &TlsSettings) -> Vec<Finding> {
         Finding::failed(
             subject,
             format!("the certificate has expired: {until}"),
-            "make a new one with deploy/enroll.sh; the agent takes it by itself within 10 s",
+            "make a new one with enroll.sh of sifter-control; the agent takes it by itself within 10 s",
         )
     } else if days < RENEW {
         Finding::warning(
             subject,
             format!("the certificate expires in {days} days: {until}"),
-            "make a new one with deploy/enroll.sh; the agent takes it by itself within 10 s",
+            "make a new one with enroll.sh of sifter-control; the agent takes it by itself within 10 s",
         )
     } else {
         Finding::ok(
@@ -64,7 +64,7 @@ pub(super) fn examine(tls: &TlsSettings) -> Vec<Finding> {
         findings.push(Finding::warning(
             subject,
             "the certificate names no host",
-            "clients compare its DNS names with the address: make one with deploy/enroll.sh",
+            "clients compare its DNS names with the address: make one with enroll.sh of sifter-control",
         ));
     }
     if let Ok(facts) = std::fs::metadata(&tls.key)

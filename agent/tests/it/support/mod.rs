@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper_util::rt::TokioIo;
 use nix::sys::signal::{Signal, kill};
@@ -158,10 +158,24 @@ impl Authority {
 
     /// A certificate for a name, valid in these years.
     pub fn sign(&self, name: &str, years: (i32, i32)) -> Identity {
+        self.issue(name, |params| {
+            params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+            params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        })
+    }
+
+    /// A certificate for a name, valid from one time to another.
+    pub fn sign_between(&self, name: &str, from: SystemTime, until: SystemTime) -> Identity {
+        self.issue(name, |params| {
+            params.not_before = from.into();
+            params.not_after = until.into();
+        })
+    }
+
+    fn issue(&self, name: &str, set: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
-        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
-        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        set(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity {

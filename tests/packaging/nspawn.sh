@@ -267,6 +267,27 @@ ok "so is one that failed" within 10 in_the_journal "$failed_as"
 is "with the login node" "$(entry sifter-control -p warning SIFTER_REQUEST_ID="$failed_as" | field SIFTER_NODE)" https://127.0.0.1:1
 is "and its cluster" "$(entry sifter-control -p warning SIFTER_REQUEST_ID="$failed_as" | field SIFTER_CLUSTER)" nowhere
 is "and the answer" "$(entry sifter-control SIFTER_REQUEST_ID="$failed_as" SIFTER_STATUS=406 | field SIFTER_CODE)" AgentError
+
+step "a certificate that has expired is named on both sides"
+inside sh -c 'cd /root/tls && mkdir old && : > old/index && echo 01 > old/serial && printf "[ca]\ndefault_ca=x\n[x]\ndatabase=old/index\nserial=old/serial\nnew_certs_dir=old\ndefault_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n" > old/ca.cnf &&
+    printf "subjectAltName=DNS:agent.test\nextendedKeyUsage=serverAuth\n" > old/extensions &&
+    openssl req -new -key agent.test/agent.key -subj /CN=agent.test -out old/agent.csr &&
+    openssl ca -batch -notext -config old/ca.cnf -cert ca.pem -keyfile ca.key -in old/agent.csr -extfile old/extensions \
+        -startdate 20240101000000Z -enddate 20250101000000Z -out old/agent.pem' 2> "$work/openssl.log" || cat "$work/openssl.log" >&2
+# with FILE: the agent's certificate.
+with() { inside install -m 640 -g sifter "$1" /etc/sifter/tls/agent.pem && inside systemctl reload sifter-agent; }
+elsewhere() { inside http-get 8080 "${request/ClusterId=here/ClusterId=elsewhere}" > "$work/reply" && grep -qF "$1" "$work/reply"; }
+with /root/tls/old/agent.pem
+# Open connections of the control plane end with the process.
+inside systemctl restart sifter-control
+ok "the control plane answers AgentError" within 10 elsewhere '"Code":"AgentError"'
+asked=$(field RequestId < "$work/reply")
+ok "and says why" within 10 in_the_journal "$asked"
+ok "in its log" inside sh -c "journalctl -q -b -u sifter-control SIFTER_REQUEST_ID=$asked | grep -q 'certificate expired'"
+ok "the agent does, too" inside sh -c "journalctl -q -b -u sifter-agent SIFTER_KIND=refused_by_client | grep -q CertificateExpired"
+ok "sifter doctor says what to do" inside sh -c "sifter doctor | grep -A1 '^FAILED *tls: the certificate has expired' | grep -q enroll.sh"
+with /root/tls/agent.test/agent.pem
+ok "renewed, the cluster is listed again" within 10 elsewhere "\"TotalCount\":$expected"
 ok "sifter doctor has nothing to mend" inside setpriv --reuid=sifter --regid=sifter --init-groups sh -c 'sifter doctor || [ $? = 3 ]'
 
 # --- Day by day -------------------------------------------------------------------------------

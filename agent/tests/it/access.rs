@@ -9,7 +9,9 @@ use std::process::Command;
 use rustix::fs::{XattrFlags, setxattr};
 use sifter_proto::v1::GetImageRequest;
 use sifter_proto::v1::ListImagesRequest;
+use sifter_proto::v1::WatchImagesRequest;
 use sifter_proto::v1::image_service_client::ImageServiceClient;
+use sifter_proto::v1::watch_images_response::Event;
 use tonic::transport::Endpoint;
 
 use super::support::{Agent, images};
@@ -90,6 +92,10 @@ fn each_user_is_shown_what_find_finds() {
         ("denied.sif", ALICE, ALICE, 0o644),
         ("masked.sif", ALICE, ALICE, 0o600),
         ("listed/granted.sif", ALICE, ALICE, 0o644),
+        ("group-granted.sif", ALICE, ALICE, 0o600),
+        ("no-enter/open.sif", ALICE, ALICE, 0o644),
+        ("no-enter/deep/open.sif", ALICE, ALICE, 0o644),
+        ("set-gid/group.sif", ALICE, GROUP, 0o640),
     ];
     images(directory, &names.map(|(name, ..)| name));
     for (name, uid, gid, mode) in names {
@@ -102,6 +108,9 @@ fn each_user_is_shown_what_find_finds() {
         ("group-only", ALICE, GROUP, 0o750),
         ("bob", BOB, BOB, 0o755),
         ("listed", ALICE, ALICE, 0o700),
+        ("no-enter", ALICE, ALICE, 0o744),
+        ("no-enter/deep", ALICE, ALICE, 0o755),
+        ("set-gid", ALICE, GROUP, 0o2750),
     ] {
         set(directory, name, uid, gid, mode);
     }
@@ -119,6 +128,17 @@ fn each_user_is_shown_what_find_finds() {
     set_acl(directory, "granted.sif", &acl(4, 4, 0));
     set_acl(directory, "denied.sif", &acl(0, 4, 4));
     set_acl(directory, "masked.sif", &acl(4, 0, 0));
+    set_acl(
+        directory,
+        "group-granted.sif",
+        &[
+            (1, 6, none),
+            (4, 0, none),
+            (8, 4, GROUP),
+            (16, 4, none),
+            (32, 0, none),
+        ],
+    );
     set_acl(
         directory,
         "listed",
@@ -266,6 +286,35 @@ fn as_another_user() {
                 break;
             }
         }
+        assert_eq!(paths, visible);
+
+        // A filter that names what is hidden finds no more of it than one that names nothing.
+        for path in all.lines() {
+            let page = client
+                .list_images(ListImagesRequest {
+                    filter: format!("path=\"{path}\""),
+                    ..ListImagesRequest::default()
+                })
+                .await
+                .unwrap()
+                .into_inner();
+            assert_eq!(page.total_size > 0, visible.contains(&path), "{path}");
+        }
+
+        let mut watch = client
+            .watch_images(WatchImagesRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
+        let mut paths = Vec::new();
+        loop {
+            let message = watch.message().await.unwrap().unwrap();
+            if message.event() == Event::SnapshotEnd {
+                break;
+            }
+            paths.extend(message.images.into_iter().map(|image| image.path));
+        }
+        paths.sort();
         assert_eq!(paths, visible);
     });
 }

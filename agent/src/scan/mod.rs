@@ -44,7 +44,7 @@ const WIDTH_NETWORK: u32 = 4;
 const WIDTH_MAX: u32 = 128;
 
 /// Where adapting begins.
-const WIDTH_START: u32 = 4;
+const WIDTH_START: u32 = 8;
 
 /// Operations a second on a network file system unless configured otherwise.
 const RATE_NETWORK: f64 = 500.0;

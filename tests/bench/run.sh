@@ -98,16 +98,20 @@ start_agent() {
     done
 }
 
-# CPU seconds that the agent has used.
+# CPU seconds that the agent has used, in the kernel's steps of some 10 ms.
 used() { awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) / hz}' "/proc/$agent/stat"; }
 
-# What one scan costs the agent: difference of its CPU time.
+# Mean of what a scan costs the agent, of so many in a row that the steps do not count; before each the
+# command is run, if one is given: scan_cost [COMMAND...]
 scan_cost() {
-    local before after
+    local before after scans=$((rounds * 4)) round
     before=$(used)
-    "$sifter" rescan "$@" > "$work/rescan"
+    for round in $(seq "$scans"); do
+        [ $# = 0 ] || "$@" "$round"
+        "$sifter" rescan > "$work/rescan"
+    done
     after=$(used)
-    awk -v a="$before" -v b="$after" 'BEGIN {print b - a}'
+    awk -v a="$before" -v b="$after" -v n="$scans" 'BEGIN {print (b - a) / n}'
 }
 
 lean=$(for _ in $(seq "$rounds"); do cpu "$work/floor" -m lean -r 0 "$tree"; done | median)
@@ -117,19 +121,15 @@ start_agent
 full=$(used)
 awk -v a="$full" -v b="$lean" 'BEGIN {printf "%-52s %7.3f s %7.3f s  ratio %.2f  (at most 2.0)\n", "first scan with catalogue / floor -m lean", a, b, a / b}'
 sleep 2.5
-scan_cost > /dev/null # what was racy at the first scan is read again once
-for _ in $(seq "$rounds"); do scan_cost; done > "$work/a"
-none=$(median < "$work/a")
-awk -v a="$none" -v b="$floor_rescan" 'BEGIN {printf "%-52s %7.3f s %7.3f s  ratio %.2f  (at most 1.5)\n", "no-change rescan / stat-only floor (1 thread, wall)", a, b, a / b}'
+"$sifter" rescan > /dev/null # what was racy at the first scan is read again once
+none=$(scan_cost)
+awk -v a="$none" -v b="$floor_rescan" 'BEGIN {printf "%-52s %7.4f s %7.4f s  ratio %.2f  (at most 1.5)\n", "no-change rescan / stat-only floor (1 thread, wall)", a, b, a / b}'
 cat "$work/rescan"
 some=$(find "$tree" -name '*.sif' -print -quit)
-for round in $(seq "$rounds"); do
-    cp --sparse=always "$some" "$(dirname "$some")/new-$round.sif"
-    scan_cost
-done > "$work/a"
+add_image() { cp --sparse=always "$some" "$(dirname "$some")/new-$1.sif"; }
+one=$(scan_cost add_image)
 rm -f "$(dirname "$some")"/new-*.sif
-one=$(median < "$work/a")
-awk -v a="$one" -v b="$none" 'BEGIN {printf "%-52s %7.3f s %7.3f s  ratio %.2f  (at most 1.05)\n", "one new image / no-change rescan", a, b, a / b}'
+awk -v a="$one" -v b="$none" 'BEGIN {printf "%-52s %7.4f s %7.4f s  ratio %.2f  (at most 1.05)\n", "one new image / no-change rescan", a, b, a / b}'
 echo "agent: $(awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$agent/status") MiB resident, peak $(awk '/VmHWM/ {print int($2 / 1024)}' "/proc/$agent/status") MiB"
 echo
 echo "gRPC on loopback:"

@@ -2,9 +2,9 @@
 //! service behind NSS may take long.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use nix::unistd::{Gid, Group, Uid, User};
 
 /// After this a name is asked for again: accounts come and go.
@@ -17,8 +17,9 @@ pub struct Owners {
     groups: Names,
 }
 
+/// Asked for each image by every thread of a scan: nobody may wait for another to read.
 #[derive(Debug, Default)]
-struct Names(Mutex<HashMap<u32, (String, Instant)>>);
+struct Names(ArcSwap<HashMap<u32, (String, Instant)>>);
 
 impl Owners {
     /// The user's name; empty if the host knows none.
@@ -46,18 +47,18 @@ impl Owners {
 
 impl Names {
     fn get(&self, id: u32, ask: impl FnOnce() -> Option<String>) -> String {
+        if let Some((name, asked)) = self.0.load().get(&id)
+            && asked.elapsed() < REMEMBERED
         {
-            let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((name, asked)) = names.get(&id)
-                && asked.elapsed() < REMEMBERED
-            {
-                return name.clone();
-            }
+            return name.clone();
         }
-        // Asked without the lock: one slow answer must not hold up the names that are known.
         let name = ask().unwrap_or_default();
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        names.insert(id, (name.clone(), Instant::now()));
+        let now = Instant::now();
+        self.0.rcu(|names| {
+            let mut names = HashMap::clone(names);
+            names.insert(id, (name.clone(), now));
+            names
+        });
         name
     }
 }

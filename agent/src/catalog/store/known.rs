@@ -1,6 +1,5 @@
 //! What the catalogue knows of a root, as a scan asks for it.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prost::Message as _;
@@ -26,10 +25,11 @@ pub struct KnownRoot {
     last: i64,
     has_root: bool,
     cursor: Mutex<Cursor>,
-    /// The listing, and its images of this root by inode number, once they are asked for.
+    /// The listing, and the places of this root's images in it by inode number, in order, once they
+    /// are asked for.
     listing: Arc<Snapshot>,
     root_text: Arc<str>,
-    by_inode: OnceLock<HashMap<u64, Vec<usize>>>,
+    by_inode: OnceLock<Vec<(u64, usize)>>,
 }
 
 #[derive(Debug)]
@@ -241,20 +241,19 @@ impl KnownRoot {
     pub fn images_with_inode(&self, inode: u64) -> Vec<(i64, Identity)> {
         let rows = &self.listing.rows;
         let by_inode = self.by_inode.get_or_init(|| {
-            let mut by_inode: HashMap<u64, Vec<usize>> = HashMap::new();
-            for (index, row) in rows.iter().enumerate() {
-                if row.root == self.root_text {
-                    by_inode.entry(row.facts.inode).or_default().push(index);
-                }
-            }
+            let of_root = rows
+                .iter()
+                .enumerate()
+                .filter(|(_, row)| row.root == self.root_text);
+            let mut by_inode: Vec<_> = of_root.map(|(at, row)| (row.facts.inode, at)).collect();
+            by_inode.sort_unstable();
             by_inode
         });
-        let Some(indices) = by_inode.get(&inode) else {
-            return Vec::new();
-        };
-        indices
+        let first = by_inode.partition_point(|(known, _)| *known < inode);
+        by_inode[first..]
             .iter()
-            .map(|index| (rows[*index].id, Identity::from(&rows[*index].facts)))
+            .take_while(|(known, _)| *known == inode)
+            .map(|(_, at)| (rows[*at].id, Identity::from(&rows[*at].facts)))
             .collect()
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::api::error::clean;
-use crate::telemetry;
+use crate::telemetry::Answered;
 use crate::telemetry::Metrics;
 
 /// Longest name from a request, in characters, in a line of the log.
@@ -40,19 +40,18 @@ pub(super) fn log(
     metrics.request(code, status, duration);
     let shorten = |name: &Option<String>| name.as_ref().map(|name| clean(name, MAX_NAME));
     let cluster = shorten(&record.cluster_id);
-    tracing::info!(
-        target: telemetry::ACCESS,
+    Answered {
         request_id,
-        client = %client,
-        method = %method,
-        access_key_id = record.access_key_id,
-        cluster,
-        page_number = record.page_number,
-        page_size = record.page_size,
-        asked_as = record.asked_as.as_deref(),
+        client,
+        method: method.as_str(),
+        access_key_id: record.access_key_id.as_deref(),
+        cluster: cluster.as_deref(),
+        page_number: record.page_number,
+        page_size: record.page_size,
+        asked_as: record.asked_as.as_deref(),
         status,
         code,
-        duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-        "answered"
-    );
+        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+    }
+    .log();
 }

@@ -1,5 +1,6 @@
 //! Logs and metrics. Nothing secret goes in: no signatures, no keys, no tokens, no query strings.
 
+mod answered;
 mod entries;
 mod lines;
 mod metrics;
@@ -11,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use answered::Answered;
 pub use lines::Flush;
 pub use metrics::Metrics;
 
@@ -46,12 +48,16 @@ pub fn init(settings: &LogSettings) -> Result<Flush, Box<dyn std::error::Error +
     let (lines, flush) = lines::start(io::stderr())?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(lines);
+        .with_writer(lines.clone());
+    let has_colours =
+        settings.format == LogFormat::Text && io::IsTerminal::is_terminal(&io::stderr());
     match settings.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init()?,
-        LogFormat::Text => builder
-            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-            .try_init()?,
+        LogFormat::Text => builder.with_ansi(has_colours).try_init()?,
+    }
+    // Nobody reads a terminal so fast that its lines need be written by hand.
+    if !has_colours {
+        answered::write_to(settings.format, lines);
     }
     Ok(flush)
 }

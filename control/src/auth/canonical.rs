@@ -10,17 +10,21 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Everything but `A-Z a-z 0-9 - _ . ~`.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
+/// `A-Z a-z 0-9 - _ . ~`, which are never escaped.
+const UNRESERVED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] =
+            (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_' | b'.' | b'~');
+        byte += 1;
+    }
+    table
+};
 
 /// Name of the parameter that carries a query signature, the only one that is not signed.
 pub const SIGNATURE: &str = "Signature";
@@ -30,39 +34,80 @@ pub const ACS3_ALGORITHM: &str = "ACS3-HMAC-SHA256";
 
 /// Percent-encodes as both generations do: upper-case hex, space as `%20`, `*` as `%2A`, `~` kept.
 pub fn encode(text: &str) -> String {
-    utf8_percent_encode(text, RESERVED).to_string()
+    let mut out = Vec::with_capacity(text.len() + 16);
+    push_encoded(&mut out, text, b"%");
+    ascii(out)
+}
+
+/// Appends a text percent-encoded, each escape behind `escape`: `%`, or `%25` where what was encoded is
+/// encoded once more.
+fn push_encoded(out: &mut Vec<u8>, text: &str, escape: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in text.as_bytes() {
+        if UNRESERVED[usize::from(byte)] {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(escape);
+            out.push(HEX[usize::from(byte >> 4)]);
+            out.push(HEX[usize::from(byte & 0xf)]);
+        }
+    }
+}
+
+fn ascii(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).expect("only ASCII was written")
 }
 
 /// Parameters in the order of the bytes of their names (then of their values).
-fn sorted<'a>(parameters: impl Iterator<Item = &'a (String, String)>) -> Vec<(&'a str, &'a str)> {
+fn sorted<'a, T: AsRef<str> + 'a>(
+    parameters: impl Iterator<Item = &'a (T, T)>,
+) -> Vec<(&'a str, &'a str)> {
     let mut pairs: Vec<_> = parameters
-        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .map(|(name, value)| (name.as_ref(), value.as_ref()))
         .collect();
     pairs.sort_unstable();
     pairs
 }
 
 /// `name=value` pairs, both encoded, joined with `&`.
-pub fn canonical_query<'a>(parameters: impl Iterator<Item = &'a (String, String)>) -> String {
-    let mut out = String::new();
-    for (name, value) in sorted(parameters) {
-        if !out.is_empty() {
-            out.push('&');
-        }
-        out.extend(utf8_percent_encode(name, RESERVED));
-        out.push('=');
-        out.extend(utf8_percent_encode(value, RESERVED));
-    }
-    out
+pub fn canonical_query<'a, T: AsRef<str> + 'a>(
+    parameters: impl Iterator<Item = &'a (T, T)>,
+) -> String {
+    let mut out = Vec::with_capacity(256);
+    push_query(&mut out, parameters, b"%", b"=", b"&");
+    ascii(out)
 }
 
-/// The query signature's string to sign, over the parameters of query and form together.
-pub fn v1_string_to_sign<'a>(
+fn push_query<'a, T: AsRef<str> + 'a>(
+    out: &mut Vec<u8>,
+    parameters: impl Iterator<Item = &'a (T, T)>,
+    escape: &[u8],
+    equals: &[u8],
+    and: &[u8],
+) {
+    for (index, (name, value)) in sorted(parameters).into_iter().enumerate() {
+        if index > 0 {
+            out.extend_from_slice(and);
+        }
+        push_encoded(out, name, escape);
+        out.extend_from_slice(equals);
+        push_encoded(out, value, escape);
+    }
+}
+
+/// The query signature's string to sign, over the parameters of query and form together: the method,
+/// the path, and the canonical query encoded as a whole, which is written in one go.
+pub fn v1_string_to_sign<'a, T: AsRef<str> + 'a>(
     method: &str,
-    parameters: impl Iterator<Item = &'a (String, String)>,
+    parameters: impl Iterator<Item = &'a (T, T)>,
 ) -> String {
-    let query = canonical_query(parameters.filter(|(name, _)| name != SIGNATURE));
-    format!("{method}&%2F&{}", encode(&query))
+    let mut out = Vec::with_capacity(1024);
+    // A method of HTTP is ASCII, and encoded by nobody.
+    out.extend_from_slice(method.as_bytes());
+    out.extend_from_slice(b"&%2F&");
+    let signed = parameters.filter(|(name, _)| name.as_ref() != SIGNATURE);
+    push_query(&mut out, signed, b"%25", b"%3D", b"%26");
+    String::from_utf8(out).expect("only text and ASCII was written")
 }
 
 /// The query signature: base64 of HMAC-SHA1 under the secret and a `&`.
@@ -77,9 +122,9 @@ pub fn v1_signature(secret: &str, string_to_sign: &str) -> String {
 ///
 /// The path is always `/`: clients that were given an endpoint with a path prefix still sign `/`.
 /// `None` if a header that is said to be signed is not there.
-pub fn acs3_string_to_sign<'a>(
+pub fn acs3_string_to_sign<'a, T: AsRef<str> + 'a>(
     method: &str,
-    query: impl Iterator<Item = &'a (String, String)>,
+    query: impl Iterator<Item = &'a (T, T)>,
     headers: &HeaderMap,
     signed_headers: &str,
     body_hash: &str,
@@ -92,9 +137,9 @@ pub fn acs3_string_to_sign<'a>(
 }
 
 /// The canonical request whose hash is signed. Bytes, since header values need not be UTF-8.
-pub fn acs3_canonical_request<'a>(
+pub fn acs3_canonical_request<'a, T: AsRef<str> + 'a>(
     method: &str,
-    query: impl Iterator<Item = &'a (String, String)>,
+    query: impl Iterator<Item = &'a (T, T)>,
     headers: &HeaderMap,
     signed_headers: &str,
     body_hash: &str,
@@ -102,21 +147,24 @@ pub fn acs3_canonical_request<'a>(
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(method.as_bytes());
     out.extend_from_slice(b"\n/\n");
-    out.extend_from_slice(canonical_query(query).as_bytes());
+    push_query(&mut out, query, b"%", b"=", b"&");
     out.push(b'\n');
     for name in signed_headers.split(';') {
-        let mut values: Vec<&[u8]> = headers
+        let mut values = headers
             .get_all(name)
             .iter()
-            .map(|value| value.as_bytes().trim_ascii())
-            .collect();
-        if values.is_empty() {
-            return None;
-        }
-        values.sort_unstable();
-        out.extend_from_slice(name.to_ascii_lowercase().as_bytes());
+            .map(|value| value.as_bytes().trim_ascii());
+        let first = values.next()?;
+        out.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
         out.push(b':');
-        out.extend_from_slice(&values.join(&b","[..]));
+        let mut rest: Vec<_> = values.collect();
+        if rest.is_empty() {
+            out.extend_from_slice(first);
+        } else {
+            rest.push(first);
+            rest.sort_unstable();
+            out.extend_from_slice(&rest.join(&b","[..]));
+        }
         out.push(b'\n');
     }
     out.push(b'\n');
@@ -236,6 +284,33 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_in_one_go_is_the_encoded_query(
+            pairs in proptest::collection::vec((".{0,8}", ".{0,8}"), 0..5),
+        ) {
+            const RESERVED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+                .remove(b'-')
+                .remove(b'_')
+                .remove(b'.')
+                .remove(b'~');
+            let plainly = |text: &str| {
+                percent_encoding::utf8_percent_encode(text, RESERVED).to_string()
+            };
+            let mut sorted = pairs.clone();
+            sorted.sort();
+            let sorted: Vec<_> = sorted
+                .iter()
+                .map(|(name, value)| format!("{}={}", plainly(name), plainly(value)))
+                .collect();
+            let query = sorted.join("&");
+            proptest::prop_assert_eq!(canonical_query(pairs.iter()), &*query);
+            proptest::prop_assert_eq!(encode(&query), plainly(&query));
+            let text = v1_string_to_sign("GET", pairs.iter());
+            proptest::prop_assert_eq!(text, format!("GET&%2F&{}", plainly(&query)));
+        }
+    }
+
     const EMPTY_HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     const SIGNED: &str = "accept;host;user-agent;x-acs-action;x-acs-content-sha256;\
                           x-acs-credentials-provider;x-acs-date;x-acs-signature-nonce;x-acs-version";
@@ -300,8 +375,10 @@ mod tests {
         headers.append("x-acs-b", HeaderValue::from_static(" two"));
         headers.append("x-acs-b", HeaderValue::from_static("one "));
         headers.insert("x-acs-raw", HeaderValue::from_bytes(b"\xff").unwrap());
-        let request =
-            |signed: &str| acs3_canonical_request("POST", [].iter(), &headers, signed, EMPTY_HASH);
+        let request = |signed: &str| {
+            let query = pairs(&[]);
+            acs3_canonical_request("POST", query.iter(), &headers, signed, EMPTY_HASH)
+        };
         // Repeated headers are sorted and joined; no query is an empty line; raw bytes stay.
         assert_eq!(
             request("x-acs-b;x-acs-raw").unwrap(),

@@ -4,6 +4,7 @@
 //! since two readers could choose differently.
 
 use http::HeaderMap;
+use http::HeaderName;
 use http::header::AUTHORIZATION;
 use http::header::CONTENT_TYPE;
 use http::header::HOST;
@@ -17,13 +18,15 @@ const MAX_NONCE: usize = 256;
 
 /// Headers of the header signature.
 mod header {
-    pub(super) const ACTION: &str = "x-acs-action";
-    pub(super) const VERSION: &str = "x-acs-version";
-    pub(super) const DATE: &str = "x-acs-date";
-    pub(super) const NONCE: &str = "x-acs-signature-nonce";
-    pub(super) const BODY_HASH: &str = "x-acs-content-sha256";
-    pub(super) const TOKEN: &str = "x-acs-security-token";
-    pub(super) const KEY: &str = "x-acs-accesskey-id";
+    use http::HeaderName;
+
+    pub(super) static ACTION: HeaderName = HeaderName::from_static("x-acs-action");
+    pub(super) static VERSION: HeaderName = HeaderName::from_static("x-acs-version");
+    pub(super) static DATE: HeaderName = HeaderName::from_static("x-acs-date");
+    pub(super) static NONCE: HeaderName = HeaderName::from_static("x-acs-signature-nonce");
+    pub(super) static BODY_HASH: HeaderName = HeaderName::from_static("x-acs-content-sha256");
+    pub(super) static TOKEN: HeaderName = HeaderName::from_static("x-acs-security-token");
+    pub(super) static KEY: HeaderName = HeaderName::from_static("x-acs-accesskey-id");
 }
 
 /// How a request is signed.
@@ -93,20 +96,22 @@ impl<'a> Claims<'a> {
     }
 
     fn acs3(request: &SignedRequest<'a>) -> Result<Self, ApiError> {
-        let authorization = single(request.headers, AUTHORIZATION.as_str())?
-            .ok_or(ApiError::IncompleteSignature)?;
+        let authorization =
+            single(request.headers, &AUTHORIZATION)?.ok_or(ApiError::IncompleteSignature)?;
         let parts = Authorization::parse(authorization)?;
-        let required = |name: &'static str| match single(request.headers, name)? {
+        let required = |name: &'static HeaderName| match single(request.headers, name)? {
             Some(value) if !value.is_empty() => Ok(value),
-            _ => Err(ApiError::MissingParameter { parameter: name }),
+            _ => Err(ApiError::MissingParameter {
+                parameter: name.as_str(),
+            }),
         };
-        for name in [header::ACTION, header::VERSION, header::BODY_HASH] {
+        for name in [&header::ACTION, &header::VERSION, &header::BODY_HASH] {
             required(name)?;
         }
-        let timestamp = required(header::DATE)?;
-        let nonce = required(header::NONCE)?;
-        let security_token = single(request.headers, header::TOKEN)?;
-        let repeated_key = single(request.headers, header::KEY)?;
+        let timestamp = required(&header::DATE)?;
+        let nonce = required(&header::NONCE)?;
+        let security_token = single(request.headers, &header::TOKEN)?;
+        let repeated_key = single(request.headers, &header::KEY)?;
         if repeated_key.is_some_and(|key| key != parts.credential) {
             return Err(ApiError::IncompleteSignature);
         }
@@ -114,17 +119,17 @@ impl<'a> Claims<'a> {
         // does as soon as there is a body; one client sends a type without one, unsigned.
         let mut must_be_signed = vec![
             HOST.as_str(),
-            header::ACTION,
-            header::VERSION,
-            header::DATE,
-            header::NONCE,
-            header::BODY_HASH,
+            header::ACTION.as_str(),
+            header::VERSION.as_str(),
+            header::DATE.as_str(),
+            header::NONCE.as_str(),
+            header::BODY_HASH.as_str(),
         ];
         if !request.body.is_empty() && request.headers.contains_key(CONTENT_TYPE) {
             must_be_signed.push(CONTENT_TYPE.as_str());
         }
         if security_token.is_some() {
-            must_be_signed.push(header::TOKEN);
+            must_be_signed.push(header::TOKEN.as_str());
         }
         let names: Vec<&str> = parts.signed_headers.split(';').collect();
         let is_signed = |name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
@@ -175,7 +180,7 @@ impl<'a> Claims<'a> {
                 .ok_or(ApiError::IncompleteSignature)?;
                 // The header is signed as sent and the hash as computed, so a body other than
                 // the header says can only pass if the two are compared.
-                let given = single(request.headers, header::BODY_HASH)?.unwrap_or_default();
+                let given = single(request.headers, &header::BODY_HASH)?.unwrap_or_default();
                 if !canonical::same(given, &hash) {
                     return Err(ApiError::SignatureDoesNotMatch {
                         string_to_sign: text,
@@ -248,10 +253,7 @@ impl<'a> Authorization<'a> {
 
 /// A parameter may occur once in query and form together.
 fn refuse_repeated(request: &SignedRequest<'_>) -> Result<(), ApiError> {
-    let mut names: Vec<&str> = request
-        .parameters()
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let mut names: Vec<&str> = request.parameters().map(|(name, _)| &**name).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(ApiError::invalid_parameter(pair[0])),
@@ -260,7 +262,7 @@ fn refuse_repeated(request: &SignedRequest<'_>) -> Result<(), ApiError> {
 }
 
 /// The value of a header that may occur once and must be text.
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ApiError> {
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ApiError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
         return Ok(None);

@@ -8,6 +8,7 @@
 //! Refuses to do: talk HTTP, know clusters. The server hands over decoded parameters; what a key
 //! may see of clusters is decided by [`Authenticator::authorize_listing`] from regions alone.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,9 +50,9 @@ pub struct SignedRequest<'a> {
     /// All headers; `host` must be there, from the authority where HTTP/2 sent that instead.
     pub headers: &'a HeaderMap,
     /// Parameters of the query, decoded (`+` is a space), in any order.
-    pub query: &'a [(String, String)],
+    pub query: &'a [(Cow<'a, str>, Cow<'a, str>)],
     /// Parameters of a form body, decoded likewise; empty if the body is none.
-    pub form: &'a [(String, String)],
+    pub form: &'a [(Cow<'a, str>, Cow<'a, str>)],
     /// The body as it came.
     pub body: &'a [u8],
     /// Where it came from.
@@ -64,7 +65,7 @@ pub struct SignedRequest<'a> {
 
 impl<'a> SignedRequest<'a> {
     /// Parameters of query and form together.
-    pub fn parameters(&self) -> impl Iterator<Item = &'a (String, String)> + use<'a> {
+    pub fn parameters(&self) -> impl Iterator<Item = &'a (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
         self.query.iter().chain(self.form)
     }
 
@@ -72,7 +73,7 @@ impl<'a> SignedRequest<'a> {
     fn parameter(&self, name: &str) -> Option<&'a str> {
         self.parameters()
             .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+            .map(|(_, value)| &**value)
     }
 
     /// What policies may ask about it.

@@ -3,6 +3,7 @@ use super::nonce::MemoryNonces;
 use super::sign::{Call, Credentials, Signed, sign};
 use super::*;
 use http::HeaderValue;
+use std::borrow::Cow;
 use std::thread;
 
 mod tampering;
@@ -101,11 +102,18 @@ impl Attempt {
 }
 
 fn present(server: &Authenticator, signed: &Signed) -> Result<Principal, ApiError> {
+    let borrowed = |pairs: &'_ [(String, String)]| -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
+        let owned = pairs.iter().cloned();
+        owned
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect()
+    };
+    let (query, form) = (borrowed(&signed.query), borrowed(&signed.form));
     server.authenticate(&SignedRequest {
         method: &signed.method,
         headers: &signed.headers,
-        query: &signed.query,
-        form: &signed.form,
+        query: &query,
+        form: &form,
         body: &signed.body,
         source_ip: [192, 0, 2, 1].into(),
         secure_transport: false,

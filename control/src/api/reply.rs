@@ -4,8 +4,6 @@
 //! is [`Malformed`] as a whole, since a listing that is partly wrong cannot be told from a true one.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
-use serde_json::value::to_raw_value;
 
 use sifter_proto::v1;
 
@@ -13,18 +11,14 @@ use super::ApiError;
 use super::ListContainerImages;
 use super::request::CONTAINER_TYPE;
 
-/// What one page of an agent's listing becomes.
+/// What one page of an agent's listing becomes: the documented reply but for the request's ID, written
+/// once for all requests that share the page.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Images in the whole listing.
-    pub total_count: u64,
-    /// The agent's catalogue as a URI.
-    pub db_info: String,
-    /// How many images are on this page.
-    pub listed: usize,
-    /// The images of this page as a JSON array of [`ImageEntry`], in the agent's order: written once for
-    /// all requests that share the page.
-    pub images: Box<RawValue>,
+    /// The reply up to the ID.
+    head: Vec<u8>,
+    /// The reply behind it.
+    tail: Vec<u8>,
 }
 
 /// One image, with the documented fields.
@@ -47,6 +41,9 @@ pub struct ImageEntry {
     /// Stable identity of the image.
     pub image_id: String,
 }
+
+/// Stands for the request's ID in a reply; no number before it has it.
+const PLACE: &str = "-";
 
 /// How an agent's answer breaks the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,32 +114,33 @@ impl Page {
             .enumerate()
             .map(|(index, image)| ImageEntry::new(index, image, &system))
             .collect::<Result<_, _>>()?;
-        Ok(Self {
+        let reply = Reply {
+            page_size: listed,
+            page_number: request.page_number,
+            request_id: PLACE,
             total_count: total,
-            db_info: response.catalog_uri,
-            listed,
-            // Structs of strings always serialise.
-            images: to_raw_value(&images).expect("plain structs serialise"),
-        })
+            db_info: &response.catalog_uri,
+            images: Images { images: &images },
+        };
+        let mut head = json(&reply);
+        let place = head
+            .windows(PLACE.len())
+            .position(|at| at == PLACE.as_bytes());
+        let place = place.expect("the reply has an ID");
+        let tail = head.split_off(place + PLACE.len());
+        head.truncate(place);
+        Ok(Self { head, tail })
     }
 
     /// The documented reply. There is no `Code` at the top: clients take one for an error.
-    pub fn to_json(&self, request: &ListContainerImages, request_id: &str) -> Vec<u8> {
-        let reply = Reply {
-            page_size: self.listed,
-            page_number: request.page_number,
-            request_id,
-            total_count: self.total_count,
-            db_info: &self.db_info,
-            images: Images {
-                images: &self.images,
-            },
-        };
-        // Room for all of it: the images, which are most, are copied once.
-        let room = self.images.get().len() + self.db_info.len() + 256;
-        let mut out = Vec::with_capacity(room);
-        // Structs of strings and numbers always serialise.
-        serde_json::to_writer(&mut out, &reply).expect("plain structs serialise");
+    pub fn to_json(&self, request_id: &str) -> Vec<u8> {
+        // Letters, digits and hyphens look the same in JSON.
+        let id = request_id;
+        debug_assert!(id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+        let mut out = Vec::with_capacity(self.head.len() + id.len() + self.tail.len());
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(id.as_bytes());
+        out.extend_from_slice(&self.tail);
         out
     }
 }
@@ -218,7 +216,7 @@ struct Reply<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Images<'a> {
-    images: &'a RawValue,
+    images: &'a [ImageEntry],
 }
 
 #[derive(Serialize)]
@@ -277,7 +275,7 @@ mod tests {
             image(v1::Status::Transfer, 0),
         ];
         let page = Page::from_response(&request, response(images, 7)).unwrap();
-        let json = page.to_json(&request, "04F0F334-1335-436C-A1D7-6C044FE70000");
+        let json = page.to_json("04F0F334-1335-436C-A1D7-6C044FE70000");
         let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
         insta::assert_json_snapshot!(value, @r#"
         {
@@ -316,7 +314,7 @@ mod tests {
     fn golden_empty_page() {
         let request = request(9, 50);
         let page = Page::from_response(&request, response(vec![], 7)).unwrap();
-        let json = String::from_utf8(page.to_json(&request, "ID")).unwrap();
+        let json = String::from_utf8(page.to_json("ID")).unwrap();
         assert_eq!(
             json,
             "{\"PageSize\":0,\"PageNumber\":9,\"RequestId\":\"ID\",\"TotalCount\":7,\

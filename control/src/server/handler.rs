@@ -211,7 +211,7 @@ async fn list(
     };
     let listing = app.fleet.list(&cluster, &action, context).await;
     record.asked_as = (&*listing.asked_as != request_id).then_some(listing.asked_as);
-    Ok(listing.result?.to_json(&action, request_id))
+    Ok(listing.result?.to_json(request_id))
 }
 
 /// Reads the body, no more of it and no longer than allowed.

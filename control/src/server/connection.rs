@@ -5,10 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::Extension;
+use axum::extract::State;
+use futures_util::FutureExt;
+use futures_util::future::Either;
+use http::Method;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
@@ -19,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::App;
+use super::handler;
 use super::io::Guarded;
 use super::peer::Peer;
 use super::tls::Certificate;
@@ -28,6 +35,8 @@ use super::tls::Certificate;
 pub(super) struct Context {
     pub(super) app: Arc<App>,
     pub(super) routes: Router,
+    /// Whether the API is among them, at `/`.
+    pub(super) serves_api: bool,
     pub(super) certificate: Option<Arc<Certificate>>,
     /// Turns true when connections shall end after the request at hand.
     pub(super) closing: watch::Receiver<bool>,
@@ -97,15 +106,22 @@ where
         ip: address.ip().to_canonical(),
         tls,
     };
-    let service =
-        context
-            .routes
-            .clone()
-            .map_request(move |request: http::Request<hyper::body::Incoming>| {
-                let mut request = request.map(axum::body::Body::new);
-                request.extensions_mut().insert(peer);
-                request
-            });
+    let (app, routes) = (Arc::clone(&context.app), context.routes.clone());
+    let serves_api = context.serves_api;
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        let method = request.method();
+        // What nearly every request asks for needs no looking for.
+        if serves_api
+            && request.uri().path() == "/"
+            && (method == Method::GET || method == Method::POST)
+        {
+            let answer = handler::api(State(Arc::clone(&app)), Extension(peer), request);
+            return Either::Left(answer.map(Ok));
+        }
+        request.extensions_mut().insert(peer);
+        Either::Right(routes.clone().oneshot(request))
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
@@ -120,11 +136,12 @@ where
                 peer.ip,
                 Arc::clone(&context.app.metrics),
             ),
-            TowerToHyperService::new(service),
+            service,
         );
     let mut connection = std::pin::pin!(connection);
     let mut closing = context.closing.clone();
     tokio::select! {
+        biased;
         result = connection.as_mut() => return result.map_err(Into::into),
         _ = closing.wait_for(|closing| *closing) => {}
     }

@@ -199,6 +199,7 @@ pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Runnin
     let slots = Arc::new(Semaphore::new(max_connections));
     let context = Context {
         routes: app.routes(),
+        serves_api: true,
         app: Arc::clone(&app),
         certificate: certificate.clone(),
         closing: receiver,
@@ -211,6 +212,7 @@ pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Runnin
     if let Some((listener, _)) = admin {
         let context = Context {
             routes: app.admin_routes(),
+            serves_api: false,
             certificate: None,
             ..context.clone()
         };

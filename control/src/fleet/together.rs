@@ -7,7 +7,7 @@
 //!
 //! Of a crowd, those who have just been answered ask again, and would come a moment too late for the
 //! call that is about to begin. So where the last call was shared by [`CROWD`] or more, the next one
-//! gathers as many as there were, but begins when [`GATHERING`] has passed since the last one began.
+//! gathers as many as there were, but begins when [`GATHERING`] has passed since the last one ended.
 //!
 //! Invariants: a call that is slow holds nobody up for longer than [`PATIENCE`]; a call whose callers
 //! have all gone away is dropped; no outcome is kept between calls, only how many shared the last one.
@@ -32,7 +32,7 @@ use tokio_util::task::AbortOnDropHandle;
 /// tenth of this; one that does not is not worth waiting for.
 pub(super) const PATIENCE: Duration = Duration::from_millis(10);
 
-/// How long after the last call of a crowd the next one begins at the latest (give or take a tick of
+/// How long after the end of a crowd's call the next one begins at the latest (give or take a tick of
 /// the timer, if nobody comes). As long as it takes to answer a crowd and to be asked again.
 pub(super) const GATHERING: Duration = Duration::from_millis(1);
 
@@ -44,7 +44,7 @@ pub(super) struct Together<K, V> {
     turns: Mutex<Turns<K, V>>,
     /// How long a call waits for the one before it.
     patience: Duration,
-    /// How long after the last call of a crowd the next one begins at the latest.
+    /// How long after the end of a crowd's call the next one begins at the latest.
     gathering: Duration,
 }
 
@@ -66,6 +66,8 @@ struct Turn<V> {
     call: Weak<Call<V>>,
     /// How many have asked for this call.
     callers: usize,
+    /// How many of them had when the call before it ended: who comes later may have shared that one.
+    queued: Option<usize>,
     stage: Stage,
     /// Told when nobody more is waited for.
     enough: Arc<Notify>,
@@ -77,7 +79,7 @@ enum Stage {
     Queued,
     /// Waits for so many callers, but not for long.
     Gathering { expected: usize, since: Instant },
-    /// Under way, or over, since then: nobody joins.
+    /// Under way since then, or over since then: nobody joins.
     Begun(Instant),
 }
 
@@ -88,17 +90,17 @@ struct Call<V> {
     _task: AbortOnDropHandle<()>,
 }
 
-/// Who shared the last call, and when it began.
+/// Who shared the last call, and since when it is over.
 #[derive(Clone, Copy)]
 struct Last {
     callers: usize,
-    began: Instant,
+    since: Instant,
 }
 
 impl Last {
     /// How long may still be waited for such a crowd to gather again.
     fn rest(self, gathering: Duration) -> Option<Duration> {
-        let rest = gathering.checked_sub(self.began.elapsed());
+        let rest = gathering.checked_sub(self.since.elapsed());
         rest.filter(|_| self.callers >= CROWD)
     }
 }
@@ -147,11 +149,11 @@ where
         let mut last = None;
         if let Some(turn) = turns.newest.get_mut(&key) {
             match (turn.stage, turn.call.upgrade()) {
-                (Stage::Begun(began), call) => {
+                (Stage::Begun(since), call) => {
                     previous = call;
                     last = Some(Last {
                         callers: turn.callers,
-                        began,
+                        since,
                     });
                 }
                 (_, Some(call)) => {
@@ -174,7 +176,7 @@ where
             (Some(_), _) => Stage::Queued,
             (None, Some(last)) if last.rest(self.gathering).is_some() => Stage::Gathering {
                 expected: last.callers,
-                since: last.began,
+                since: last.since,
             },
             (None, _) => Stage::Begun(Instant::now()),
         };
@@ -203,6 +205,7 @@ where
             number,
             call: Arc::downgrade(&call),
             callers: 1,
+            queued: None,
             stage,
             enough,
         };
@@ -258,14 +261,19 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// Waits for the call before, and for a crowd to gather again.
-    async fn wait(&self, previous: Option<Arc<Call<V>>>, last: Option<Last>, enough: &Notify) {
+    async fn wait(&self, previous: Option<Arc<Call<V>>>, mut last: Option<Last>, enough: &Notify) {
         let Together {
             patience,
             gathering,
             ..
         } = *self.together;
         if let Some(previous) = previous {
-            let _ = tokio::time::timeout(patience, previous.outcome.wait()).await;
+            let ended = tokio::time::timeout(patience, previous.outcome.wait()).await;
+            // Whoever shares a call that is still under way does not come back soon.
+            last = last.filter(|_| ended.is_ok()).map(|last| Last {
+                since: Instant::now(),
+                ..last
+            });
         }
         if let Some(last) = last
             && let Some(rest) = last.rest(gathering)
@@ -274,9 +282,10 @@ where
                 if matches!(turn.stage, Stage::Queued) {
                     // Those who were answered just now may come again.
                     turn.stage = Stage::Gathering {
-                        expected: last.callers + turn.callers,
-                        since: last.began,
+                        expected: last.callers + turn.queued.unwrap_or(turn.callers),
+                        since: last.since,
                     };
+                    turn.tell_if_enough(gathering);
                 }
             });
             let _ = tokio::time::timeout(rest, enough.notified()).await;
@@ -306,11 +315,13 @@ where
             return;
         };
         if turn.number != self.number {
+            turn.queued.get_or_insert(turn.callers);
             return;
         }
         if turn.callers >= CROWD && matches!(turn.stage, Stage::Begun(_)) {
             // How many they were is remembered; the next caller must not wait for what has ended.
             turn.call = Weak::new();
+            turn.stage = Stage::Begun(Instant::now());
         } else {
             turns.newest.remove(&self.key);
         }
@@ -443,6 +454,37 @@ mod tests {
         asked.until(4).await;
         asked.go.notify_waiters();
         assert_eq!((too_late.await, again.await), (4, vec![4; CROWD + 2]));
+    }
+
+    #[tokio::test]
+    async fn who_comes_back_at_once_is_not_expected_twice() {
+        let (calls, asked) = (patient(), Asked::default());
+        let first = asked.call(&calls, "a");
+        asked.until(1).await;
+        // Each asks again as soon as it is answered, before the task of the next call has run.
+        let crowd = join_all((0..CROWD).map(|_| {
+            let (calls, asked) = (Arc::clone(&calls), asked.clone());
+            tokio::spawn(async move {
+                let answer = asked.call(&calls, "a").await;
+                (answer, asked.call(&calls, "a").await)
+            })
+        }));
+        while calls.lock().newest["a"].callers < CROWD {
+            tokio::task::yield_now().await;
+        }
+        asked.go.notify_waiters();
+        first.await;
+        asked.until(2).await;
+        let late = asked.call(&calls, "a");
+        tokio::task::yield_now().await;
+        asked.go.notify_waiters();
+        let begun = tokio::time::timeout(Duration::from_secs(5), asked.until(3)).await;
+        assert!(begun.is_ok(), "more are waited for than there are");
+        asked.go.notify_waiters();
+        assert_eq!(late.await, 3);
+        for answers in crowd.await {
+            assert_eq!(answers.unwrap(), (2, 3));
+        }
     }
 
     #[tokio::test]

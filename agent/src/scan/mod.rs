@@ -15,6 +15,7 @@ mod pace;
 mod plan;
 mod priority;
 mod progress;
+mod sandbox;
 mod supervisor;
 mod visit;
 mod walk;
@@ -259,14 +260,14 @@ pub fn open_file(path: &Path) -> io::Result<OpenFile> {
 /// What the operating system or `probe` says.
 pub fn with_directory<T>(
     path: &Path,
-    probe: impl FnOnce(&dir::SandboxTree<'_>, crate::catalog::FileFacts) -> io::Result<T>,
+    probe: impl FnOnce(&sandbox::SandboxTree<'_>, crate::catalog::FileFacts) -> io::Result<T>,
 ) -> io::Result<T> {
     let access = Access::new(false);
     let mut operations = dir::Operations::default();
     let dir = access.open_root(path, &mut operations)?;
     let (_, mut facts) = dir.identity(&mut operations)?;
     facts.size = 0;
-    probe(&dir::SandboxTree::new(&access, &dir), facts)
+    probe(&sandbox::SandboxTree::new(&access, &dir), facts)
 }
 
 /// The time now, as files have it.

@@ -1,8 +1,6 @@
-//! When each root is scanned, and what is known of its scans: one thread a root, so that a hung
-//! file system stalls no other.
+//! One root: waits until a scan of it is due, runs it, and keeps what became of it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,242 +11,18 @@ use crate::catalog::{
     RootIndex, StoreError,
 };
 use crate::config::RootSettings;
+use crate::scan::candidates::{Candidacy, candidacy};
+use crate::scan::hint::{self, HintState};
+use crate::scan::intake::Intake;
+use crate::scan::plan::{Known, KnownError};
+use crate::scan::progress::{Counts, Progress};
+use crate::scan::{FileSystemType, Root, RootFacts, ScanError, ScanOptions};
 
-use super::candidates::{Candidacy, candidacy};
-use super::hint::{self, HintState};
-use super::intake::Intake;
-use super::plan::{Known, KnownError};
-use super::progress::{Counts, Problems, Progress};
-use super::{FileSystemType, Root, RootFacts, ScanError, ScanOptions};
-
-/// A scan of which no operation came back for so long hangs: its root is UNAVAILABLE until one does.
-const HUNG_AFTER: Duration = Duration::from_secs(30);
-
-/// How often running scans are looked at for that.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
+use super::{Condition, Request, RootStatus, ScanReport, State, Supervised};
 
 /// Attempts to scan when the catalogue fails in the midst of it: the first failure makes it go on
 /// in memory.
 const ATTEMPTS: usize = 3;
-
-/// All roots and their scans.
-#[derive(Debug)]
-pub struct Supervisor {
-    catalog: Arc<Catalog>,
-    roots: Vec<Arc<Supervised>>,
-    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
-}
-
-/// One root and its scans.
-#[derive(Debug)]
-struct Supervised {
-    index: RootIndex,
-    settings: RootSettings,
-    state: Mutex<State>,
-    wake: Condvar,
-    /// Number of the last finished scan.
-    finished: watch::Sender<u64>,
-}
-
-#[derive(Debug)]
-struct State {
-    condition: Condition,
-    facts: Option<RootFacts>,
-    last: Option<ScanReport>,
-    progress: Option<(Arc<Progress>, FileTime)>,
-    /// Scans started so far.
-    started: u64,
-    due: Instant,
-    request: Option<Request>,
-    hint: HintState,
-    stopping: bool,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Request {
-    /// The whole root, not only the directories below.
-    whole: bool,
-    full: bool,
-    check_files: bool,
-    /// Directories, relative to the root, in which something is said to have changed.
-    hinted: BTreeSet<Box<[u8]>>,
-}
-
-/// Condition of a root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition {
-    /// Not scanned since the agent started.
-    Pending,
-    /// Scanned.
-    Ok,
-    /// Cannot be read now.
-    Unavailable(String),
-}
-
-/// What is known of a root and its scans.
-#[derive(Debug, Clone)]
-pub struct RootStatus {
-    /// Path, as configured.
-    pub path: PathBuf,
-    /// Condition.
-    pub condition: Condition,
-    /// Whether nothing is known of its images: never scanned to the end.
-    pub unknown: bool,
-    /// Type of the file system, once it was asked.
-    pub file_system: Option<FileSystemType>,
-    /// The last finished scan.
-    pub last: Option<ScanReport>,
-    /// The running scan, and when it started.
-    pub progress: Option<(Arc<Progress>, FileTime)>,
-    /// When the next one is due.
-    pub next: Option<FileTime>,
-    /// Whether changes between scans are learned of.
-    pub hint: HintState,
-}
-
-/// A finished scan.
-#[derive(Debug, Clone)]
-pub struct ScanReport {
-    /// When it started.
-    pub started: FileTime,
-    /// How long it took.
-    pub duration: Duration,
-    /// What it found and cost.
-    pub counts: Counts,
-    /// What it could not read.
-    pub problems: Problems,
-    /// Operations in flight at most, at its end.
-    pub width: u32,
-    /// Time that its workers waited to keep the rate, all together.
-    pub throttled: Duration,
-    /// Why there was none at all.
-    pub error: Option<String>,
-}
-
-// === impl Supervisor ===
-
-impl Supervisor {
-    /// Starts scanning: each root at once, then by its interval.
-    ///
-    /// # Errors
-    ///
-    /// A thread cannot be started.
-    pub fn start(catalog: Arc<Catalog>, roots: Vec<RootSettings>) -> std::io::Result<Arc<Self>> {
-        let roots: Vec<Arc<Supervised>> = roots
-            .into_iter()
-            .enumerate()
-            .map(|(index, settings)| Arc::new(Supervised::new(RootIndex(index), settings)))
-            .collect();
-        let mut threads = Vec::new();
-        for root in &roots {
-            let (root, catalog) = (Arc::clone(root), Arc::clone(&catalog));
-            threads.push(
-                std::thread::Builder::new()
-                    .name("sifter-root".to_owned())
-                    .spawn(move || root.run(&catalog))?,
-            );
-        }
-        let supervisor = Arc::new(Self {
-            catalog,
-            roots,
-            threads: Mutex::new(threads),
-        });
-        for root in &supervisor.roots {
-            if root.settings.hints {
-                hint::start(Arc::downgrade(root), &supervisor.catalog)?;
-            }
-        }
-        let watched = Arc::downgrade(&supervisor);
-        std::thread::Builder::new()
-            .name("sifter-watch".to_owned())
-            .spawn(move || {
-                while let Some(supervisor) = watched.upgrade() {
-                    supervisor.look_for_hung();
-                    drop(supervisor);
-                    std::thread::sleep(WATCH_EVERY);
-                }
-            })?;
-        Ok(supervisor)
-    }
-
-    /// What is known of every root.
-    #[must_use]
-    pub fn status(&self) -> Vec<RootStatus> {
-        self.roots
-            .iter()
-            .map(|root| root.status(&self.catalog))
-            .collect()
-    }
-
-    /// Number of the root configured under `path`.
-    #[must_use]
-    pub fn find(&self, path: &std::path::Path) -> Option<RootIndex> {
-        self.roots
-            .iter()
-            .find(|root| root.settings.path == path)
-            .map(|root| root.index)
-    }
-
-    /// Asks for a scan. Gives the number of the scan that will have seen everything that is there
-    /// now.
-    pub fn request(&self, root: RootIndex, full: bool, check_files: bool) -> u64 {
-        let Some(root) = self.roots.get(root.0) else {
-            return 0;
-        };
-        root.request(Request {
-            whole: true,
-            full,
-            check_files,
-            hinted: BTreeSet::new(),
-        })
-    }
-
-    /// Announces the number of each finished scan of a root.
-    #[must_use]
-    pub fn finished(&self, root: RootIndex) -> Option<watch::Receiver<u64>> {
-        self.roots.get(root.0).map(|root| root.finished.subscribe())
-    }
-
-    /// The settings of the roots.
-    pub fn settings(&self) -> impl Iterator<Item = (RootIndex, &RootSettings)> {
-        self.roots.iter().map(|root| (root.index, &root.settings))
-    }
-
-    /// Ends all scans, and waits for them, but no longer than `patience`: an operation on a hung
-    /// file system does not come back.
-    pub fn stop(&self, patience: Duration) {
-        for root in &self.roots {
-            let mut state = root.lock();
-            state.stopping = true;
-            if let Some((progress, _)) = &state.progress {
-                progress.cancel();
-            }
-            root.wake.notify_all();
-        }
-        let until = Instant::now() + patience;
-        let mut threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        while !threads.is_empty() && Instant::now() < until {
-            threads.retain(|thread| !thread.is_finished());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn look_for_hung(&self) {
-        for root in &self.roots {
-            let progress = root.lock().progress.clone();
-            let Some((progress, _)) = progress else {
-                continue;
-            };
-            let idle = progress.idle();
-            if idle > HUNG_AFTER {
-                root.hangs(&self.catalog, idle);
-            }
-        }
-    }
-}
-
-// === impl Supervised ===
 
 impl hint::Hinted for Supervised {
     fn path(&self) -> &std::path::Path {
@@ -296,7 +70,7 @@ impl hint::Hinted for Supervised {
 }
 
 impl Supervised {
-    fn new(index: RootIndex, settings: RootSettings) -> Self {
+    pub(super) fn new(index: RootIndex, settings: RootSettings) -> Self {
         Self {
             index,
             settings,
@@ -316,11 +90,11 @@ impl Supervised {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn request(&self, request: Request) -> u64 {
+    pub(super) fn request(&self, request: Request) -> u64 {
         let mut state = self.lock();
         let wanted = state.request.get_or_insert_default();
         wanted.whole |= request.whole;
@@ -332,7 +106,7 @@ impl Supervised {
         state.started + 1
     }
 
-    fn status(&self, catalog: &Catalog) -> RootStatus {
+    pub(super) fn status(&self, catalog: &Catalog) -> RootStatus {
         let unknown = catalog
             .root(self.index)
             .is_none_or(|stored| stored.scanned.is_none());
@@ -357,7 +131,7 @@ impl Supervised {
         }
     }
 
-    fn hangs(&self, catalog: &Catalog, idle: Duration) {
+    pub(super) fn hangs(&self, catalog: &Catalog, idle: Duration) {
         let message = format!(
             "the file system does not answer since {} seconds",
             idle.as_secs()
@@ -374,7 +148,7 @@ impl Supervised {
         }
     }
 
-    fn run(&self, catalog: &Arc<Catalog>) {
+    pub(super) fn run(&self, catalog: &Arc<Catalog>) {
         while let Some(request) = self.wait() {
             let (progress, started) = self.begin();
             let whole = request.whole;

@@ -11,6 +11,7 @@ mod differences;
 mod errors;
 mod faults;
 mod grpc;
+mod hung;
 mod keys;
 mod large;
 mod paging;

@@ -1,0 +1,159 @@
+//! A root on a file system that stops to answer, where there is a latency file system beside the work
+//! tree to be stopped (`SIFTER_SHARED`, or `../shared`: a small C program).
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use sifter_proto::v1::ListImagesRequest;
+use sifter_proto::v1::RootState;
+use sifter_proto::v1::ScanRequest;
+use sifter_proto::v1::Status;
+use sifter_proto::v1::agent_service_client::AgentServiceClient;
+use sifter_tests::agent::Agent;
+use sifter_tests::agent::Options;
+use sifter_tests::agent::runtime;
+use sifter_tests::images;
+use sifter_tests::leave_out;
+use sifter_tests::process::Process;
+use sifter_tests::sif::Tiny;
+use sifter_tests::wait;
+use tempfile::TempDir;
+
+/// How long a listing may take that has no reason to wait.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+/// A mounted file system whose server can be stopped; let go of and unmounted at the end.
+struct Slow {
+    server: Process,
+    mount: PathBuf,
+}
+
+impl Slow {
+    fn mount(program: &Path, source: &Path, mount: &Path, log: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.args(["-d", "0"]).arg(source).arg(mount);
+        let server = Process::start(&mut command, log);
+        let slow = Self {
+            server,
+            mount: mount.to_owned(),
+        };
+        wait::until_true("the file system", || {
+            fs::read_dir(mount).is_ok_and(|mut entries| entries.next().is_some())
+        });
+        slow
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.server.signal(Signal::SIGCONT);
+        let _ = Command::new("fusermount3")
+            .arg("-uz")
+            .arg(&self.mount)
+            .status();
+    }
+}
+
+/// The latency file system, built; or why it cannot be.
+fn program(dir: &Path) -> Result<PathBuf, &'static str> {
+    let corpus = images::corpus().ok_or("nothing beside the work tree (SIFTER_SHARED)")?;
+    let source = corpus.join("../bench/delayfs.c");
+    let built = dir.join("delayfs");
+    let flags = Command::new("pkg-config")
+        .args(["--cflags", "--libs", "fuse3"])
+        .output();
+    let flags = flags.map_err(|_| "no pkg-config")?;
+    if !source.is_file() || !flags.status.success() || !Path::new("/dev/fuse").exists() {
+        return Err("no latency file system, or no FUSE to build or mount it with");
+    }
+    let flags = String::from_utf8_lossy(&flags.stdout).into_owned();
+    let compiled = Command::new("cc")
+        .args(["-O1", "-pthread", "-o"])
+        .arg(&built)
+        .arg(source)
+        .args(flags.split_whitespace())
+        .status();
+    match compiled {
+        Ok(status) if status.success() => Ok(built),
+        _ => Err("the latency file system does not build"),
+    }
+}
+
+#[test]
+fn a_root_that_hangs_holds_up_neither_another_nor_any_answer() {
+    let dir = TempDir::new().unwrap();
+    let program = match program(dir.path()) {
+        Ok(program) => program,
+        Err(why) => {
+            return leave_out(
+                "a_root_that_hangs_holds_up_neither_another_nor_any_answer",
+                why,
+            );
+        }
+    };
+    let [source, mount, local] = ["source", "mount", "local"].map(|name| {
+        let path = dir.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    });
+    Tiny::numbered(1, "lab/far:1").write(&source.join("far.sif"));
+    Tiny::numbered(2, "lab/near:1").write(&local.join("near.sif"));
+    let slow = Slow::mount(&program, &source, &mount, &dir.path().join("log"));
+    let agent = Agent::ready(Options::roots([&mount, &local]));
+    let runtime = runtime();
+    // Repository and status of each image.
+    let listed = || {
+        let start = Instant::now();
+        let page = runtime.block_on(agent.list(ListImagesRequest::default()));
+        assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+        let images = page.unwrap().images;
+        let mut listed: Vec<_> = images
+            .into_iter()
+            .map(|image| (image.repository.clone(), image.status()))
+            .collect();
+        listed.sort_by(|one, other| one.0.cmp(&other.0));
+        listed
+    };
+    let far = |status| ("lab/far".to_owned(), status);
+    let near = ("lab/near".to_owned(), Status::Ready);
+    wait::until_true("both images", || {
+        listed() == [far(Status::Ready), near.clone()]
+    });
+
+    slow.server.signal(Signal::SIGSTOP);
+    let scan = |root: &Path, wait: bool| {
+        runtime.block_on(async {
+            let request = ScanRequest {
+                roots: vec![root.to_str().unwrap().to_owned()],
+                wait,
+                ..ScanRequest::default()
+            };
+            let mut client = AgentServiceClient::new(agent.channel().await);
+            let mut progress = client.scan(request).await.unwrap().into_inner();
+            while progress.message().await.unwrap().is_some() {}
+        });
+    };
+    scan(&mount, false);
+    // The other root is scanned to the end meanwhile, and what is new in it is listed.
+    Tiny::numbered(3, "lab/near:2").write(&local.join("near2.sif"));
+    scan(&local, true);
+    assert_eq!(listed().len(), 3);
+
+    // It is said of the root and its images, which stay in the listing.
+    wait::until_true("the root to be called unavailable", || {
+        listed()[0] == far(Status::Unavailable)
+    });
+    assert_eq!(listed().len(), 3);
+    let status = runtime.block_on(agent.status()).unwrap();
+    let states: Vec<_> = status.roots.iter().map(|root| root.state()).collect();
+    assert_eq!(states, [RootState::Unavailable, RootState::Ok]);
+
+    // On return it is scanned, by itself.
+    slow.server.signal(Signal::SIGCONT);
+    wait::until_true("the image to be back", || listed()[0] == far(Status::Ready));
+}

@@ -1,5 +1,6 @@
 //! The Sifter agent and command line.
 
+pub mod bars;
 pub mod catalog;
 pub mod cli;
 pub mod config;

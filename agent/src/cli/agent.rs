@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use crate::bars::Bars;
 use crate::config::{self, Raw, RawRoot, Settings};
 use crate::{run, telemetry};
 
@@ -13,6 +14,10 @@ use super::{Exit, WithExit};
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
+
+    /// Show the scans that run below the log, where standard error is a terminal
+    #[arg(long)]
+    foreground: bool,
 }
 
 /// Check the configuration and print what is wrong with it
@@ -112,10 +117,12 @@ impl ConfigArgs {
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     let again = args.config.clone();
     let settings = args.config.resolve()?;
-    telemetry::start(&settings.log).map_err(|error| WithExit::error(Exit::Usage, error))?;
+    let bars = args.foreground.then(Bars::on_terminal).flatten();
+    telemetry::start(&settings.log, bars.clone())
+        .map_err(|error| WithExit::error(Exit::Usage, error))?;
     let files = again.files();
     let reload = Box::new(move || again.clone().resolve());
-    run::agent(settings, &files, reload, |addresses| {
+    run::agent(settings, &files, reload, bars, |addresses| {
         let mut out = std::io::stdout().lock();
         for address in addresses {
             let _ = writeln!(out, "listening on {address}");

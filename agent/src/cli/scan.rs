@@ -215,7 +215,7 @@ impl Bar {
         let thread = std::thread::spawn(move || {
             let bar = indicatif::ProgressBar::new_spinner();
             while !ended.load(std::sync::atomic::Ordering::Relaxed) {
-                bar.set_message(progress_line(&root, &progress));
+                bar.set_message(crate::bars::progress_line(&root, &progress));
                 bar.tick();
                 std::thread::park_timeout(Duration::from_millis(100));
             }
@@ -234,19 +234,4 @@ impl Bar {
             let _ = thread.join();
         }
     }
-}
-
-/// One line that tells how far a scan is.
-fn progress_line(root: &Path, progress: &Progress) -> String {
-    let counts = progress.counts();
-    format!(
-        "{}: {} images in {} files, {} directories; {} pending, {} in flight, {:.1?}",
-        crate::escape::path(root),
-        counts.images,
-        counts.files,
-        counts.directories,
-        progress.pending(),
-        progress.width(),
-        progress.elapsed(),
-    )
 }

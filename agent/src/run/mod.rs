@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Server;
 
+use crate::bars::Bars;
 use crate::catalog::FileTime;
 use crate::config::{Listen, Settings, host_name};
 use crate::confine::{self, Confined, Mounts};
@@ -49,6 +50,7 @@ pub fn agent(
     settings: Settings,
     files: &[PathBuf],
     reload: reload::Read,
+    bars: Option<Bars>,
     ready: impl FnOnce(&[String]),
 ) -> anyhow::Result<()> {
     // Before there are threads: they see the environment that this changes …
@@ -69,7 +71,7 @@ pub fn agent(
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(serve(settings, passed, confined, reload, ready));
+    let result = runtime.block_on(serve(settings, passed, confined, reload, bars, ready));
     // Blocking tasks on a hung file system do not come back.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
@@ -80,6 +82,7 @@ async fn serve(
     passed: Vec<Passed>,
     confined: Confined,
     reload: reload::Read,
+    bars: Option<Bars>,
     ready: impl FnOnce(&[String]),
 ) -> anyhow::Result<()> {
     let catalog_path = settings
@@ -117,6 +120,10 @@ async fn serve(
         settings.roots.clone(),
         Arc::clone(&metrics),
     )?);
+    if let Some(bars) = bars {
+        bars.show(&engines)
+            .context("start the thread of the bars")?;
+    }
     let wired = Arc::new(Wired {
         system: settings.system.clone(),
         host: host_name(),

@@ -10,10 +10,12 @@ use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use sifter_journal::Journal;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use crate::bars::Bars;
 use crate::config::LogSettings;
 
 pub use self::metrics::{Metrics, RootFigures, Scanned};
@@ -24,20 +26,24 @@ pub use self::scrape::{Pages, Refresh, Scrapes};
 /// The way to another filter while the process runs.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Starts logging. `RUST_LOG` wins over the configuration.
+/// Starts logging, above the bars if there are any. `RUST_LOG` wins over the configuration.
 ///
 /// # Errors
 ///
 /// The filter cannot be understood.
-pub fn start(settings: &LogSettings) -> Result<(), String> {
+pub fn start(settings: &LogSettings, bars: Option<Bars>) -> Result<(), String> {
     let (filter, handle) = reload::Layer::new(filter(settings)?);
     let journal = if settings.json {
         None
     } else {
         Journal::of_stderr()
     };
+    let writer = match bars {
+        Some(bars) => BoxMakeWriter::new(move || bars.clone()),
+        None => BoxMakeWriter::new(std::io::stderr),
+    };
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_target(false);
     let lines = if let Some(journal) = journal {
         sifter_journal::layer("sifter", move |entry| journal.send(entry)).boxed()

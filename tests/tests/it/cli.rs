@@ -2,16 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
 
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use serde_json::Value;
 use sifter_tests::agent::Agent;
 use sifter_tests::agent::Options;
 use sifter_tests::agent::SYSTEM;
 use sifter_tests::images;
+use sifter_tests::process::Process;
 use sifter_tests::process::binary;
 use sifter_tests::sif::Tiny;
+use sifter_tests::skip;
+use sifter_tests::wait;
 use tempfile::TempDir;
 
 fn sifter(args: &[&str]) -> Output {
@@ -133,4 +140,65 @@ fn failures_have_an_exit_code_and_say_what_and_where() {
         );
         assert!(said.contains(words), "{args:?}: {said}");
     }
+}
+
+/// Ends the agent, of which only its ID is known, even if the test fails.
+struct Ending(PathBuf);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let id = fs::read_to_string(&self.0).unwrap_or_default();
+        if let Ok(id) = id.trim().parse() {
+            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
+    }
+}
+
+#[test]
+fn an_agent_in_the_foreground_of_a_terminal_shows_its_scans_below_its_log() {
+    if Command::new("script").arg("--version").output().is_err() {
+        return skip("the terminal", "no `script` (util-linux)");
+    }
+    let dir = TempDir::new().unwrap();
+    let root = dir.path().join("images");
+    fs::create_dir(&root).unwrap();
+    for number in 1..=20 {
+        Tiny::numbered(number, "lab/tool:1").write(&root.join(format!("{number}.sif")));
+    }
+    let file = dir.path().join("agent.toml");
+    let text = format!(
+        "listen = [\"unix:{}\"]\n[[root]]\npath = \"{}\"\noperations_per_second = 20\n",
+        dir.path().join("agent.sock").display(),
+        root.display()
+    );
+    fs::write(&file, text).unwrap();
+    let (id, log) = (dir.path().join("id"), dir.path().join("log"));
+    // What becomes of the shell's own terminal when it ends would be a hangup for the agent.
+    let shell = format!(
+        "{} agent --foreground --config {} & echo $! > {}; wait",
+        binary("sifter").display(),
+        file.display(),
+        id.display()
+    );
+    let _ending = Ending(id);
+    let terminal = Process::start(
+        Command::new("script").args(["-qefc", &shell, "/dev/null"]),
+        &log,
+    );
+    let progress = format!("{}: ", root.display());
+    wait::until_true("the line of the scan, with counts that grow", || {
+        let output = terminal.output();
+        let mut shown: Vec<&str> = output
+            .split(progress.as_str())
+            .skip(1)
+            .filter_map(|rest| rest.split(" images in").next())
+            .collect();
+        shown.dedup();
+        shown.len() > 2 && output.contains("listening")
+    });
+    // It is drawn in place, and gone when the scan has ended.
+    wait::until_true("the end of the scan", || {
+        terminal.output().contains("scanned")
+    });
+    assert!(terminal.output().contains("\u{1b}["));
 }

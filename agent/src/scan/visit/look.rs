@@ -1,14 +1,15 @@
 //! What a candidate is: told as cheaply as what is known of it allows.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::errno::Errno;
 use sifter_image::{NotImage, Subject, Verdict};
 
 use crate::catalog::{
     ChangeKind, Content, DirectoryChange, FileFacts, FileTime, Found, Identity, KnownDirectory,
-    KnownFile,
+    KnownFile, join_path,
 };
 
 use super::super::candidates::SIZE_MIN;
@@ -155,7 +156,9 @@ impl Visitor<'_> {
             window: walk.options.window,
         };
         let now = FileTime::now();
-        let full_path = absolute(&walk.settings.path, &path());
+        let root = walk.settings.path.as_os_str().as_bytes();
+        let full_path = join_path(root, place.path, name.to_bytes()).into_vec();
+        let full_path = std::path::PathBuf::from(OsString::from_vec(full_path));
         let opened = self.timed(Timed::File, |operations| -> io::Result<_> {
             let file = walk
                 .access

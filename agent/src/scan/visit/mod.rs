@@ -294,6 +294,18 @@ impl<'a> Visitor<'a> {
             listing.directories.clear();
         }
         children.clone_from(&listing.directories);
+        let share = self.walk.share();
+        // Most directories have none below and few candidates: nobody else needs them.
+        if listing.directories.is_empty() && listing.candidates.len() <= share {
+            let place = Place {
+                dir: &dir,
+                path: &pending.path,
+            };
+            let found = self.look_at_all(place, &listing.candidates);
+            finish(&mut report, found);
+            (self.walk.sink)(report);
+            return;
+        }
         let held = match self.walk.hold(dir) {
             Ok(held) => held,
             Err(dir) => {
@@ -322,7 +334,6 @@ impl<'a> Visitor<'a> {
                 known: None,
             })
         }));
-        let share = self.walk.share();
         if listing.candidates.len() <= share {
             let place = Place {
                 dir: &held.dir,

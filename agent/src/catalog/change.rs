@@ -43,6 +43,19 @@ pub struct DirectoryChange {
     pub kind: ChangeKind,
 }
 
+impl DirectoryChange {
+    /// How much there is to store: the directory, and each candidate.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match &self.kind {
+            ChangeKind::Read { found, .. }
+            | ChangeKind::Part { found }
+            | ChangeKind::Files { found, .. } => 1 + found.len(),
+            ChangeKind::Gone | ChangeKind::Unreadable { .. } => 1,
+        }
+    }
+}
+
 /// What happened to a directory.
 #[derive(Debug)]
 pub enum ChangeKind {
@@ -58,6 +71,13 @@ pub enum ChangeKind {
         found: Vec<Found>,
         /// Names of known candidates that are gone.
         removed: Vec<Box<[u8]>>,
+    },
+    /// Some of what is in it, while it is being read: so that the images of a large directory need not
+    /// be held until its last one. The rest, and what is said of the directory itself, follows with
+    /// [`ChangeKind::Read`].
+    Part {
+        /// Candidates that are new or changed.
+        found: Vec<Found>,
     },
     /// It is as it was, but files in it changed.
     Files {

@@ -22,7 +22,9 @@ impl Preparation {
     /// Makes ready what was found in a directory.
     pub fn change(&self, change: &mut DirectoryChange) {
         let found = match &mut change.kind {
-            ChangeKind::Read { found, .. } | ChangeKind::Files { found, .. } => found,
+            ChangeKind::Read { found, .. }
+            | ChangeKind::Part { found }
+            | ChangeKind::Files { found, .. } => found,
             ChangeKind::Gone | ChangeKind::Unreadable { .. } => return,
         };
         for found in found {

@@ -187,7 +187,7 @@ fn scan(
         None,
         progress,
         &|change| {
-            if let ChangeKind::Read { found, .. } = change.kind
+            if let ChangeKind::Read { found, .. } | ChangeKind::Part { found } = change.kind
                 && !found.is_empty()
                 && let Err(error) = printer.directory(&settings.path, &change.path, found)
             {

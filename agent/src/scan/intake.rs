@@ -8,13 +8,13 @@ use crate::catalog::{Catalog, DirectoryChange, RootIndex, StoreError};
 
 use super::progress::Progress;
 
-/// Changes of one transaction.
-const BATCH: usize = 1024;
+/// Directories and files of one transaction, about.
+const BATCH: usize = 2048;
 
 /// How long fewer of them wait for more.
 const BATCH_TIME: Duration = Duration::from_millis(250);
 
-/// Changes that may wait; whoever finds more waits with them, so that memory is bounded.
+/// Directories and files that may wait; whoever finds more waits with them, so that memory is bounded.
 const WAITING_MAX: usize = 4 * BATCH;
 
 /// Time between two listings published by a running scan.
@@ -33,6 +33,8 @@ pub(super) struct Intake {
 #[derive(Debug, Default)]
 struct Waiting {
     changes: Vec<DirectoryChange>,
+    /// Of all of them.
+    size: usize,
     /// No more will be sent.
     complete: bool,
     /// Nobody takes any more: the catalogue failed, and the scan is being cancelled.
@@ -49,15 +51,17 @@ impl Intake {
         let mut waiting = self
             .room
             .wait_while(self.lock(), |waiting| {
-                waiting.changes.len() >= WAITING_MAX && !waiting.abandoned
+                waiting.size >= WAITING_MAX && !waiting.abandoned
             })
             .unwrap_or_else(PoisonError::into_inner);
         if waiting.abandoned {
             return;
         }
+        let before = waiting.size;
+        waiting.size += change.size();
         waiting.changes.push(change);
         // The first one begins the time that a batch may wait.
-        if waiting.changes.len() == BATCH || waiting.changes.len() == 1 {
+        if before == 0 || (before < BATCH && waiting.size >= BATCH) {
             self.ready.notify_one();
         }
     }
@@ -78,11 +82,12 @@ impl Intake {
         waiting = self
             .ready
             .wait_timeout_while(waiting, BATCH_TIME, |waiting| {
-                waiting.changes.len() < BATCH && !waiting.complete
+                waiting.size < BATCH && !waiting.complete
             })
             .unwrap_or_else(PoisonError::into_inner)
             .0;
         let changes = std::mem::take(&mut waiting.changes);
+        waiting.size = 0;
         self.room.notify_all();
         changes
     }
@@ -91,6 +96,7 @@ impl Intake {
         let mut waiting = self.lock();
         waiting.abandoned = true;
         waiting.changes.clear();
+        waiting.size = 0;
         self.room.notify_all();
     }
 

@@ -13,12 +13,13 @@ use super::super::columns;
 use super::super::entry::{Content, FileFacts, Found, Identity, KnownImage, Prepared};
 use super::super::prepare::Preparation;
 use super::super::row::{Row, join_path};
-use super::{Delta, Numbers, StoreError};
+use super::{Delta, Numbers, Reading, StoreError};
 
 /// One transaction of [`Store::apply`].
 pub(super) struct Batch<'a> {
     transaction: &'a Transaction<'a>,
     numbers: &'a mut Numbers,
+    reading: &'a mut Reading,
     insert: Insert<'a>,
     root: i64,
     preparation: &'a Preparation,
@@ -50,12 +51,14 @@ impl<'a> Batch<'a> {
     pub(super) fn new(
         transaction: &'a Transaction<'a>,
         numbers: &'a mut Numbers,
+        reading: &'a mut Reading,
         root: i64,
         preparation: &'a Preparation,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             transaction,
             numbers,
+            reading,
             insert: Insert {
                 directory: transaction.prepare_cached(
                     "INSERT INTO directories (id, root, path, inode, modified, changed, volatile)
@@ -93,6 +96,10 @@ impl<'a> Batch<'a> {
                 }
                 self.files(place, &change.path, found, removed)?;
                 self.delta.readable.push(change.path);
+            }
+            ChangeKind::Part { found } => {
+                let place = self.part(&change.path, change.id)?;
+                self.files(place, &change.path, found, Vec::new())?;
             }
             ChangeKind::Files { found, removed } => {
                 if let Some(id) = change.id {
@@ -160,6 +167,40 @@ impl<'a> Batch<'a> {
         {
             return Ok(Place { id, is_new: false });
         }
+        if let Some(id) = self.reading.remove(&(self.root, path.into()))
+            && self.update_directory(id, identity, volatile)?
+        {
+            return Ok(Place { id, is_new: true });
+        }
+        self.insert_directory(path, identity, volatile)
+    }
+
+    /// The directory that something was found in before it was read to its end: if it is new, it is to
+    /// be read again should this scan not come to that.
+    fn part(&mut self, path: &[u8], id: Option<i64>) -> Result<Place, StoreError> {
+        self.pending.remove(path);
+        if let Some(id) = id {
+            return Ok(Place { id, is_new: false });
+        }
+        if let Some(id) = self.reading.get(&(self.root, path.into())) {
+            return Ok(Place {
+                id: *id,
+                is_new: true,
+            });
+        }
+        let place = self.insert_directory(path, Identity::default(), true)?;
+        if place.is_new {
+            self.reading.insert((self.root, path.into()), place.id);
+        }
+        Ok(place)
+    }
+
+    fn insert_directory(
+        &mut self,
+        path: &[u8],
+        identity: Identity,
+        volatile: bool,
+    ) -> Result<Place, StoreError> {
         let new = self.numbers.next_directory();
         let inserted = self.insert.directory.execute(params![
             new,

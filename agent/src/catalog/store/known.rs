@@ -53,6 +53,7 @@ impl Store {
         root_text: &Arc<str>,
         listing: Arc<Snapshot>,
     ) -> Result<KnownRoot, StoreError> {
+        self.begin_scan(root);
         let connection = self.read();
         let last = connection.query_row("SELECT max(id) FROM directories", [], |row| {
             row.get::<_, Option<i64>>(0)
@@ -87,6 +88,7 @@ impl Store {
         listing: Arc<Snapshot>,
         paths: Vec<Box<[u8]>>,
     ) -> KnownRoot {
+        self.begin_scan(root);
         KnownRoot {
             store: Arc::clone(self),
             root,

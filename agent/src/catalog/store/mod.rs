@@ -10,6 +10,7 @@ mod known;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -86,7 +87,11 @@ pub struct Store {
 struct Writer {
     connection: Connection,
     numbers: Numbers,
+    reading: Reading,
 }
+
+/// New directories of which a running scan has stored some files and not yet the end, by root and path.
+type Reading = HashMap<(i64, Box<[u8]>), i64>;
 
 /// The last numbers that were given away: those of new rows are chosen here, so that a row need not be
 /// asked for its number. While a store is open no number is given twice.
@@ -121,6 +126,7 @@ impl Writer {
         Ok(Self {
             connection,
             numbers,
+            reading: HashMap::new(),
         })
     }
 }
@@ -217,6 +223,11 @@ impl Store {
 
     fn write(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A scan of the root begins: what the last one left half-read is read again.
+    fn begin_scan(&self, root: i64) {
+        self.write().reading.retain(|(of, _), _| *of != root);
     }
 
     fn read(&self) -> Reader<'_> {
@@ -382,9 +393,10 @@ impl Store {
         let Writer {
             connection,
             numbers,
+            reading,
         } = &mut *writer;
         let transaction = connection.transaction()?;
-        let mut batch = Batch::new(&transaction, numbers, root, preparation)?;
+        let mut batch = Batch::new(&transaction, numbers, reading, root, preparation)?;
         for change in changes {
             batch.change(change)?;
         }

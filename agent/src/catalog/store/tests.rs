@@ -129,6 +129,35 @@ fn a_directory_named_in_one_batch_and_read_in_another_is_one_directory() {
 }
 
 #[test]
+fn a_directory_that_comes_in_parts_is_one_and_read_again_until_its_end_came() {
+    let store = Arc::new(Store::in_memory(0));
+    let root = store.root(b"/r").unwrap().id;
+    let part = |name: &str| DirectoryChange {
+        id: None,
+        path: b"d"[..].into(),
+        kind: ChangeKind::Part {
+            found: vec![found(name, image())],
+        },
+    };
+    let known = || {
+        let known = store.known(root, &"/r".into(), Arc::new(Snapshot::default()));
+        let mut directories = known.unwrap().next_directories().unwrap();
+        assert_eq!(directories.len(), 1);
+        let directory = directories.remove(0);
+        (directory.id, directory.volatile, directory.files.len())
+    };
+    apply(&store, vec![part("a.sif")]);
+    apply(&store, vec![part("b.sif")]);
+    let (id, volatile, files) = known();
+    assert_eq!((volatile, files), (true, 2));
+    // That was as if another scan had begun: nothing of the first one is taken for new.
+    apply(&store, vec![part("b.sif"), part("c.sif")]);
+    apply(&store, vec![read("d", &[], vec![found("d.sif", image())])]);
+    assert_eq!(known(), (id, false, 4));
+    assert_eq!(listed(&store).len(), 4);
+}
+
+#[test]
 fn a_catalogue_of_the_first_schema_version_keeps_its_listing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("catalog.sqlite");

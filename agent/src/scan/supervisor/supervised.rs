@@ -445,7 +445,8 @@ impl Supervised {
             &|change| {
                 let is_image =
                     |found: &crate::catalog::Found| matches!(found.content, Content::Image(_));
-                if let ChangeKind::Read { found: files, .. } = &change.kind
+                if let ChangeKind::Read { found: files, .. } | ChangeKind::Part { found: files } =
+                    &change.kind
                     && files.iter().any(is_image)
                 {
                     found.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -372,9 +372,20 @@ impl<'a> Visitor<'a> {
             dir: &task.held.dir,
             path: &task.path,
         };
-        let found = self.look_at_all(place, &task.candidates[range]);
+        let Looked { found, removed } = self.look_at_all(place, &task.candidates[range]);
         let mut change = task.change.lock().unwrap_or_else(PoisonError::into_inner);
-        finish(&mut change, found);
+        if !found.is_empty() {
+            let id = change.id;
+            drop(change);
+            (self.walk.sink)(DirectoryChange {
+                id,
+                path: task.path.clone(),
+                kind: ChangeKind::Part { found },
+            });
+            change = task.change.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        let found = Vec::new();
+        finish(&mut change, Looked { found, removed });
         if task.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
             let done = std::mem::replace(
                 &mut *change,

@@ -337,17 +337,27 @@ impl Store {
         let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut delta = Delta::default();
         let sql = format!(
-            "SELECT (SELECT path FROM directories WHERE id = directory), name, id, {}
-             FROM images WHERE root = ?1",
+            "SELECT directory, name, id, {} FROM images WHERE root = ?1",
             columns::LISTING
         );
+        let mut path_of = connection.prepare("SELECT path FROM directories WHERE id = ?1")?;
+        // Images that lie together were mostly stored one after the other.
+        let mut directory: Option<(i64, Vec<u8>)> = None;
         let mut statement = connection.prepare(&sql)?;
         let mut rows = statement.query([root])?;
         while let Some(row) = rows.next()? {
-            let directory = row.get_ref(0)?.as_blob().unwrap_or_default();
+            let number = row.get(0)?;
+            let path = match directory.take() {
+                Some((last, path)) if last == number => path,
+                _ => path_of
+                    .query_row([number], |row| row.get(0))
+                    .optional()?
+                    .unwrap_or_default(),
+            };
             let name = row.get_ref(1)?.as_blob().unwrap_or_default();
-            let path = join_path(&preparation.root_path, directory, name);
-            let row = columns::read(row, 2, path, &preparation.root_text, &mut texts)?;
+            let whole = join_path(&preparation.root_path, &path, name);
+            directory = Some((number, path));
+            let row = columns::read(row, 2, whole, &preparation.root_text, &mut texts)?;
             delta.upserts.push(Arc::new(row));
         }
         let mut statement = connection

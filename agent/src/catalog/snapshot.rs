@@ -119,7 +119,7 @@ impl Snapshot {
         let added: Vec<Arc<Row>> = latest.into_values().collect();
         changes.added.clone_from(&added);
         fresh.extend(added);
-        fresh.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+        let fresh = in_order(&fresh);
         let mut next = Self {
             generation: changes.generation,
             as_of,
@@ -167,6 +167,14 @@ impl Changes {
 /// The order of the listing.
 fn key(row: &Row) -> (&str, &str, &[u8]) {
     (&row.repository, &row.tag, &row.path)
+}
+
+/// The rows in the order of the listing. The keys are laid side by side: each look into a row, of which
+/// there are as many as comparisons, would be another place in memory.
+fn in_order(rows: &[Arc<Row>]) -> Vec<Arc<Row>> {
+    let mut keyed: Vec<_> = rows.iter().map(|row| (key(row), row)).collect();
+    keyed.sort_unstable_by_key(|(key, _)| *key);
+    keyed.into_iter().map(|(_, row)| Arc::clone(row)).collect()
 }
 
 /// Merges two ordered lists.

@@ -51,6 +51,7 @@ pub(super) struct Visitor<'a> {
 /// A directory whose candidates are looked at, perhaps by several threads; the last one reports.
 pub(super) struct Task {
     held: Arc<Held>,
+    id: Option<i64>,
     candidates: Vec<Candidate>,
     remaining: AtomicUsize,
     change: Mutex<DirectoryChange>,
@@ -297,14 +298,7 @@ impl<'a> Visitor<'a> {
         let share = self.walk.share();
         // Most directories have none below and few candidates: nobody else needs them.
         if listing.directories.is_empty() && listing.candidates.len() <= share {
-            let place = Place {
-                dir: &dir,
-                path: &pending.path,
-            };
-            let found = self.look_at_all(place, &listing.candidates);
-            finish(&mut report, found);
-            (self.walk.sink)(report);
-            return;
+            return self.finish_directory(&dir, &listing.candidates, report);
         }
         let held = match self.walk.hold(dir) {
             Ok(held) => held,
@@ -317,14 +311,7 @@ impl<'a> Visitor<'a> {
                         known: None,
                     })
                 }));
-                let place = Place {
-                    dir: &dir,
-                    path: &pending.path,
-                };
-                let found = self.look_at_all(place, &listing.candidates);
-                finish(&mut report, found);
-                (self.walk.sink)(report);
-                return;
+                return self.finish_directory(&dir, &listing.candidates, report);
             }
         };
         new.extend(listing.directories.into_iter().map(|name| {
@@ -335,19 +322,13 @@ impl<'a> Visitor<'a> {
             })
         }));
         if listing.candidates.len() <= share {
-            let place = Place {
-                dir: &held.dir,
-                path: &pending.path,
-            };
-            let found = self.look_at_all(place, &listing.candidates);
-            finish(&mut report, found);
-            (self.walk.sink)(report);
-            return;
+            return self.finish_directory(&held.dir, &listing.candidates, report);
         }
         let count = listing.candidates.len();
         let shares = count.div_ceil(share);
         let task = Arc::new(Task {
             held,
+            id: report.id,
             candidates: listing.candidates,
             remaining: AtomicUsize::new(shares),
             change: Mutex::new(report),
@@ -357,6 +338,19 @@ impl<'a> Visitor<'a> {
             let start = index * share;
             Item::Candidates(Arc::clone(&task), start..(start + share).min(count))
         }));
+    }
+
+    /// Looks at all candidates of a directory, and reports it.
+    fn finish_directory(
+        &mut self,
+        dir: &Dir,
+        candidates: &[Candidate],
+        mut report: DirectoryChange,
+    ) {
+        let path = &report.path;
+        let looked = self.look_at_all(Place { dir, path }, candidates);
+        finish(&mut report, looked);
+        (self.walk.sink)(report);
     }
 
     fn known_children(&self, path: &[u8]) -> Result<HashSet<Box<[u8]>>, KnownError> {
@@ -373,17 +367,14 @@ impl<'a> Visitor<'a> {
             path: &task.path,
         };
         let Looked { found, removed } = self.look_at_all(place, &task.candidates[range]);
-        let mut change = task.change.lock().unwrap_or_else(PoisonError::into_inner);
         if !found.is_empty() {
-            let id = change.id;
-            drop(change);
             (self.walk.sink)(DirectoryChange {
-                id,
+                id: task.id,
                 path: task.path.clone(),
                 kind: ChangeKind::Part { found },
             });
-            change = task.change.lock().unwrap_or_else(PoisonError::into_inner);
         }
+        let mut change = task.change.lock().unwrap_or_else(PoisonError::into_inner);
         let found = Vec::new();
         finish(&mut change, Looked { found, removed });
         if task.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {

@@ -26,6 +26,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .extern_path(".google.protobuf.Timestamp", "crate::Timestamp")
         // Labels come in order, so that the same image is always the same text.
         .btree_map(".")
+        .compile_fds(descriptors.clone())?;
+    // The image service once more, with responses whose images are encoded already.
+    let server = out.join("encoded");
+    std::fs::create_dir_all(&server)?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .out_dir(&server)
+        .compile_well_known_types(true)
+        .extern_path(".google.protobuf", "::pbjson_types")
+        .extern_path(".sifter.v1", "crate::v1")
+        .extern_path(
+            ".sifter.v1.ListImagesResponse",
+            "crate::encoded::ListImagesResponse",
+        )
+        .extern_path(
+            ".sifter.v1.StreamImagesResponse",
+            "crate::encoded::StreamImagesResponse",
+        )
         .compile_fds(descriptors)?;
     pbjson_build::Builder::new()
         .register_descriptors(&encoded)?

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use sifter_image::record::{Format, Status};
 
-use crate::catalog::{Catalog, ContentDigest, FileTime, Identity, Row};
+use crate::catalog::{Catalog, ContentDigest, FileTime, Identity, KeptRow, Rows};
 use crate::config::RootSettings;
 use crate::escape;
 use crate::scan::{self, Access, OpenFile, Pace, Reading};
@@ -185,44 +185,44 @@ impl Worker {
     }
 
     /// Whether everything was tried that can have a digest; the rest is too young now.
-    fn pass(&mut self, rows: &[Arc<Row>]) -> bool {
+    fn pass(&mut self, rows: &Rows) -> bool {
         let mut complete = true;
         self.failed.retain(|_, (_, at)| at.elapsed() < RETRY_AFTER);
         // Hard links are read once.
         let mut linked: HashMap<Identity, [u8; 32]> = rows
             .iter()
-            .filter(|row| row.facts.links > 1 && *row.root == *self.root)
-            .filter_map(|row| Some((Identity::from(&row.facts), *row.content_digest.clone()?)))
+            .filter(|row| row.facts().links > 1 && **row.root() == *self.root)
+            .filter_map(|row| Some((row.identity(), row.content_digest()?)))
             .collect();
-        for row in rows {
-            if *row.root != *self.root
-                || row.content_digest.is_some()
-                || row.format == Format::Sandbox
+        for row in rows.iter() {
+            if **row.root() != *self.root
+                || row.content_digest().is_some()
+                || row.format() == Format::Sandbox
             {
                 continue;
             }
-            let identity = Identity::from(&row.facts);
-            let released = row.facts.allocated == 0 && row.facts.size > 0;
+            let (identity, facts) = (row.identity(), row.facts());
+            let released = facts.allocated == 0 && facts.size > 0;
             if released
                 || self
                     .failed
-                    .get(&row.id)
+                    .get(&row.id())
                     .is_some_and(|(failed, _)| *failed == identity)
             {
                 continue;
             }
-            if row.status == Status::Transfer || !is_at_rest(&identity) {
+            if row.status() == Status::Transfer || !is_at_rest(&identity) {
                 complete = false;
                 continue;
             }
             let known = linked.get(&identity).copied();
             match known.map_or_else(|| self.digest(row, &identity), |digest| Ok(Some(digest))) {
                 Ok(Some(digest)) => {
-                    if row.facts.links > 1 {
+                    if facts.links > 1 {
                         linked.insert(identity, digest);
                     }
                     self.done.push(ContentDigest {
-                        image: row.id,
+                        image: row.id(),
                         identity,
                         digest,
                     });
@@ -230,8 +230,8 @@ impl Worker {
                 // The file is another one now: the next scan says which.
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(%error, path = %escape::terminal(&escape::utf8(&row.path)), "no digest");
-                    self.failed.insert(row.id, (identity, Instant::now()));
+                    tracing::warn!(%error, path = %escape::terminal(&escape::utf8(row.path())), "no digest");
+                    self.failed.insert(row.id(), (identity, Instant::now()));
                 }
             }
             if self.published.elapsed() >= PUBLISH_EVERY {
@@ -247,8 +247,8 @@ impl Worker {
     }
 
     /// The digest of an image, if its file is the one that is listed.
-    fn digest(&self, row: &Row, identity: &Identity) -> io::Result<Option<[u8; 32]>> {
-        let file = self.open(&row.path)?;
+    fn digest(&self, row: &KeptRow, identity: &Identity) -> io::Result<Option<[u8; 32]>> {
+        let file = self.open(row.path())?;
         if Identity::from(&file.facts) != *identity {
             return Ok(None);
         }
@@ -256,7 +256,7 @@ impl Worker {
             self.pace.throttle(bytes, || self.stop.is_set());
             !self.stop.is_set()
         })?;
-        let after = self.open(&row.path)?;
+        let after = self.open(row.path())?;
         Ok(digest.filter(|_| Identity::from(&after.facts) == *identity))
     }
 

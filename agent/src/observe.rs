@@ -54,11 +54,13 @@ impl Sources {
                 let mut images = ByStatus::new();
                 let mut by_root: BTreeMap<String, u64> = BTreeMap::new();
                 for row in snapshot.rows.iter() {
-                    let status = status_name(snapshot.status(row).0);
-                    *images.entry((status, format_name(row.format))).or_default() += 1;
-                    match by_root.get_mut(&*row.root) {
+                    let status = status_name(snapshot.status_of(row));
+                    *images
+                        .entry((status, format_name(row.format())))
+                        .or_default() += 1;
+                    match by_root.get_mut(&**row.root()) {
                         Some(count) => *count += 1,
-                        None => drop(by_root.insert(row.root.as_ref().to_owned(), 1)),
+                        None => drop(by_root.insert(row.root().as_ref().to_owned(), 1)),
                     }
                 }
                 *counted = Some((Arc::clone(&snapshot), images, by_root));

@@ -4,6 +4,7 @@
 //! of them, with the proto3 JSON mapping (the spelling that `grpcurl` prints) as `serde`
 //! implementations and the descriptor set for gRPC reflection.
 
+pub mod encoded;
 mod timestamp;
 
 pub use timestamp::Timestamp;

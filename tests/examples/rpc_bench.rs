@@ -7,41 +7,55 @@
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::error::Error;
+use std::io::{BufRead, BufReader};
 use std::pin::Pin;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prost::Message;
+use sifter_proto::encoded::image_service_server::{ImageService, ImageServiceServer};
+use sifter_proto::encoded::{self, WithImages};
 use sifter_proto::v1::image_service_client::ImageServiceClient;
-use sifter_proto::v1::image_service_server::{ImageService, ImageServiceServer};
 use sifter_proto::v1::{
     GetImageRequest, Image, ListImagesRequest, ListImagesResponse, StreamImagesRequest,
     StreamImagesResponse, WatchImagesRequest, WatchImagesResponse,
 };
 use tokio_stream::Stream;
-use tonic::transport::{Channel, Server};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 /// Calls a figure is taken from.
 const CALLS: usize = 2000;
+
+/// Pages that are asked for when the rate is measured, how many of them at once, and how often.
+const PAGES: usize = 4000;
+const AT_ONCE: usize = 16;
+const RATES: usize = 7;
 
 /// Streams a figure is taken from.
 const STREAMS: usize = 7;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    let address = std::env::args().nth(1).ok_or("usage: rpc_bench ADDRESS")?;
-    let mut agent = client(&address).await?;
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &*arguments {
+        [address] => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(measure(address)),
+        [what, address] if what == "--constant" => serve_constant(address),
+        _ => Err("usage: rpc_bench ADDRESS".into()),
+    }
+}
+
+async fn measure(address: &str) -> Result<()> {
+    let mut agent = client(address).await?;
     let first = page(&mut agent, 0).await?;
     let last_skip = first.total_size.saturating_sub(50);
-    let batches = stream(&mut agent).await?.2;
-
-    let constant = Constant {
-        page: Arc::new(first.clone()),
-        batches: Arc::new(batches),
-    };
-    let mut constant = client(&constant.serve()?).await?;
+    let (_server, constant) = Server::start(address)?;
+    let mut constant = client(&constant).await?;
 
     let mut near = Vec::new();
     let mut far = Vec::new();
@@ -58,9 +72,25 @@ async fn main() -> Result<()> {
     report("page of 50, constant server", &mut baseline);
     ratio("last page / first page (p50)", middle(&far), middle(&near));
     ratio(
-        "request rate / constant server (p50)",
+        "one at a time / constant server (p50)",
         middle(&baseline),
         middle(&near),
+    );
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..RATES {
+        ours.push(many_pages(&agent).await?);
+        theirs.push(many_pages(&constant).await?);
+    }
+    let rate = |times: &[Duration]| PAGES as f64 / middle(times).as_secs_f64();
+    println!(
+        "pages a second, {AT_ONCE} at once      {:.0}, constant server {:.0}",
+        rate(&ours),
+        rate(&theirs)
+    );
+    ratio(
+        "request rate / constant server",
+        middle(&theirs),
+        middle(&ours),
     );
 
     let (mut whole, mut heads, mut constant_whole) = (Vec::new(), Vec::new(), Vec::new());
@@ -103,6 +133,23 @@ async fn timed_page(client: &mut ImageServiceClient<Channel>, skip: u64) -> Resu
     Ok(start.elapsed())
 }
 
+/// How long many pages take, of which several are under way at once.
+async fn many_pages(client: &ImageServiceClient<Channel>) -> Result<Duration> {
+    let start = Instant::now();
+    let clients = (0..AT_ONCE).map(|_| {
+        let mut client = client.clone();
+        async move {
+            for _ in 0..PAGES / AT_ONCE {
+                page(&mut client, 0).await?;
+            }
+            Ok(())
+        }
+    });
+    futures_util::future::try_join_all(clients)
+        .await
+        .map(|_: Vec<()>| start.elapsed())
+}
+
 async fn stream(
     client: &mut ImageServiceClient<Channel>,
 ) -> Result<(Duration, Duration, Vec<StreamImagesResponse>)> {
@@ -136,51 +183,83 @@ fn ratio(what: &str, of: Duration, to: Duration) {
     println!("{what:<40} {:.2}", of.as_secs_f64() / to.as_secs_f64());
 }
 
-/// The same stack with nothing behind it.
-#[derive(Clone)]
+/// The same stack with nothing behind it: what it answers is encoded already.
 struct Constant {
-    page: Arc<ListImagesResponse>,
-    batches: Arc<Vec<StreamImagesResponse>>,
+    page: encoded::ListImagesResponse,
+    batches: Arc<[encoded::StreamImagesResponse]>,
 }
 
-impl Constant {
-    fn serve(self) -> Result<String> {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?.to_string();
-        // A thread of its own: the agent is a process of its own.
-        std::thread::spawn(move || -> std::io::Result<()> {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()?;
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                let incoming =
-                    tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-                Server::builder()
-                    .add_service(ImageServiceServer::new(self))
-                    .serve_with_incoming(incoming)
-                    .await
-                    .map_err(std::io::Error::other)
-            })
-        });
-        Ok(address)
+/// A running constant server, which is a process of its own as the agent is.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
+}
+
+impl Server {
+    /// A server of what the agent at `address` answers now, and where it listens.
+    fn start(address: &str) -> Result<(Self, String)> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["--constant", address])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or("no output")?;
+        let server = Self(child);
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        Ok((server, line.trim().to_owned()))
+    }
+}
+
+/// The message as its own bytes.
+fn encoded_once<M: Message + Default>(message: &M) -> WithImages<M> {
+    WithImages {
+        images: message.encode_to_vec(),
+        rest: M::default(),
+    }
+}
+
+/// Serves what the agent at `address` answers, until it is killed.
+fn serve_constant(address: &str) -> Result<()> {
+    // As many threads as the agent has.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut agent = client(address).await?;
+        let batches = stream(&mut agent).await?.2;
+        let constant = Constant {
+            page: encoded_once(&page(&mut agent, 0).await?),
+            batches: batches.iter().map(encoded_once).collect(),
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        println!("{}", listener.local_addr()?);
+        let incoming =
+            tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+        tonic::transport::Server::builder()
+            .add_service(ImageServiceServer::new(constant))
+            .serve_with_incoming(incoming)
+            .await?;
+        Ok(())
+    })
 }
 
 #[tonic::async_trait]
 impl ImageService for Constant {
-    type StreamImagesStream =
-        Pin<Box<dyn Stream<Item = std::result::Result<StreamImagesResponse, Status>> + Send>>;
+    type StreamImagesStream = Pin<
+        Box<dyn Stream<Item = std::result::Result<encoded::StreamImagesResponse, Status>> + Send>,
+    >;
     type WatchImagesStream =
         Pin<Box<dyn Stream<Item = std::result::Result<WatchImagesResponse, Status>> + Send>>;
 
     async fn list_images(
         &self,
         _: Request<ListImagesRequest>,
-    ) -> std::result::Result<Response<ListImagesResponse>, Status> {
-        Ok(Response::new((*self.page).clone()))
+    ) -> std::result::Result<Response<encoded::ListImagesResponse>, Status> {
+        Ok(Response::new(self.page.clone()))
     }
 
     async fn stream_images(

@@ -1,7 +1,5 @@
 //! The columns of table `images` and [`Row`], one to one.
 
-use std::sync::Arc;
-
 use prost::Message as _;
 use rusqlite::params;
 use sifter_image::record::{Encryption, Format, ImageId, ReferenceSource, Status, TimeSource};
@@ -9,7 +7,7 @@ use sifter_proto::v1;
 use uuid::Uuid;
 
 use super::entry::{FileFacts, FileTime};
-use super::row::{Interner, Row};
+use super::row::Row;
 
 /// Columns in the order in which [`read`] takes them, after `id`.
 pub(super) const LISTING: &str = "inode, size, modified, changed, accessed, allocated, uid, gid, \
@@ -60,19 +58,17 @@ fn value<T: Copy>(values: &[T], number: i64) -> T {
 }
 
 /// Reads a row of `SELECT …, id, <LISTING>`; `id` is column `first`.
-pub(super) fn read(
-    row: &rusqlite::Row<'_>,
+pub(super) fn read<'r>(
+    row: &'r rusqlite::Row<'_>,
     first: usize,
-    path: Box<[u8]>,
-    root: &Arc<str>,
-    texts: &mut Interner,
-) -> rusqlite::Result<Row> {
+    path: &'r [u8],
+    root: &'r str,
+) -> rusqlite::Result<Row<'r>> {
     let at = |index: usize| first + 1 + index;
     let integer = |index: usize| row.get::<_, i64>(at(index));
     let small = |index: usize| integer(index).map(|value| u32::try_from(value).unwrap_or(u32::MAX));
-    let mut text = |index: usize| -> rusqlite::Result<Arc<str>> {
-        Ok(texts.get(row.get_ref(at(index))?.as_str()?))
-    };
+    let text =
+        |index: usize| -> rusqlite::Result<&'r str> { Ok(row.get_ref(at(index))?.as_str()?) };
     let signatures = match row.get_ref(at(28))?.as_blob_or_null()? {
         Some(data) => v1::Image::decode(data).unwrap_or_default().signatures,
         None => Vec::new(),
@@ -80,7 +76,7 @@ pub(super) fn read(
     Ok(Row {
         id: row.get(first)?,
         path,
-        root: Arc::clone(root),
+        root,
         facts: FileFacts {
             inode: integer(0)?.cast_unsigned(),
             size: integer(1)?.cast_unsigned(),
@@ -122,15 +118,14 @@ pub(super) fn read(
         content_digest: row
             .get_ref(at(29))?
             .as_blob_or_null()?
-            .and_then(|digest| <[u8; 32]>::try_from(digest).ok())
-            .map(Box::new),
+            .and_then(|digest| digest.try_into().ok()),
     })
 }
 
 /// Writes a row with a [`statement`].
 pub(super) fn write(
     statement: &mut rusqlite::Statement<'_>,
-    row: &Row,
+    row: &Row<'_>,
     root: i64,
     directory: i64,
     name: &[u8],
@@ -176,7 +171,7 @@ pub(super) fn write(
         row.sbom,
         number(&ENCRYPTIONS, &row.encryption),
         signatures,
-        row.content_digest.as_deref(),
+        row.content_digest,
     ])?;
     Ok(())
 }

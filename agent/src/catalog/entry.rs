@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sifter_image::Image;
 use sifter_proto::v1;
 
-use super::row::Row;
+use super::kept::KeptRow;
 
 /// Facts of a file by `fstat`. Times are kept as the kernel gives them, so that comparing them is
 /// exact.
@@ -127,7 +127,7 @@ pub enum Content {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prepared {
     /// As listed; not numbered yet.
-    pub row: Row,
+    pub row: KeptRow,
     /// What only view FULL shows: an encoded `sifter.v1.Image` with only those fields.
     pub details: Vec<u8>,
 }
@@ -136,7 +136,7 @@ pub struct Prepared {
 #[derive(Debug, Clone, PartialEq)]
 pub struct KnownImage {
     /// As listed.
-    pub row: Row,
+    pub row: KeptRow,
     /// What only view FULL shows.
     pub details: v1::Image,
 }

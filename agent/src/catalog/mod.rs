@@ -9,9 +9,11 @@ mod change;
 mod columns;
 mod detail;
 mod entry;
+mod kept;
 mod prepare;
 mod query;
 mod row;
+mod rows;
 mod snapshot;
 mod state;
 mod store;
@@ -32,18 +34,24 @@ pub use self::detail::details;
 pub use self::entry::{
     Content, ContentDigest, FileFacts, FileTime, Found, Identity, KnownImage, Prepared,
 };
+pub use self::kept::{Commons, KeptRow};
 pub use self::prepare::Preparation;
 pub use self::query::{Labels, Query, QueryError, format_name, status_name};
-pub use self::row::{Interner, Row, join_path};
+pub use self::row::{Row, join_path};
+pub use self::rows::Rows;
 pub use self::snapshot::{Changes, Snapshot};
 pub use self::store::{Delta, KnownRoot, Store, StoreError, StoredRoot};
 pub use self::token::PageToken;
 
-use self::state::{RootRecord, State, memory, open_or_set_aside, set_aside};
+use self::state::{Past, RootRecord, State, memory, open_or_set_aside, set_aside};
 
 /// Snapshots of past generations that are kept, so that a listing that was begun can be read to
-/// its end. They share their rows with the current one.
+/// its end. They share what did not change.
 const PAST_SNAPSHOTS: usize = 16;
+
+/// The same counted in rows that they do not share, 16 bytes each besides the row itself: a first scan
+/// changes the whole listing with each generation. The last one is always kept.
+const PAST_ROWS: usize = 1 << 18;
 
 /// Changes that are kept for watchers that fall behind or come back, counted in images.
 const HISTORY_IMAGES: usize = 20_000;
@@ -83,7 +91,7 @@ pub struct Selection {
     /// The snapshot that it is of.
     pub snapshot: Arc<Snapshot>,
     /// The images in order.
-    pub rows: Arc<[Arc<Row>]>,
+    pub rows: Rows,
     key: (u64, u64, i64),
 }
 
@@ -108,7 +116,7 @@ impl Catalog {
             state: Mutex::new(State {
                 store: Arc::new(store),
                 failure,
-                texts: Arc::default(),
+                commons: Arc::default(),
                 roots: roots.iter().map(|path| RootRecord::new(path)).collect(),
                 upserts: Vec::new(),
                 removed: Vec::new(),
@@ -151,6 +159,7 @@ impl Catalog {
         state
             .past
             .iter()
+            .map(|past| &past.snapshot)
             .find(|snapshot| snapshot.generation == generation)
             .map(Arc::clone)
     }
@@ -168,7 +177,7 @@ impl Catalog {
         let key = (snapshot.generation, number, now);
         if query.is_plain() {
             return Arc::new(Selection {
-                rows: Arc::clone(&snapshot.rows),
+                rows: snapshot.rows.clone(),
                 snapshot,
                 key,
             });
@@ -378,20 +387,20 @@ impl Catalog {
                 }
             }
         }
-        let with_digest = |row: &mut Arc<Row>| {
-            if let Some(digest) = stored.get(&row.id)
-                && Identity::from(&row.facts) == digest.identity
+        let with_digest = |row: &mut Arc<KeptRow>| {
+            if let Some(digest) = stored.get(&row.id())
+                && row.identity() == digest.identity
             {
-                Arc::make_mut(row).content_digest = Some(Box::new(digest.digest));
+                Arc::make_mut(row).set_content_digest(Some(digest.digest));
             }
         };
         // What a scan applied and did not publish yet is newer than the listing.
         state.upserts.iter_mut().for_each(with_digest);
-        let waiting: HashSet<i64> = state.upserts.iter().map(|row| row.id).collect();
+        let waiting: HashSet<i64> = state.upserts.iter().map(|row| row.id()).collect();
         let listed = current
             .rows
             .iter()
-            .filter(|row| stored.contains_key(&row.id) && !waiting.contains(&row.id));
+            .filter(|row| stored.contains_key(&row.id()) && !waiting.contains(&row.id()));
         for row in listed {
             let mut row = Arc::clone(row);
             with_digest(&mut row);
@@ -541,9 +550,14 @@ impl Catalog {
             }));
             return;
         }
-        state.past.push_back(current);
-        while state.past.len() > PAST_SNAPSHOTS {
-            state.past.pop_front();
+        let own = current.rows.not_shared_with(&next.rows);
+        state.past.push_back(Past {
+            snapshot: current,
+            own,
+        });
+        let mut held: usize = state.past.iter().map(|past| past.own).sum();
+        while state.past.len() > PAST_SNAPSHOTS || held > PAST_ROWS && state.past.len() > 1 {
+            held -= state.past.pop_front().map_or(0, |oldest| oldest.own);
         }
         state.history.push_back(Arc::new(changes));
         let mut held: usize = state.history.iter().map(|changes| changes.len()).sum();

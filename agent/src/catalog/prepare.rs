@@ -8,14 +8,15 @@ use prost::Message as _;
 use super::change::{ChangeKind, DirectoryChange};
 use super::detail;
 use super::entry::{Content, FileFacts, Prepared};
-use super::row::{Interner, Row, join_path};
+use super::kept::{Commons, KeptRow};
+use super::row::{Row, join_path};
 
 /// What of a root its images are made ready with.
 #[derive(Debug, Clone)]
 pub struct Preparation {
     pub(super) root_path: Box<[u8]>,
     pub(super) root_text: Arc<str>,
-    pub(super) texts: Arc<Mutex<Interner>>,
+    pub(super) commons: Arc<Mutex<Commons>>,
 }
 
 impl Preparation {
@@ -46,13 +47,15 @@ impl Preparation {
         image: sifter_image::Image,
     ) -> Prepared {
         let path = join_path(&self.root_path, path, name);
-        let row = {
-            let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-            Row::new(0, path, &self.root_text, facts, &image, &mut texts)
-        };
         Prepared {
-            row,
+            row: self.keep(&Row::new(&path, &self.root_text, facts, &image)),
             details: detail::details(image).encode_to_vec(),
         }
+    }
+
+    /// Keeps a row.
+    pub(super) fn keep(&self, row: &Row<'_>) -> KeptRow {
+        let mut commons = self.commons.lock().unwrap_or_else(PoisonError::into_inner);
+        KeptRow::new(row, &mut commons)
     }
 }

@@ -1,7 +1,6 @@
-//! One image as the listing shows it: kept small, since a snapshot holds all of them.
+//! One image as the listing shows it.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use sifter_image::record::{Encryption, Format, ImageId, ReferenceSource, Status, TimeSource};
 use sifter_proto::v1;
@@ -13,15 +12,16 @@ use super::entry::{FileFacts, FileTime};
 /// An image in a listing; [`sifter_image::Image`] and [`FileFacts`] document the fields. Labels,
 /// definition and objects are not here: they are read when one image is asked for.
 ///
-/// Texts are shared where rows are kept, and borrowed where a row only lives for a moment.
+/// Lives for a moment: made from what was just read, from the database, or from a
+/// [`KeptRow`](super::KeptRow).
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row<T = Arc<str>> {
+pub struct Row<'a> {
     /// Number in the catalogue; stable while the image is known.
     pub id: i64,
     /// Absolute path.
-    pub path: Box<[u8]>,
+    pub path: &'a [u8],
     /// Path of the root.
-    pub root: T,
+    pub root: &'a str,
     /// Facts of the file.
     pub facts: FileFacts,
     /// Stable identity.
@@ -39,112 +39,44 @@ pub struct Row<T = Arc<str>> {
     /// Encryption of the primary partition.
     pub encryption: Encryption,
     /// Repository.
-    pub repository: T,
+    pub repository: &'a str,
     /// Tag.
-    pub tag: T,
+    pub tag: &'a str,
     /// What the image was built on; empty if not known.
-    pub base: T,
+    pub base: &'a str,
     /// Version of the format.
-    pub format_version: T,
+    pub format_version: &'a str,
     /// Architecture.
-    pub arch: T,
+    pub arch: &'a str,
     /// What is wrong; empty if nothing.
-    pub status_message: T,
+    pub status_message: &'a str,
     /// When the image was last changed.
     pub update_time: FileTime,
     /// When the image was created; `None` if it does not say.
     pub create_time: Option<FileTime>,
     /// File system of the primary partition.
-    pub file_system: T,
+    pub file_system: &'a str,
     /// Compressor of a squashfs.
-    pub compressor: T,
+    pub compressor: &'a str,
     /// Format of a stored SBOM.
-    pub sbom: T,
+    pub sbom: &'a str,
     /// Signatures.
-    pub signatures: Box<[v1::Signature]>,
+    pub signatures: Cow<'a, [v1::Signature]>,
     /// SHA-256 of the whole file, once it was computed.
-    pub content_digest: Option<Box<[u8; 32]>>,
+    pub content_digest: Option<[u8; 32]>,
 }
 
-/// Hands out one copy of texts that many rows share.
-#[derive(Debug)]
-pub struct Interner {
-    known: HashSet<Arc<str>>,
-    /// What most texts of an image are.
-    empty: Arc<str>,
-}
-
-impl Default for Interner {
-    fn default() -> Self {
-        Self {
-            known: HashSet::new(),
-            empty: "".into(),
-        }
-    }
-}
-
-/// Texts that one interner keeps; above, texts are not shared. Bounds what strangers' file names can
-/// make it hold.
-const INTERNED_MAX: usize = 1 << 16;
-
-impl Interner {
-    /// The shared copy of `text`.
-    pub fn get(&mut self, text: &str) -> Arc<str> {
-        if text.is_empty() {
-            return Arc::clone(&self.empty);
-        }
-        if let Some(known) = self.known.get(text) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = text.into();
-        if self.known.len() < INTERNED_MAX {
-            self.known.insert(Arc::clone(&new));
-        }
-        new
-    }
-}
-
-impl Row {
-    /// The row of an image that was found at `path`, to be kept.
+impl<'a> Row<'a> {
+    /// The row of an image that was found at `path`.
     #[must_use]
     pub fn new(
-        id: i64,
-        path: Box<[u8]>,
-        root: &Arc<str>,
-        facts: FileFacts,
-        image: &sifter_image::Image,
-        texts: &mut Interner,
-    ) -> Self {
-        Self::with_texts(id, path, Arc::clone(root), facts, image, |text| {
-            texts.get(text)
-        })
-    }
-}
-
-impl<'a> Row<&'a str> {
-    /// The row of an image that was found at `path`, for now.
-    #[must_use]
-    pub fn passing(
-        path: Box<[u8]>,
+        path: &'a [u8],
         root: &'a str,
         facts: FileFacts,
         image: &'a sifter_image::Image,
     ) -> Self {
-        Self::with_texts(0, path, root, facts, image, |text| text)
-    }
-}
-
-impl<T> Row<T> {
-    fn with_texts<'a>(
-        id: i64,
-        path: Box<[u8]>,
-        root: T,
-        facts: FileFacts,
-        image: &'a sifter_image::Image,
-        mut text: impl FnMut(&'a str) -> T,
-    ) -> Self {
         Self {
-            id,
+            id: 0,
             path,
             root,
             facts,
@@ -155,17 +87,17 @@ impl<T> Row<T> {
             reference_source: image.reference.source,
             update_time_source: image.update_time_source,
             encryption: image.encryption,
-            repository: text(&image.reference.repository),
-            tag: text(&image.reference.tag),
-            base: text(&image.base),
-            format_version: text(&image.format_version),
-            arch: text(&image.arch),
-            status_message: text(&image.status_message),
+            repository: &image.reference.repository,
+            tag: &image.reference.tag,
+            base: &image.base,
+            format_version: &image.format_version,
+            arch: &image.arch,
+            status_message: &image.status_message,
             update_time: image.update_time.map_or(facts.modified, FileTime::from),
             create_time: image.create_time.map(FileTime::from),
-            file_system: text(image.file_system.unwrap_or_default()),
-            compressor: text(image.compressor.unwrap_or_default()),
-            sbom: text(image.sbom.unwrap_or_default()),
+            file_system: image.file_system.unwrap_or_default(),
+            compressor: image.compressor.unwrap_or_default(),
+            sbom: image.sbom.unwrap_or_default(),
             signatures: image.signatures.iter().map(detail::signature).collect(),
             content_digest: None,
         }

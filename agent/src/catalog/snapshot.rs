@@ -6,7 +6,9 @@ use std::sync::Arc;
 use sifter_image::record::Status;
 
 use super::entry::FileTime;
+use super::kept::KeptRow;
 use super::row::Row;
+use super::rows::Rows;
 
 /// An ordered view of all images with a generation number.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +18,7 @@ pub struct Snapshot {
     /// When a scan last confirmed it; `None` before the first complete scan.
     pub as_of: Option<FileTime>,
     /// By repository, tag, path.
-    pub rows: Arc<[Arc<Row>]>,
+    pub rows: Rows,
     /// What cannot be read now: absolute paths of roots and directories, and why. What is known of
     /// the images below is shown as UNAVAILABLE.
     pub unavailable: Arc<BTreeMap<Box<[u8]>, String>>,
@@ -30,26 +32,35 @@ pub struct Changes {
     /// When it was made.
     pub as_of: Option<FileTime>,
     /// New images.
-    pub added: Vec<Arc<Row>>,
+    pub added: Vec<Arc<KeptRow>>,
     /// Images of which something changed.
-    pub changed: Vec<Arc<Row>>,
+    pub changed: Vec<Arc<KeptRow>>,
     /// Images that are gone, as they were.
-    pub removed: Vec<Arc<Row>>,
+    pub removed: Vec<Arc<KeptRow>>,
 }
 
 impl Snapshot {
     /// Whether the image can be reached now: its own status, or UNAVAILABLE with the reason.
     #[must_use]
-    pub fn status<'s, T: AsRef<str>>(&'s self, row: &'s Row<T>) -> (Status, &'s str) {
-        match self.unavailable_reason(&row.path) {
+    pub fn status<'s>(&'s self, row: &Row<'s>) -> (Status, &'s str) {
+        match self.unavailable_reason(row.path) {
             Some(reason) => (Status::Unavailable, reason),
-            None => (row.status, row.status_message.as_ref()),
+            None => (row.status, row.status_message),
+        }
+    }
+
+    /// The same without the message.
+    #[must_use]
+    pub fn status_of(&self, row: &KeptRow) -> Status {
+        match self.unavailable_reason(row.path()) {
+            Some(_) => Status::Unavailable,
+            None => row.status(),
         }
     }
 
     /// The same moment with some of its images only, in the same order.
     #[must_use]
-    pub fn with_only(&self, rows: Arc<[Arc<Row>]>) -> Self {
+    pub fn with_only(&self, rows: Rows) -> Self {
         Self {
             generation: self.generation,
             as_of: self.as_of,
@@ -74,24 +85,26 @@ impl Snapshot {
 
     /// The image listed under `path`.
     #[must_use]
-    pub fn get(&self, path: &[u8]) -> Option<&Arc<Row>> {
-        self.rows.iter().find(|row| *row.path == *path)
+    pub fn get(&self, path: &[u8]) -> Option<&Arc<KeptRow>> {
+        self.rows.iter().find(|row| row.path() == path)
     }
 
     /// The next snapshot: without the images in `removed`, with those in `upserts`.
     #[must_use]
     pub fn next(
         &self,
-        upserts: Vec<Arc<Row>>,
+        upserts: Vec<Arc<KeptRow>>,
         removed: &[i64],
         unavailable: BTreeMap<Box<[u8]>, String>,
         as_of: Option<FileTime>,
     ) -> (Self, Changes) {
-        // Several changes of one image in a scan: the last one counts.
-        let mut latest: HashMap<i64, Arc<Row>> =
-            upserts.into_iter().map(|row| (row.id, row)).collect();
-        let removed: HashSet<i64> = removed.iter().copied().collect();
-        latest.retain(|id, _| !removed.contains(id));
+        let mut removed = removed.to_vec();
+        removed.sort_unstable();
+        let is_removed = |id: i64| removed.binary_search(&id).is_ok();
+        let latest = latest(upserts);
+        let mut ids: Vec<i64> = latest.iter().map(|row| row.id()).collect();
+        ids.extend(&removed);
+        ids.sort_unstable();
 
         let mut changes = Changes {
             generation: self.generation + 1,
@@ -100,30 +113,37 @@ impl Snapshot {
             changed: Vec::new(),
             removed: Vec::new(),
         };
-        let mut kept = Vec::with_capacity(self.rows.len() + latest.len());
-        let mut fresh: Vec<Arc<Row>> = Vec::with_capacity(latest.len());
-        for row in self.rows.iter() {
-            if removed.contains(&row.id) {
+        // Numbers of those that are listed now and will not be, or otherwise.
+        let mut gone = Vec::new();
+        // Places in `latest` of those that are listed now.
+        let mut listed = Vec::new();
+        for row in self.rows.with_ids(&ids) {
+            let place = latest.binary_search_by_key(&row.id(), |new| new.id());
+            listed.extend(place);
+            if is_removed(row.id()) {
                 changes.removed.push(Arc::clone(row));
-            } else if let Some(new) = latest.remove(&row.id) {
-                if new == *row {
-                    kept.push(Arc::clone(row));
-                } else {
-                    changes.changed.push(Arc::clone(&new));
-                    fresh.push(new);
-                }
+            } else if let Some(new) = place.ok().map(|place| &latest[place])
+                && new != row
+            {
+                changes.changed.push(Arc::clone(new));
             } else {
-                kept.push(Arc::clone(row));
+                continue;
+            }
+            gone.push(row.id());
+        }
+        gone.sort_unstable();
+        listed.sort_unstable();
+        let mut listed = listed.into_iter().peekable();
+        for (place, row) in latest.into_iter().enumerate() {
+            if listed.next_if_eq(&place).is_none() && !is_removed(row.id()) {
+                changes.added.push(row);
             }
         }
-        let added: Vec<Arc<Row>> = latest.into_values().collect();
-        changes.added.clone_from(&added);
-        fresh.extend(added);
-        let fresh = in_order(&fresh);
+        let fresh = in_order(changes.added.iter().chain(&changes.changed));
         let mut next = Self {
             generation: changes.generation,
             as_of,
-            rows: merge(kept, fresh).into(),
+            rows: self.rows.with(&gone, fresh),
             unavailable: Arc::new(unavailable),
         };
         if next.unavailable == self.unavailable {
@@ -134,14 +154,15 @@ impl Snapshot {
                 .added
                 .iter()
                 .chain(&changes.changed)
-                .map(|row| row.id)
+                .map(|row| row.id())
                 .collect();
             let turned = next
                 .rows
                 .iter()
                 .filter(|row| {
-                    !named.contains(&row.id)
-                        && self.unavailable_reason(&row.path) != next.unavailable_reason(&row.path)
+                    !named.contains(&row.id())
+                        && self.unavailable_reason(row.path())
+                            != next.unavailable_reason(row.path())
                 })
                 .map(Arc::clone);
             changes.changed.extend(turned);
@@ -164,37 +185,50 @@ impl Changes {
     }
 }
 
-/// The order of the listing.
-fn key(row: &Row) -> (&str, &str, &[u8]) {
-    (&row.repository, &row.tag, &row.path)
+/// The rows by number; of several changes of one image in a scan the last one counts.
+fn latest(mut rows: Vec<Arc<KeptRow>>) -> Vec<Arc<KeptRow>> {
+    // They mostly are so already: numbers are given one after the other.
+    if !rows.is_sorted_by(|a, b| a.id() < b.id()) {
+        rows.sort_by_key(|row| row.id());
+        rows.dedup_by(|later, kept| {
+            let same = later.id() == kept.id();
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
+    }
+    rows
 }
 
-/// The rows in the order of the listing. The keys are laid side by side: each look into a row, of which
-/// there are as many as comparisons, would be another place in memory.
-fn in_order(rows: &[Arc<Row>]) -> Vec<Arc<Row>> {
-    let mut keyed: Vec<_> = rows.iter().map(|row| (key(row), row)).collect();
-    keyed.sort_unstable_by_key(|(key, _)| *key);
-    keyed.into_iter().map(|(_, row)| Arc::clone(row)).collect()
+/// The rows in the order of the listing. There are as many comparisons as would make each look into a row,
+/// which is another place in memory, too many: mostly numbers are compared.
+fn in_order<'r>(rows: impl Iterator<Item = &'r Arc<KeptRow>>) -> Vec<Arc<KeptRow>> {
+    let rows: Vec<_> = rows.collect();
+    // Many images have the same repository.
+    let mut ranks: HashMap<&[u8], usize> = rows.iter().map(|row| (row.key().0, 0)).collect();
+    let mut repositories: Vec<&[u8]> = ranks.keys().copied().collect();
+    repositories.sort_unstable();
+    for (rank, repository) in repositories.into_iter().enumerate() {
+        ranks.insert(repository, rank);
+    }
+    let mut keyed: Vec<(usize, u64, &Arc<KeptRow>)> = rows
+        .into_iter()
+        .map(|row| (ranks[row.key().0], beginning(row.key().1), row))
+        .collect();
+    keyed.sort_unstable_by(|a, b| {
+        let by_numbers = (a.0, a.1).cmp(&(b.0, b.1));
+        by_numbers.then_with(|| a.2.key().cmp(&b.2.key()))
+    });
+    keyed.into_iter().map(|(.., row)| Arc::clone(row)).collect()
 }
 
-/// Merges two ordered lists.
-fn merge(left: Vec<Arc<Row>>, right: Vec<Arc<Row>>) -> Vec<Arc<Row>> {
-    if right.is_empty() {
-        return left;
-    }
-    if left.is_empty() {
-        return right;
-    }
-    let mut merged = Vec::with_capacity(left.len() + right.len());
-    let mut right = right.into_iter().peekable();
-    for row in left {
-        while let Some(next) = right.next_if(|next| key(next) < key(&row)) {
-            merged.push(next);
-        }
-        merged.push(row);
-    }
-    merged.extend(right);
-    merged
+/// The first bytes of a text as a number that is in the order of texts, but for those that go on.
+fn beginning(text: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let length = text.len().min(first.len());
+    first[..length].copy_from_slice(&text[..length]);
+    u64::from_be_bytes(first)
 }
 
 #[cfg(test)]
@@ -205,29 +239,25 @@ mod tests {
     use sifter_image::record::Status;
 
     use super::Snapshot;
-    use crate::catalog::Row;
-    use crate::catalog::testing::row;
-
-    fn rows(rows: impl IntoIterator<Item = Row>) -> Vec<Arc<Row>> {
-        rows.into_iter().map(Arc::new).collect()
-    }
+    use crate::catalog::KeptRow;
+    use crate::catalog::testing::kept;
 
     fn paths(snapshot: &Snapshot) -> Vec<String> {
         snapshot
             .rows
             .iter()
-            .map(|row| String::from_utf8_lossy(&row.path).into_owned())
+            .map(|row| String::from_utf8_lossy(row.path()).into_owned())
             .collect()
     }
 
     #[test]
     fn images_come_and_go_and_the_order_holds() {
         let (first, changes) = Snapshot::default().next(
-            rows([
-                row(1, "/r/b", "b", "1"),
-                row(2, "/r/a", "a", "2"),
-                row(3, "/r/c", "a", "1"),
-            ]),
+            vec![
+                kept(1, "/r/b", "b", "1"),
+                kept(2, "/r/a", "a", "2"),
+                kept(3, "/r/c", "a", "1"),
+            ],
             &[],
             BTreeMap::new(),
             None,
@@ -236,18 +266,18 @@ mod tests {
         assert_eq!(changes.added.len(), 3);
 
         let (second, changes) = first.next(
-            rows([
-                row(2, "/r/a", "z", "1"),
-                row(4, "/r/d", "aa", "1"),
-                row(1, "/r/b", "b", "1"),
-            ]),
+            vec![
+                kept(2, "/r/a", "z", "1"),
+                kept(4, "/r/d", "aa", "1"),
+                kept(1, "/r/b", "b", "1"),
+            ],
             &[3],
             BTreeMap::new(),
             None,
         );
         assert_eq!(paths(&second), ["/r/d", "/r/b", "/r/a"]);
         assert_eq!(second.generation, first.generation + 1);
-        let ids = |rows: &[Arc<super::Row>]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+        let ids = |rows: &[Arc<KeptRow>]| rows.iter().map(|row| row.id()).collect::<Vec<_>>();
         assert_eq!(ids(&changes.added), [4]);
         assert_eq!(ids(&changes.changed), [2], "image 1 is as it was");
         assert_eq!(ids(&changes.removed), [3]);
@@ -257,15 +287,15 @@ mod tests {
     #[test]
     fn what_lies_below_an_unreadable_directory_is_unavailable() {
         let unavailable = BTreeMap::from([(b"/r/x".to_vec().into(), "gone".to_owned())]);
-        let both = rows([row(1, "/r/x/a", "a", "1"), row(2, "/r/xy", "b", "1")]);
+        let both = vec![kept(1, "/r/x/a", "a", "1"), kept(2, "/r/xy", "b", "1")];
         let (before, _) = Snapshot::default().next(both, &[], BTreeMap::new(), None);
         let (after, changes) = before.next(Vec::new(), &[], unavailable, None);
-        let status = |index: usize| after.status(&after.rows[index]);
+        let status = |index: usize| after.status(&after.rows[index].view());
         assert_eq!(status(0), (Status::Unavailable, "gone"));
         assert_eq!(status(1), (Status::Ready, ""));
         assert_eq!(changes.changed.len(), 1);
         let root = BTreeMap::from([(b"/".to_vec().into(), "gone".to_owned())]);
         let (all, _) = before.next(Vec::new(), &[], root, None);
-        assert_eq!(all.status(&all.rows[1]).0, Status::Unavailable);
+        assert_eq!(all.status_of(&all.rows[1]), Status::Unavailable);
     }
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::{
-    Changes, Delta, FileTime, Interner, Preparation, RootIndex, Row, Snapshot, Store, StoreError,
-    StoredRoot, join_path,
+    Changes, Commons, Delta, FileTime, KeptRow, Preparation, RootIndex, Snapshot, Store,
+    StoreError, StoredRoot, join_path,
 };
 
 /// Numbers of images in a database in memory begin here, so that they differ from those of the
@@ -20,13 +20,21 @@ pub(super) struct State {
     pub(super) store: Arc<Store>,
     /// Why the database on disk is not used, if it is not.
     pub(super) failure: Option<String>,
-    pub(super) texts: Arc<Mutex<Interner>>,
+    pub(super) commons: Arc<Mutex<Commons>>,
     pub(super) roots: Vec<RootRecord>,
-    pub(super) upserts: Vec<Arc<Row>>,
+    pub(super) upserts: Vec<Arc<KeptRow>>,
     pub(super) removed: Vec<i64>,
     pub(super) unavailable: BTreeMap<Box<[u8]>, String>,
-    pub(super) past: VecDeque<Arc<Snapshot>>,
+    pub(super) past: VecDeque<Past>,
     pub(super) history: VecDeque<Arc<Changes>>,
+}
+
+/// A listing that was replaced.
+#[derive(Debug)]
+pub(super) struct Past {
+    pub(super) snapshot: Arc<Snapshot>,
+    /// Rows that it does not share with the next one.
+    pub(super) own: usize,
 }
 
 /// A configured root as the catalogue sees it.
@@ -71,7 +79,7 @@ impl State {
         Preparation {
             root_path: record.path.clone(),
             root_text: Arc::clone(&record.text),
-            texts: Arc::clone(&self.texts),
+            commons: Arc::clone(&self.commons),
         }
     }
 
@@ -145,12 +153,12 @@ impl State {
         current: &Snapshot,
     ) -> Result<(), StoreError> {
         let delta = store.load(record.stored.id, &self.preparation_of(record))?;
-        let kept: HashSet<i64> = delta.upserts.iter().map(|row| row.id).collect();
+        let kept: HashSet<i64> = delta.upserts.iter().map(|row| row.id()).collect();
         let stale = current
             .rows
             .iter()
-            .filter(|row| *row.root == *record.text && !kept.contains(&row.id))
-            .map(|row| row.id);
+            .filter(|row| *row.root() == record.text && !kept.contains(&row.id()))
+            .map(|row| row.id());
         self.removed.extend(stale);
         self.take(&record.path, delta, true);
         Ok(())

@@ -1,19 +1,22 @@
 //! Rows for unit tests.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use sifter_image::record::{Encryption, Format, ImageId, ReferenceSource, Status, TimeSource};
+use sifter_proto::v1;
+use uuid::Uuid;
 
 use super::entry::{FileFacts, FileTime};
+use super::kept::{Commons, KeptRow};
 use super::row::Row;
 
 /// A plain SIF at `path`.
-pub fn row(id: i64, path: &str, repository: &str, tag: &str) -> Row {
-    let text = |text: &str| -> Arc<str> { text.into() };
+pub fn row<'a>(id: i64, path: &'a str, repository: &'a str, tag: &'a str) -> Row<'a> {
     Row {
         id,
-        path: path.as_bytes().into(),
-        root: text("/"),
+        path: path.as_bytes(),
+        root: "/",
         facts: FileFacts {
             inode: id.cast_unsigned(),
             size: 1,
@@ -26,18 +29,72 @@ pub fn row(id: i64, path: &str, repository: &str, tag: &str) -> Row {
         reference_source: ReferenceSource::Definition,
         update_time_source: TimeSource::Header,
         encryption: Encryption::None,
-        repository: text(repository),
-        tag: text(tag),
-        base: text(""),
-        format_version: text("01"),
-        arch: text("amd64"),
-        status_message: text(""),
+        repository,
+        tag,
+        base: "",
+        format_version: "01",
+        arch: "amd64",
+        status_message: "",
         update_time: FileTime(0),
         create_time: None,
-        file_system: text("squashfs"),
-        compressor: text("gzip"),
-        sbom: text(""),
-        signatures: Box::default(),
+        file_system: "squashfs",
+        compressor: "gzip",
+        sbom: "",
+        signatures: Cow::default(),
         content_digest: None,
+    }
+}
+
+/// The same, kept.
+pub fn kept(id: i64, path: &str, repository: &str, tag: &str) -> Arc<KeptRow> {
+    let row = row(id, path, repository, tag);
+    Arc::new(KeptRow::new(&row, &mut Commons::default()))
+}
+
+/// A row in which nothing is as it is in an empty one.
+pub fn full_row() -> Row<'static> {
+    Row {
+        id: 1 << 40,
+        path: b"/data/\xff image.sif",
+        root: "/data",
+        facts: FileFacts {
+            inode: u64::MAX,
+            size: 1 << 41,
+            allocated: 4096,
+            uid: 4_000_000_001,
+            gid: 4_000_000_002,
+            mode: 0o4750,
+            links: 3,
+            accessed: FileTime(1_700_000_003_000_000_001),
+            modified: FileTime(1_700_000_002_000_000_000),
+            changed: FileTime(1_700_000_001_000_000_000),
+        },
+        image_id: Some(ImageId([0xab; 32])),
+        uuid: Some(Uuid::from_u128(0x1234_5678_9abc_def0_1122_3344_5566_7788)),
+        format: Format::Sandbox,
+        status: Status::Failure,
+        reference_source: ReferenceSource::FileStem,
+        update_time_source: TimeSource::Mtime,
+        encryption: Encryption::Gocryptfs,
+        repository: "quay.io/biocontainers/samtools",
+        tag: "1.9--0",
+        base: "docker://ubuntu:22.04",
+        format_version: "01",
+        arch: "arm64",
+        status_message: "damaged: h\u{e9}",
+        update_time: FileTime(-1),
+        create_time: Some(FileTime(1)),
+        file_system: "ext3",
+        compressor: "zstd",
+        sbom: "spdx-json",
+        signatures: Cow::Owned(vec![v1::Signature {
+            object_id: 5,
+            form: v1::SignatureForm::Pgp.into(),
+            fingerprint: "0123".to_owned(),
+            signed_object_id: 1,
+            signed_group_id: 2,
+            hash_type: "SHA256".to_owned(),
+        }]),
+        content_digest: Some([0xcd; 32]),
     }
 }

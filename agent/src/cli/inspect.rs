@@ -172,7 +172,7 @@ impl Inspector {
             .map(|root| escape::utf8(root.as_os_str().as_bytes()))
             .unwrap_or_default();
         let bytes = path.as_os_str().as_bytes();
-        let row = Row::passing(bytes.into(), &root, facts, &image);
+        let row = Row::new(bytes, &root, facts, &image);
         let mut message = convert::basic(&row, &self.owners);
         convert::add_details(&mut message, crate::catalog::details(image));
         message

@@ -12,7 +12,7 @@ use sifter_image::Image;
 use sifter_proto::v1;
 
 use crate::catalog::{
-    Content, FileFacts, Found, Interner, Labels, Query, Row, Snapshot, join_path,
+    Commons, Content, FileFacts, Found, KeptRow, Labels, Query, Row, Snapshot, join_path,
 };
 use crate::service::{Owners, convert};
 
@@ -39,9 +39,9 @@ pub struct Printer {
 /// What the threads have in common.
 struct Printed {
     listing: Listing,
-    rows: Vec<Arc<Row>>,
+    rows: Vec<Arc<KeptRow>>,
     messages: HashMap<i64, v1::Image>,
-    texts: Interner,
+    commons: Commons,
 }
 
 thread_local! {
@@ -79,7 +79,7 @@ impl Printer {
                 listing,
                 rows: Vec::new(),
                 messages: HashMap::new(),
-                texts: Interner::default(),
+                commons: Commons::default(),
             }),
         })
     }
@@ -102,26 +102,26 @@ impl Printer {
             return LINES.with_borrow_mut(|lines| {
                 lines.clear();
                 for (path, facts, image) in images {
-                    if let Some(message) = self.message(path, &root_text, facts, image) {
+                    if let Some(message) = self.message(&path, &root_text, facts, image) {
                         output.write_one(lines, &message)?;
                     }
                 }
                 self.printed().listing.lines(lines)
             });
         }
-        let root_text: Arc<str> = root_text.into();
         for (path, facts, image) in images {
             let mut printed = self.printed();
             let printed = &mut *printed;
             if self.ordered {
                 let id = i64::try_from(printed.rows.len()).unwrap_or(i64::MAX);
-                let texts = &mut printed.texts;
-                let row = Row::new(id, path.clone(), &root_text, facts, &image, texts);
-                if let Some(message) = self.message(path, &root_text, facts, image) {
+                let mut row = Row::new(&path, &root_text, facts, &image);
+                row.id = id;
+                let row = KeptRow::new(&row, &mut printed.commons);
+                if let Some(message) = self.message(&path, &root_text, facts, image) {
                     printed.rows.push(Arc::new(row));
                     printed.messages.insert(id, message);
                 }
-            } else if let Some(message) = self.message(path, &root_text, facts, image) {
+            } else if let Some(message) = self.message(&path, &root_text, facts, image) {
                 printed.listing.image(message)?;
             }
         }
@@ -131,12 +131,12 @@ impl Printer {
     /// The image as it is printed, if it matches.
     fn message(
         &self,
-        path: Box<[u8]>,
+        path: &[u8],
         root: &str,
         facts: FileFacts,
         image: Image,
     ) -> Option<v1::Image> {
-        let row = Row::passing(path, root, facts, &image);
+        let row = Row::new(path, root, facts, &image);
         if !self
             .query
             .matches(&self.empty, &row, &LabelsOf(&image.labels))
@@ -166,7 +166,7 @@ impl Printer {
         if self.ordered {
             let (snapshot, _) = self.empty.next(printed.rows, &[], BTreeMap::new(), None);
             for row in self.order.select(&snapshot, &LabelsOf(&BTreeMap::new())) {
-                if let Some(message) = printed.messages.remove(&row.id) {
+                if let Some(message) = printed.messages.remove(&row.id()) {
                     printed.listing.image(message)?;
                 }
             }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use sifter_proto::encoded::image_service_server::ImageServiceServer;
 use sifter_proto::v1::agent_service_server::AgentServiceServer;
-use sifter_proto::v1::image_service_server::ImageServiceServer;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Server;

@@ -9,16 +9,20 @@ use crate::catalog::{Catalog, DirectoryChange, RootIndex, StoreError};
 use super::progress::Progress;
 
 /// Directories and files of one transaction, about.
-const BATCH: usize = 2048;
+const BATCH: usize = 1024;
 
 /// How long fewer of them wait for more.
 const BATCH_TIME: Duration = Duration::from_millis(250);
 
 /// Directories and files that may wait; whoever finds more waits with them, so that memory is bounded.
-const WAITING_MAX: usize = 4 * BATCH;
+const WAITING_MAX: usize = 2 * BATCH;
 
-/// Time between two listings published by a running scan.
+/// Time between two listings published by a running scan, at least.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+/// The same as a multiple of what it takes to publish one: what a large listing costs must not be what
+/// a scan costs.
+const PUBLISH_SHARE: u32 = 32;
 
 /// Changes on their way from a scan's workers to the catalogue.
 #[derive(Debug, Default)]
@@ -113,7 +117,7 @@ impl Intake {
         publish: bool,
         progress: &Progress,
     ) -> Result<(), StoreError> {
-        let mut published = Instant::now();
+        let mut publish_at = Instant::now() + PUBLISH_EVERY;
         loop {
             let batch = self.next();
             if batch.is_empty() {
@@ -129,9 +133,10 @@ impl Intake {
                 self.abandon();
                 return Err(error);
             }
-            if publish && published.elapsed() >= PUBLISH_EVERY {
+            let now = Instant::now();
+            if publish && now >= publish_at {
                 catalog.publish_changes();
-                published = Instant::now();
+                publish_at = now + PUBLISH_EVERY.max(now.elapsed() * PUBLISH_SHARE);
             }
         }
     }

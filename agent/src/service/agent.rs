@@ -86,14 +86,14 @@ impl<A: Agent> AgentService for AgentState<A> {
         let mut by_status: BTreeMap<String, u64> = BTreeMap::new();
         let mut by_root: BTreeMap<String, u64> = BTreeMap::new();
         for row in snapshot.rows.iter() {
-            let name = status_name(snapshot.status(row).0);
+            let name = status_name(snapshot.status_of(row));
             match by_status.get_mut(name) {
                 Some(count) => *count += 1,
                 None => drop(by_status.insert(name.to_owned(), 1)),
             }
-            match by_root.get_mut(&*row.root) {
+            match by_root.get_mut(&**row.root()) {
                 Some(count) => *count += 1,
-                None => drop(by_root.insert(row.root.as_ref().to_owned(), 1)),
+                None => drop(by_root.insert(row.root().as_ref().to_owned(), 1)),
             }
         }
         let (catalog_state, catalog_message) = match catalog.condition() {

@@ -10,9 +10,9 @@ use super::owners::Owners;
 
 /// The listing's view of an image: all but labels, definition, objects and bootstrap history.
 #[must_use]
-pub fn basic<T: AsRef<str>>(row: &Row<T>, owners: &Owners) -> v1::Image {
-    let path = escape::utf8(&row.path);
-    let raw_path = if path.as_bytes() == &*row.path {
+pub fn basic(row: &Row<'_>, owners: &Owners) -> v1::Image {
+    let path = escape::utf8(row.path);
+    let raw_path = if path.as_bytes() == row.path {
         Vec::new()
     } else {
         row.path.to_vec()
@@ -20,25 +20,20 @@ pub fn basic<T: AsRef<str>>(row: &Row<T>, owners: &Owners) -> v1::Image {
     v1::Image {
         path,
         raw_path,
-        root: text(&row.root),
+        root: row.root.to_owned(),
         image_id: row.image_id.map(|id| id.to_string()).unwrap_or_default(),
         format: format(row.format).into(),
-        format_version: text(&row.format_version),
+        format_version: row.format_version.to_owned(),
         status: status(row.status).into(),
-        status_message: text(&row.status_message),
-        repository: text(&row.repository),
-        tag: text(&row.tag),
+        status_message: row.status_message.to_owned(),
+        repository: row.repository.to_owned(),
+        tag: row.tag.to_owned(),
         reference_source: reference_source(row.reference_source).into(),
-        base: text(&row.base),
+        base: row.base.to_owned(),
         update_time: Some(timestamp(row.update_time)),
-        update_time_source: match row.update_time_source {
-            TimeSource::Header => v1::TimeSource::Header,
-            TimeSource::OciConfig => v1::TimeSource::OciConfig,
-            TimeSource::Mtime => v1::TimeSource::Mtime,
-        }
-        .into(),
+        update_time_source: time_source(row.update_time_source).into(),
         create_time: row.create_time.map(timestamp),
-        arch: text(&row.arch),
+        arch: row.arch.to_owned(),
         uuid: row.uuid.map(|uuid| uuid.to_string()).unwrap_or_default(),
         size_bytes: row.facts.size,
         allocated_bytes: row.facts.allocated,
@@ -49,20 +44,14 @@ pub fn basic<T: AsRef<str>>(row: &Row<T>, owners: &Owners) -> v1::Image {
         mode: row.facts.mode,
         links: row.facts.links.into(),
         access_time: Some(timestamp(row.facts.accessed)),
-        file_system: text(&row.file_system),
-        compressor: text(&row.compressor),
+        file_system: row.file_system.to_owned(),
+        compressor: row.compressor.to_owned(),
         signatures: row.signatures.to_vec(),
-        encryption: match row.encryption {
-            Encryption::None => v1::Encryption::None,
-            Encryption::Luks2 => v1::Encryption::Luks2,
-            Encryption::Gocryptfs => v1::Encryption::Gocryptfs,
-        }
-        .into(),
-        sbom: text(&row.sbom),
+        encryption: encryption(row.encryption).into(),
+        sbom: row.sbom.to_owned(),
         content_digest: row
             .content_digest
-            .as_ref()
-            .map(|digest| format!("sha256:{}", hex::encode(**digest)))
+            .map(|digest| format!("sha256:{}", hex::encode(digest)))
             .unwrap_or_default(),
         ..v1::Image::default()
     }
@@ -108,6 +97,26 @@ pub fn format(format: Format) -> v1::Format {
     }
 }
 
+/// The source of a time as the protocol has it.
+#[must_use]
+pub fn time_source(source: TimeSource) -> v1::TimeSource {
+    match source {
+        TimeSource::Header => v1::TimeSource::Header,
+        TimeSource::OciConfig => v1::TimeSource::OciConfig,
+        TimeSource::Mtime => v1::TimeSource::Mtime,
+    }
+}
+
+/// Encryption as the protocol has it.
+#[must_use]
+pub fn encryption(encryption: Encryption) -> v1::Encryption {
+    match encryption {
+        Encryption::None => v1::Encryption::None,
+        Encryption::Luks2 => v1::Encryption::Luks2,
+        Encryption::Gocryptfs => v1::Encryption::Gocryptfs,
+    }
+}
+
 /// A rule as the protocol has it.
 #[must_use]
 pub fn reference_source(source: ReferenceSource) -> v1::ReferenceSource {
@@ -119,8 +128,4 @@ pub fn reference_source(source: ReferenceSource) -> v1::ReferenceSource {
         ReferenceSource::Labels => v1::ReferenceSource::Labels,
         ReferenceSource::FileStem => v1::ReferenceSource::FileStem,
     }
-}
-
-fn text(text: &impl AsRef<str>) -> String {
-    text.as_ref().to_owned()
 }

@@ -1,12 +1,15 @@
 //! `sifter.v1.ImageService`: every RPC reads one snapshot.
 
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use sifter_proto::v1::image_service_server::ImageService;
+use prost::Message as _;
+use sifter_proto::encoded::image_service_server::ImageService;
+use sifter_proto::encoded::{ListImagesResponse, StreamImagesResponse};
 use sifter_proto::v1::{
-    GetImageRequest, Image, ImageView, ListImagesRequest, ListImagesResponse, StreamImagesRequest,
-    StreamImagesResponse, UnlistedRoot, WatchImagesRequest, WatchImagesResponse,
+    self, GetImageRequest, Image, ImageView, ListImagesRequest, StreamImagesRequest, UnlistedRoot,
+    WatchImagesRequest, WatchImagesResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -14,9 +17,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
-use crate::catalog::{Catalog, Condition, FileTime, PageToken, Query, Row, Selection, Snapshot};
+use crate::catalog::{
+    Catalog, Condition, FileTime, KeptRow, PageToken, Query, Selection, Snapshot,
+};
 
 use super::convert;
+use super::encode::Encoder;
 use super::owners::Owners;
 use super::source::Agent;
 use super::status;
@@ -165,25 +171,52 @@ impl<A: Agent> Reading<A> {
     }
 
     /// One image for the wire.
-    fn message(&self, snapshot: &Snapshot, row: &Row, view: ImageView) -> Result<Image, Status> {
-        let mut image = convert::basic(row, &self.owners);
-        let (now, message) = snapshot.status(row);
+    fn message(
+        &self,
+        snapshot: &Snapshot,
+        row: &KeptRow,
+        view: ImageView,
+    ) -> Result<Image, Status> {
+        let row = row.view();
+        let mut image = convert::basic(&row, &self.owners);
+        let (now, message) = snapshot.status(&row);
         image.status = convert::status(now).into();
         message.clone_into(&mut image.status_message);
         if view == ImageView::Full {
-            let details = self
-                .catalog
-                .details(row.id)
-                .map_err(|error| status::catalog_failed(&error))?;
-            convert::add_details(&mut image, details);
+            convert::add_details(&mut image, self.details(row.id)?);
         }
         Ok(image)
+    }
+
+    fn details(&self, image: i64) -> Result<Image, Status> {
+        self.catalog
+            .details(image)
+            .map_err(|error| status::catalog_failed(&error))
+    }
+
+    /// The images at some places of a selection, encoded.
+    fn encoded(
+        &self,
+        selection: &Selection,
+        range: Range<usize>,
+        view: ImageView,
+    ) -> Result<Vec<u8>, Status> {
+        let mut encoder = Encoder::new(&self.owners, range.len());
+        for row in selection.rows.range(range) {
+            let row = row.view();
+            let details = match view {
+                ImageView::Full => self.details(row.id)?.encode_to_vec(),
+                _ => Vec::new(),
+            };
+            encoder.image(&row, selection.snapshot.status(&row), &details);
+        }
+        Ok(encoder.finish())
     }
 
     pub(super) fn messages(
         &self,
         snapshot: &Snapshot,
-        rows: &[Arc<Row>],
+        rows: &[Arc<KeptRow>],
         view: ImageView,
     ) -> Result<Vec<Image>, Status> {
         rows.iter()
@@ -244,14 +277,17 @@ impl<A: Agent> Reading<A> {
             .encode()
         });
         Ok(ListImagesResponse {
-            images: self.messages(&selection.snapshot, &selection.rows[start..end], view)?,
-            next_page_token: next.unwrap_or_default(),
-            total_size: total as u64,
-            generation: selection.snapshot.generation,
-            as_of: selection.snapshot.as_of.map(convert::timestamp),
-            system: self.agent.system().to_owned(),
-            catalog_uri: self.catalog.uri(),
-            unlisted_roots: self.unlisted(seen.as_deref()),
+            images: self.encoded(&selection, start..end, view)?,
+            rest: v1::ListImagesResponse {
+                images: Vec::new(),
+                next_page_token: next.unwrap_or_default(),
+                total_size: total as u64,
+                generation: selection.snapshot.generation,
+                as_of: selection.snapshot.as_of.map(convert::timestamp),
+                system: self.agent.system().to_owned(),
+                catalog_uri: self.catalog.uri(),
+                unlisted_roots: self.unlisted(seen.as_deref()),
+            },
         })
     }
 
@@ -295,19 +331,20 @@ impl<A: Agent> Reading<A> {
                 batch
             };
             let end = (start + size).min(total);
+            let rest = v1::StreamImagesResponse {
+                images: Vec::new(),
+                total_size: total as u64,
+                generation: selection.snapshot.generation,
+                as_of: selection.snapshot.as_of.map(convert::timestamp),
+                unlisted_roots: if start == 0 {
+                    unlisted.clone()
+                } else {
+                    Vec::new()
+                },
+            };
             let response = self
-                .messages(&selection.snapshot, &selection.rows[start..end], view)
-                .map(|images| StreamImagesResponse {
-                    images,
-                    total_size: total as u64,
-                    generation: selection.snapshot.generation,
-                    as_of: selection.snapshot.as_of.map(convert::timestamp),
-                    unlisted_roots: if start == 0 {
-                        unlisted.clone()
-                    } else {
-                        Vec::new()
-                    },
-                });
+                .encoded(selection, start..end, view)
+                .map(|images| StreamImagesResponse { images, rest });
             let failed = response.is_err();
             if sender.send(response).await.is_err() || failed || end == total {
                 return;

@@ -3,6 +3,7 @@
 
 mod agent;
 pub mod convert;
+mod encode;
 mod images;
 mod owners;
 mod source;

@@ -13,7 +13,7 @@ use sifter_proto::v1::{Image, ImageView, WatchImagesResponse};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::catalog::{Catalog, Changes, FileTime, Query, Row, Snapshot};
+use crate::catalog::{Catalog, Changes, FileTime, KeptRow, Query, Snapshot};
 
 use super::convert;
 use super::images::Reading;
@@ -68,7 +68,7 @@ impl<A: Agent> Watcher<A> {
         if !Arc::ptr_eq(&self.catalog, &self.service.agent.catalog()) {
             return self.expired(0).await;
         }
-        let mut sent: Option<HashMap<i64, (Arc<Row>, ImageStatus)>> = None;
+        let mut sent: Option<HashMap<i64, (Arc<KeptRow>, ImageStatus)>> = None;
         loop {
             generations.borrow_and_update();
             let (snapshot, _) = self.service.present(sight).await;
@@ -77,15 +77,15 @@ impl<A: Agent> Watcher<A> {
             let (mut added, mut changed) = (Vec::new(), Vec::new());
             let mut now = HashMap::new();
             for row in self.query.select(&snapshot, &*self.catalog) {
-                let status = snapshot.status(&row).0;
-                match gone.remove(&row.id) {
+                let status = snapshot.status_of(&row);
+                match gone.remove(&row.id()) {
                     None => added.push(Arc::clone(&row)),
                     Some((was, status_was)) if *was != *row || status_was != status => {
                         changed.push(Arc::clone(&row));
                     }
                     Some(_) => {}
                 }
-                now.insert(row.id, (row, status));
+                now.insert(row.id(), (row, status));
             }
             let quiet = added.is_empty() && changed.is_empty() && gone.is_empty();
             self.images(&snapshot, Event::Added, &added, at).await?;
@@ -161,9 +161,9 @@ impl<A: Agent> Watcher<A> {
     async fn changes(&self, changes: &Changes) -> Result<(), Ended> {
         let snapshot = self.catalog.snapshot();
         let at = (changes.generation, changes.as_of);
-        let wanted = |rows: &[Arc<Row>]| -> Vec<Arc<Row>> {
+        let wanted = |rows: &[Arc<KeptRow>]| -> Vec<Arc<KeptRow>> {
             rows.iter()
-                .filter(|row| self.query.matches(&snapshot, row, &*self.catalog))
+                .filter(|row| self.query.matches(&snapshot, &row.view(), &*self.catalog))
                 .map(Arc::clone)
                 .collect()
         };
@@ -176,7 +176,7 @@ impl<A: Agent> Watcher<A> {
         let left = changes
             .changed
             .iter()
-            .filter(|row| !self.query.matches(&snapshot, row, &*self.catalog));
+            .filter(|row| !self.query.matches(&snapshot, &row.view(), &*self.catalog));
         let removed: Vec<Image> = changes
             .removed
             .iter()
@@ -193,7 +193,7 @@ impl<A: Agent> Watcher<A> {
         &self,
         snapshot: &Snapshot,
         event: Event,
-        rows: &[Arc<Row>],
+        rows: &[Arc<KeptRow>],
         at: (u64, Option<FileTime>),
     ) -> Result<(), Ended> {
         for batch in rows.chunks(BATCH) {
@@ -224,17 +224,17 @@ impl<A: Agent> Watcher<A> {
     }
 }
 
-fn removed_image(row: &Row) -> Image {
-    let path = crate::escape::utf8(&row.path);
-    let raw_path = if path.as_bytes() == &*row.path {
+fn removed_image(row: &KeptRow) -> Image {
+    let path = crate::escape::utf8(row.path());
+    let raw_path = if path.as_bytes() == row.path() {
         Vec::new()
     } else {
-        row.path.to_vec()
+        row.path().to_vec()
     };
     Image {
         path,
         raw_path,
-        root: row.root.as_ref().to_owned(),
+        root: row.root().as_ref().to_owned(),
         ..Image::default()
     }
 }

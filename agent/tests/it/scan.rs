@@ -251,16 +251,17 @@ impl Site {
             .rows
             .iter()
             .map(|row| {
+                let row = row.view();
                 format!(
                     "{}:{} {} {:?}",
                     row.repository,
                     row.tag,
-                    Path::new(std::str::from_utf8(&row.path).unwrap())
+                    Path::new(std::str::from_utf8(row.path).unwrap())
                         .file_name()
                         .unwrap()
                         .to_str()
                         .unwrap(),
-                    snapshot.status(row).0
+                    snapshot.status(&row).0
                 )
             })
             .collect()
@@ -464,7 +465,7 @@ fn a_restart_serves_the_last_listing_before_any_scan() {
     let snapshot = catalog.snapshot();
     assert_eq!(snapshot.rows.len(), 20);
     assert!(snapshot.as_of.is_some());
-    let details = catalog.details(snapshot.rows[0].id).unwrap();
+    let details = catalog.details(snapshot.rows[0].id()).unwrap();
     assert!(details.definition.contains("image"));
     assert_eq!(details.objects.len(), 2);
 }
@@ -593,9 +594,9 @@ fn a_later_access_is_seen_without_reading() {
         let row = snapshot
             .rows
             .iter()
-            .find(|row| row.path.ends_with(b"image1.sif"))
+            .find(|row| row.path().ends_with(b"image1.sif"))
             .unwrap();
-        row.facts.accessed.0 / 1_000_000_000
+        row.facts().accessed.0 / 1_000_000_000
     };
     let before = accessed(&site);
     fs::read(&paths[1]).unwrap();

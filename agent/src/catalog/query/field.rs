@@ -1,5 +1,7 @@
 //! What of an image can be compared and ordered by.
 
+use std::borrow::Cow;
+
 use nix::unistd::{Group, User};
 use sifter_image::record::{Encryption, Format, ReferenceSource, Status};
 
@@ -134,7 +136,7 @@ impl Field {
         }
     }
 
-    pub(super) fn number<T>(&self, row: &Row<T>) -> Option<i128> {
+    pub(super) fn number(&self, row: &Row<'_>) -> Option<i128> {
         Some(match self {
             Self::SizeBytes => row.facts.size.into(),
             Self::AllocatedBytes => row.facts.allocated.into(),
@@ -149,26 +151,22 @@ impl Field {
         })
     }
 
-    pub(super) fn text<'r, T: AsRef<str>>(
-        &self,
-        snapshot: &'r Snapshot,
-        row: &'r Row<T>,
-    ) -> std::borrow::Cow<'r, str> {
+    pub(super) fn text<'r>(&self, snapshot: &'r Snapshot, row: &Row<'r>) -> Cow<'r, str> {
         match self {
-            Self::Path => crate::escape::utf8(&row.path).into(),
-            Self::Root => row.root.as_ref().into(),
+            Self::Path => crate::escape::utf8(row.path).into(),
+            Self::Root => row.root.into(),
             Self::ImageId => row
                 .image_id
                 .map(|id| id.to_string())
                 .unwrap_or_default()
                 .into(),
             Self::Format => format_name(row.format).into(),
-            Self::FormatVersion => row.format_version.as_ref().into(),
+            Self::FormatVersion => row.format_version.into(),
             Self::Status => status_name(snapshot.status(row).0).into(),
-            Self::StatusMessage => snapshot.status(row).1.to_owned().into(),
-            Self::Repository => row.repository.as_ref().into(),
-            Self::Tag => row.tag.as_ref().into(),
-            Self::Reference => format!("{}:{}", row.repository.as_ref(), row.tag.as_ref()).into(),
+            Self::StatusMessage => snapshot.status(row).1.into(),
+            Self::Repository => row.repository.into(),
+            Self::Tag => row.tag.into(),
+            Self::Reference => format!("{}:{}", row.repository, row.tag).into(),
             Self::ReferenceSource => match row.reference_source {
                 ReferenceSource::NamingRule => "NAMING_RULE",
                 ReferenceSource::OciReference => "OCI_REFERENCE",
@@ -178,16 +176,16 @@ impl Field {
                 ReferenceSource::FileStem => "FILE_STEM",
             }
             .into(),
-            Self::Base => row.base.as_ref().into(),
-            Self::Arch => row.arch.as_ref().into(),
+            Self::Base => row.base.into(),
+            Self::Arch => row.arch.into(),
             Self::Uuid => row
                 .uuid
                 .map(|uuid| uuid.to_string())
                 .unwrap_or_default()
                 .into(),
-            Self::FileSystem => row.file_system.as_ref().into(),
-            Self::Compressor => row.compressor.as_ref().into(),
-            Self::Sbom => row.sbom.as_ref().into(),
+            Self::FileSystem => row.file_system.into(),
+            Self::Compressor => row.compressor.into(),
+            Self::Sbom => row.sbom.into(),
             Self::Encryption => match row.encryption {
                 Encryption::None => "NONE",
                 Encryption::Luks2 => "LUKS2",
@@ -196,8 +194,7 @@ impl Field {
             .into(),
             Self::ContentDigest => row
                 .content_digest
-                .as_ref()
-                .map(|digest| format!("sha256:{}", hex::encode(**digest)))
+                .map(|digest| format!("sha256:{}", hex::encode(digest)))
                 .unwrap_or_default()
                 .into(),
             Self::Fingerprint => row

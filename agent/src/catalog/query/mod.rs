@@ -9,6 +9,7 @@ use std::sync::Arc;
 use sifter_image::record::Encryption;
 
 use super::entry::FileTime;
+use super::kept::KeptRow;
 use super::row::Row;
 use super::snapshot::Snapshot;
 use field::Field;
@@ -101,12 +102,7 @@ impl Query {
 
     /// Whether the image matches.
     #[must_use]
-    pub fn matches<T: AsRef<str>>(
-        &self,
-        snapshot: &Snapshot,
-        row: &Row<T>,
-        labels: &dyn Labels,
-    ) -> bool {
+    pub fn matches(&self, snapshot: &Snapshot, row: &Row<'_>, labels: &dyn Labels) -> bool {
         self.terms
             .iter()
             .all(|term| term.matches(snapshot, row, labels))
@@ -114,21 +110,21 @@ impl Query {
 
     /// The images of a snapshot that match, in order.
     #[must_use]
-    pub fn select(&self, snapshot: &Snapshot, labels: &dyn Labels) -> Vec<Arc<Row>> {
-        let mut rows: Vec<Arc<Row>> = snapshot
+    pub fn select(&self, snapshot: &Snapshot, labels: &dyn Labels) -> Vec<Arc<KeptRow>> {
+        let mut rows: Vec<Arc<KeptRow>> = snapshot
             .rows
             .iter()
-            .filter(|row| self.matches(snapshot, row, labels))
+            .filter(|row| self.terms.is_empty() || self.matches(snapshot, &row.view(), labels))
             .map(Arc::clone)
             .collect();
         if !self.order.is_empty() {
             // Stable: images that are equal stay in the order of the snapshot.
-            rows.sort_by(|a, b| self.compare(snapshot, a, b));
+            rows.sort_by(|a, b| self.compare(snapshot, &a.view(), &b.view()));
         }
         rows
     }
 
-    fn compare(&self, snapshot: &Snapshot, a: &Row, b: &Row) -> Ordering {
+    fn compare(&self, snapshot: &Snapshot, a: &Row<'_>, b: &Row<'_>) -> Ordering {
         self.order
             .iter()
             .map(|(field, descending)| {
@@ -200,12 +196,7 @@ impl Term {
         Ok(Self { field, op, value })
     }
 
-    fn matches<T: AsRef<str>>(
-        &self,
-        snapshot: &Snapshot,
-        row: &Row<T>,
-        labels: &dyn Labels,
-    ) -> bool {
+    fn matches(&self, snapshot: &Snapshot, row: &Row<'_>, labels: &dyn Labels) -> bool {
         match &self.value {
             Value::Text(glob) => {
                 let equal = if let Field::Label(key) = &self.field {
@@ -260,7 +251,7 @@ mod tests {
 
     use super::{Labels, Query};
     use crate::catalog::testing::row;
-    use crate::catalog::{FileTime, Snapshot};
+    use crate::catalog::{Commons, FileTime, KeptRow, Snapshot};
 
     struct Fixed;
 
@@ -271,7 +262,7 @@ mod tests {
     }
 
     fn snapshot() -> Snapshot {
-        let mut rows = vec![
+        let mut rows = [
             row(
                 1,
                 "/data/u/samtools_1.9.sif",
@@ -296,7 +287,11 @@ mod tests {
             .unwrap()
             .into();
         rows[1].facts.uid = 4711;
-        let rows = rows.into_iter().map(Arc::new).collect();
+        let mut commons = Commons::default();
+        let rows = rows
+            .iter()
+            .map(|row| Arc::new(KeptRow::new(row, &mut commons)))
+            .collect();
         Snapshot::default().next(rows, &[], BTreeMap::new(), None).0
     }
 
@@ -335,7 +330,7 @@ mod tests {
             let mut ids: Vec<i64> = query
                 .select(&snapshot, &Fixed)
                 .iter()
-                .map(|row| row.id)
+                .map(|row| row.id())
                 .collect();
             if order.is_empty() {
                 ids.sort_unstable();

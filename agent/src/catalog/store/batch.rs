@@ -1,16 +1,21 @@
 //! One transaction: what a scan found in some directories, and what of it changes the listing.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use prost::Message as _;
 use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
+use sifter_image::record::ReferenceSource;
+use sifter_image::reference::{Evidence, Resolution, resolve};
 use sifter_proto::v1;
 
 use super::super::change::{ChangeKind, DirectoryChange};
 use super::super::columns;
 use super::super::entry::{Content, FileFacts, Found, Identity, KnownImage, Prepared};
+use super::super::kept::KeptRow;
 use super::super::prepare::Preparation;
 use super::super::row::{Row, join_path};
 use super::{Delta, Numbers, Reading, StoreError};
@@ -344,7 +349,7 @@ impl<'a> Batch<'a> {
     ) -> Result<i64, StoreError> {
         let Prepared { mut row, details } = prepared;
         if let Some(known) = known_image {
-            row.content_digest = self.content_digest(known, &row.facts)?;
+            row.set_content_digest(self.content_digest(known, row.identity())?);
         }
         self.put(row, &details, known_image, directory, name)
     }
@@ -353,9 +358,8 @@ impl<'a> Batch<'a> {
     fn content_digest(
         &self,
         image: i64,
-        facts: &FileFacts,
-    ) -> Result<Option<Box<[u8; 32]>>, StoreError> {
-        let identity = Identity::from(facts);
+        identity: Identity,
+    ) -> Result<Option<[u8; 32]>, StoreError> {
         let digest: Option<Option<[u8; 32]>> = self
             .transaction
             .prepare_cached(
@@ -373,7 +377,7 @@ impl<'a> Batch<'a> {
                 |row| row.get(0),
             )
             .optional()?;
-        Ok(digest.flatten().map(Box::new))
+        Ok(digest.flatten())
     }
 
     /// A known image is now (also) here: a new one with what is known of that one. The old place
@@ -387,15 +391,21 @@ impl<'a> Batch<'a> {
         name: &[u8],
         facts: FileFacts,
     ) -> Result<i64, StoreError> {
-        let mut row = known.row;
-        row.path = join_path(&self.preparation.root_path, path, name);
-        row.root = Arc::clone(&self.preparation.root_text);
+        let path = join_path(&self.preparation.root_path, path, name);
+        let mut row = known.row.view();
+        row.path = &path;
+        row.root = &self.preparation.root_text;
         row.facts = facts;
         // Where it was only read, it is called what it was.
-        if known_image != Some(row.id) {
-            self.rename(&mut row, &known.details);
+        let renamed = (known_image != Some(row.id)).then(|| resolution(&row, &known.details));
+        if let Some(Some(resolution)) = &renamed {
+            row.repository = &resolution.reference.repository;
+            row.tag = &resolution.reference.tag;
+            row.reference_source = resolution.reference.source;
+            row.base = &resolution.base;
         }
         let details = known.details.encode_to_vec();
+        let row = self.preparation.keep(&row);
         self.put(row, &details, known_image, directory, name)
     }
 
@@ -403,65 +413,35 @@ impl<'a> Batch<'a> {
     /// number.
     fn put(
         &mut self,
-        mut row: Row,
+        mut row: KeptRow,
         details: &[u8],
         known_image: Option<i64>,
         directory: i64,
         name: &[u8],
     ) -> Result<i64, StoreError> {
         if let Some(known) = known_image {
-            row.id = known;
+            row.set_id(known);
             let mut replace = self
                 .transaction
                 .prepare_cached(&columns::statement("REPLACE"))?;
-            columns::write(&mut replace, &row, self.root, directory, name)?;
+            columns::write(&mut replace, &row.view(), self.root, directory, name)?;
             self.transaction
                 .prepare_cached("REPLACE INTO details (image, data) VALUES (?1, ?2)")?
-                .execute(params![row.id, details])?;
+                .execute(params![row.id(), details])?;
         } else {
-            row.id = self.numbers.next_image();
-            columns::write(&mut self.insert.image, &row, self.root, directory, name)?;
-            self.insert.details.execute(params![row.id, details])?;
+            row.set_id(self.numbers.next_image());
+            columns::write(
+                &mut self.insert.image,
+                &row.view(),
+                self.root,
+                directory,
+                name,
+            )?;
+            self.insert.details.execute(params![row.id(), details])?;
         }
-        let id = row.id;
+        let id = row.id();
         self.delta.upserts.push(Arc::new(row));
         Ok(id)
-    }
-
-    /// What a moved image is called now, where that depends on its path.
-    fn rename(&self, row: &mut Row, details: &v1::Image) {
-        use sifter_image::record::ReferenceSource;
-        use sifter_image::reference::{Evidence, resolve};
-        use std::os::unix::ffi::OsStrExt;
-        if matches!(
-            row.reference_source,
-            ReferenceSource::OciReference | ReferenceSource::Definition
-        ) {
-            return;
-        }
-        let labels = details
-            .labels
-            .iter()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        let resolution = resolve(
-            &Evidence {
-                path: Path::new(std::ffi::OsStr::from_bytes(&row.path)),
-                // A root with naming rules has its moved images read.
-                naming: &[],
-                // Would have won before.
-                oci_reference: None,
-                definition: Some(details.definition.as_str()).filter(|text| !text.is_empty()),
-                labels: &labels,
-            },
-            false,
-        );
-        let texts = &self.preparation.texts;
-        let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
-        row.repository = texts.get(&resolution.reference.repository);
-        row.tag = texts.get(&resolution.reference.tag);
-        row.reference_source = resolution.reference.source;
-        row.base = texts.get(&resolution.base);
     }
 
     fn remove_file(&mut self, directory: i64, name: &[u8]) -> Result<(), StoreError> {
@@ -519,6 +499,33 @@ impl<'a> Batch<'a> {
         }
         Ok(())
     }
+}
+
+/// What a moved image is called now, where that depends on its path.
+fn resolution(row: &Row<'_>, details: &v1::Image) -> Option<Resolution> {
+    if matches!(
+        row.reference_source,
+        ReferenceSource::OciReference | ReferenceSource::Definition
+    ) {
+        return None;
+    }
+    let labels = details
+        .labels
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    Some(resolve(
+        &Evidence {
+            path: Path::new(OsStr::from_bytes(row.path)),
+            // A root with naming rules has its moved images read.
+            naming: &[],
+            // Would have won before.
+            oci_reference: None,
+            definition: Some(details.definition.as_str()).filter(|text| !text.is_empty()),
+            labels: &labels,
+        },
+        false,
+    ))
 }
 
 /// Whether there is such a row already.

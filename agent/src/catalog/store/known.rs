@@ -9,7 +9,7 @@ use sifter_proto::v1;
 use super::super::change::{KnownDirectory, KnownFile};
 use super::super::columns;
 use super::super::entry::{FileTime, Identity, KnownImage};
-use super::super::row::Interner;
+use super::super::kept::{Commons, KeptRow};
 use super::super::snapshot::Snapshot;
 use super::{Store, StoreError};
 
@@ -246,8 +246,8 @@ impl KnownRoot {
             let of_root = rows
                 .iter()
                 .enumerate()
-                .filter(|(_, row)| row.root == self.root_text);
-            let mut by_inode: Vec<_> = of_root.map(|(at, row)| (row.facts.inode, at)).collect();
+                .filter(|(_, row)| *row.root() == self.root_text);
+            let mut by_inode: Vec<_> = of_root.map(|(at, row)| (row.inode(), at)).collect();
             by_inode.sort_unstable();
             by_inode
         });
@@ -255,7 +255,7 @@ impl KnownRoot {
         by_inode[first..]
             .iter()
             .take_while(|(known, _)| *known == inode)
-            .map(|(_, at)| (rows[*at].id, Identity::from(&rows[*at].facts)))
+            .map(|(_, at)| (rows[*at].id(), rows[*at].identity()))
             .collect()
     }
 }
@@ -279,8 +279,8 @@ impl KnownRoot {
                 let details = details
                     .and_then(|data| v1::Image::decode(&*data).ok())
                     .unwrap_or_default();
-                let (root, mut texts) = ("".into(), Interner::default());
-                let row = columns::read(row, 1, Box::default(), &root, &mut texts)?;
+                let row = columns::read(row, 1, b"", "")?;
+                let row = KeptRow::new(&row, &mut Commons::default());
                 Ok(KnownImage { row, details })
             })
             .optional()?;

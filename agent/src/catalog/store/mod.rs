@@ -24,8 +24,9 @@ pub use self::known::KnownRoot;
 use super::change::DirectoryChange;
 use super::columns;
 use super::entry::{ContentDigest, FileTime};
+use super::kept::KeptRow;
 use super::prepare::Preparation;
-use super::row::{Row, join_path};
+use super::row::join_path;
 
 /// Steps from one schema version to the next; `user_version` counts those that were taken. A step
 /// that was released is never changed.
@@ -148,7 +149,7 @@ pub struct StoredRoot {
 #[derive(Debug, Default)]
 pub struct Delta {
     /// Images that are new or changed.
-    pub upserts: Vec<Arc<Row>>,
+    pub upserts: Vec<Arc<KeptRow>>,
     /// Numbers of images that are gone.
     pub removed: Vec<i64>,
     /// Directories that cannot be read now, relative to the root, and why.
@@ -333,8 +334,8 @@ impl Store {
     /// The database fails.
     pub fn load(&self, root: i64, preparation: &Preparation) -> Result<Delta, StoreError> {
         let connection = self.read();
-        let texts = &preparation.texts;
-        let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let commons = &preparation.commons;
+        let mut commons = commons.lock().unwrap_or_else(PoisonError::into_inner);
         let mut delta = Delta::default();
         let sql = format!(
             "SELECT directory, name, id, {} FROM images WHERE root = ?1",
@@ -357,8 +358,10 @@ impl Store {
             let name = row.get_ref(1)?.as_blob().unwrap_or_default();
             let whole = join_path(&preparation.root_path, &path, name);
             directory = Some((number, path));
-            let row = columns::read(row, 2, whole, &preparation.root_text, &mut texts)?;
-            delta.upserts.push(Arc::new(row));
+            let row = columns::read(row, 2, &whole, &preparation.root_text)?;
+            delta
+                .upserts
+                .push(Arc::new(KeptRow::new(&row, &mut commons)));
         }
         let mut statement = connection
             .prepare("SELECT path, error FROM directories WHERE root = ?1 AND error IS NOT NULL")?;

@@ -67,7 +67,7 @@ fn preparation() -> Preparation {
     Preparation {
         root_path: b"/r"[..].into(),
         root_text: "/r".into(),
-        texts: Arc::default(),
+        commons: Arc::default(),
     }
 }
 
@@ -86,8 +86,8 @@ fn listed(store: &Store) -> Vec<(String, i64)> {
         .upserts
         .iter()
         .map(|row| {
-            let path = String::from_utf8_lossy(&row.path).into_owned();
-            (path, row.facts.accessed.0)
+            let path = String::from_utf8_lossy(row.path()).into_owned();
+            (path, row.view().facts.accessed.0)
         })
         .collect();
     listed.sort();

@@ -419,7 +419,8 @@ impl Supervised {
         let text = crate::escape::utf8(std::os::unix::ffi::OsStrExt::as_bytes(
             self.settings.path.as_os_str(),
         ));
-        let has_known = catalog.snapshot().rows.iter().any(|row| *row.root == *text);
+        let snapshot = catalog.snapshot();
+        let has_known = snapshot.rows.iter().any(|row| **row.root() == *text);
         if !has_known || self.holds_images(root, progress)? {
             return Ok(());
         }

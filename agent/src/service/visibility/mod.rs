@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use self::permission::Subject;
 use self::places::{Evaluation, Places};
 pub use self::sight::{Sight, Sights};
-use crate::catalog::{FileTime, Row, Snapshot};
+use crate::catalog::{FileTime, KeptRow, Rows, Snapshot};
 
 /// How long a listing of a user is taken for a new request. A directory that was closed or opened
 /// in between counts afterwards.
@@ -41,7 +41,7 @@ const AT_ONCE: usize = 4;
 const LANES: usize = 16;
 
 /// An image with its place in the listing, and whether it is unavailable.
-type Candidate = (usize, Arc<Row>, bool);
+type Candidate = (usize, Arc<KeptRow>, bool);
 
 /// What one caller sees of one generation.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub struct View {
     /// When it was computed: what tells it from others of the same caller and generation.
     pub stamp: i64,
     computed: Instant,
-    rows: Arc<[Arc<Row>]>,
+    rows: Rows,
     /// Roots that did not answer in time, of which nothing is shown.
     pub unanswered: Vec<String>,
 }
@@ -60,7 +60,7 @@ impl View {
     /// The listing as the caller sees it; `whole` is of the same generation.
     #[must_use]
     pub fn of(&self, whole: &Snapshot) -> Arc<Snapshot> {
-        Arc::new(whole.with_only(Arc::clone(&self.rows)))
+        Arc::new(whole.with_only(self.rows.clone()))
     }
 
     fn is_fresh(&self) -> bool {
@@ -140,8 +140,8 @@ impl Visibility {
         self.places.limit(whole.rows.len());
         let mut by_root: BTreeMap<Arc<str>, Vec<Candidate>> = BTreeMap::new();
         for (index, row) in whole.rows.iter().enumerate() {
-            let unavailable = whole.status(row).0 == ImageStatus::Unavailable;
-            let rows = by_root.entry(Arc::clone(&row.root)).or_default();
+            let unavailable = whole.status_of(row) == ImageStatus::Unavailable;
+            let rows = by_root.entry(Arc::clone(row.root())).or_default();
             rows.push((index, Arc::clone(row), unavailable));
         }
         let mut running = Vec::new();
@@ -151,7 +151,7 @@ impl Visibility {
                 tokio::spawn(self.root(root, rows, subject.clone())),
             ));
         }
-        let mut seen: Vec<(usize, Arc<Row>)> = Vec::new();
+        let mut seen: Vec<(usize, Arc<KeptRow>)> = Vec::new();
         let mut unanswered = Vec::new();
         for (root, running) in running {
             match running.await {
@@ -165,7 +165,11 @@ impl Visibility {
             generation: whole.generation,
             stamp,
             computed,
-            rows: seen.into_iter().map(|(_, row)| row).collect(),
+            rows: seen
+                .into_iter()
+                .map(|(_, row)| row)
+                .collect::<Vec<_>>()
+                .into(),
             unanswered,
         }
     }
@@ -176,7 +180,7 @@ impl Visibility {
         root: Arc<str>,
         rows: Vec<Candidate>,
         subject: Subject,
-    ) -> impl Future<Output = Option<Vec<(usize, Arc<Row>)>>> + use<> {
+    ) -> impl Future<Output = Option<Vec<(usize, Arc<KeptRow>)>>> + use<> {
         let slots = Arc::clone(
             lock(&self.roots)
                 .entry(root)

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::permission::{Acl, Facts, READ, SEARCH, Subject};
-use crate::catalog::{FileTime, Row};
+use crate::catalog::{FileTime, KeptRow};
 
 /// How long a directory's mode is taken as it was seen.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -181,22 +181,22 @@ impl<'p> Evaluation<'p> {
 
     /// Whether the subject may read the image, could find it from its root on, and it is still the
     /// file that was scanned.
-    pub fn sees(&mut self, row: &Row) -> bool {
+    pub fn sees(&mut self, row: &KeptRow) -> bool {
         self.try_sees(row).unwrap_or(false)
     }
 
-    fn try_sees(&mut self, row: &Row) -> Option<bool> {
-        let (directory, name) = split(&row.path)?;
+    fn try_sees(&mut self, row: &KeptRow) -> Option<bool> {
+        let (directory, name) = split(row.path())?;
         // A root may be an image itself: then the way to it need not be listed, only entered.
-        let parent = if row.path.len() <= row.root.len() {
+        let parent = if row.path().len() <= row.root().len() {
             self.resolve(directory, &mut LINKS_MAX.clone())?
         } else {
-            self.enter(directory, row.root.as_bytes())?
+            self.enter(directory, row.root().as_bytes())?
         };
-        let known = lock(&self.places.files).get(&row.id).map(Arc::clone);
+        let known = lock(&self.places.files).get(&row.id()).map(Arc::clone);
         if let Some(known) = known
             && (self.remembered_only
-                || known.row == row.facts.changed && known.parent == parent.identity)
+                || known.row == row.identity().changed && known.parent == parent.identity)
         {
             return Some(self.subject.may(READ, known.facts, &known.acl));
         }
@@ -211,19 +211,19 @@ impl<'p> Evaluation<'p> {
             let place = self.resolve(directory, &mut LINKS_MAX.clone())?;
             node = Node::read(&join(&place.path, name))?;
         }
-        if node.identity.1 != row.facts.inode {
+        if node.identity.1 != row.inode() {
             return None;
         }
         let checked = Arc::new(Checked {
-            row: row.facts.changed,
+            row: row.identity().changed,
             parent: parent.identity,
             facts: node.facts,
             acl: node.acl,
         });
         let sees = self.subject.may(READ, checked.facts, &checked.acl);
         // A file that has changed since the scan is looked at again when that is known.
-        if node.changed == row.facts.changed {
-            lock(&self.places.files).insert(row.id, checked);
+        if node.changed == row.identity().changed {
+            lock(&self.places.files).insert(row.id(), checked);
         }
         Some(sees)
     }

@@ -6,7 +6,7 @@ use sifter_proto::v1::Image;
 
 use crate::catalog::{FileTime, Query, QueryError};
 
-use super::render::{Format, Output};
+use super::render::{Format, ImageTable, Output};
 use super::usage::{GroupBy, Groups, Sum};
 use super::{Exit, WithExit};
 
@@ -152,7 +152,7 @@ impl ListingArgs {
             output: self.output(),
             groups,
             totals: self.totals.then(Sum::default),
-            kept: Vec::new(),
+            table: self.output().table(),
             line: Vec::new(),
             // What one directory of a scan gives is written past it, uncopied.
             out: BufWriter::with_capacity(16 << 10, io::stdout()),
@@ -174,12 +174,12 @@ pub(super) fn quote(term: &str) -> String {
     }
 }
 
-/// Prints images as they come, or keeps what a table needs.
+/// Prints images as they come, or together as a table.
 pub struct Listing {
     output: Output,
     groups: Option<Groups>,
     totals: Option<Sum>,
-    kept: Vec<Image>,
+    table: ImageTable,
     line: Vec<u8>,
     out: BufWriter<Stdout>,
 }
@@ -229,7 +229,7 @@ impl Listing {
             self.output.write_one(&mut self.line, &image)?;
             self.out.write_all(&self.line)?;
         } else {
-            self.kept.push(image);
+            self.table.image(&image);
         }
         Ok(())
     }
@@ -249,7 +249,7 @@ impl Listing {
                 return out.flush();
             }
             None if self.output.streams() => {}
-            None => self.output.write_table(out, &self.kept)?,
+            None => self.table.write(out)?,
         }
         if let Some(sum) = &self.totals {
             if self.output.json {

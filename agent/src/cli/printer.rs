@@ -40,7 +40,8 @@ pub struct Printer {
 struct Printed {
     listing: Listing,
     rows: Vec<Arc<KeptRow>>,
-    messages: HashMap<i64, v1::Image>,
+    /// What is printed of them besides, by their numbers, if anything is.
+    details: HashMap<i64, v1::Image>,
     commons: Commons,
 }
 
@@ -78,7 +79,7 @@ impl Printer {
             printed: Mutex::new(Printed {
                 listing,
                 rows: Vec::new(),
-                messages: HashMap::new(),
+                details: HashMap::new(),
                 commons: Commons::default(),
             }),
         })
@@ -113,13 +114,15 @@ impl Printer {
             let mut printed = self.printed();
             let printed = &mut *printed;
             if self.ordered {
-                let id = i64::try_from(printed.rows.len()).unwrap_or(i64::MAX);
                 let mut row = Row::new(&path, &root_text, facts, &image);
-                row.id = id;
-                let row = KeptRow::new(&row, &mut printed.commons);
-                if let Some(message) = self.message(&path, &root_text, facts, image) {
+                if self.matches(&row, &image) {
+                    row.id = i64::try_from(printed.rows.len()).unwrap_or(i64::MAX);
+                    let row = KeptRow::new(&row, &mut printed.commons);
+                    if self.full {
+                        let details = crate::catalog::details(image);
+                        printed.details.insert(row.id(), details);
+                    }
                     printed.rows.push(Arc::new(row));
-                    printed.messages.insert(id, message);
                 }
             } else if let Some(message) = self.message(&path, &root_text, facts, image) {
                 printed.listing.image(message)?;
@@ -137,10 +140,7 @@ impl Printer {
         image: Image,
     ) -> Option<v1::Image> {
         let row = Row::new(path, root, facts, &image);
-        if !self
-            .query
-            .matches(&self.empty, &row, &LabelsOf(&image.labels))
-        {
+        if !self.matches(&row, &image) {
             return None;
         }
         let mut message = convert::basic(&row, &self.owners);
@@ -148,6 +148,11 @@ impl Printer {
             convert::add_details(&mut message, crate::catalog::details(image));
         }
         Some(message)
+    }
+
+    fn matches(&self, row: &Row<'_>, image: &Image) -> bool {
+        let labels = LabelsOf(&image.labels);
+        self.query.matches(&self.empty, row, &labels)
     }
 
     fn printed(&self) -> std::sync::MutexGuard<'_, Printed> {
@@ -166,9 +171,11 @@ impl Printer {
         if self.ordered {
             let (snapshot, _) = self.empty.next(printed.rows, &[], BTreeMap::new(), None);
             for row in self.order.select(&snapshot, &LabelsOf(&BTreeMap::new())) {
-                if let Some(message) = printed.messages.remove(&row.id()) {
-                    printed.listing.image(message)?;
+                let mut message = convert::basic(&row.view(), &self.owners);
+                if let Some(details) = printed.details.remove(&row.id()) {
+                    convert::add_details(&mut message, details);
                 }
+                printed.listing.image(message)?;
             }
         }
         printed.listing.finish()

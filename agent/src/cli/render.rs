@@ -1,11 +1,13 @@
 //! Images for people: tables, templates, JSON lines.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use comfy_table::{CellAlignment, Table, TableStyle};
 use serde_json::Value;
+use sifter_proto::Timestamp;
 use sifter_proto::v1::Image;
 
 use crate::escape;
@@ -197,7 +199,6 @@ impl Output {
             };
             write!(out, "{id}")?;
         } else if let Format::Template(pieces) = &self.format {
-            let value = serde_json::to_value(image)?;
             for piece in pieces {
                 match piece {
                     Piece::Text(text) => write!(out, "{text}")?,
@@ -205,51 +206,68 @@ impl Output {
                         write!(
                             out,
                             "{}",
-                            escape::terminal(&column.show(&value, self.no_trunc))
+                            escape::terminal(&column.show(image, self.no_trunc))
                         )?;
                     }
-                    Piece::Json => write!(out, "{value}")?,
+                    Piece::Json => write!(out, "{}", serde_json::to_value(image)?)?,
                 }
             }
         }
         writeln!(out)
     }
 
-    /// Prints a table.
+    /// A table for images that are printed together.
+    #[must_use]
+    pub fn table(&self) -> ImageTable {
+        let mut table = Table::new();
+        table.load_style(TableStyle::new());
+        let columns = match &self.format {
+            Format::Columns(columns) => columns.clone(),
+            // These are not printed in tables.
+            Format::Template(_) | Format::Json => Vec::new(),
+        };
+        if !self.no_header {
+            table.set_header(columns.iter().map(Column::title));
+        }
+        ImageTable {
+            table,
+            columns,
+            no_trunc: self.no_trunc,
+        }
+    }
+}
+
+/// Images in a table. It holds what it shows of them only.
+#[derive(Debug)]
+pub struct ImageTable {
+    table: Table,
+    columns: Vec<Column>,
+    no_trunc: bool,
+}
+
+impl ImageTable {
+    /// Adds an image.
+    pub fn image(&mut self, image: &Image) {
+        let cells = self.columns.iter();
+        self.table
+            .add_row(cells.map(|column| column.cell(image, self.no_trunc)));
+    }
+
+    /// Prints the table.
     ///
     /// # Errors
     ///
     /// What writing says.
-    pub fn write_table(&self, out: &mut dyn Write, images: &[Image]) -> io::Result<()> {
-        let Format::Columns(columns) = &self.format else {
-            let mut lines = Vec::new();
-            for image in images {
-                self.write_one(&mut lines, image)?;
-            }
-            return out.write_all(&lines);
-        };
-        let mut table = Table::new();
-        table.load_style(TableStyle::new());
-        if !self.no_header {
-            table.set_header(columns.iter().map(Column::title));
-        }
-        for image in images {
-            let value = serde_json::to_value(image)?;
-            table.add_row(
-                columns
-                    .iter()
-                    .map(|column| column.cell(&value, self.no_trunc)),
-            );
-        }
-        for (index, column) in columns.iter().enumerate() {
-            if let Some(shown) = table.column_mut(index) {
+    pub fn write(mut self, out: &mut dyn Write) -> io::Result<()> {
+        for (index, column) in self.columns.iter().enumerate() {
+            if let Some(shown) = self.table.column_mut(index) {
                 shown.set_padding((0, 2));
                 if column.is_number() {
                     shown.set_cell_alignment(CellAlignment::Right);
                 }
             }
         }
-        for line in table.lines() {
+        for line in self.table.lines() {
             writeln!(out, "{}", line.trim_end())?;
         }
         Ok(())
@@ -262,12 +280,75 @@ impl Column {
     }
 
     /// The value in a table: escaped, and cut to what a table can hold.
-    fn cell(&self, image: &Value, exact: bool) -> String {
+    fn cell(&self, image: &Image, exact: bool) -> String {
         let shown = escape::terminal(&self.show(image, exact));
         if exact || self.key == "path" {
             shown
         } else {
             cut(&shown, CELL_MAX)
+        }
+    }
+
+    /// A time, if the column is one.
+    fn time<'i>(&self, image: &'i Image) -> Option<Option<&'i Timestamp>> {
+        Some(match self.key.as_str() {
+            "updateTime" => image.update_time.as_ref(),
+            "createTime" => image.create_time.as_ref(),
+            "accessTime" => image.access_time.as_ref(),
+            _ => return None,
+        })
+    }
+
+    /// The value as JSON has it, but for numbers, which JSON leaves out where they are zero.
+    fn text<'i>(&self, image: &'i Image) -> Cow<'i, str> {
+        fn name(name: &'static str) -> Cow<'static, str> {
+            // JSON leaves out what is not known.
+            if name.ends_with("_UNSPECIFIED") {
+                ""
+            } else {
+                name
+            }
+            .into()
+        }
+        match self.key.as_str() {
+            "path" => image.path.as_str().into(),
+            "root" => image.root.as_str().into(),
+            "imageId" => image.image_id.as_str().into(),
+            "format" => name(image.format().as_str_name()),
+            "formatVersion" => image.format_version.as_str().into(),
+            "status" => name(image.status().as_str_name()),
+            "statusMessage" => image.status_message.as_str().into(),
+            "repository" => image.repository.as_str().into(),
+            "tag" => image.tag.as_str().into(),
+            "referenceSource" => name(image.reference_source().as_str_name()),
+            "base" => image.base.as_str().into(),
+            "updateTimeSource" => name(image.update_time_source().as_str_name()),
+            "arch" => image.arch.as_str().into(),
+            "uuid" => image.uuid.as_str().into(),
+            "sizeBytes" => image.size_bytes.to_string().into(),
+            "allocatedBytes" => image.allocated_bytes.to_string().into(),
+            "uid" => image.uid.to_string().into(),
+            "gid" => image.gid.to_string().into(),
+            "owner" => image.owner.as_str().into(),
+            "group" => image.group.as_str().into(),
+            "mode" => image.mode.to_string().into(),
+            "links" => image.links.to_string().into(),
+            "definition" => image.definition.as_str().into(),
+            "fileSystem" => image.file_system.as_str().into(),
+            "compressor" => image.compressor.as_str().into(),
+            "encryption" => name(image.encryption().as_str_name()),
+            "sbom" => image.sbom.as_str().into(),
+            "contentDigest" => image.content_digest.as_str().into(),
+            _ => match serde_json::to_value(image)
+                .ok()
+                .as_mut()
+                .and_then(|value| value.get_mut(&self.key))
+                .map(Value::take)
+            {
+                None | Some(Value::Null) => "".into(),
+                Some(Value::String(text)) => text.into(),
+                Some(other) => other.to_string().into(),
+            },
         }
     }
 
@@ -279,13 +360,15 @@ impl Column {
     }
 
     /// The value for people. `exact` shows what is stored.
-    fn show(&self, image: &Value, exact: bool) -> String {
-        let value = image.get(&self.key);
-        let text = match value {
-            None | Some(Value::Null) => String::new(),
-            Some(Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-        };
+    fn show(&self, image: &Image, exact: bool) -> String {
+        if !exact
+            && !self.name.ends_with("_time")
+            && let Some(Some(time)) = self.time(image)
+            && let Ok(time) = jiff::Timestamp::try_from(*time)
+        {
+            return ago(time, jiff::Timestamp::now());
+        }
+        let text = self.text(image).into_owned();
         let prefixed = |prefix: &str| text.strip_prefix(prefix).unwrap_or(&text).to_owned();
         let shown = match self.key.as_str() {
             "status" => prefixed("STATUS_"),
@@ -297,12 +380,6 @@ impl Column {
             "mode" => text.parse().map_or(text, |mode: u32| format!("{mode:04o}")),
             "sizeBytes" | "allocatedBytes" if !exact && !self.name.ends_with("_bytes") => {
                 size(text.parse().unwrap_or(0))
-            }
-            "updateTime" | "createTime" | "accessTime"
-                if !exact && !self.name.ends_with("_time") =>
-            {
-                text.parse()
-                    .map_or(text, |time| ago(time, jiff::Timestamp::now()))
             }
             "tag" if !exact && text.len() > 19 && text.starts_with("sha256:") => {
                 format!("{}…", text.get(..19).unwrap_or_default())
@@ -358,7 +435,7 @@ pub fn write_all(out: &mut dyn Write, image: &Image) -> io::Result<()> {
                 }
             }
             Some(_) => {
-                let shown = escape::terminal(&column.show(&value, true));
+                let shown = escape::terminal(&column.show(image, true));
                 writeln!(out, "{title:<22}{shown}")?;
             }
         }
@@ -453,6 +530,18 @@ mod tests {
     use prost::Message as _;
     use sifter_proto::v1::Image;
 
+    fn printed(output: &Output, image: &Image) -> String {
+        let mut written = Vec::new();
+        if output.streams() {
+            output.write_one(&mut written, image).unwrap();
+        } else {
+            let mut table = output.table();
+            table.image(image);
+            table.write(&mut written).unwrap();
+        }
+        String::from_utf8(written).unwrap()
+    }
+
     #[test]
     fn every_field_of_the_contract_is_a_column() {
         let set =
@@ -468,6 +557,32 @@ mod tests {
         fields.sort_unstable();
         known.sort_unstable();
         assert_eq!(fields, known);
+    }
+
+    /// Fields are read one by one for a table, and must be those that JSON has.
+    #[test]
+    fn a_column_is_what_json_has() {
+        let row = crate::catalog::testing::full_row();
+        let owners = crate::service::Owners::default();
+        let mut image = crate::service::convert::basic(&row, &owners);
+        image.owner = "owner".to_owned();
+        image.group = "group".to_owned();
+        image.labels = [("a".to_owned(), "b".to_owned())].into();
+        image.definition = "Bootstrap: docker".to_owned();
+        let json = serde_json::to_value(&image).unwrap();
+        for name in FIELDS {
+            let column: Column = name.parse().unwrap();
+            let expected = match json.get(&column.key) {
+                Some(serde_json::Value::String(text)) => text.clone(),
+                Some(other) => other.to_string(),
+                None => String::new(),
+            };
+            assert_eq!(column.text(&image), expected, "{name}");
+        }
+        let uid: Column = "uid".parse().unwrap();
+        assert_eq!(uid.show(&Image::default(), false), "0");
+        let status: Column = "status".parse().unwrap();
+        assert_eq!(status.show(&Image::default(), false), "-");
     }
 
     #[test]
@@ -492,11 +607,7 @@ mod tests {
                 format: template.parse().unwrap(),
                 ..Output::default()
             };
-            let mut written = Vec::new();
-            output
-                .write_table(&mut written, std::slice::from_ref(&image))
-                .unwrap();
-            assert_eq!(String::from_utf8(written).unwrap(), text, "{template}");
+            assert_eq!(printed(&output, &image), text, "{template}");
         }
         assert!("{{.NoSuch}}".parse::<Format>().is_err());
         assert!("{{.Tag".parse::<Format>().is_err());
@@ -521,11 +632,7 @@ mod tests {
                 no_trunc,
                 ..Output::default()
             };
-            let mut written = Vec::new();
-            output
-                .write_table(&mut written, std::slice::from_ref(&image))
-                .unwrap();
-            let line = String::from_utf8(written).unwrap();
+            let line = printed(&output, &image);
             assert_eq!(line.trim_end().chars().count(), width);
         }
     }

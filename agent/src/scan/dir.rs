@@ -20,9 +20,10 @@ use sifter_image::ReadAt;
 
 use crate::catalog::{FileFacts, FileTime, Identity};
 
-/// Bytes read in one piece from a file on a network file system: a read there costs a round trip,
-/// whatever its length, and header, descriptors and metadata objects of today's SIFs lie within.
-pub const NETWORK_WINDOW: usize = 64 << 10;
+/// Bytes read in one piece from a file on a network file system, or one that is not in memory: a read
+/// there costs a round trip, whatever its length, and header, descriptors and metadata objects of
+/// today's SIFs lie within.
+const WINDOW: usize = 64 << 10;
 
 /// Size of the buffer for directory entries: one call for some 1,500 names.
 pub const DIRECTORY_BUFFER: usize = 64 << 10;
@@ -59,8 +60,11 @@ pub struct Access {
 pub struct Reading {
     /// A size without blocks means that the content is on tape: it is not read.
     pub tape: bool,
-    /// The first [`NETWORK_WINDOW`] bytes are read at once: each read costs a round trip.
+    /// The first [`WINDOW`] bytes are read at once: each read costs a round trip.
     pub window: bool,
+    /// The same, and nothing after it is read ahead: the file is probably not in memory, and the kernel
+    /// would take the next reads for the beginning of a sequence and fetch megabytes.
+    pub cold: bool,
 }
 
 /// Counts of what was asked of the file system. One a worker; summed up by whoever reports.
@@ -231,7 +235,11 @@ impl Access {
             window: None,
             operations: std::cell::Cell::default(),
         };
-        if reading.window && !file.released {
+        if reading.cold {
+            // Advice: a file system that does not take it reads as always.
+            let _ = rustix::fs::fadvise(&file.fd, 0, None, rustix::fs::Advice::Random);
+        }
+        if (reading.window || reading.cold) && !file.released {
             file.fill_window()?;
         }
         Ok(file)
@@ -418,7 +426,7 @@ impl OpenFile {
 
     fn fill_window(&mut self) -> io::Result<()> {
         let size = usize::try_from(self.facts.size).unwrap_or(usize::MAX);
-        let mut window = vec![0; size.min(NETWORK_WINDOW)];
+        let mut window = vec![0; size.min(WINDOW)];
         let count = self.read_up_to(&mut window, 0)?;
         window.truncate(count);
         self.window = Some(window);

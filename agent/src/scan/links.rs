@@ -229,6 +229,7 @@ fn look_at(
         Reading {
             tape: options.network,
             window: options.window,
+            cold: false,
         },
         &mut operations,
     )?;

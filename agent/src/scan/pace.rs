@@ -2,8 +2,10 @@
 //!
 //! The width follows the latency that is measured: a slow server that answers as fast with more
 //! requests in flight gets more of them; when latency grows with the load, the queue is the
-//! server's, and the width shrinks. A file system that answers from memory needs no more
-//! threads than there are processors.
+//! server's, and the width shrinks. Where that does not make it answer faster, the load is not this
+//! scan's (or there is none: a disk answers now from its cache and now not), and the width is what it was,
+//! or what it began with if that is less. A file system that answers from memory needs no more threads than
+//! there are processors.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,6 +24,13 @@ const UNLOADED_PERCENT: u64 = 135;
 
 /// Latency from which the load is taken to be too high, likewise.
 const OVERLOADED_PERCENT: u64 = 190;
+
+/// Latency after the width was halved, in percent of the one before, up to which that has helped. Half the
+/// load on a server that has too much to do is half the latency.
+const HELPED_PERCENT: u64 = 75;
+
+/// So many measures of other kinds are waited for until one tells whether halving has helped.
+const TRIAL_MAX: u32 = 16;
 
 /// Longest sleep for the sake of the rate limit before cancellation is looked at again.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
@@ -61,6 +70,18 @@ struct Latency {
     lowest: [Option<u64>; Timed::COUNT],
     /// The latest median in percent of the lowest one: what the load makes of latencies.
     load: u64,
+    /// The width was halved, and whether that helps is not known yet.
+    trial: Option<Trial>,
+}
+
+/// What there was before the width was halved.
+#[derive(Debug)]
+struct Trial {
+    kind: usize,
+    width: u32,
+    median: u64,
+    /// Measures of other kinds since then.
+    others: u32,
 }
 
 impl Default for Latency {
@@ -69,7 +90,16 @@ impl Default for Latency {
             samples: Default::default(),
             lowest: [None; Timed::COUNT],
             load: 100,
+            trial: None,
         }
+    }
+}
+
+impl Latency {
+    /// From now on this is what is measured by.
+    fn is_usual(&mut self, kind: usize, median: u64) {
+        self.lowest[kind] = Some(median);
+        self.load = 100;
     }
 }
 
@@ -130,18 +160,42 @@ impl Pace {
         if Duration::from_nanos(median) < FROM_MEMORY {
             return;
         }
-        // What is taken for the first time is taken under the load that there is.
+        if let Some(mut trial) = latency.trial.take() {
+            if trial.kind != kind {
+                trial.others += 1;
+                latency.trial = Some(trial).filter(|trial| trial.others < TRIAL_MAX);
+                return;
+            }
+            if median.saturating_mul(100) > trial.median.saturating_mul(HELPED_PERCENT) {
+                latency.is_usual(kind, median);
+                let width = trial.width.min(self.start.max(width));
+                self.width.store(width, Ordering::Relaxed);
+                return;
+            }
+        }
+        // What is taken for the first time is taken under the load that there is. One quick answer is
+        // not what all others are measured by.
         let lowest = latency.lowest[kind]
             .map_or(median.saturating_mul(100) / latency.load, |seen| {
-                seen.min(median)
+                seen.min(median.max(seen - seen / 4))
             });
         latency.lowest[kind] = Some(lowest);
         let percent = median.saturating_mul(100) / lowest.max(1);
         latency.load = percent.max(100);
         let next = if percent <= UNLOADED_PERCENT {
             (width + (width / 2).max(1)).min(self.max)
+        } else if percent >= OVERLOADED_PERCENT && width > 1 {
+            latency.trial = Some(Trial {
+                kind,
+                width,
+                median,
+                others: 0,
+            });
+            width / 2
         } else if percent >= OVERLOADED_PERCENT {
-            (width / 2).max(1)
+            // One alone is no load.
+            latency.is_usual(kind, median);
+            width
         } else {
             width
         };
@@ -231,6 +285,33 @@ mod tests {
         assert_eq!(pace.width(), 8);
         pace.record(Timed::File, &mut vec![1_000_000; 16]);
         assert_eq!(pace.width(), 12);
+    }
+
+    #[test]
+    fn a_disk_that_answers_now_and_then_from_its_cache_is_not_overloaded() {
+        let pace = Pace::new(8, 8, None);
+        let mut widths = 0;
+        for round in 0..100 {
+            let median = if round % 5 == 0 { 40_000 } else { 400_000 };
+            pace.record(Timed::Directory, &mut vec![median; 8]);
+            pace.record(Timed::File, &mut vec![2 * median; 8]);
+            widths += pace.width();
+        }
+        assert!(widths >= 600, "{} on the mean", widths / 100);
+    }
+
+    #[test]
+    fn a_load_that_is_not_ours_leaves_the_scan_what_it_began_with() {
+        let pace = Pace::new(8, 64, None);
+        let mut measure = |median| {
+            pace.record(Timed::File, &mut vec![median; 64]);
+            pace.width()
+        };
+        let grown = (0..6).map(|_| measure(1_000_000)).last();
+        assert_eq!(grown, Some(64));
+        assert_eq!(measure(4_000_000), 32);
+        let later = (0..20).map(|_| measure(4_000_000)).min();
+        assert!(later >= Some(8), "{later:?}");
     }
 
     #[test]

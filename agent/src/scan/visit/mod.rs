@@ -45,6 +45,8 @@ pub(super) struct Visitor<'a> {
     counts: Counts,
     samples: [Vec<u64>; Timed::COUNT],
     until_sample: u32,
+    /// The last file that was timed was not in memory.
+    files_are_slow: bool,
     buffer: Vec<MaybeUninit<u8>>,
 }
 
@@ -66,6 +68,7 @@ impl<'a> Visitor<'a> {
             counts: Counts::default(),
             samples: Default::default(),
             until_sample: 0,
+            files_are_slow: false,
             buffer: vec![MaybeUninit::uninit(); DIRECTORY_BUFFER],
         }
     }
@@ -116,6 +119,9 @@ impl<'a> Visitor<'a> {
         // Slow answers are all taken, and at once, so that the width follows.
         let is_slow = nanoseconds > SLOW;
         self.until_sample = if is_slow { 0 } else { SAMPLE_EVERY };
+        if matches!(kind, Timed::File) {
+            self.files_are_slow = is_slow;
+        }
         let samples = &mut self.samples[kind as usize];
         samples.push(nanoseconds);
         if is_slow || samples.len() >= SAMPLES {

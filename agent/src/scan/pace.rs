@@ -303,11 +303,11 @@ mod tests {
     #[test]
     fn a_load_that_is_not_ours_leaves_the_scan_what_it_began_with() {
         let pace = Pace::new(8, 64, None);
-        let mut measure = |median| {
+        let measure = |median| {
             pace.record(Timed::File, &mut vec![median; 64]);
             pace.width()
         };
-        let grown = (0..6).map(|_| measure(1_000_000)).last();
+        let grown = (0..6).map(|_| measure(1_000_000)).max();
         assert_eq!(grown, Some(64));
         assert_eq!(measure(4_000_000), 32);
         let later = (0..20).map(|_| measure(4_000_000)).min();

@@ -7,11 +7,12 @@
 
 mod batch;
 mod known;
+mod load;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,11 +23,9 @@ use sifter_proto::v1;
 use self::batch::Batch;
 pub use self::known::KnownRoot;
 use super::change::DirectoryChange;
-use super::columns;
 use super::entry::{ContentDigest, FileTime};
 use super::kept::KeptRow;
 use super::prepare::Preparation;
-use super::row::join_path;
 
 /// Steps from one schema version to the next; `user_version` counts those that were taken. A step
 /// that was released is never changed.
@@ -81,6 +80,8 @@ pub struct Store {
     /// For readers, so that they never wait for the writer; a database in memory has but one
     /// connection.
     reader: Option<Mutex<Connection>>,
+    /// Where it is; a database in memory is nowhere.
+    path: Option<PathBuf>,
 }
 
 /// The connection that writes.
@@ -189,14 +190,10 @@ impl Store {
         migrate(&mut writer)?;
         // A file that can be read but not written must be known now, not in the midst of a scan.
         writer.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
-        let reader = Connection::open_with_flags(
-            path,
-            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
-        prepare(&reader)?;
         Ok(Self {
             writer: Mutex::new(Writer::new(writer)?),
-            reader: Some(Mutex::new(reader)),
+            reader: Some(Mutex::new(open_reader(path)?)),
+            path: Some(path.to_owned()),
         })
     }
 
@@ -219,6 +216,7 @@ impl Store {
         Self {
             writer: Mutex::new(open().expect("an empty database in memory")),
             reader: None,
+            path: None,
         }
     }
 
@@ -325,52 +323,6 @@ impl Store {
             ],
         )?;
         Ok(())
-    }
-
-    /// All images of a root, in no particular order, and the directories that could not be read.
-    ///
-    /// # Errors
-    ///
-    /// The database fails.
-    pub fn load(&self, root: i64, preparation: &Preparation) -> Result<Delta, StoreError> {
-        let connection = self.read();
-        let commons = &preparation.commons;
-        let mut commons = commons.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut delta = Delta::default();
-        let sql = format!(
-            "SELECT directory, name, id, {} FROM images WHERE root = ?1",
-            columns::LISTING
-        );
-        let mut path_of = connection.prepare("SELECT path FROM directories WHERE id = ?1")?;
-        // Images that lie together were mostly stored one after the other.
-        let mut directory: Option<(i64, Vec<u8>)> = None;
-        let mut statement = connection.prepare(&sql)?;
-        let mut rows = statement.query([root])?;
-        while let Some(row) = rows.next()? {
-            let number = row.get(0)?;
-            let path = match directory.take() {
-                Some((last, path)) if last == number => path,
-                _ => path_of
-                    .query_row([number], |row| row.get(0))
-                    .optional()?
-                    .unwrap_or_default(),
-            };
-            let name = row.get_ref(1)?.as_blob().unwrap_or_default();
-            let whole = join_path(&preparation.root_path, &path, name);
-            directory = Some((number, path));
-            let row = columns::read(row, 2, &whole, &preparation.root_text)?;
-            delta
-                .upserts
-                .push(Arc::new(KeptRow::new(&row, &mut commons)));
-        }
-        let mut statement = connection
-            .prepare("SELECT path, error FROM directories WHERE root = ?1 AND error IS NOT NULL")?;
-        delta.unreadable = statement
-            .query_map([root], |row| {
-                Ok((row.get::<_, Vec<u8>>(0)?.into(), row.get(1)?))
-            })?
-            .collect::<Result<_, _>>()?;
-        Ok(delta)
     }
 
     /// What only view FULL shows of an image.
@@ -510,6 +462,16 @@ fn prepare(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     Ok(())
+}
+
+/// One more connection that reads.
+fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let reader = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    prepare(&reader)?;
+    Ok(reader)
 }
 
 fn check(connection: &Connection) -> Result<(), StoreError> {

@@ -95,6 +95,24 @@ fn listed(store: &Store) -> Vec<(String, i64)> {
 }
 
 #[test]
+fn a_listing_is_the_same_however_many_threads_read_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("catalog.sqlite")).unwrap();
+    let names = (0..41).map(|number| format!("{number}.sif"));
+    let found = names.map(|name| found(&name, image())).collect();
+    apply(&store, vec![read("", &[], found)]);
+    let root = store.root(b"/r").unwrap().id;
+    let ids = |share| {
+        let delta = store.load_shared(root, &preparation(), share).unwrap();
+        let ids = delta.upserts.iter().map(|row| row.id());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(ids(i64::MAX), (1..=41).collect::<Vec<_>>());
+    assert_eq!(ids(5), ids(i64::MAX));
+    assert_eq!(ids(21), ids(i64::MAX));
+}
+
+#[test]
 fn a_name_that_a_directory_gives_twice_is_one_image() {
     let store = Store::in_memory(0);
     let twice = vec![found("a.sif", image()), found("a.sif", image())];

@@ -1,0 +1,118 @@
+//! The last listing, as a start begins with: read by several threads, for it is what those wait for who ask
+//! first.
+
+use std::ops::RangeInclusive;
+use std::sync::{Arc, PoisonError};
+use std::thread;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::super::columns;
+use super::super::kept::KeptRow;
+use super::super::prepare::Preparation;
+use super::super::row::join_path;
+use super::{Delta, Store, StoreError, open_reader};
+
+/// Threads that read at most.
+const THREADS_MAX: i64 = 4;
+
+/// Images for which one more thread is worth its connection.
+const SHARE: i64 = 16 << 10;
+
+impl Store {
+    /// All images of a root by their numbers, and the directories that could not be read.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn load(&self, root: i64, preparation: &Preparation) -> Result<Delta, StoreError> {
+        self.load_shared(root, preparation, SHARE)
+    }
+
+    /// The same by a thread for so many images each.
+    pub(super) fn load_shared(
+        &self,
+        root: i64,
+        preparation: &Preparation,
+        share: i64,
+    ) -> Result<Delta, StoreError> {
+        let connection = self.read();
+        let last: i64 =
+            connection.query_row("SELECT coalesce(max(id), 0) FROM images", [], |row| {
+                row.get(0)
+            })?;
+        let processors = thread::available_parallelism().map_or(1, |count| count.get() as i64);
+        let threads = processors.min(THREADS_MAX).min(last / share);
+        let upserts = match &self.path {
+            Some(path) if threads > 1 => thread::scope(|scope| {
+                let parts: Vec<_> = (0..threads)
+                    .map(|part| {
+                        let ids = last * part / threads + 1..=last * (part + 1) / threads;
+                        scope.spawn(move || images(&open_reader(path)?, root, ids, preparation))
+                    })
+                    .collect();
+                let mut all = Vec::new();
+                for part in parts {
+                    let rows = part
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    all.append(&mut rows?);
+                }
+                Ok::<_, StoreError>(all)
+            })?,
+            _ => images(&connection, root, 1..=last, preparation)?,
+        };
+        let mut statement = connection
+            .prepare("SELECT path, error FROM directories WHERE root = ?1 AND error IS NOT NULL")?;
+        let unreadable = statement
+            .query_map([root], |row| {
+                Ok((row.get::<_, Vec<u8>>(0)?.into(), row.get(1)?))
+            })?
+            .collect::<Result<_, _>>()?;
+        Ok(Delta {
+            upserts,
+            unreadable,
+            ..Delta::default()
+        })
+    }
+}
+
+/// The images of a root with some numbers, in their order.
+fn images(
+    connection: &Connection,
+    root: i64,
+    ids: RangeInclusive<i64>,
+    preparation: &Preparation,
+) -> Result<Vec<Arc<KeptRow>>, StoreError> {
+    let sql = format!(
+        "SELECT directory, name, id, {} FROM images
+         WHERE id BETWEEN ?2 AND ?3 AND +root = ?1 ORDER BY id",
+        columns::LISTING
+    );
+    let mut path_of = connection.prepare("SELECT path FROM directories WHERE id = ?1")?;
+    // Images that lie together were mostly stored one after the other.
+    let mut directory: Option<(i64, Vec<u8>)> = None;
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query(params![root, ids.start(), ids.end()])?;
+    let mut images = Vec::new();
+    while let Some(row) = rows.next()? {
+        let number = row.get(0)?;
+        let path = match directory.take() {
+            Some((last, path)) if last == number => path,
+            _ => path_of
+                .query_row([number], |row| row.get(0))
+                .optional()?
+                .unwrap_or_default(),
+        };
+        let name = row.get_ref(1)?.as_blob().unwrap_or_default();
+        let whole = join_path(&preparation.root_path, &path, name);
+        directory = Some((number, path));
+        let row = columns::read(row, 2, &whole, &preparation.root_text)?;
+        let mut commons = preparation
+            .commons
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        images.push(Arc::new(KeptRow::new(&row, &mut commons)));
+    }
+    Ok(images)
+}

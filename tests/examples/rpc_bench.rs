@@ -7,9 +7,8 @@
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::error::Error;
-use std::io::{BufRead, BufReader};
 use std::pin::Pin;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ use sifter_proto::v1::{
     GetImageRequest, Image, ListImagesRequest, ListImagesResponse, StreamImagesRequest,
     StreamImagesResponse, WatchImagesRequest, WatchImagesResponse,
 };
+use sifter_tests::process::Process;
 use tokio_stream::Stream;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -54,8 +54,14 @@ async fn measure(address: &str) -> Result<()> {
     let mut agent = client(address).await?;
     let first = page(&mut agent, 0).await?;
     let last_skip = first.total_size.saturating_sub(50);
-    let (_server, constant) = Server::start(address)?;
-    let mut constant = client(&constant).await?;
+    // A process of its own, as the agent is.
+    let log = tempfile::NamedTempFile::new()?;
+    let mut server = Process::start(
+        Command::new(std::env::current_exe()?).args(["--constant", address]),
+        log.path(),
+    );
+    let constant_address = server.tcp_listener().to_string();
+    let mut constant = client(&constant_address).await?;
 
     let mut near = Vec::new();
     let mut far = Vec::new();
@@ -189,31 +195,6 @@ struct Constant {
     batches: Arc<[encoded::StreamImagesResponse]>,
 }
 
-/// A running constant server, which is a process of its own as the agent is.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Server {
-    /// A server of what the agent at `address` answers now, and where it listens.
-    fn start(address: &str) -> Result<(Self, String)> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["--constant", address])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let stdout = child.stdout.take().ok_or("no output")?;
-        let server = Self(child);
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        Ok((server, line.trim().to_owned()))
-    }
-}
-
 /// The message as its own bytes.
 fn encoded_once<M: Message + Default>(message: &M) -> WithImages<M> {
     WithImages {
@@ -236,7 +217,6 @@ fn serve_constant(address: &str) -> Result<()> {
             batches: batches.iter().map(encoded_once).collect(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        println!("{}", listener.local_addr()?);
         let incoming =
             tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
         tonic::transport::Server::builder()

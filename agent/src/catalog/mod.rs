@@ -43,7 +43,7 @@ pub use self::snapshot::{Changes, Snapshot};
 pub use self::store::{Delta, KnownRoot, Store, StoreError, StoredRoot};
 pub use self::token::PageToken;
 
-use self::state::{Past, RootRecord, State, memory, open_or_set_aside, set_aside};
+use self::state::{Past, RootRecord, State, forget_oldest, memory, open_or_set_aside, set_aside};
 
 /// Snapshots of past generations that are kept, so that a listing that was begun can be read to
 /// its end. They share what did not change.
@@ -555,10 +555,7 @@ impl Catalog {
             snapshot: current,
             own,
         });
-        let mut held: usize = state.past.iter().map(|past| past.own).sum();
-        while state.past.len() > PAST_SNAPSHOTS || held > PAST_ROWS && state.past.len() > 1 {
-            held -= state.past.pop_front().map_or(0, |oldest| oldest.own);
-        }
+        forget_oldest(&mut state.past, PAST_SNAPSHOTS, PAST_ROWS);
         state.history.push_back(Arc::new(changes));
         let mut held: usize = state.history.iter().map(|changes| changes.len()).sum();
         while held > HISTORY_IMAGES && state.history.len() > 1 {

@@ -264,17 +264,49 @@ mod tests {
         }
     }
 
+    fn ten_thousand() -> Rows {
+        // Places between them are free.
+        let all = (0..10_000).map(|place| numbered(place.into(), 2 * place));
+        Rows::from(all.collect::<Vec<_>>())
+    }
+
+    /// How many runs of a list another one has not.
+    fn copied(of: &Rows, other: &Rows) -> usize {
+        let is_shared = |placed: &&super::Placed| {
+            let same = |other: &super::Placed| Arc::ptr_eq(&other.run, &placed.run);
+            other.runs.iter().any(same)
+        };
+        of.runs.len() - of.runs.iter().filter(is_shared).count()
+    }
+
     #[test]
     fn one_change_copies_one_run() {
-        let all = (0..10_000).map(|place| numbered(place.into(), place));
-        let first = Rows::from(all.collect::<Vec<_>>());
-        let second = first.with(&[5_000], vec![numbered(20_000, 5_000)]);
-        let shared = second.runs.iter().filter(|placed| {
-            let same = |other: &super::Placed| Arc::ptr_eq(&other.run, &placed.run);
-            first.runs.iter().any(same)
-        });
-        assert_eq!(shared.count(), first.runs.len() - 1);
+        let first = ten_thousand();
+        let second = first.with(&[5_000], vec![numbered(20_000, 10_000)]);
+        assert_eq!(copied(&second, &first), 1);
         assert_eq!(first.not_shared_with(&second), RUN);
         assert_eq!(second[5_000].id(), 20_000);
+        // Between the last of a run and the first of the next.
+        let last = u16::try_from(RUN - 1).unwrap();
+        let third = first.with(&[], vec![numbered(20_001, 2 * last + 1)]);
+        assert_eq!(copied(&third, &first), 1);
+        assert_eq!(third[RUN].id(), 20_001);
+    }
+
+    #[test]
+    fn runs_of_which_little_is_left_are_joined() {
+        // Every other run is left with one row, and those between are as they were.
+        let run = i64::try_from(RUN).unwrap();
+        let gone: Vec<i64> = (0..10_000)
+            .filter(|id| id / run % 2 == 0 && id % run != 0)
+            .collect();
+        let few = ten_thousand().with(&gone, Vec::new());
+        let short = few
+            .runs
+            .iter()
+            .filter(|placed| placed.run.rows.len() < RUN_MIN);
+        assert!(short.count() <= 1);
+        let left: Vec<i64> = (0..10_000).filter(|id| !gone.contains(id)).collect();
+        assert_eq!(ids(&few), left);
     }
 }

@@ -285,6 +285,52 @@ mod tests {
     }
 
     #[test]
+    fn the_order_is_that_of_repository_tag_and_path() {
+        let tags = [
+            "1.0.0--beta2",
+            "1.0.0--beta10",
+            "",
+            "1.0.0-",
+            "1.0.0--",
+            "1",
+            "2",
+            "10",
+        ];
+        let mut images = Vec::new();
+        for (repository, path) in [("b", "/r/2"), ("a", "/r/2"), ("b", "/r/1"), ("a/b", "/r/1")] {
+            images.extend(tags.map(|tag| (repository, tag, path)));
+        }
+        let row = |(id, (repository, tag, path)): (usize, &(&str, &str, &str))| {
+            kept(i64::try_from(id).unwrap(), path, repository, tag)
+        };
+        let all = images.iter().enumerate().map(row).collect();
+        let (snapshot, _) = Snapshot::default().next(all, &[], BTreeMap::new(), None);
+        images.sort_unstable();
+        let listed: Vec<_> = snapshot.rows.iter().map(|row| row.view()).collect();
+        let listed = listed.iter().map(|row| {
+            (
+                row.repository,
+                row.tag,
+                std::str::from_utf8(row.path).unwrap(),
+            )
+        });
+        assert_eq!(listed.collect::<Vec<_>>(), images);
+    }
+
+    #[test]
+    fn the_last_of_several_changes_counts() {
+        let changes = vec![
+            kept(2, "/r/b", "b", "1"),
+            kept(1, "/r/a", "a", "1"),
+            kept(2, "/r/b", "b", "2"),
+            kept(2, "/r/b", "b", "3"),
+        ];
+        let (snapshot, changes) = Snapshot::default().next(changes, &[], BTreeMap::new(), None);
+        assert_eq!(changes.added.len(), 2);
+        assert_eq!(snapshot.rows[1].view().tag, "3");
+    }
+
+    #[test]
     fn what_lies_below_an_unreadable_directory_is_unavailable() {
         let unavailable = BTreeMap::from([(b"/r/x".to_vec().into(), "gone".to_owned())]);
         let both = vec![kept(1, "/r/x/a", "a", "1"), kept(2, "/r/xy", "b", "1")];

@@ -37,6 +37,14 @@ pub(super) struct Past {
     pub(super) own: usize,
 }
 
+/// Keeps the newest: no more than `snapshots`, and no more than `rows` of their own but for the last one.
+pub(super) fn forget_oldest(past: &mut VecDeque<Past>, snapshots: usize, rows: usize) {
+    let mut held: usize = past.iter().map(|past| past.own).sum();
+    while past.len() > snapshots || held > rows && past.len() > 1 {
+        held -= past.pop_front().map_or(0, |oldest| oldest.own);
+    }
+}
+
 /// A configured root as the catalogue sees it.
 #[derive(Debug, Clone)]
 pub(super) struct RootRecord {
@@ -201,4 +209,30 @@ pub(super) fn set_aside(path: &Path, error: &StoreError) -> Result<Store, String
         let _ = std::fs::remove_file(name);
     }
     Store::open(path).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Past, forget_oldest};
+
+    #[test]
+    fn past_listings_are_bounded_by_what_they_cost() {
+        for (own, kept) in [
+            (&[1, 2, 3][..], &[1, 2, 3][..]),
+            (&[9, 1, 1, 1, 1], &[1, 1, 1, 1]),
+            (&[5, 6, 5], &[5]),
+            (&[6, 4, 5], &[4, 5]),
+            // A listing that was just replaced can be read to its end, however large it is.
+            (&[1, 99], &[99]),
+        ] {
+            let past = |own: &usize| Past {
+                snapshot: std::sync::Arc::default(),
+                own: *own,
+            };
+            let mut past = own.iter().map(past).collect();
+            forget_oldest(&mut past, 4, 10);
+            let left: Vec<usize> = past.iter().map(|past| past.own).collect();
+            assert_eq!(left, kept, "{own:?}");
+        }
+    }
 }

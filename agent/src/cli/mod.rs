@@ -2,6 +2,7 @@
 
 mod agent;
 mod candidates;
+mod column;
 mod connect;
 mod digest;
 mod doctor;

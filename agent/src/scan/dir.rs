@@ -541,3 +541,37 @@ fn facts_of_statx(stat: &Statx) -> FileFacts {
         changed: time(&stat.stx_ctime),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sifter_image::ReadAt as _;
+
+    use super::{Access, Operations, Reading};
+
+    #[test]
+    fn a_file_that_is_read_at_once_is_read_once() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), vec![7; 100_000]).unwrap();
+        let access = Access::new(false);
+        let mut operations = Operations::default();
+        let root = access.open_root(directory.path(), &mut operations).unwrap();
+        for (window, cold, reads) in [(false, false, 3), (true, false, 1), (false, true, 1)] {
+            let reading = Reading {
+                window,
+                cold,
+                ..Reading::default()
+            };
+            let file = access
+                .open_file(&root, c"file", reading, &mut operations)
+                .unwrap();
+            for offset in [0, 32_768, 45_056] {
+                let mut bytes = [0; 96];
+                file.read_exact_at(&mut bytes, offset).unwrap();
+                assert_eq!(bytes, [7; 96]);
+            }
+            assert_eq!(file.operations().calls, reads, "{reading:?}");
+            // What lies behind is still there.
+            file.read_exact_at(&mut [0; 96], 99_904).unwrap();
+        }
+    }
+}

@@ -1,10 +1,12 @@
 //! Integration tests of the agent, one module a topic, one binary for all.
 
 mod access;
+mod catalog;
 mod docs;
 mod doctor;
 mod golden;
 mod ls;
+mod rescan;
 mod scan;
 mod support;
 mod tls;

@@ -1,5 +1,8 @@
 //! The agent as a process, authorities and certificates made for a test, and a gRPC client.
 
+pub mod site;
+pub mod tree;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;

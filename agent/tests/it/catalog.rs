@@ -1,0 +1,89 @@
+//! The database that comes back, is damaged, or cannot be.
+
+use std::fs;
+
+use sifter_agent::catalog::Catalog;
+
+use crate::support::site::Site;
+use crate::support::tree::tree_of;
+
+#[test]
+fn a_restart_serves_the_last_listing_before_any_scan() {
+    let (tree, _) = tree_of(20);
+    let state = tempfile::tempdir().unwrap();
+    drop(Site::start(tree.path(), Some(state.path())));
+    let catalog = Catalog::open(
+        Some(&state.path().join("catalog.sqlite")),
+        &[tree.path().to_path_buf()],
+    );
+    let snapshot = catalog.snapshot();
+    assert_eq!(snapshot.rows.len(), 20);
+    assert!(snapshot.as_of.is_some());
+    let details = catalog.details(snapshot.rows[0].id()).unwrap();
+    assert!(details.definition.contains("image"));
+    assert_eq!(details.objects.len(), 2);
+}
+
+#[test]
+fn a_damaged_database_is_set_aside_and_rebuilt() {
+    let (tree, _) = tree_of(6);
+    let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("catalog.sqlite");
+    drop(Site::start(tree.path(), Some(state.path())));
+    for damage in ["not a database at all, in any way", ""] {
+        if damage.is_empty() {
+            // Pages of it overwritten: found when it is read.
+            let mut bytes = fs::read(&file).unwrap();
+            let end = bytes.len();
+            bytes[2048..end].fill(0xa5);
+            fs::write(&file, bytes).unwrap();
+        } else {
+            fs::write(&file, damage.repeat(100)).unwrap();
+        }
+        let _ = fs::remove_file(state.path().join("catalog.sqlite-wal"));
+        let _ = fs::remove_file(state.path().join("catalog.sqlite-shm"));
+        let site = Site::start(tree.path(), Some(state.path()));
+        assert_eq!(site.listing().len(), 6);
+        assert_eq!(
+            site.catalog.condition(),
+            sifter_agent::catalog::Condition::Ok,
+            "rebuilt on disk"
+        );
+        drop(site);
+        let aside = fs::read_dir(state.path())
+            .unwrap()
+            .filter(|entry| {
+                let name = entry.as_ref().unwrap().file_name();
+                name.to_string_lossy().contains("broken")
+            })
+            .count();
+        assert!(aside >= 1, "the damaged file is kept");
+    }
+}
+
+#[test]
+fn a_directory_in_place_of_the_database_leaves_the_listing_in_memory() {
+    let (tree, _) = tree_of(4);
+    let state = tempfile::tempdir().unwrap();
+    fs::create_dir(state.path().join("catalog.sqlite")).unwrap();
+    let site = Site::start(tree.path(), Some(state.path()));
+    assert_eq!(site.listing().len(), 4);
+    assert!(matches!(
+        site.catalog.condition(),
+        sifter_agent::catalog::Condition::Failed(_)
+    ));
+    // Once the way is free, the database is used again.
+    fs::remove_dir(state.path().join("catalog.sqlite")).unwrap();
+    site.rescan(false, true);
+    assert_eq!(site.listing().len(), 4);
+    assert_eq!(
+        site.catalog.condition(),
+        sifter_agent::catalog::Condition::Ok
+    );
+    drop(site);
+    let catalog = Catalog::open(
+        Some(&state.path().join("catalog.sqlite")),
+        &[tree.path().to_path_buf()],
+    );
+    assert_eq!(catalog.snapshot().rows.len(), 4);
+}

@@ -1,0 +1,232 @@
+//! The walk, the catalogue and the plan together, over real trees: what is read again and what is not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, SystemTime};
+
+use sifter_agent::config::RootSettings;
+
+use crate::support::site::Site;
+use crate::support::tree::{outwait_granularity, settle, sif, tree_of, write};
+
+#[test]
+fn an_unchanged_tree_is_not_read_again_and_changes_are_seen() {
+    let (tree, paths) = tree_of(40);
+    outwait_granularity(tree.path());
+    let site = Site::start(tree.path(), None);
+    assert_eq!(site.listing().len(), 40);
+    let generation = site.catalog.snapshot().generation;
+
+    let counts = site.rescan(false, true);
+    assert_eq!(counts.files_read, 0);
+    assert_eq!(counts.images, 40);
+    // One stat a directory and one an image, and a handful for the root itself.
+    assert!(counts.operations <= 8 + 40 + 6, "{counts:?}");
+    assert_eq!(site.catalog.snapshot().generation, generation);
+
+    // A new one, one gone, one rewritten in place with the same size and its old time.
+    write(&tree.path().join("d3/new.sif"), &sif("new:1", 77));
+    fs::remove_file(&paths[0]).unwrap();
+    let modified = fs::metadata(&paths[1]).unwrap().modified().unwrap();
+    fs::write(&paths[1], sif("rewritten:1", 99)).unwrap();
+    fs::File::open(&paths[1])
+        .unwrap()
+        .set_times(fs::FileTimes::new().set_modified(modified))
+        .unwrap();
+    let counts = site.rescan(false, true);
+    assert_eq!(counts.files_read, 2, "{counts:?}");
+    let listing = site.listing();
+    assert_eq!(listing.len(), 40);
+    assert!(
+        listing.contains(&"new:1 new.sif Ready".to_owned()),
+        "{listing:?}"
+    );
+    assert!(listing.contains(&"rewritten:1 image1.sif Ready".to_owned()));
+    assert!(!listing.iter().any(|line| line.contains("image0.sif")));
+    assert!(site.catalog.snapshot().generation > generation);
+}
+
+#[test]
+fn moved_images_are_recognised_without_being_read() {
+    let (tree, paths) = tree_of(10);
+    outwait_granularity(tree.path());
+    let site = Site::start(tree.path(), None);
+    fs::create_dir(tree.path().join("elsewhere")).unwrap();
+    fs::rename(&paths[0], tree.path().join("elsewhere/other-name.sif")).unwrap();
+    fs::hard_link(&paths[1], tree.path().join("elsewhere/second-name.sif")).unwrap();
+    let counts = site.rescan(false, true);
+    // Only the one that got a second name where it was: its change time says that something
+    // changed, and does not say what.
+    assert_eq!(counts.files_read, 1, "{counts:?}");
+    let listing = site.listing();
+    assert_eq!(listing.len(), 11);
+    assert!(
+        listing.contains(&"image0:1 other-name.sif Ready".to_owned()),
+        "{listing:?}"
+    );
+    assert!(
+        listing.contains(&"image1:1 second-name.sif Ready".to_owned()),
+        "{listing:?}"
+    );
+
+    // A whole directory, with all that is in it.
+    outwait_granularity(tree.path());
+    site.rescan(false, true);
+    fs::rename(tree.path().join("d2"), tree.path().join("d2-renamed")).unwrap();
+    let counts = site.rescan(false, true);
+    assert_eq!(counts.files_read, 0, "{counts:?}");
+    assert_eq!(site.listing().len(), 11);
+}
+
+#[test]
+fn what_changed_within_the_granularity_is_read_again() {
+    let (tree, paths) = tree_of(3);
+    // Not settled: the change times are now.
+    let site = Site::start(tree.path(), None);
+    let counts = site.rescan(false, false);
+    assert_eq!(
+        counts.files_read, 3,
+        "racy files are read again: {counts:?}"
+    );
+    drop(paths);
+}
+
+#[test]
+fn a_vanished_root_keeps_its_images_and_comes_back() {
+    let (tree, _) = tree_of(5);
+    let state = tempfile::tempdir().unwrap();
+    let root = tree.path().join("root");
+    fs::create_dir(&root).unwrap();
+    for index in 0..7 {
+        let directory = format!("d{index}");
+        if tree.path().join(&directory).exists() {
+            fs::rename(tree.path().join(&directory), root.join(&directory)).unwrap();
+        }
+    }
+    let site = Site::start(&root, Some(state.path()));
+    assert_eq!(site.listing().len(), 5);
+    fs::rename(&root, tree.path().join("away")).unwrap();
+    site.rescan(false, true);
+    let listing = site.listing();
+    assert_eq!(listing.len(), 5);
+    assert!(
+        listing.iter().all(|line| line.ends_with("Unavailable")),
+        "{listing:?}"
+    );
+    drop(site);
+
+    // Also over a restart: the last listing is there, and its root is not.
+    let site = Site::start(&root, Some(state.path()));
+    assert_eq!(site.listing().len(), 5);
+    assert!(
+        site.listing()
+            .iter()
+            .all(|line| line.ends_with("Unavailable"))
+    );
+    fs::rename(tree.path().join("away"), &root).unwrap();
+    let counts = site.rescan(false, true);
+    assert!(site.listing().iter().all(|line| line.ends_with("Ready")));
+    assert_eq!(counts.images, 5);
+}
+
+#[test]
+fn an_unreadable_directory_hides_nothing_that_was_known() {
+    // Root may read everything.
+    if nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (tree, _) = tree_of(14);
+    let site = Site::start(tree.path(), None);
+    let closed = tree.path().join("d1");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    site.rescan(false, true);
+    let unavailable = site
+        .listing()
+        .iter()
+        .filter(|line| line.ends_with("Unavailable"))
+        .count();
+    assert_eq!((site.listing().len(), unavailable), (14, 2));
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
+    site.rescan(false, true);
+    assert!(site.listing().iter().all(|line| line.ends_with("Ready")));
+}
+
+#[test]
+fn other_settings_find_other_things_at_once() {
+    let (tree, _) = tree_of(3);
+    write(
+        &tree.path().join("d0/tool.py"),
+        &sif("named-otherwise:1", 5),
+    );
+    let state = tempfile::tempdir().unwrap();
+    assert_eq!(
+        Site::start(tree.path(), Some(state.path())).listing().len(),
+        3
+    );
+    let mut settings = RootSettings::new(tree.path().into());
+    settings.hints = false;
+    settings.candidates = sifter_agent::config::Candidates::All;
+    let site = Site::with(settings, Some(state.path()));
+    assert_eq!(site.listing().len(), 4, "{:?}", site.listing());
+}
+
+#[test]
+fn a_flat_directory_is_shared_among_threads_and_complete() {
+    let tree = tempfile::tempdir().unwrap();
+    for index in 0..1000 {
+        write(
+            &tree.path().join(format!("image{index}.sif")),
+            &sif(
+                &format!("image{index}:1"),
+                u8::try_from(index % 250 + 1).unwrap(),
+            ),
+        );
+    }
+    settle(tree.path());
+    outwait_granularity(tree.path());
+    let site = Site::start(tree.path(), None);
+    assert_eq!(site.listing().len(), 1000);
+    write(&tree.path().join("new.sif"), &sif("new:1", 3));
+    let counts = site.rescan(false, false);
+    assert_eq!(
+        counts.files_read, 1,
+        "only the new one is opened: {counts:?}"
+    );
+    assert_eq!(site.listing().len(), 1001);
+}
+
+#[test]
+fn a_later_access_is_seen_without_reading() {
+    use std::os::unix::fs::MetadataExt;
+    let (tree, paths) = tree_of(3);
+    let old = SystemTime::now() - Duration::from_secs(10 * 86_400);
+    fs::File::open(&paths[1])
+        .unwrap()
+        .set_times(fs::FileTimes::new().set_accessed(old))
+        .unwrap();
+    outwait_granularity(tree.path());
+    let site = Site::start(tree.path(), None);
+    let accessed = |site: &Site| {
+        let snapshot = site.catalog.snapshot();
+        let row = snapshot
+            .rows
+            .iter()
+            .find(|row| row.path().ends_with(b"image1.sif"))
+            .unwrap();
+        row.facts().accessed.0 / 1_000_000_000
+    };
+    let before = accessed(&site);
+    fs::read(&paths[1]).unwrap();
+    let now = fs::metadata(&paths[1]).unwrap().atime();
+    if now - before < 86_400 {
+        // Mounted with noatime, or the scan may not use O_NOATIME: there is nothing to see.
+        return;
+    }
+    let counts = site.rescan(false, true);
+    assert_eq!(counts.files_read, 0, "{counts:?}");
+    assert_eq!(accessed(&site), now);
+    assert!(
+        site.listing()
+            .contains(&"image1:1 image1.sif Ready".to_owned())
+    );
+}

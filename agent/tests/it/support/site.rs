@@ -1,0 +1,93 @@
+//! A root, scanned as the agent scans it, without the agent around it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sifter_agent::catalog::{Catalog, RootIndex};
+use sifter_agent::config::RootSettings;
+use sifter_agent::scan::{Counts, Supervisor};
+
+/// A catalogue with one root and a supervisor that scans when asked.
+/// A root with its catalogue and the supervisor that scans it.
+pub struct Site {
+    pub catalog: Arc<Catalog>,
+    pub supervisor: Arc<Supervisor>,
+}
+
+impl Site {
+    pub fn start(root: &Path, state: Option<&Path>) -> Self {
+        let mut settings = RootSettings::new(root.into());
+        settings.interval = Duration::from_secs(86_400);
+        settings.file_interval = Duration::from_secs(86_400);
+        settings.hints = false;
+        Self::with(settings, state)
+    }
+
+    pub fn with(settings: RootSettings, state: Option<&Path>) -> Self {
+        let path = state.map(|state| state.join("catalog.sqlite"));
+        let catalog = Arc::new(Catalog::open(
+            path.as_deref(),
+            std::slice::from_ref(&settings.path),
+        ));
+        let supervisor = Supervisor::start(Arc::clone(&catalog), vec![settings]).unwrap();
+        let site = Self {
+            catalog,
+            supervisor,
+        };
+        site.wait(1);
+        site
+    }
+
+    pub fn wait(&self, number: u64) {
+        let mut finished = self.supervisor.finished(RootIndex(0)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime
+            .block_on(async {
+                tokio::time::timeout(
+                    Duration::from_secs(60),
+                    finished.wait_for(|done| *done >= number),
+                )
+                .await
+                .map(drop)
+            })
+            .expect("the scan ends");
+    }
+
+    pub fn rescan(&self, full: bool, check_files: bool) -> Counts {
+        let number = self.supervisor.request(RootIndex(0), full, check_files);
+        self.wait(number);
+        self.supervisor.status()[0].last.as_ref().unwrap().counts
+    }
+
+    pub fn listing(&self) -> Vec<String> {
+        let snapshot = self.catalog.snapshot();
+        snapshot
+            .rows
+            .iter()
+            .map(|row| {
+                let row = row.view();
+                format!(
+                    "{}:{} {} {:?}",
+                    row.repository,
+                    row.tag,
+                    Path::new(std::str::from_utf8(row.path).unwrap())
+                        .file_name()
+                        .unwrap()
+                        .to_str()
+                        .unwrap(),
+                    snapshot.status(&row).0
+                )
+            })
+            .collect()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.supervisor.stop(Duration::from_secs(10));
+    }
+}

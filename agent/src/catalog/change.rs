@@ -33,7 +33,7 @@ pub struct KnownFile {
 }
 
 /// What a scan found in one directory. A directory in which nothing changed gives none.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DirectoryChange {
     /// Its number in the catalogue, if it is known.
     pub id: Option<i64>,
@@ -57,7 +57,7 @@ impl DirectoryChange {
 }
 
 /// What happened to a directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum ChangeKind {
     /// It was read. Candidates that are neither found nor removed are as they were.
     Read {

@@ -298,8 +298,15 @@ impl Catalog {
     }
 
     /// The same for some directories only, given relative to the root.
-    #[must_use]
-    pub fn known_some(&self, root: RootIndex, paths: Vec<Box<[u8]>>) -> KnownRoot {
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn known_some(
+        &self,
+        root: RootIndex,
+        paths: Vec<Box<[u8]>>,
+    ) -> Result<KnownRoot, StoreError> {
         let state = self.lock();
         state.store.known_some(
             state.id_of(root),

@@ -98,3 +98,18 @@ pub fn full_row() -> Row<'static> {
         content_digest: Some([0xcd; 32]),
     }
 }
+
+/// An image of which only the header is there.
+pub fn cut_image() -> sifter_image::Image {
+    let header = [&[b'#'; 32][..], b"SIF_MAGIC\0", b"01\0", &[0; 100]].concat();
+    let subject = sifter_image::Subject {
+        path: std::path::Path::new("/r/a.sif"),
+        modified: jiff::Timestamp::UNIX_EPOCH,
+        now: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let options = sifter_image::Options::default();
+    match sifter_image::probe(&header.as_slice(), &subject, &options) {
+        Ok(sifter_image::Verdict::Image(image)) => *image,
+        other => panic!("{other:?}"),
+    }
+}

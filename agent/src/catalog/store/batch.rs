@@ -18,13 +18,13 @@ use super::super::entry::{Content, FileFacts, Found, Identity, KnownImage, Prepa
 use super::super::kept::KeptRow;
 use super::super::prepare::Preparation;
 use super::super::row::{Row, join_path};
-use super::{Delta, Numbers, Reading, StoreError};
+use super::{Delta, Frontier, Numbers, StoreError};
 
 /// One transaction of [`Store::apply`].
 pub(super) struct Batch<'a> {
     transaction: &'a Transaction<'a>,
     numbers: &'a mut Numbers,
-    reading: &'a mut Reading,
+    frontier: &'a mut Frontier,
     insert: Insert<'a>,
     root: i64,
     preparation: &'a Preparation,
@@ -56,14 +56,14 @@ impl<'a> Batch<'a> {
     pub(super) fn new(
         transaction: &'a Transaction<'a>,
         numbers: &'a mut Numbers,
-        reading: &'a mut Reading,
+        frontier: &'a mut Frontier,
         root: i64,
         preparation: &'a Preparation,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             transaction,
             numbers,
-            reading,
+            frontier,
             insert: Insert {
                 directory: transaction.prepare_cached(
                     "INSERT INTO directories (id, root, path, inode, modified, changed, volatile)
@@ -93,11 +93,14 @@ impl<'a> Batch<'a> {
             } => {
                 let place = self.directory(&change.path, change.id, identity, volatile)?;
                 let is_sandbox = found.iter().any(|found| found.name.is_empty());
-                if is_sandbox {
+                if is_sandbox && !place.is_new {
                     self.gone_below(&change.path)?;
                 }
                 for child in children {
-                    self.pending.insert(join_relative(&change.path, &child));
+                    let child = join_relative(&change.path, &child);
+                    if self.frontier.early.is_empty() || !self.frontier.early.remove(&child) {
+                        self.pending.insert(child);
+                    }
                 }
                 self.files(place, &change.path, found, removed)?;
                 self.delta.readable.push(change.path);
@@ -119,20 +122,15 @@ impl<'a> Batch<'a> {
                 }
             }
             ChangeKind::Unreadable { message } => {
+                let place = match self.stored(&change.path, change.id) {
+                    Some(place) => place,
+                    None => self.insert_directory(&change.path, Identity::default(), true)?,
+                };
                 self.transaction
                     .prepare_cached(
-                        "INSERT INTO directories
-                         (id, root, path, inode, modified, changed, volatile, error)
-                         VALUES (?1, ?2, ?3, 0, 0, 0, 1, ?4)
-                         ON CONFLICT (root, path) DO UPDATE SET volatile = 1, error = ?4",
+                        "UPDATE directories SET volatile = 1, error = ?2 WHERE id = ?1",
                     )?
-                    .execute(params![
-                        self.numbers.next_directory(),
-                        self.root,
-                        change.path,
-                        message
-                    ])?;
-                self.pending.remove(&change.path);
+                    .execute(params![place.id, message])?;
                 self.delta.unreadable.push((change.path, message));
             }
         }
@@ -140,13 +138,10 @@ impl<'a> Batch<'a> {
     }
 
     /// What the batch changed in the listing.
-    pub(super) fn finish(self) -> Result<Delta, StoreError> {
-        let mut insert = self.transaction.prepare_cached(
-            "INSERT INTO directories (id, root, path, inode, modified, changed, volatile)
-             VALUES (?1, ?2, ?3, 0, 0, 0, 1) ON CONFLICT (root, path) DO NOTHING",
-        )?;
-        for path in self.pending {
-            insert.execute(params![self.numbers.next_directory(), self.root, path])?;
+    pub(super) fn finish(mut self) -> Result<Delta, StoreError> {
+        for path in std::mem::take(&mut self.pending) {
+            let place = self.insert_directory(&path, Identity::default(), true)?;
+            self.frontier.named.insert(path, place.id);
         }
         Ok(self.delta)
     }
@@ -166,16 +161,10 @@ impl<'a> Batch<'a> {
         identity: Identity,
         volatile: bool,
     ) -> Result<Place, StoreError> {
-        self.pending.remove(path);
-        if let Some(id) = id
-            && self.update_directory(id, identity, volatile)?
+        if let Some(place) = self.stored(path, id)
+            && self.update_directory(place.id, identity, volatile)?
         {
-            return Ok(Place { id, is_new: false });
-        }
-        if let Some(id) = self.reading.remove(&(self.root, path.into()))
-            && self.update_directory(id, identity, volatile)?
-        {
-            return Ok(Place { id, is_new: true });
+            return Ok(place);
         }
         self.insert_directory(path, identity, volatile)
     }
@@ -183,21 +172,42 @@ impl<'a> Batch<'a> {
     /// The directory that something was found in before it was read to its end: if it is new, it is to
     /// be read again should this scan not come to that.
     fn part(&mut self, path: &[u8], id: Option<i64>) -> Result<Place, StoreError> {
-        self.pending.remove(path);
-        if let Some(id) = id {
-            return Ok(Place { id, is_new: false });
-        }
-        if let Some(id) = self.reading.get(&(self.root, path.into())) {
+        if let Some(id) = self.frontier.begun.get(path) {
             return Ok(Place {
                 id: *id,
                 is_new: true,
             });
         }
-        let place = self.insert_directory(path, Identity::default(), true)?;
+        let place = match self.stored(path, id) {
+            Some(place) => place,
+            None => self.insert_directory(path, Identity::default(), true)?,
+        };
         if place.is_new {
-            self.reading.insert((self.root, path.into()), place.id);
+            self.frontier.begun.insert(path.into(), place.id);
         }
         Ok(place)
+    }
+
+    /// The place of a directory that has one already; `id` is its number, if the scan knew it before. It
+    /// is not on the frontier any more.
+    fn stored(&mut self, path: &[u8], id: Option<i64>) -> Option<Place> {
+        let is_pending = self.pending.remove(path);
+        if let Some(id) = id {
+            return Some(Place { id, is_new: false });
+        }
+        let Frontier {
+            named,
+            early,
+            begun,
+        } = &mut *self.frontier;
+        if let Some(id) = begun.remove(path).or_else(|| named.remove(path)) {
+            return Some(Place { id, is_new: true });
+        }
+        // Nobody names the root.
+        if !is_pending && !path.is_empty() {
+            early.insert(path.into());
+        }
+        None
     }
 
     fn insert_directory(
@@ -221,7 +231,7 @@ impl<'a> Batch<'a> {
                 id: new,
                 is_new: true,
             }),
-            // Named by its parent in an earlier batch.
+            // A change that was not told of it found it stored nevertheless.
             Err(error) if is_conflict(&error) => {
                 let id = self.directory_id(path)?.ok_or(error)?;
                 self.update_directory(id, identity, volatile)?;

@@ -1,5 +1,6 @@
 //! What the catalogue knows of a root, as a scan asks for it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prost::Message as _;
@@ -16,6 +17,10 @@ use super::{Store, StoreError};
 /// Known directories handed out at a time.
 const KNOWN_BATCH: i64 = 1024;
 
+/// So many inode numbers are looked for in the whole listing before an index is made: it takes the time of
+/// a few searches, and memory that the agent would need for nothing else.
+const ASKED_FEW: usize = 4;
+
 /// What the catalogue knows of one root, as a scan asks for it.
 #[derive(Debug)]
 pub struct KnownRoot {
@@ -25,11 +30,12 @@ pub struct KnownRoot {
     last: i64,
     has_root: bool,
     cursor: Mutex<Cursor>,
-    /// The listing, and the places of this root's images in it by inode number, in order, once they
-    /// are asked for.
+    /// The listing, and the places of this root's images in it by inode number, in order, once it pays.
     listing: Arc<Snapshot>,
     root_text: Arc<str>,
     by_inode: OnceLock<Vec<(u64, usize)>>,
+    /// Inode numbers that were asked for.
+    asked: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -53,7 +59,7 @@ impl Store {
         root_text: &Arc<str>,
         listing: Arc<Snapshot>,
     ) -> Result<KnownRoot, StoreError> {
-        self.begin_scan(root);
+        self.begin_scan(root)?;
         let connection = self.read();
         let last = connection.query_row("SELECT max(id) FROM directories", [], |row| {
             row.get::<_, Option<i64>>(0)
@@ -76,20 +82,24 @@ impl Store {
             listing,
             root_text: Arc::clone(root_text),
             by_inode: OnceLock::new(),
+            asked: AtomicUsize::new(0),
         })
     }
 
     /// The same for some directories only.
-    #[must_use]
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
     pub fn known_some(
         self: &Arc<Self>,
         root: i64,
         root_text: &Arc<str>,
         listing: Arc<Snapshot>,
         paths: Vec<Box<[u8]>>,
-    ) -> KnownRoot {
-        self.begin_scan(root);
-        KnownRoot {
+    ) -> Result<KnownRoot, StoreError> {
+        self.begin_scan(root)?;
+        Ok(KnownRoot {
             store: Arc::clone(self),
             root,
             last: i64::MAX,
@@ -99,7 +109,8 @@ impl Store {
             listing,
             root_text: Arc::clone(root_text),
             by_inode: OnceLock::new(),
-        }
+            asked: AtomicUsize::new(0),
+        })
     }
 }
 
@@ -241,13 +252,18 @@ impl KnownRoot {
     /// The images known under an inode number.
     #[must_use]
     pub fn images_with_inode(&self, inode: u64) -> Vec<(i64, Identity)> {
+        let known = |row: &KeptRow| (row.id(), row.identity());
         let rows = &self.listing.rows;
+        if self.asked.fetch_add(1, Ordering::Relaxed) < ASKED_FEW {
+            let rows = rows.iter().filter(|row| row.inode() == inode);
+            let of_root = rows.filter(|row| *row.root() == self.root_text);
+            return of_root.map(|row| known(row)).collect();
+        }
         let by_inode = self.by_inode.get_or_init(|| {
-            let of_root = rows
-                .iter()
-                .enumerate()
-                .filter(|(_, row)| *row.root() == self.root_text);
-            let mut by_inode: Vec<_> = of_root.map(|(at, row)| (row.inode(), at)).collect();
+            let is_of_root = |row: &&Arc<KeptRow>| *row.root() == self.root_text;
+            let mut by_inode = Vec::with_capacity(rows.iter().filter(is_of_root).count());
+            let of_root = rows.iter().enumerate().filter(|(_, row)| is_of_root(row));
+            by_inode.extend(of_root.map(|(at, row)| (row.inode(), at)));
             by_inode.sort_unstable();
             by_inode
         });
@@ -255,7 +271,7 @@ impl KnownRoot {
         by_inode[first..]
             .iter()
             .take_while(|(known, _)| *known == inode)
-            .map(|(_, at)| (rows[*at].id(), rows[*at].identity()))
+            .map(|(_, at)| known(&rows[*at]))
             .collect()
     }
 }

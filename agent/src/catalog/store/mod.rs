@@ -11,7 +11,7 @@ mod load;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,10 +32,12 @@ use super::prepare::Preparation;
 const MIGRATIONS: &[&str] = &[
     include_str!("../schema/1.sql"),
     include_str!("../schema/2.sql"),
+    include_str!("../schema/3.sql"),
 ];
 
-/// Bytes of a page: an image takes about one thousand, and each page costs two system calls.
-const PAGE_SIZE: u32 = 8 << 10;
+/// Bytes of a page: an image takes about one thousand, and each page costs four system calls until it is
+/// where it stays.
+const PAGE_SIZE: u32 = 16 << 10;
 
 /// How long a statement waits for another process (an administrator's `sqlite3`) before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,7 +69,12 @@ impl StoreError {
             Self::Newer { .. } => false,
             Self::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
-                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+                Some(
+                    rusqlite::ErrorCode::DatabaseCorrupt
+                        | rusqlite::ErrorCode::NotADatabase
+                        // Rows that contradict each other.
+                        | rusqlite::ErrorCode::ConstraintViolation
+                )
             ),
         }
     }
@@ -89,11 +96,21 @@ pub struct Store {
 struct Writer {
     connection: Connection,
     numbers: Numbers,
-    reading: Reading,
+    /// Of each root.
+    frontiers: HashMap<i64, Frontier>,
 }
 
-/// New directories of which a running scan has stored some files and not yet the end, by root and path.
-type Reading = HashMap<(i64, Box<[u8]>), i64>;
+/// Between the directories that a running scan found and those that it has read: so new ones need not be
+/// looked for by their paths.
+#[derive(Debug, Default)]
+struct Frontier {
+    /// Numbers of directories that were named by their parents and not read yet.
+    named: HashMap<Box<[u8]>, i64>,
+    /// Directories that were read before their parents had named them.
+    early: HashSet<Box<[u8]>>,
+    /// Numbers of new directories of which some files are stored and not yet the end.
+    begun: HashMap<Box<[u8]>, i64>,
+}
 
 /// The last numbers that were given away: those of new rows are chosen here, so that a row need not be
 /// asked for its number. While a store is open no number is given twice.
@@ -128,7 +145,7 @@ impl Writer {
         Ok(Self {
             connection,
             numbers,
-            reading: HashMap::new(),
+            frontiers: HashMap::new(),
         })
     }
 }
@@ -188,6 +205,7 @@ impl Store {
         // the file.
         writer.pragma_update(None, "synchronous", "normal")?;
         migrate(&mut writer)?;
+        index_paths(&writer)?;
         // A file that can be read but not written must be known now, not in the midst of a scan.
         writer.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
         Ok(Self {
@@ -224,9 +242,28 @@ impl Store {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A scan of the root begins: what the last one left half-read is read again.
-    fn begin_scan(&self, root: i64) {
-        self.write().reading.retain(|(of, _), _| *of != root);
+    /// A scan of the root begins: what the last one left half-read is read again. The first one of all
+    /// does without the index of paths, which it does not need.
+    fn begin_scan(&self, root: i64) -> Result<(), StoreError> {
+        let mut writer = self.write();
+        writer.frontiers.remove(&root);
+        let exists = |what: &str, values: &[i64]| {
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM directories {what})");
+            let values = rusqlite::params_from_iter(values);
+            writer
+                .connection
+                .query_row(&sql, values, |row| row.get::<_, bool>(0))
+        };
+        if exists("WHERE root = ?1", &[root])? {
+            index_paths(&writer.connection)
+        } else if !exists("", &[])? {
+            writer
+                .connection
+                .execute_batch("DROP INDEX IF EXISTS directories_by_path")?;
+            Ok(())
+        } else {
+            Ok(())
+        }
     }
 
     fn read(&self) -> Reader<'_> {
@@ -311,7 +348,10 @@ impl Store {
         at: FileTime,
         files_checked: bool,
     ) -> Result<(), StoreError> {
-        self.write().connection.execute(
+        let mut writer = self.write();
+        writer.frontiers.remove(&id);
+        index_paths(&writer.connection)?;
+        writer.connection.execute(
             "UPDATE roots SET device = ?2, inode = ?3, scanned = ?4,
              files_checked = CASE WHEN ?5 THEN ?4 ELSE files_checked END WHERE id = ?1",
             params![
@@ -358,10 +398,11 @@ impl Store {
         let Writer {
             connection,
             numbers,
-            reading,
+            frontiers,
         } = &mut *writer;
+        let frontier = frontiers.entry(root).or_default();
         let transaction = connection.transaction()?;
-        let mut batch = Batch::new(&transaction, numbers, reading, root, preparation)?;
+        let mut batch = Batch::new(&transaction, numbers, frontier, root, preparation)?;
         for change in changes {
             batch.change(change)?;
         }
@@ -439,6 +480,14 @@ impl std::ops::Deref for Reader<'_> {
             Self::Writer(writer) => &writer.connection,
         }
     }
+}
+
+/// Makes the index of paths, where a first scan or the one before it has left it out.
+fn index_paths(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute_batch(
+        "CREATE UNIQUE INDEX IF NOT EXISTS directories_by_path ON directories (root, path)",
+    )?;
+    Ok(())
 }
 
 fn forget(transaction: &Transaction<'_>, root: i64) -> Result<(), StoreError> {

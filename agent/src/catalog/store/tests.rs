@@ -1,5 +1,6 @@
 //! What only the database itself can be asked.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -7,8 +8,10 @@ use rusqlite::Connection;
 use super::{MIGRATIONS, Store};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
 use crate::catalog::entry::{Content, FileFacts, FileTime, Found, Identity};
+use crate::catalog::kept::{Commons, KeptRow};
 use crate::catalog::prepare::Preparation;
 use crate::catalog::snapshot::Snapshot;
+use crate::catalog::testing::{cut_image, row};
 
 const IDENTITY: Identity = Identity {
     inode: 7,
@@ -31,22 +34,8 @@ fn found(name: &str, content: Content) -> Found {
     }
 }
 
-/// An image that is cut short.
 fn image() -> Content {
-    let header = [&[b'#'; 32][..], b"SIF_MAGIC\0", b"01\0", &[0; 100]].concat();
-    let subject = sifter_image::Subject {
-        path: std::path::Path::new("/r/a.sif"),
-        modified: jiff::Timestamp::UNIX_EPOCH,
-        now: jiff::Timestamp::UNIX_EPOCH,
-    };
-    match sifter_image::probe(
-        &header.as_slice(),
-        &subject,
-        &sifter_image::Options::default(),
-    ) {
-        Ok(sifter_image::Verdict::Image(image)) => Content::Image(image),
-        other => panic!("{other:?}"),
-    }
+    Content::Image(Box::new(cut_image()))
 }
 
 fn read(path: &str, children: &[&str], found: Vec<Found>) -> DirectoryChange {
@@ -120,20 +109,30 @@ fn a_name_that_a_directory_gives_twice_is_one_image() {
     assert_eq!(listed(&store), [("/r/a.sif".to_owned(), 13)]);
 }
 
+/// What a scan that begins now would know: paths, whether they are read again, and numbers of files.
+fn known(store: &Arc<Store>) -> Vec<(String, bool, usize)> {
+    let root = store.root(b"/r").unwrap().id;
+    let known = store.known(root, &"/r".into(), Arc::new(Snapshot::default()));
+    let directories = known.unwrap().next_directories().unwrap();
+    let known = directories.into_iter().map(|known| {
+        let path = String::from_utf8_lossy(&known.path).into_owned();
+        (path, known.volatile, known.files.len())
+    });
+    let mut known: Vec<_> = known.collect();
+    known.sort();
+    known
+}
+
+fn has_index(store: &Store) -> bool {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'directories_by_path')";
+    let connection = &store.write().connection;
+    connection.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
 #[test]
 fn a_directory_named_in_one_batch_and_read_in_another_is_one_directory() {
     let store = Arc::new(Store::in_memory(0));
     apply(&store, vec![read("", &["d"], Vec::new())]);
-    let root = store.root(b"/r").unwrap().id;
-    let known = |store: &Arc<Store>| {
-        let known = store.known(root, &"/r".into(), Arc::new(Snapshot::default()));
-        let directories = known.unwrap().next_directories().unwrap();
-        let known = directories.into_iter().map(|known| {
-            let path = String::from_utf8_lossy(&known.path).into_owned();
-            (path, known.volatile, known.files.len())
-        });
-        known.collect::<Vec<_>>()
-    };
     assert_eq!(
         known(&store),
         [(String::new(), false, 0), ("d".to_owned(), true, 0)]
@@ -144,6 +143,139 @@ fn a_directory_named_in_one_batch_and_read_in_another_is_one_directory() {
         [(String::new(), false, 0), ("d".to_owned(), false, 1)]
     );
     assert_eq!(listed(&store), [("/r/d/a.sif".to_owned(), 13)]);
+}
+
+#[test]
+fn a_directory_is_one_in_whatever_order_it_is_named_and_read() {
+    let root = || read("", &["d"], Vec::new());
+    let file = || vec![found("a.sif", image())];
+    let d = || read("d", &["e"], file());
+    let e = || read("d/e", &[], Vec::new());
+    let change = |path: &str, kind| DirectoryChange {
+        id: None,
+        path: path.as_bytes().into(),
+        kind,
+    };
+    let part = || change("d", ChangeKind::Part { found: file() });
+    let rest = || read("d", &["e"], Vec::new());
+    let message = || "no".to_owned();
+    let unreadable = || change("d/e", ChangeKind::Unreadable { message: message() });
+    let cases = [
+        (
+            "as they are found",
+            vec![vec![root()], vec![d()], vec![e()]],
+        ),
+        ("in one batch", vec![vec![root(), d(), e()]]),
+        ("children first", vec![vec![e()], vec![d()], vec![root()]]),
+        ("children first in one batch", vec![vec![e(), d(), root()]]),
+        ("child between", vec![vec![root(), e()], vec![d()]]),
+        (
+            "in parts",
+            vec![vec![root(), part()], vec![e()], vec![rest()]],
+        ),
+        (
+            "part first",
+            vec![vec![part()], vec![e(), rest()], vec![root()]],
+        ),
+        (
+            "part and rest",
+            vec![vec![part(), rest(), e()], vec![root()]],
+        ),
+        ("unreadable", vec![vec![root(), d()], vec![unreadable()]]),
+        (
+            "unreadable first",
+            vec![vec![unreadable()], vec![d(), root()]],
+        ),
+    ];
+    for (name, batches) in cases {
+        for is_first_scan in [true, false] {
+            let store = Arc::new(Store::in_memory(0));
+            if is_first_scan {
+                assert_eq!(known(&store), []);
+            }
+            for batch in batches.clone() {
+                apply(&store, batch);
+                assert_eq!(has_index(&store), !is_first_scan, "{name}");
+            }
+            let root = store.root(b"/r").unwrap().id;
+            store.finish_scan(root, (1, 2), FileTime(3), true).unwrap();
+            assert!(has_index(&store), "{name}");
+            let last_is_read = !name.starts_with("unreadable");
+            let expected = [("", false, 0), ("d", false, 1), ("d/e", !last_is_read, 0)];
+            let expected = expected.map(|(path, again, files)| (path.to_owned(), again, files));
+            assert_eq!(known(&store), expected, "{name}");
+            assert_eq!(listed(&store).len(), 1, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_known_is_indexed_by_path_also_after_a_first_scan_that_was_broken_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalog.sqlite");
+    let open = || Arc::new(Store::open(&path).unwrap());
+    let store = open();
+    assert_eq!(known(&store), []);
+    assert!(!has_index(&store));
+    apply(&store, vec![read("", &["d"], Vec::new())]);
+    let half = known(&store);
+    assert!(has_index(&store), "the scan that began anew");
+    store
+        .write()
+        .connection
+        .execute_batch("DROP INDEX directories_by_path")
+        .unwrap();
+    drop(store);
+    let store = open();
+    assert!(has_index(&store), "the start");
+    assert_eq!(known(&store), half);
+    // Another root's first scan leaves it as it is.
+    let other = store.root(b"/other").unwrap().id;
+    drop(store.known(other, &"/other".into(), Arc::new(Snapshot::default())));
+    assert!(has_index(&store));
+}
+
+#[test]
+fn images_are_found_by_their_inodes_whether_few_or_many_are_asked_for() {
+    let mut commons = Commons::default();
+    let rows = (0..20).map(|number| {
+        let path = format!("/r/{number}");
+        let mut row = row(number, &path, "a", "1");
+        row.root = if number % 4 == 3 { "/other" } else { "/r" };
+        row.facts.inode = 100 + number.cast_unsigned() / 2;
+        Arc::new(KeptRow::new(&row, &mut commons))
+    });
+    let (listing, _) = Snapshot::default().next(rows.collect(), &[], BTreeMap::new(), None);
+    let store = Arc::new(Store::in_memory(0));
+    let known = store.known(0, &"/r".into(), Arc::new(listing)).unwrap();
+    // Once by search and once by index, and the other way round.
+    for inode in (98..112).chain((98..112).rev()) {
+        let found = known.images_with_inode(inode);
+        let mut ids: Vec<_> = found.iter().map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        let expected = (0..20).filter(|number| 100 + number / 2 == inode && number % 4 != 3);
+        let expected: Vec<_> = expected.map(u64::cast_signed).collect();
+        assert_eq!(ids, expected, "inode {inode}");
+        assert!(found.iter().all(|(_, identity)| identity.inode == inode));
+    }
+}
+
+#[test]
+fn directories_that_are_stored_twice_are_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalog.sqlite");
+    let store = Store::open(&path).unwrap();
+    store
+        .write()
+        .connection
+        .execute_batch(
+            "DROP INDEX directories_by_path;
+             INSERT INTO directories (id, root, path, inode, modified, changed, volatile)
+             VALUES (5, 1, x'', 7, 1, 2, 0), (6, 1, x'', 7, 1, 2, 0);",
+        )
+        .unwrap();
+    drop(store);
+    assert!(Store::open(&path).unwrap_err().is_damage());
 }
 
 #[test]

@@ -286,7 +286,9 @@ impl Supervised {
         let facts = root.facts().clone();
         self.lock().facts = Some(facts.clone());
         if !request.whole {
-            let known = catalog.known_some(self.index, request.hinted.into_iter().collect());
+            let known = catalog
+                .known_some(self.index, request.hinted.into_iter().collect())
+                .map_err(|error| self.catalog_failed(&error))?;
             let options = ScanOptions {
                 check_files: true,
                 ..ScanOptions::default()

@@ -243,6 +243,9 @@ impl<'a> Visitor<'a> {
                 Err(error) => self.problem(&join(path, name.to_bytes()), "stat", &error),
             }
         }
+        // A directory that is changed while it is read may give a name twice.
+        listing.directories.sort_unstable();
+        listing.directories.dedup();
         Ok(listing)
     }
 

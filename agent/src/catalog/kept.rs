@@ -263,6 +263,8 @@ pub struct Commons {
     /// own rows only.
     known: HashMap<u64, Arc<Common>>,
     hasher: RandomState,
+    /// What was asked for last: the next image has mostly the same.
+    last: Option<Arc<Common>>,
     /// What no row needs any more is forgotten when there are so many.
     forget_at: usize,
 }
@@ -291,11 +293,16 @@ impl Commons {
             row.compressor,
             row.sbom,
         ];
+        if let Some(last) = &self.last
+            && last.is(kind, texts)
+        {
+            return Arc::clone(last);
+        }
         let hash = self.hasher.hash_one((texts, kind));
         if let Some(known) = self.known.get(&hash)
-            && known.kind == kind
-            && known.texts() == texts
+            && known.is(kind, texts)
         {
+            self.last = Some(Arc::clone(known));
             return Arc::clone(known);
         }
         let new = Arc::new(Common {
@@ -313,6 +320,7 @@ impl Commons {
             self.roots.retain(|root| Arc::strong_count(root) > 1);
         }
         self.known.entry(hash).or_insert(Arc::clone(&new));
+        self.last = Some(Arc::clone(&new));
         new
     }
 
@@ -327,15 +335,16 @@ impl Commons {
 }
 
 impl Common {
-    fn texts(&self) -> [&str; 6] {
-        [
-            &self.root,
+    fn is(&self, kind: Kind, texts: [&str; 6]) -> bool {
+        let own = [
+            &*self.root,
             &self.format_version,
             &self.arch,
             &self.file_system,
             &self.compressor,
             &self.sbom,
-        ]
+        ];
+        self.kind == kind && own == texts
     }
 }
 
@@ -351,6 +360,10 @@ mod tests {
     fn what_is_kept_is_what_was_given() {
         let mut commons = Commons::default();
         let mut rows = vec![full_row(), row(7, "/r/\u{e4}.sif", "\u{e4}", "1")];
+        rows.push(super::Row {
+            arch: "arm64",
+            ..row(9, "/r/a", "a", "1")
+        });
         rows.push(super::Row {
             path: b"/r/\xff\xfe",
             create_time: Some(FileTime(i64::MIN + 1)),

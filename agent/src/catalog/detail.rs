@@ -1,19 +1,58 @@
 //! What only view FULL shows of an image, in the form in which it is stored and sent.
 
+use prost::Message as _;
 use sifter_image::Image;
 use sifter_image::record::{Link, Object, ObjectData, Signature, SignatureForm};
 use sifter_proto::{Timestamp, v1};
 
+/// The field `objects` of an image.
+const OBJECTS: u32 = 30;
+
+/// What the encoded details of an image take, but for long definitions.
+const ENCODED_SIZE: usize = 4 << 10;
+
 /// What view FULL has besides, as a message with only those fields.
 #[must_use]
 pub fn details(image: Image) -> v1::Image {
-    v1::Image {
+    let mut message = v1::Image::default();
+    fill_details(&mut message, image);
+    message
+}
+
+/// Gives a message those fields, whatever they were.
+pub fn fill_details(message: &mut v1::Image, image: Image) {
+    message.labels = image.labels;
+    message.definition = image.definition.unwrap_or_default();
+    message
+        .objects
+        .resize_with(image.objects.len(), v1::Object::default);
+    for (message, object) in message.objects.iter_mut().zip(image.objects) {
+        fill(message, object);
+    }
+    message.bootstrap_history = image.bootstrap_history;
+}
+
+/// The same encoded: its objects one after another as one message, whose texts keep their memory.
+#[must_use]
+pub fn encoded_details(image: Image) -> Box<[u8]> {
+    let mut data = Vec::with_capacity(ENCODED_SIZE);
+    let texts = v1::Image {
         labels: image.labels,
         definition: image.definition.unwrap_or_default(),
-        objects: image.objects.into_iter().map(object).collect(),
+        ..v1::Image::default()
+    };
+    texts.encode_raw(&mut data);
+    let mut message = v1::Object::default();
+    for object in image.objects {
+        fill(&mut message, object);
+        prost::encoding::message::encode(OBJECTS, &message, &mut data);
+    }
+    let history = v1::Image {
         bootstrap_history: image.bootstrap_history,
         ..v1::Image::default()
-    }
+    };
+    history.encode_raw(&mut data);
+    data.into()
 }
 
 /// A signature as the protocol has it.
@@ -44,25 +83,37 @@ fn link(link: Option<Link>) -> (u32, u32) {
     }
 }
 
-fn object(object: Object) -> v1::Object {
+/// Makes a message, whatever it was, that of an object.
+fn fill(message: &mut v1::Object, object: Object) {
     let (linked_id, linked_group_id) = link(object.link);
-    let mut message = v1::Object {
-        id: object.id,
-        slot: object.slot,
-        data_type: data_type(&object.data).into(),
-        group_id: object.group_id.unwrap_or_default(),
-        linked_id,
-        linked_group_id,
-        offset: object.offset,
-        size_bytes: object.size,
-        padded_size_bytes: object.padded_size,
-        create_time: object.create_time.map(time),
-        update_time: object.update_time.map(time),
-        uid: object.uid,
-        gid: object.gid,
-        name: object.name,
-        ..v1::Object::default()
-    };
+    message.id = object.id;
+    message.slot = object.slot;
+    message.data_type = data_type(&object.data).into();
+    message.group_id = object.group_id.unwrap_or_default();
+    message.linked_id = linked_id;
+    message.linked_group_id = linked_group_id;
+    message.offset = object.offset;
+    message.size_bytes = object.size;
+    message.padded_size_bytes = object.padded_size;
+    message.create_time = object.create_time.map(time);
+    message.update_time = object.update_time.map(time);
+    message.uid = object.uid;
+    message.gid = object.gid;
+    message.name = object.name;
+    for text in [
+        &mut message.file_system,
+        &mut message.partition_type,
+        &mut message.arch,
+        &mut message.compressor,
+        &mut message.hash_type,
+        &mut message.fingerprint,
+        &mut message.message_format,
+        &mut message.message_type,
+        &mut message.sbom_format,
+        &mut message.digest,
+    ] {
+        text.clear();
+    }
     match object.data {
         ObjectData::Partition {
             file_system,
@@ -70,26 +121,26 @@ fn object(object: Object) -> v1::Object {
             arch,
             compressor,
         } => {
-            message.file_system = file_system.to_owned();
-            message.partition_type = partition_type.to_owned();
-            message.arch = arch.to_owned();
-            message.compressor = compressor.unwrap_or_default().to_owned();
+            message.file_system.push_str(file_system);
+            message.partition_type.push_str(partition_type);
+            message.arch.push_str(arch);
+            message.compressor.push_str(compressor.unwrap_or_default());
         }
         ObjectData::Signature {
             hash_type,
             fingerprint,
         } => {
-            message.hash_type = hash_type.to_owned();
+            message.hash_type.push_str(hash_type);
             message.fingerprint = fingerprint;
         }
         ObjectData::CryptoMessage {
             format,
             message_type,
         } => {
-            message.message_format = format.to_owned();
-            message.message_type = message_type.to_owned();
+            message.message_format.push_str(format);
+            message.message_type.push_str(message_type);
         }
-        ObjectData::Sbom { format } => message.sbom_format = format.to_owned(),
+        ObjectData::Sbom { format } => message.sbom_format.push_str(format),
         ObjectData::OciRootIndex { digest } | ObjectData::OciBlob { digest } => {
             message.digest = digest;
         }
@@ -100,7 +151,6 @@ fn object(object: Object) -> v1::Object {
         | ObjectData::Generic
         | ObjectData::Unknown(_) => {}
     }
-    message
 }
 
 fn data_type(data: &ObjectData) -> v1::DataType {
@@ -122,4 +172,90 @@ fn data_type(data: &ObjectData) -> v1::DataType {
 
 fn time(time: jiff::Timestamp) -> Timestamp {
     time.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use prost::Message as _;
+    use sifter_image::Image;
+    use sifter_image::record::{Link, Object, ObjectData};
+
+    use super::{details, encoded_details, fill_details};
+    use crate::catalog::testing::cut_image;
+
+    /// An image with an object of each kind.
+    fn image() -> Image {
+        let digest = || "sha256:1f".to_owned();
+        let kinds = [
+            ObjectData::Partition {
+                file_system: "squashfs",
+                partition_type: "primary-system",
+                arch: "amd64",
+                compressor: Some("gzip"),
+            },
+            ObjectData::Deffile,
+            ObjectData::Signature {
+                hash_type: "sha256",
+                fingerprint: "12ab".to_owned(),
+            },
+            ObjectData::CryptoMessage {
+                format: "openpgp",
+                message_type: "clear-signature",
+            },
+            ObjectData::Sbom { format: "spdx" },
+            ObjectData::OciBlob { digest: digest() },
+            ObjectData::OciRootIndex { digest: digest() },
+            ObjectData::Unknown(0x4711),
+        ];
+        let objects = kinds.into_iter().zip(1..).map(|(data, id)| Object {
+            id,
+            slot: id,
+            group_id: (id % 2 == 0).then_some(1),
+            link: (id % 3 == 0).then_some(Link::Object(1)),
+            offset: u64::from(id) << 12,
+            size: 100,
+            padded_size: 4096,
+            create_time: (id % 2 == 0).then_some(jiff::Timestamp::UNIX_EPOCH),
+            update_time: None,
+            uid: u64::from(id % 2),
+            gid: 0,
+            name: if id == 1 {
+                "all".to_owned()
+            } else {
+                String::new()
+            },
+            data,
+        });
+        Image {
+            labels: BTreeMap::from([
+                ("a".to_owned(), "1".to_owned()),
+                ("b".to_owned(), String::new()),
+            ]),
+            definition: Some("Bootstrap: docker\n".to_owned()),
+            objects: objects.collect(),
+            bootstrap_history: vec!["Bootstrap: library\n".to_owned(), String::new()],
+            ..cut_image()
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_object_by_object_is_the_message() {
+        let message = details(image());
+        assert_eq!(message.objects.len(), 8);
+        assert_eq!(*encoded_details(image()), message.encode_to_vec());
+    }
+
+    #[test]
+    fn a_message_that_was_another_image_is_as_a_new_one() {
+        let mut message = details(image());
+        let mut other = image();
+        other.objects.rotate_left(3);
+        other.objects.truncate(6);
+        for image in [other, cut_image(), image()] {
+            fill_details(&mut message, image.clone());
+            assert_eq!(message, details(image));
+        }
+    }
 }

@@ -129,7 +129,7 @@ pub struct Prepared {
     /// As listed; not numbered yet.
     pub row: KeptRow,
     /// What only view FULL shows: an encoded `sifter.v1.Image` with only those fields.
-    pub details: Vec<u8>,
+    pub details: Box<[u8]>,
 }
 
 /// What the catalogue knows of an image.

@@ -30,7 +30,7 @@ use sifter_proto::v1;
 use tokio::sync::watch;
 
 pub use self::change::{ChangeKind, DirectoryChange, KnownDirectory, KnownFile};
-pub use self::detail::details;
+pub use self::detail::{details, fill_details};
 pub use self::entry::{
     Content, ContentDigest, FileFacts, FileTime, Found, Identity, KnownImage, Prepared,
 };

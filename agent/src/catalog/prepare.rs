@@ -3,8 +3,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prost::Message as _;
-
 use super::change::{ChangeKind, DirectoryChange};
 use super::detail;
 use super::entry::{Content, FileFacts, Prepared};
@@ -49,7 +47,7 @@ impl Preparation {
         let path = join_path(&self.root_path, path, name);
         Prepared {
             row: self.keep(&Row::new(&path, &self.root_text, facts, &image)),
-            details: detail::details(image).encode_to_vec(),
+            details: detail::encoded_details(image),
         }
     }
 

@@ -46,8 +46,8 @@ struct Printed {
 }
 
 thread_local! {
-    /// Lines of one directory, before they are printed together.
-    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Lines of one directory, before they are printed together, and the message that each is made of.
+    static LINES: RefCell<(Vec<u8>, v1::Image)> = RefCell::default();
 }
 
 /// Labels of the image that is looked at.
@@ -100,11 +100,11 @@ impl Printer {
             Content::Prepared(_) | Content::Moved(_) | Content::Other => None,
         });
         if let Some(output) = &self.independent {
-            return LINES.with_borrow_mut(|lines| {
+            return LINES.with_borrow_mut(|(lines, message)| {
                 lines.clear();
                 for (path, facts, image) in images {
-                    if let Some(message) = self.message(&path, &root_text, facts, image) {
-                        output.write_one(lines, &message)?;
+                    if self.fill(message, &path, &root_text, facts, image) {
+                        output.write_one(lines, message)?;
                     }
                 }
                 self.printed().listing.lines(lines)
@@ -124,30 +124,34 @@ impl Printer {
                     }
                     printed.rows.push(Arc::new(row));
                 }
-            } else if let Some(message) = self.message(&path, &root_text, facts, image) {
-                printed.listing.image(message)?;
+            } else {
+                let mut message = v1::Image::default();
+                if self.fill(&mut message, &path, &root_text, facts, image) {
+                    printed.listing.image(message)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// The image as it is printed, if it matches.
-    fn message(
+    /// Makes a message, whatever it was, the image as it is printed; false if it does not match.
+    fn fill(
         &self,
+        message: &mut v1::Image,
         path: &[u8],
         root: &str,
         facts: FileFacts,
         image: Image,
-    ) -> Option<v1::Image> {
+    ) -> bool {
         let row = Row::new(path, root, facts, &image);
-        if !self.matches(&row, &image) {
-            return None;
+        let matches = self.matches(&row, &image);
+        if matches {
+            convert::fill(message, &row, &self.owners);
+            if self.full {
+                crate::catalog::fill_details(message, image);
+            }
         }
-        let mut message = convert::basic(&row, &self.owners);
-        if self.full {
-            convert::add_details(&mut message, crate::catalog::details(image));
-        }
-        Some(message)
+        matches
     }
 
     fn matches(&self, row: &Row<'_>, image: &Image) -> bool {

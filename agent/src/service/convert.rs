@@ -11,50 +11,83 @@ use super::owners::Owners;
 /// The listing's view of an image: all but labels, definition, objects and bootstrap history.
 #[must_use]
 pub fn basic(row: &Row<'_>, owners: &Owners) -> v1::Image {
-    let path = escape::utf8(row.path);
-    let raw_path = if path.as_bytes() == row.path {
-        Vec::new()
+    let mut image = v1::Image::default();
+    fill(&mut image, row, owners);
+    image
+}
+
+/// Gives an image the fields of [`basic`], whatever they were. Texts keep their memory: a scan makes
+/// thousands of messages, each to be printed once.
+pub fn fill(image: &mut v1::Image, row: &Row<'_>, owners: &Owners) {
+    let facts = &row.facts;
+    image.raw_path.clear();
+    if let Ok(path) = std::str::from_utf8(row.path) {
+        set(&mut image.path, path);
     } else {
-        row.path.to_vec()
-    };
-    v1::Image {
-        path,
-        raw_path,
-        root: row.root.to_owned(),
-        image_id: row.image_id.map(|id| id.to_string()).unwrap_or_default(),
-        format: format(row.format).into(),
-        format_version: row.format_version.to_owned(),
-        status: status(row.status).into(),
-        status_message: row.status_message.to_owned(),
-        repository: row.repository.to_owned(),
-        tag: row.tag.to_owned(),
-        reference_source: reference_source(row.reference_source).into(),
-        base: row.base.to_owned(),
-        update_time: Some(timestamp(row.update_time)),
-        update_time_source: time_source(row.update_time_source).into(),
-        create_time: row.create_time.map(timestamp),
-        arch: row.arch.to_owned(),
-        uuid: row.uuid.map(|uuid| uuid.to_string()).unwrap_or_default(),
-        size_bytes: row.facts.size,
-        allocated_bytes: row.facts.allocated,
-        uid: row.facts.uid,
-        gid: row.facts.gid,
-        owner: owners.user(row.facts.uid),
-        group: owners.group(row.facts.gid),
-        mode: row.facts.mode,
-        links: row.facts.links.into(),
-        access_time: Some(timestamp(row.facts.accessed)),
-        file_system: row.file_system.to_owned(),
-        compressor: row.compressor.to_owned(),
-        signatures: row.signatures.to_vec(),
-        encryption: encryption(row.encryption).into(),
-        sbom: row.sbom.to_owned(),
-        content_digest: row
-            .content_digest
-            .map(|digest| format!("sha256:{}", hex::encode(digest)))
-            .unwrap_or_default(),
-        ..v1::Image::default()
+        image.path = escape::utf8(row.path);
+        image.raw_path.extend_from_slice(row.path);
     }
+    set(&mut image.root, row.root);
+    image.image_id.clear();
+    if let Some(id) = row.image_id {
+        set_digest(&mut image.image_id, &id.0);
+    }
+    image.format = format(row.format).into();
+    set(&mut image.format_version, row.format_version);
+    image.status = status(row.status).into();
+    set(&mut image.status_message, row.status_message);
+    set(&mut image.repository, row.repository);
+    set(&mut image.tag, row.tag);
+    image.reference_source = reference_source(row.reference_source).into();
+    set(&mut image.base, row.base);
+    image.update_time = Some(timestamp(row.update_time));
+    image.update_time_source = time_source(row.update_time_source).into();
+    image.create_time = row.create_time.map(timestamp);
+    set(&mut image.arch, row.arch);
+    image.uuid.clear();
+    if let Some(uuid) = row.uuid {
+        let mut text = uuid::Uuid::encode_buffer();
+        image
+            .uuid
+            .push_str(uuid.hyphenated().encode_lower(&mut text));
+    }
+    image.size_bytes = facts.size;
+    image.allocated_bytes = facts.allocated;
+    if image.uid != facts.uid || image.owner.is_empty() {
+        image.owner = owners.user(facts.uid);
+    }
+    if image.gid != facts.gid || image.group.is_empty() {
+        image.group = owners.group(facts.gid);
+    }
+    image.uid = facts.uid;
+    image.gid = facts.gid;
+    image.mode = facts.mode;
+    image.links = facts.links.into();
+    image.access_time = Some(timestamp(facts.accessed));
+    set(&mut image.file_system, row.file_system);
+    set(&mut image.compressor, row.compressor);
+    image.signatures.clear();
+    image.signatures.extend_from_slice(&row.signatures);
+    image.encryption = encryption(row.encryption).into();
+    set(&mut image.sbom, row.sbom);
+    image.content_digest.clear();
+    if let Some(digest) = row.content_digest {
+        set_digest(&mut image.content_digest, &digest);
+    }
+}
+
+fn set(text: &mut String, value: &str) {
+    text.clear();
+    text.push_str(value);
+}
+
+/// A SHA-256 as the protocol has it.
+fn set_digest(text: &mut String, digest: &[u8; 32]) {
+    let mut digits = [0; 64];
+    // There is room for two digits a byte.
+    let _ = hex::encode_to_slice(digest, &mut digits);
+    text.push_str("sha256:");
+    text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
 }
 
 /// Adds the fields of [`crate::catalog::details`] to those of [`basic`].
@@ -127,5 +160,35 @@ pub fn reference_source(source: ReferenceSource) -> v1::ReferenceSource {
         ReferenceSource::NamingConvention => v1::ReferenceSource::NamingConvention,
         ReferenceSource::Labels => v1::ReferenceSource::Labels,
         ReferenceSource::FileStem => v1::ReferenceSource::FileStem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sifter_proto::v1;
+
+    use super::{Owners, basic, fill};
+    use crate::catalog::testing::{full_row, row};
+
+    #[test]
+    fn a_message_that_was_another_image_is_as_a_new_one() {
+        let owners = Owners::default();
+        let mut strange = row(2, "/r/b.sif", "b", "2");
+        strange.path = b"/r/\xff.sif";
+        strange.facts.uid = 0;
+        let mut other = full_row();
+        other.facts.uid = 1;
+        other.facts.gid = 1;
+        let mut message = v1::Image::default();
+        for row in [
+            full_row(),
+            strange.clone(),
+            other,
+            row(1, "/r/a.sif", "a", "1"),
+            strange,
+        ] {
+            fill(&mut message, &row, &owners);
+            assert_eq!(message, basic(&row, &owners));
+        }
     }
 }

@@ -2,8 +2,9 @@
 //! what was changed, in time and in memory, and past ones cost next to nothing.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hasher};
 use std::ops::{Index, Range};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::kept::KeptRow;
 
@@ -31,6 +32,24 @@ struct Run {
     /// Of the rows, side by side: looking for some of them is looking through these.
     ids: Box<[i64]>,
     rows: Box<[Arc<KeptRow>]>,
+    /// Hashes of the rows' paths, likewise, once one is asked for.
+    paths: OnceLock<Box<[u32]>>,
+}
+
+impl Run {
+    fn with_path(&self, path: &[u8], hash: u32) -> Option<&Arc<KeptRow>> {
+        let of_rows = || self.rows.iter().map(|row| path_hash(row.path())).collect();
+        let paths = self.paths.get_or_init(of_rows);
+        let mut same = paths.iter().zip(&self.rows).filter(|(of, _)| **of == hash);
+        same.find_map(|(_, row)| (row.path() == path).then_some(row))
+    }
+}
+
+fn path_hash(path: &[u8]) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(path);
+    // Any of its bits will do: whoever has the same is looked at.
+    hasher.finish() as u32
 }
 
 impl Rows {
@@ -75,6 +94,14 @@ impl Rows {
             let places = run.ids.iter().zip(&run.rows);
             places.filter_map(|(id, row)| contains(ids, *id).then_some(row))
         })
+    }
+
+    /// The row of the image at `path`.
+    #[must_use]
+    pub fn with_path(&self, path: &[u8]) -> Option<&Arc<KeptRow>> {
+        let hash = path_hash(path);
+        let mut runs = self.runs.iter().map(|placed| &placed.run);
+        runs.find_map(|run| run.with_path(path, hash))
     }
 
     /// How many rows are in runs that `other` does not share: what keeping this list besides costs.
@@ -181,7 +208,11 @@ impl Builder {
         if !self.open.is_empty() {
             let rows: Box<[_]> = std::mem::take(&mut self.open).into();
             let ids = rows.iter().map(|row| row.id()).collect();
-            self.place(Arc::new(Run { ids, rows }));
+            self.place(Arc::new(Run {
+                ids,
+                rows,
+                paths: OnceLock::new(),
+            }));
         }
     }
 
@@ -214,7 +245,12 @@ mod tests {
     }
 
     fn numbered(id: i64, place: u16) -> Arc<KeptRow> {
-        kept(id, "/r/a", &format!("{place:05}"), "")
+        kept(id, &format!("/r/{id}"), &format!("{place:05}"), "")
+    }
+
+    fn at_path(rows: &Rows, id: i64) -> Option<i64> {
+        let row = rows.with_path(format!("/r/{id}").as_bytes());
+        row.map(|row| row.id())
     }
 
     proptest! {
@@ -255,6 +291,12 @@ mod tests {
                     if start < expected.len() {
                         prop_assert_eq!(rows[start].id(), expected[start]);
                     }
+                }
+                for id in expected.iter().step_by(97) {
+                    prop_assert_eq!(at_path(&rows, *id), Some(*id));
+                }
+                for id in gone.iter().take(9) {
+                    prop_assert_eq!(at_path(&rows, *id), None);
                 }
                 let runs = rows.runs.iter().map(|placed| placed.run.rows.len());
                 prop_assert!(runs.clone().all(|len| len > 0 && len < 2 * RUN));

@@ -86,7 +86,7 @@ impl Snapshot {
     /// The image listed under `path`.
     #[must_use]
     pub fn get(&self, path: &[u8]) -> Option<&Arc<KeptRow>> {
-        self.rows.iter().find(|row| row.path() == path)
+        self.rows.with_path(path)
     }
 
     /// The next snapshot: without the images in `removed`, with those in `upserts`.

@@ -136,10 +136,15 @@ impl Intake {
             let now = Instant::now();
             if publish && now >= publish_at {
                 catalog.publish_changes();
-                publish_at = now + PUBLISH_EVERY.max(now.elapsed() * PUBLISH_SHARE);
+                publish_at = now + until_next(now.elapsed());
             }
         }
     }
+}
+
+/// How long after one listing was published the next one is, when it took so long.
+fn until_next(cost: Duration) -> Duration {
+    PUBLISH_EVERY.max(cost * PUBLISH_SHARE)
 }
 
 /// See [`Intake::complete_on_drop`].
@@ -154,7 +159,9 @@ impl Drop for Complete<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BATCH, Intake, WAITING_MAX};
+    use std::time::Duration;
+
+    use super::{BATCH, Intake, PUBLISH_EVERY, WAITING_MAX, until_next};
     use crate::catalog::{ChangeKind, DirectoryChange};
 
     fn change(number: usize) -> DirectoryChange {
@@ -187,6 +194,15 @@ mod tests {
         let paths = received.iter().map(|change| change.path.to_vec());
         let sent = (0..count).map(|number| number.to_string().into_bytes());
         assert!(paths.eq(sent));
+    }
+
+    #[test]
+    fn what_is_dear_to_publish_is_published_less_often() {
+        for (cost, until) in [(0, 1000), (10, 1000), (100, 3200), (2000, 64_000)] {
+            let until = Duration::from_millis(until);
+            assert_eq!(until_next(Duration::from_millis(cost)), until, "{cost} ms");
+        }
+        assert_eq!(until_next(Duration::ZERO), PUBLISH_EVERY);
     }
 
     #[test]

@@ -12,7 +12,25 @@ pub(super) struct Candidate {
     pub name: CString,
     pub inode: u64,
     pub if_large: bool,
-    pub known: Option<KnownFile>,
+    /// Which of the files known in its directory it is.
+    pub known: Option<u32>,
+}
+
+/// Tells the candidates which of the known files they are; gives the names of those that none is. The
+/// files are put in the order of their names.
+pub(super) fn recognise(candidates: &mut [Candidate], files: &mut [KnownFile]) -> Vec<Box<[u8]>> {
+    // As the catalogue gives them they mostly are.
+    files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let mut missing = vec![true; files.len()];
+    for candidate in candidates {
+        let name = candidate.name.to_bytes();
+        if let Ok(at) = files.binary_search_by(|file| (*file.name).cmp(name)) {
+            missing[at] = false;
+            candidate.known = u32::try_from(at).ok();
+        }
+    }
+    let missing = files.iter().zip(missing).filter(|(_, missing)| *missing);
+    missing.map(|(file, _)| file.name.clone()).collect()
 }
 
 /// Names found in a directory.
@@ -62,5 +80,38 @@ impl Listing {
             if_large,
             known: None,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Candidate, recognise};
+    use crate::catalog::{FileTime, Identity, KnownFile};
+
+    #[test]
+    fn candidates_are_recognised_by_their_names() {
+        let file = |name: &str| KnownFile {
+            name: name.as_bytes().into(),
+            identity: Identity::default(),
+            volatile: false,
+            image: None,
+            accessed: FileTime(0),
+        };
+        let candidate = |name: &std::ffi::CStr| Candidate {
+            name: name.to_owned(),
+            inode: 0,
+            if_large: false,
+            known: None,
+        };
+        let mut files = ["c", "", "a", "gone", "b"].map(file);
+        let mut candidates = [c"b", c"new", c"c", c"a", c"b"].map(candidate);
+        let missing = recognise(&mut candidates, &mut files);
+        assert_eq!(missing, [b"".as_slice().into(), Box::from(&b"gone"[..])]);
+        let names = candidates.iter().map(|candidate| {
+            let known = &files[candidate.known? as usize];
+            Some(String::from_utf8_lossy(&known.name).into_owned())
+        });
+        let expected = [Some("b"), None, Some("c"), Some("a"), Some("b")];
+        assert!(names.eq(expected.map(|name| name.map(str::to_owned))));
     }
 }

@@ -29,6 +29,15 @@ const ACCESS_GRANULARITY: i64 = 86_400_000_000_000;
 pub(super) struct Place<'d> {
     pub dir: &'d Dir,
     pub path: &'d [u8],
+    /// Files known in it.
+    pub known: &'d [KnownFile],
+}
+
+impl<'d> Place<'d> {
+    /// What is known of a candidate.
+    fn known(&self, candidate: &Candidate) -> Option<&'d KnownFile> {
+        self.known.get(candidate.known? as usize)
+    }
 }
 
 /// What looking at candidates gave.
@@ -66,7 +75,7 @@ impl Visitor<'_> {
     /// Looks at one candidate: as cheaply as what is known of it allows.
     pub(super) fn look_at(&mut self, place: Place<'_>, candidate: &Candidate) -> Look {
         let name = candidate.name.as_c_str();
-        if let Some(known) = &candidate.known
+        if let Some(known) = place.known(candidate)
             && !known.volatile
             && !self.walk.options.full
         {

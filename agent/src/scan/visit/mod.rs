@@ -4,7 +4,7 @@
 mod listing;
 mod look;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
@@ -18,7 +18,7 @@ use crate::catalog::{
     ChangeKind, DirectoryChange, FileFacts, FileTime, Identity, KnownDirectory, KnownFile,
 };
 
-use self::listing::{Candidate, Listing};
+use self::listing::{Candidate, Listing, recognise};
 use self::look::{Look, Looked, Place};
 use super::dir::{
     DIRECTORY_BUFFER, Dir, EntryKind, Operations, absolute, c_name, directory_identity, join,
@@ -55,6 +55,7 @@ pub(super) struct Task {
     held: Arc<Held>,
     id: Option<i64>,
     candidates: Vec<Candidate>,
+    known: Vec<KnownFile>,
     remaining: AtomicUsize,
     change: Mutex<DirectoryChange>,
     path: Box<[u8]>,
@@ -264,6 +265,7 @@ impl<'a> Visitor<'a> {
         else {
             return;
         };
+        let mut files = Vec::new();
         if let Some(known) = pending.known {
             let Ok(mut seen) = self.known_children(&known.path) else {
                 return;
@@ -277,15 +279,8 @@ impl<'a> Visitor<'a> {
                     kind: ChangeKind::Gone,
                 });
             }
-            let mut files: HashMap<Box<[u8]>, KnownFile> = known
-                .files
-                .into_iter()
-                .map(|file| (file.name.clone(), file))
-                .collect();
-            for candidate in &mut listing.candidates {
-                candidate.known = files.remove(candidate.name.to_bytes());
-            }
-            removed.extend(files.into_keys());
+            files = known.files;
+            removed.extend(recognise(&mut listing.candidates, &mut files));
         }
         let depth = if pending.path.is_empty() {
             0
@@ -307,7 +302,7 @@ impl<'a> Visitor<'a> {
         let share = self.walk.share();
         // Most directories have none below and few candidates: nobody else needs them.
         if listing.directories.is_empty() && listing.candidates.len() <= share {
-            return self.finish_directory(&dir, &listing.candidates, report);
+            return self.finish_directory(&dir, &listing.candidates, &files, report);
         }
         let held = match self.walk.hold(dir) {
             Ok(held) => held,
@@ -320,7 +315,7 @@ impl<'a> Visitor<'a> {
                         known: None,
                     })
                 }));
-                return self.finish_directory(&dir, &listing.candidates, report);
+                return self.finish_directory(&dir, &listing.candidates, &files, report);
             }
         };
         new.extend(listing.directories.into_iter().map(|name| {
@@ -331,7 +326,7 @@ impl<'a> Visitor<'a> {
             })
         }));
         if listing.candidates.len() <= share {
-            return self.finish_directory(&held.dir, &listing.candidates, report);
+            return self.finish_directory(&held.dir, &listing.candidates, &files, report);
         }
         let count = listing.candidates.len();
         let shares = count.div_ceil(share);
@@ -339,6 +334,7 @@ impl<'a> Visitor<'a> {
             held,
             id: report.id,
             candidates: listing.candidates,
+            known: files,
             remaining: AtomicUsize::new(shares),
             change: Mutex::new(report),
             path: pending.path,
@@ -354,10 +350,11 @@ impl<'a> Visitor<'a> {
         &mut self,
         dir: &Dir,
         candidates: &[Candidate],
+        known: &[KnownFile],
         mut report: DirectoryChange,
     ) {
         let path = &report.path;
-        let looked = self.look_at_all(Place { dir, path }, candidates);
+        let looked = self.look_at_all(Place { dir, path, known }, candidates);
         finish(&mut report, looked);
         (self.walk.sink)(report);
     }
@@ -374,6 +371,7 @@ impl<'a> Visitor<'a> {
         let place = Place {
             dir: &task.held.dir,
             path: &task.path,
+            known: &task.known,
         };
         let Looked { found, removed } = self.look_at_all(place, &task.candidates[range]);
         if !found.is_empty() {
@@ -506,10 +504,6 @@ impl<'a> Visitor<'a> {
                 }
             }
             let Some(dir) = &dir else { break };
-            let place = Place {
-                dir,
-                path: &directory.path,
-            };
             if file.name.is_empty() {
                 let started = FileTime::now();
                 if let Ok((_, facts)) = dir.identity(&mut self.operations)
@@ -522,15 +516,21 @@ impl<'a> Visitor<'a> {
             let Ok(name) = c_name(&file.name) else {
                 continue;
             };
+            // It changed here: that it is still the same inode proves nothing.
+            let changed = KnownFile {
+                volatile: true,
+                ..file.clone()
+            };
+            let place = Place {
+                dir,
+                path: &directory.path,
+                known: std::slice::from_ref(&changed),
+            };
             let candidate = Candidate {
                 name,
                 inode: file.identity.inode,
                 if_large: false,
-                // It changed here: that it is still the same inode proves nothing.
-                known: Some(KnownFile {
-                    volatile: true,
-                    ..file.clone()
-                }),
+                known: Some(0),
             };
             match self.look_at(place, &candidate) {
                 Look::Found(new) => found.push(new),

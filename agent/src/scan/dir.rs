@@ -1,4 +1,4 @@
-//! The only code that opens users' files and directories.
+//! The only code that opens users' files and directories; how an opened file is read is in [`super::file`].
 //!
 //! Everything is opened by one name relative to its directory's descriptor, without following
 //! links, without blocking on a FIFO, without crossing into another file system (unless asked to)
@@ -8,7 +8,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,14 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
 use rustix::fs::{AtFlags, RawDir, Statx, StatxFlags};
-use sifter_image::ReadAt;
 
 use crate::catalog::{FileFacts, FileTime, Identity};
 
-/// Bytes read in one piece from a file on a network file system, or one that is not in memory: a read
-/// there costs a round trip, whatever its length, and header, descriptors and metadata objects of
-/// today's SIFs lie within.
-const WINDOW: usize = 64 << 10;
+use super::file::{OpenFile, Reading};
 
 /// Size of the buffer for directory entries: one call for some 1,500 names.
 pub const DIRECTORY_BUFFER: usize = 64 << 10;
@@ -55,18 +51,6 @@ pub struct Access {
     open_tells: bool,
 }
 
-/// How a file is read after it was opened.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Reading {
-    /// A size without blocks means that the content is on tape: it is not read.
-    pub tape: bool,
-    /// The first [`WINDOW`] bytes are read at once: each read costs a round trip.
-    pub window: bool,
-    /// The same, and nothing after it is read ahead: the file is probably not in memory, and the kernel
-    /// would take the next reads for the beginning of a sequence and fetch megabytes.
-    pub cold: bool,
-}
-
 /// Counts of what was asked of the file system. One a worker; summed up by whoever reports.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Operations {
@@ -81,19 +65,6 @@ pub struct Operations {
 pub struct Dir {
     fd: OwnedFd,
     device: u64,
-}
-
-/// An open regular file.
-#[derive(Debug)]
-pub struct OpenFile {
-    fd: OwnedFd,
-    /// Facts by `fstat` after opening and before any read.
-    pub facts: FileFacts,
-    /// Whether a hierarchical storage manager has moved the content to tape: reading would recall
-    /// it. Told by a size without blocks, which on a local file system is just a hole.
-    pub released: bool,
-    window: Option<Vec<u8>>,
-    operations: std::cell::Cell<Operations>,
 }
 
 impl Access {
@@ -228,21 +199,7 @@ impl Access {
         if device != parent.device && !self.cross_file_systems {
             return Err(Errno::EXDEV.into());
         }
-        let mut file = OpenFile {
-            fd,
-            facts,
-            released: reading.tape && facts.allocated == 0 && facts.size > 0,
-            window: None,
-            operations: std::cell::Cell::default(),
-        };
-        if reading.cold {
-            // Advice: a file system that does not take it reads as always.
-            let _ = rustix::fs::fadvise(&file.fd, 0, None, rustix::fs::Advice::Random);
-        }
-        if (reading.window || reading.cold) && !file.released {
-            file.fill_window()?;
-        }
-        Ok(file)
+        OpenFile::new(fd, facts, reading)
     }
 
     /// Kind, device and facts of a file that was just opened.
@@ -384,78 +341,6 @@ impl Dir {
     }
 }
 
-impl OpenFile {
-    /// What reading cost so far.
-    #[must_use]
-    pub fn operations(&self) -> Operations {
-        self.operations.get()
-    }
-
-    /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says.
-    pub fn read_up_to(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while done < buf.len() {
-            let mut operations = self.operations.get();
-            operations.calls += 1;
-            let at = offset.saturating_add(done as u64);
-            let result = rustix::io::pread(self.fd.as_fd(), &mut buf[done..], at);
-            operations.bytes += *result.as_ref().unwrap_or(&0) as u64;
-            self.operations.set(operations);
-            match result {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(done)
-    }
-
-    /// Tells the kernel that the whole file is about to be read, once: it may read ahead further, and
-    /// need not keep the pages. Pages that others use stay (`POSIX_FADV_DONTNEED` would drop them).
-    pub fn will_be_read_once(&self) {
-        for advice in [rustix::fs::Advice::Sequential, rustix::fs::Advice::NoReuse] {
-            // Advice: a file system that does not take it reads as always.
-            let _ = rustix::fs::fadvise(&self.fd, 0, None, advice);
-        }
-    }
-
-    fn fill_window(&mut self) -> io::Result<()> {
-        let size = usize::try_from(self.facts.size).unwrap_or(usize::MAX);
-        let mut window = vec![0; size.min(WINDOW)];
-        let count = self.read_up_to(&mut window, 0)?;
-        window.truncate(count);
-        self.window = Some(window);
-        Ok(())
-    }
-}
-
-impl ReadAt for OpenFile {
-    fn size(&self) -> u64 {
-        self.facts.size
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        if let Some(window) = &self.window {
-            let range = usize::try_from(offset)
-                .ok()
-                .and_then(|start| window.get(start..start.checked_add(buf.len())?));
-            if let Some(bytes) = range {
-                buf.copy_from_slice(bytes);
-                return Ok(());
-            }
-        }
-        if self.read_up_to(buf, offset)? < buf.len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(())
-    }
-}
-
 /// A name from disk for a system call; names from disk hold no NUL.
 ///
 /// # Errors
@@ -539,39 +424,5 @@ fn facts_of_statx(stat: &Statx) -> FileFacts {
         accessed: time(&stat.stx_atime),
         modified: time(&stat.stx_mtime),
         changed: time(&stat.stx_ctime),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use sifter_image::ReadAt as _;
-
-    use super::{Access, Operations, Reading};
-
-    #[test]
-    fn a_file_that_is_read_at_once_is_read_once() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("file"), vec![7; 100_000]).unwrap();
-        let access = Access::new(false);
-        let mut operations = Operations::default();
-        let root = access.open_root(directory.path(), &mut operations).unwrap();
-        for (window, cold, reads) in [(false, false, 3), (true, false, 1), (false, true, 1)] {
-            let reading = Reading {
-                window,
-                cold,
-                ..Reading::default()
-            };
-            let file = access
-                .open_file(&root, c"file", reading, &mut operations)
-                .unwrap();
-            for offset in [0, 32_768, 45_056] {
-                let mut bytes = [0; 96];
-                file.read_exact_at(&mut bytes, offset).unwrap();
-                assert_eq!(bytes, [7; 96]);
-            }
-            assert_eq!(file.operations().calls, reads, "{reading:?}");
-            // What lies behind is still there.
-            file.read_exact_at(&mut [0; 96], 99_904).unwrap();
-        }
     }
 }

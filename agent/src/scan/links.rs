@@ -17,7 +17,8 @@ use crate::config::RootSettings;
 
 use super::ScanOptions;
 use super::candidates::{Candidacy, SIZE_MIN, candidacy, is_excluded};
-use super::dir::{Access, Operations, Reading, c_name};
+use super::dir::{Access, Operations, c_name};
+use super::file::Reading;
 use super::plan::{Known, KnownError};
 use super::progress::{Counts, Progress};
 

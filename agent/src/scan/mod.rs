@@ -7,6 +7,7 @@
 
 mod candidates;
 mod dir;
+mod file;
 mod file_system;
 mod hint;
 mod intake;
@@ -27,7 +28,8 @@ use std::sync::Arc;
 use crate::catalog::{DirectoryChange, FileTime, Identity};
 use crate::config::RootSettings;
 
-pub use self::dir::{Access, OpenFile, Reading};
+pub use self::dir::Access;
+pub use self::file::{OpenFile, Reading};
 pub use self::file_system::{FileSystemType, Nature};
 pub use self::hint::HintState;
 pub use self::pace::Pace;
@@ -250,7 +252,7 @@ pub fn open_file(path: &Path) -> io::Result<OpenFile> {
     let mut operations = dir::Operations::default();
     let dir = access.open_root(directory, &mut operations)?;
     let name = dir::c_name(std::os::unix::ffi::OsStrExt::as_bytes(name))?;
-    access.open_file(&dir, &name, dir::Reading::default(), &mut operations)
+    access.open_file(&dir, &name, Reading::default(), &mut operations)
 }
 
 /// Opens a directory by its path for [`sifter_image::probe_directory`], and hands it to `probe`.

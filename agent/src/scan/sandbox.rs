@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 
 use nix::errno::Errno;
 
-use super::dir::{Access, Dir, Operations, Reading, c_name};
+use super::dir::{Access, Dir, Operations, c_name};
+use super::file::Reading;
 
 /// A sandbox directory as a tree for the image crate: everything below is opened by one name after
 /// the other, so that a link inside leads nowhere.

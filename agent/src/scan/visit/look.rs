@@ -13,7 +13,8 @@ use crate::catalog::{
 };
 
 use super::super::candidates::SIZE_MIN;
-use super::super::dir::{Dir, EntryKind, Reading, absolute, directory_identity, join};
+use super::super::dir::{Dir, EntryKind, absolute, directory_identity, join};
+use super::super::file::Reading;
 use super::super::pace::Timed;
 use super::super::plan::{is_moved, is_racy};
 use super::super::sandbox::SandboxTree;

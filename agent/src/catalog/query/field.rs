@@ -153,7 +153,10 @@ impl Field {
 
     pub(super) fn text<'r>(&self, snapshot: &'r Snapshot, row: &Row<'r>) -> Cow<'r, str> {
         match self {
-            Self::Path => crate::escape::utf8(row.path).into(),
+            Self::Path => match std::str::from_utf8(row.path) {
+                Ok(path) => path.into(),
+                Err(_) => crate::escape::utf8(row.path).into(),
+            },
             Self::Root => row.root.into(),
             Self::ImageId => row
                 .image_id

@@ -1,6 +1,6 @@
 //! How words, names, sizes and times are written in a query.
 
-use globset::GlobBuilder;
+use globset::{GlobBuilder, GlobSet};
 
 use super::QueryError;
 
@@ -36,7 +36,8 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, QueryError> {
     Ok(result)
 }
 
-pub(super) fn glob(text: &str, case_insensitive: bool) -> Result<globset::GlobMatcher, String> {
+/// A set of one: unlike a single glob it compares where there is nothing to be searched for.
+pub(super) fn glob(text: &str, case_insensitive: bool) -> Result<GlobSet, String> {
     // Only `*` and `?` are special: brackets and braces occur in names.
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {
@@ -50,7 +51,7 @@ pub(super) fn glob(text: &str, case_insensitive: bool) -> Result<globset::GlobMa
         .backslash_escape(true)
         .case_insensitive(case_insensitive)
         .build()
-        .map(|glob| glob.compile_matcher())
+        .and_then(|glob| GlobSet::new([glob]))
         .map_err(|error| error.to_string())
 }
 
@@ -106,4 +107,37 @@ pub(super) fn time(text: &str) -> Option<i128> {
     let midnight =
         jiff::tz::TimeZone::UTC.to_timestamp(date.to_datetime(jiff::civil::Time::midnight()));
     Some(midnight.ok()?.as_nanosecond())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn patterns_match_whatever_the_text_looks_like() {
+        for (pattern, matching, other) in [
+            ("", &[""][..], &["a", " "][..]),
+            ("*", &["", "a", "a/b", "/", "..", ".sif"], &[]),
+            ("a", &["a"], &["", "a/", "/a", "b/a", "A"]),
+            ("a/..", &["a/.."], &["", "a"]),
+            ("/", &["/"], &["", "//"]),
+            (
+                "*.sif",
+                &["a.sif", ".sif", "d/a.sif", "a.b.sif"],
+                &["a.sif/", "sif", "a.sif/.."],
+            ),
+            ("*/a", &["/a", "d/a", "d/e/a"], &["a", "d/a/"]),
+            ("**/a", &["d/a", "d/e/a"], &["d/a/"]),
+            ("d/*", &["d/", "d/a", "d/a/b"], &["d", "e/a"]),
+            ("1.?", &["1.2", "1./"], &["1.", "1.22"]),
+            ("[a]", &["[a]"], &["a"]),
+        ] {
+            let set = super::glob(pattern, false).unwrap();
+            for text in matching {
+                assert!(set.is_match(text), "{pattern} and {text}");
+            }
+            for text in other {
+                assert!(!set.is_match(text), "{pattern} and {text}");
+            }
+        }
+        assert!(super::glob("A*", true).unwrap().is_match("ab"));
+    }
 }

@@ -53,7 +53,7 @@ enum Op {
 
 #[derive(Debug, Clone)]
 enum Value {
-    Text(globset::GlobMatcher),
+    Text(globset::GlobSet),
     Number(i128),
     Boolean(bool),
 }

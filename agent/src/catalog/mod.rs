@@ -280,20 +280,20 @@ impl Catalog {
 
     // === what a scan does ===
 
+    /// The database, and a root's number and text in it.
+    fn store_of(&self, root: RootIndex) -> (Arc<Store>, i64, Arc<str>) {
+        let state = self.lock();
+        let store = Arc::clone(&state.store);
+        (store, state.id_of(root), state.text_of(root))
+    }
+
     /// What is known of a root, for a scan of it.
     ///
     /// # Errors
     ///
     /// The database fails.
     pub fn known(&self, root: RootIndex) -> Result<KnownRoot, StoreError> {
-        let (store, id, text) = {
-            let state = self.lock();
-            (
-                Arc::clone(&state.store),
-                state.id_of(root),
-                state.text_of(root),
-            )
-        };
+        let (store, id, text) = self.store_of(root);
         store.known(id, &text, self.snapshot())
     }
 
@@ -307,13 +307,8 @@ impl Catalog {
         root: RootIndex,
         paths: Vec<Box<[u8]>>,
     ) -> Result<KnownRoot, StoreError> {
-        let state = self.lock();
-        state.store.known_some(
-            state.id_of(root),
-            &state.text_of(root),
-            self.snapshot(),
-            paths,
-        )
+        let (store, id, text) = self.store_of(root);
+        store.known_some(id, &text, self.snapshot(), paths)
     }
 
     /// Paths of all directories of a root, relative to it, but no more than `limit`.
@@ -433,9 +428,13 @@ impl Catalog {
         directory: (u64, u64),
         files_checked: bool,
     ) -> Result<(), StoreError> {
+        // After a first scan that takes a while, and nobody who reads is to wait for it.
+        let (store, ..) = self.store_of(root);
+        let indexed = store.index_paths();
         let mut state = self.lock();
         let current = self.snapshot();
-        let finished = state.finish_scan(root, directory, files_checked, &current);
+        let finished =
+            indexed.and_then(|()| state.finish_scan(root, directory, files_checked, &current));
         if let Err(error) = &finished {
             self.fail(&mut state, error);
         }

@@ -11,11 +11,14 @@ use crate::support::tree::tree_of;
 fn a_restart_serves_the_last_listing_before_any_scan() {
     let (tree, _) = tree_of(20);
     let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("catalog.sqlite");
     drop(Site::start(tree.path(), Some(state.path())));
-    let catalog = Catalog::open(
-        Some(&state.path().join("catalog.sqlite")),
-        &[tree.path().to_path_buf()],
-    );
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'directories_by_path'";
+    let stored = rusqlite::Connection::open(&file).unwrap();
+    let indexes: i64 = stored.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(indexes, 1, "the first scan ended with the index of paths");
+    drop(stored);
+    let catalog = Catalog::open(Some(&file), &[tree.path().to_path_buf()]);
     let snapshot = catalog.snapshot();
     assert_eq!(snapshot.rows.len(), 20);
     assert!(snapshot.as_of.is_some());

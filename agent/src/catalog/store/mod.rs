@@ -336,7 +336,16 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that a scan of the root is complete.
+    /// Makes the index of paths, if the scan that ends has done without it.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn index_paths(&self) -> Result<(), StoreError> {
+        index_paths(&self.write().connection)
+    }
+
+    /// Notes that a scan of the root, the paths of which are indexed, is complete.
     ///
     /// # Errors
     ///
@@ -350,7 +359,6 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut writer = self.write();
         writer.frontiers.remove(&id);
-        index_paths(&writer.connection)?;
         writer.connection.execute(
             "UPDATE roots SET device = ?2, inode = ?3, scanned = ?4,
              files_checked = CASE WHEN ?5 THEN ?4 ELSE files_checked END WHERE id = ?1",

@@ -198,6 +198,7 @@ fn a_directory_is_one_in_whatever_order_it_is_named_and_read() {
                 assert_eq!(has_index(&store), !is_first_scan, "{name}");
             }
             let root = store.root(b"/r").unwrap().id;
+            store.index_paths().unwrap();
             store.finish_scan(root, (1, 2), FileTime(3), true).unwrap();
             assert!(has_index(&store), "{name}");
             let last_is_read = !name.starts_with("unreadable");

@@ -119,8 +119,14 @@ impl KeptRow {
     #[must_use]
     pub fn view(&self) -> Row<'_> {
         let Common { root, kind, .. } = &*self.common;
-        // What was taken from a `str` is one.
-        let text = |index| std::str::from_utf8(self.part(index)).unwrap_or_default();
+        // What was taken from texts is one, behind the path.
+        let behind = self.end(0);
+        let texts = std::str::from_utf8(self.texts.get(behind..).unwrap_or_default());
+        let texts = texts.unwrap_or_default();
+        let text = |index: usize| {
+            let range = self.end(index - 1) - behind..self.end(index) - behind;
+            texts.get(range).unwrap_or_default()
+        };
         Row {
             id: self.id,
             path: self.part(0),
@@ -152,14 +158,16 @@ impl KeptRow {
         }
     }
 
+    /// Where a part of the texts ends.
+    fn end(&self, index: usize) -> usize {
+        self.ends
+            .get(index)
+            .map_or(self.texts.len(), |end| *end as usize)
+    }
+
     fn part(&self, index: usize) -> &[u8] {
-        let at = |index: usize| {
-            self.ends
-                .get(index)
-                .map_or(self.texts.len(), |end| *end as usize)
-        };
-        let start = index.checked_sub(1).map_or(0, at);
-        self.texts.get(start..at(index)).unwrap_or_default()
+        let start = index.checked_sub(1).map_or(0, |before| self.end(before));
+        self.texts.get(start..self.end(index)).unwrap_or_default()
     }
 
     /// Number in the catalogue.

@@ -170,6 +170,24 @@ impl<A: Agent> Reading<A> {
         })
     }
 
+    /// The images that a query selects; see [`Catalog::select`]. Looking through a large listing, or into
+    /// the database for labels, must not hold up those who only ask for a page.
+    async fn select(
+        &self,
+        snapshot: Arc<Snapshot>,
+        query: Query,
+        number: u64,
+        now: i64,
+    ) -> Result<Arc<Selection>, Status> {
+        let catalog = Arc::clone(&self.catalog);
+        if query.is_plain() {
+            return Ok(catalog.select(snapshot, &query, number, now));
+        }
+        tokio::task::spawn_blocking(move || catalog.select(snapshot, &query, number, now))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))
+    }
+
     /// One image for the wire.
     fn message(
         &self,
@@ -263,7 +281,7 @@ impl<A: Agent> Reading<A> {
             seen = Some(view);
         }
         let query = Self::query(&request.filter, &request.order_by, FileTime(token.now))?;
-        let selection = self.catalog.select(snapshot, &query, number, token.now);
+        let selection = self.select(snapshot, query, number, token.now).await?;
         let total = selection.rows.len();
         let start = usize::try_from(token.offset.saturating_add(request.skip))
             .unwrap_or(usize::MAX)
@@ -387,7 +405,7 @@ impl<A: Agent> ImageService for Images<A> {
         let now = FileTime(seen.as_ref().map_or(FileTime::now().0, |seen| seen.stamp));
         let query = Reading::<A>::query(&request.filter, &request.order_by, now)?;
         let number = PageToken::query_of(&request.filter, &request.order_by) ^ sight.number();
-        let selection = this.catalog.select(snapshot, &query, number, now.0);
+        let selection = this.select(snapshot, query, number, now.0).await?;
         let unlisted = this.unlisted(seen.as_deref());
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let service = this;

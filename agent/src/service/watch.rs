@@ -76,7 +76,7 @@ impl<A: Agent> Watcher<A> {
             let mut gone = sent.clone().unwrap_or_default();
             let (mut added, mut changed) = (Vec::new(), Vec::new());
             let mut now = HashMap::new();
-            for row in self.query.select(&snapshot, &*self.catalog) {
+            for row in self.select(&snapshot).await? {
                 let status = snapshot.status_of(&row);
                 match gone.remove(&row.id()) {
                     None => added.push(Arc::clone(&row)),
@@ -150,8 +150,17 @@ impl<A: Agent> Watcher<A> {
         }
     }
 
-    async fn snapshot(&self, snapshot: &Snapshot) -> Result<(), Ended> {
-        let rows = self.query.select(snapshot, &*self.catalog);
+    /// The images of a snapshot that are watched, without holding up others meanwhile.
+    async fn select(&self, snapshot: &Arc<Snapshot>) -> Result<Vec<Arc<KeptRow>>, Ended> {
+        let (query, snapshot) = (self.query.clone(), Arc::clone(snapshot));
+        let catalog = Arc::clone(&self.catalog);
+        tokio::task::spawn_blocking(move || query.select(&snapshot, &*catalog))
+            .await
+            .map_err(|_| Ended)
+    }
+
+    async fn snapshot(&self, snapshot: &Arc<Snapshot>) -> Result<(), Ended> {
+        let rows = self.select(snapshot).await?;
         let at = (snapshot.generation, snapshot.as_of);
         self.images(snapshot, Event::Added, &rows, at).await?;
         self.send(Event::SnapshotEnd, Vec::new(), at).await?;

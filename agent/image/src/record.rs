@@ -166,16 +166,36 @@ pub enum ReferenceSource {
     FileStem,
 }
 
+/// A SHA-256 as it is written everywhere: `sha256:` and hexadecimal digits.
+#[derive(Debug, Clone, Copy)]
+pub struct Sha256Text([u8; 71]);
+
+impl Sha256Text {
+    /// Of a digest.
+    #[must_use]
+    pub fn of(digest: &[u8; 32]) -> Self {
+        let mut text = [0; 71];
+        let (prefix, digits) = text.split_at_mut(7);
+        prefix.copy_from_slice(b"sha256:");
+        // There is room for two digits a byte.
+        let _ = hex::encode_to_slice(digest, digits);
+        Self(text)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 /// Stable identity of an image: a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageId(pub [u8; 32]);
 
 impl fmt::Display for ImageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; 64];
-        hex::encode_to_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
-        f.write_str("sha256:")?;
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        f.write_str(Sha256Text::of(&self.0).as_str())
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use sifter_image::record::Sha256Text;
 use sifter_image::reference::{NamingRule, RuleOutcome};
 use sifter_image::signature::Keyring;
 use sifter_image::{Image, Options, Probed, Subject, Verdict};
@@ -133,7 +134,7 @@ impl Inspector {
             complain(&format!("{shown}: a directory has no digest"));
         } else if self.digest {
             match digest::of(path) {
-                Ok(digest) => message.content_digest = format!("sha256:{}", hex::encode(digest)),
+                Ok(digest) => message.content_digest = Sha256Text::of(&digest).as_str().to_owned(),
                 Err(error) => return fail(&error),
             }
         }

@@ -1,6 +1,6 @@
 //! From the catalogue's words to those of `sifter.v1`, field by field.
 
-use sifter_image::record::{Encryption, Format, ReferenceSource, Status, TimeSource};
+use sifter_image::record::{Encryption, Format, ReferenceSource, Sha256Text, Status, TimeSource};
 use sifter_proto::{Timestamp, v1};
 
 use crate::catalog::{FileTime, Row};
@@ -30,7 +30,7 @@ pub fn fill(image: &mut v1::Image, row: &Row<'_>, owners: &Owners) {
     set(&mut image.root, row.root);
     image.image_id.clear();
     if let Some(id) = row.image_id {
-        set_digest(&mut image.image_id, &id.0);
+        image.image_id.push_str(Sha256Text::of(&id.0).as_str());
     }
     image.format = format(row.format).into();
     set(&mut image.format_version, row.format_version);
@@ -72,22 +72,14 @@ pub fn fill(image: &mut v1::Image, row: &Row<'_>, owners: &Owners) {
     set(&mut image.sbom, row.sbom);
     image.content_digest.clear();
     if let Some(digest) = row.content_digest {
-        set_digest(&mut image.content_digest, &digest);
+        let text = Sha256Text::of(&digest);
+        image.content_digest.push_str(text.as_str());
     }
 }
 
 fn set(text: &mut String, value: &str) {
     text.clear();
     text.push_str(value);
-}
-
-/// A SHA-256 as the protocol has it.
-fn set_digest(text: &mut String, digest: &[u8; 32]) {
-    let mut digits = [0; 64];
-    // There is room for two digits a byte.
-    let _ = hex::encode_to_slice(digest, &mut digits);
-    text.push_str("sha256:");
-    text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
 }
 
 /// Adds the fields of [`crate::catalog::details`] to those of [`basic`].

@@ -3,7 +3,7 @@
 
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
-use sifter_image::record::Status;
+use sifter_image::record::{Sha256Text, Status};
 
 use crate::catalog::{FileTime, Row};
 use crate::escape;
@@ -148,15 +148,8 @@ impl Fields<'_> {
         }
     }
 
-    /// A SHA-256 as `sha256:` and hexadecimal digits.
     fn digest(&mut self, tag: u32, digest: &[u8; 32]) {
-        const PREFIX: &[u8] = b"sha256:";
-        let mut text = [0; PREFIX.len() + 64];
-        let (prefix, digits) = text.split_at_mut(PREFIX.len());
-        prefix.copy_from_slice(PREFIX);
-        // There is room for all of them.
-        let _ = hex::encode_to_slice(digest, digits);
-        self.element(tag, &text);
+        self.element(tag, Sha256Text::of(digest).as_str().as_bytes());
     }
 
     fn time(&mut self, tag: u32, time: FileTime) {

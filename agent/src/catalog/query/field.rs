@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use nix::unistd::{Group, User};
-use sifter_image::record::{Encryption, Format, ReferenceSource, Status};
+use sifter_image::record::{Encryption, Format, ReferenceSource, Sha256Text, Status};
 
 use super::super::row::Row;
 use super::super::snapshot::Snapshot;
@@ -197,7 +197,7 @@ impl Field {
             .into(),
             Self::ContentDigest => row
                 .content_digest
-                .map(|digest| format!("sha256:{}", hex::encode(digest)))
+                .map(|digest| Sha256Text::of(&digest).as_str().to_owned())
                 .unwrap_or_default()
                 .into(),
             Self::Fingerprint => row

@@ -62,6 +62,13 @@ impl Listing {
         }
     }
 
+    /// Makes sure that a directory is entered once: one that is changed while it is read may give a name
+    /// twice.
+    pub fn name_once(&mut self) {
+        self.directories.sort_unstable();
+        self.directories.dedup();
+    }
+
     /// Takes a regular file, if it is worth a look.
     pub fn file(&mut self, name: &CStr, inode: u64, path: &[u8], settings: &RootSettings) {
         self.files += 1;
@@ -85,8 +92,19 @@ impl Listing {
 
 #[cfg(test)]
 mod tests {
-    use super::{Candidate, recognise};
+    use super::{Candidate, Listing, recognise};
     use crate::catalog::{FileTime, Identity, KnownFile};
+
+    #[test]
+    fn a_directory_that_is_named_twice_is_entered_once() {
+        let mut listing = Listing {
+            directories: [b"b", b"a", b"b"].map(|name| name.as_slice().into()).into(),
+            ..Listing::default()
+        };
+        listing.name_once();
+        let names = [b"a", b"b"].map(|name| Box::from(name.as_slice()));
+        assert_eq!(listing.directories, names);
+    }
 
     #[test]
     fn candidates_are_recognised_by_their_names() {

@@ -164,7 +164,7 @@ impl Visitor<'_> {
         let reading = Reading {
             tape: network,
             window: walk.options.window,
-            cold: !walk.options.window && self.files_are_slow,
+            cold: !walk.options.window && self.sampling.files_are_slow(),
         };
         let now = FileTime::now();
         let root = walk.settings.path.as_os_str().as_bytes();

@@ -3,6 +3,7 @@
 
 mod listing;
 mod look;
+mod sampling;
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -20,6 +21,7 @@ use crate::catalog::{
 
 use self::listing::{Candidate, Listing, recognise};
 use self::look::{Look, Looked, Place};
+use self::sampling::Sampling;
 use super::dir::{
     DIRECTORY_BUFFER, Dir, EntryKind, Operations, absolute, c_name, directory_identity, join,
 };
@@ -27,13 +29,6 @@ use super::pace::Timed;
 use super::plan::{KnownError, is_racy};
 use super::progress::Counts;
 use super::walk::{Held, Item, Pending, Walk};
-
-/// Latency is taken of one in so many operations where they are answered from memory: there taking
-/// it costs as much as a tenth of the operation.
-const SAMPLE_EVERY: u32 = 16;
-
-/// Nanoseconds from which an answer did not come from memory.
-const SLOW: u64 = 30_000;
 
 /// Samples handed to the pace at a time where answers come from memory.
 const SAMPLES: usize = 4;
@@ -44,9 +39,7 @@ pub(super) struct Visitor<'a> {
     operations: Operations,
     counts: Counts,
     samples: [Vec<u64>; Timed::COUNT],
-    until_sample: u32,
-    /// The last file that was timed was not in memory.
-    files_are_slow: bool,
+    sampling: Sampling,
     buffer: Vec<MaybeUninit<u8>>,
 }
 
@@ -68,8 +61,7 @@ impl<'a> Visitor<'a> {
             operations: Operations::default(),
             counts: Counts::default(),
             samples: Default::default(),
-            until_sample: 0,
-            files_are_slow: false,
+            sampling: Sampling::default(),
             buffer: vec![MaybeUninit::uninit(); DIRECTORY_BUFFER],
         }
     }
@@ -107,8 +99,7 @@ impl<'a> Visitor<'a> {
 
     /// Runs operations on the file system and takes the latency of one, their mean, now and then.
     fn timed<T>(&mut self, kind: Timed, operation: impl FnOnce(&mut Operations) -> T) -> T {
-        if self.until_sample > 0 {
-            self.until_sample -= 1;
+        if !self.sampling.is_due() {
             return operation(&mut self.operations);
         }
         let start = Instant::now();
@@ -117,12 +108,7 @@ impl<'a> Visitor<'a> {
         let calls = self.operations.calls.saturating_sub(before).max(1);
         let elapsed = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let nanoseconds = elapsed / calls;
-        // Slow answers are all taken, and at once, so that the width follows.
-        let is_slow = nanoseconds > SLOW;
-        self.until_sample = if is_slow { 0 } else { SAMPLE_EVERY };
-        if matches!(kind, Timed::File) {
-            self.files_are_slow = is_slow;
-        }
+        let is_slow = self.sampling.took(kind, nanoseconds);
         let samples = &mut self.samples[kind as usize];
         samples.push(nanoseconds);
         if is_slow || samples.len() >= SAMPLES {
@@ -244,9 +230,7 @@ impl<'a> Visitor<'a> {
                 Err(error) => self.problem(&join(path, name.to_bytes()), "stat", &error),
             }
         }
-        // A directory that is changed while it is read may give a name twice.
-        listing.directories.sort_unstable();
-        listing.directories.dedup();
+        listing.name_once();
         Ok(listing)
     }
 

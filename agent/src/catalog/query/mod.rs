@@ -250,7 +250,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Labels, Query};
-    use crate::catalog::testing::row;
+    use crate::catalog::testing::{full_row, kept, row};
     use crate::catalog::{Commons, FileTime, KeptRow, Snapshot};
 
     struct Fixed;
@@ -336,6 +336,32 @@ mod tests {
                 ids.sort_unstable();
             }
             assert_eq!(ids, expected, "{filter} {order}");
+        }
+    }
+
+    #[test]
+    fn texts_that_few_images_have_select_too() {
+        let rows = vec![
+            Arc::new(KeptRow::new(&full_row(), &mut Commons::default())),
+            kept(1, "/r/a", "a", "1"),
+        ];
+        let (snapshot, _) = Snapshot::default().next(rows, &[], BTreeMap::new(), None);
+        let digest = format!("content_digest=sha256:{}", "cd".repeat(32));
+        let id = format!("image_id=sha256:{}", "ab".repeat(32));
+        for filter in [
+            digest.as_str(),
+            id.as_str(),
+            r"path=/data/\xff?image.sif",
+            "uuid=12345678-9abc-def0-1122-334455667788",
+            "sbom=spdx-json",
+            "base=docker://ubuntu:22.04",
+            "fingerprint=0123",
+            "encryption=gocryptfs",
+        ] {
+            let query = Query::parse(filter, "", FileTime(0)).unwrap();
+            let selected = query.select(&snapshot, &Fixed);
+            let ids: Vec<i64> = selected.iter().map(|row| row.id()).collect();
+            assert_eq!(ids, [full_row().id], "{filter}");
         }
     }
 

@@ -18,7 +18,8 @@ use super::super::entry::{Content, FileFacts, Found, Identity, KnownImage, Prepa
 use super::super::kept::KeptRow;
 use super::super::prepare::Preparation;
 use super::super::row::{Row, join_path};
-use super::{Delta, Frontier, Numbers, StoreError};
+use super::frontier::Frontier;
+use super::{Delta, Numbers, StoreError};
 
 /// One transaction of [`Store::apply`].
 pub(super) struct Batch<'a> {
@@ -98,7 +99,7 @@ impl<'a> Batch<'a> {
                 }
                 for child in children {
                     let child = join_relative(&change.path, &child);
-                    if self.frontier.early.is_empty() || !self.frontier.early.remove(&child) {
+                    if !self.frontier.was_read(&child) {
                         self.pending.insert(child);
                     }
                 }
@@ -141,7 +142,7 @@ impl<'a> Batch<'a> {
     pub(super) fn finish(mut self) -> Result<Delta, StoreError> {
         for path in std::mem::take(&mut self.pending) {
             let place = self.insert_directory(&path, Identity::default(), true)?;
-            self.frontier.named.insert(path, place.id);
+            self.frontier.name(path, place.id);
         }
         Ok(self.delta)
     }
@@ -172,18 +173,15 @@ impl<'a> Batch<'a> {
     /// The directory that something was found in before it was read to its end: if it is new, it is to
     /// be read again should this scan not come to that.
     fn part(&mut self, path: &[u8], id: Option<i64>) -> Result<Place, StoreError> {
-        if let Some(id) = self.frontier.begun.get(path) {
-            return Ok(Place {
-                id: *id,
-                is_new: true,
-            });
+        if let Some(id) = self.frontier.begun(path) {
+            return Ok(Place { id, is_new: true });
         }
         let place = match self.stored(path, id) {
             Some(place) => place,
             None => self.insert_directory(path, Identity::default(), true)?,
         };
         if place.is_new {
-            self.frontier.begun.insert(path.into(), place.id);
+            self.frontier.begin(path, place.id);
         }
         Ok(place)
     }
@@ -195,17 +193,11 @@ impl<'a> Batch<'a> {
         if let Some(id) = id {
             return Some(Place { id, is_new: false });
         }
-        let Frontier {
-            named,
-            early,
-            begun,
-        } = &mut *self.frontier;
-        if let Some(id) = begun.remove(path).or_else(|| named.remove(path)) {
+        if let Some(id) = self.frontier.take(path) {
             return Some(Place { id, is_new: true });
         }
-        // Nobody names the root.
-        if !is_pending && !path.is_empty() {
-            early.insert(path.into());
+        if !is_pending {
+            self.frontier.read_early(path);
         }
         None
     }

@@ -6,12 +6,13 @@
 //! was not stored is read again.
 
 mod batch;
+mod frontier;
 mod known;
 mod load;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 use sifter_proto::v1;
 
 use self::batch::Batch;
+use self::frontier::Frontier;
 pub use self::known::KnownRoot;
 use super::change::DirectoryChange;
 use super::entry::{ContentDigest, FileTime};
@@ -98,18 +100,6 @@ struct Writer {
     numbers: Numbers,
     /// Of each root.
     frontiers: HashMap<i64, Frontier>,
-}
-
-/// Between the directories that a running scan found and those that it has read: so new ones need not be
-/// looked for by their paths.
-#[derive(Debug, Default)]
-struct Frontier {
-    /// Numbers of directories that were named by their parents and not read yet.
-    named: HashMap<Box<[u8]>, i64>,
-    /// Directories that were read before their parents had named them.
-    early: HashSet<Box<[u8]>>,
-    /// Numbers of new directories of which some files are stored and not yet the end.
-    begun: HashMap<Box<[u8]>, i64>,
 }
 
 /// The last numbers that were given away: those of new rows are chosen here, so that a row need not be

@@ -1,0 +1,51 @@
+//! What lies between the directories that a running scan found and those that it has read. New ones are
+//! known here, so that none need be looked for by its path: a first scan has no index of paths, which
+//! is made at its end.
+
+use std::collections::{HashMap, HashSet};
+
+/// Of one root, relative to which paths are.
+#[derive(Debug, Default)]
+pub(super) struct Frontier {
+    /// Numbers of directories that were named by their parents and not read yet.
+    named: HashMap<Box<[u8]>, i64>,
+    /// Numbers of new directories of which some files are stored and not yet the end.
+    begun: HashMap<Box<[u8]>, i64>,
+    /// Directories that were read before their parents had named them.
+    early: HashSet<Box<[u8]>>,
+}
+
+impl Frontier {
+    /// A directory was named, and stored under a number until it is read.
+    pub fn name(&mut self, path: Box<[u8]>, id: i64) {
+        self.named.insert(path, id);
+    }
+
+    /// Some files of a new directory are stored.
+    pub fn begin(&mut self, path: &[u8], id: i64) {
+        self.begun.insert(path.into(), id);
+    }
+
+    /// The number of a directory that was begun.
+    pub fn begun(&self, path: &[u8]) -> Option<i64> {
+        self.begun.get(path).copied()
+    }
+
+    /// A new directory is read: its number, if it is stored already.
+    pub fn take(&mut self, path: &[u8]) -> Option<i64> {
+        let begun = self.begun.remove(path);
+        begun.or_else(|| self.named.remove(path))
+    }
+
+    /// A directory is read that nobody has named. Nobody names the root, which has no path.
+    pub fn read_early(&mut self, path: &[u8]) {
+        if !path.is_empty() {
+            self.early.insert(path.into());
+        }
+    }
+
+    /// Whether a directory that is named now was read before.
+    pub fn was_read(&mut self, path: &[u8]) -> bool {
+        !self.early.is_empty() && self.early.remove(path)
+    }
+}

@@ -5,6 +5,7 @@ use sifter_image::Image;
 use sifter_proto::v1;
 
 use super::kept::KeptRow;
+use super::packed::Packed;
 
 /// Facts of a file by `fstat`. Times are kept as the kernel gives them, so that comparing them is
 /// exact.
@@ -128,8 +129,8 @@ pub enum Content {
 pub struct Prepared {
     /// As listed; not numbered yet.
     pub row: KeptRow,
-    /// What only view FULL shows: an encoded `sifter.v1.Image` with only those fields.
-    pub details: Box<[u8]>,
+    /// What only view FULL shows: a `sifter.v1.Image` with only those fields.
+    pub details: Packed,
 }
 
 /// What the catalogue knows of an image.

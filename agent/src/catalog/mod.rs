@@ -10,6 +10,7 @@ mod columns;
 mod detail;
 mod entry;
 mod kept;
+mod packed;
 mod prepare;
 mod query;
 mod row;

@@ -7,6 +7,7 @@ use super::change::{ChangeKind, DirectoryChange};
 use super::detail;
 use super::entry::{Content, FileFacts, Prepared};
 use super::kept::{Commons, KeptRow};
+use super::packed::Packed;
 use super::row::{Row, join_path};
 
 /// What of a root its images are made ready with.
@@ -47,7 +48,7 @@ impl Preparation {
         let path = join_path(&self.root_path, path, name);
         Prepared {
             row: self.keep(&Row::new(&path, &self.root_text, facts, &image)),
-            details: detail::encoded_details(image),
+            details: Packed::new(&detail::encoded_details(image)),
         }
     }
 

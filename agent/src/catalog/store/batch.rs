@@ -16,6 +16,7 @@ use super::super::change::{ChangeKind, DirectoryChange};
 use super::super::columns;
 use super::super::entry::{Content, FileFacts, Found, Identity, KnownImage, Prepared};
 use super::super::kept::KeptRow;
+use super::super::packed::Packed;
 use super::super::prepare::Preparation;
 use super::super::row::{Row, join_path};
 use super::frontier::Frontier;
@@ -72,8 +73,9 @@ impl<'a> Batch<'a> {
                 )?,
                 file: transaction.prepare_cached(&file_statement("INSERT"))?,
                 image: transaction.prepare_cached(&columns::statement("INSERT"))?,
-                details: transaction
-                    .prepare_cached("INSERT INTO details (image, data) VALUES (?1, ?2)")?,
+                details: transaction.prepare_cached(
+                    "INSERT INTO details (image, data, unpacked_size) VALUES (?1, ?2, ?3)",
+                )?,
             },
             root,
             preparation,
@@ -406,7 +408,7 @@ impl<'a> Batch<'a> {
             row.reference_source = resolution.reference.source;
             row.base = &resolution.base;
         }
-        let details = known.details.encode_to_vec();
+        let details = Packed::new(&known.details.encode_to_vec());
         let row = self.preparation.keep(&row);
         self.put(row, &details, known_image, directory, name)
     }
@@ -416,7 +418,7 @@ impl<'a> Batch<'a> {
     fn put(
         &mut self,
         mut row: KeptRow,
-        details: &[u8],
+        details: &Packed,
         known_image: Option<i64>,
         directory: i64,
         name: &[u8],
@@ -428,8 +430,10 @@ impl<'a> Batch<'a> {
                 .prepare_cached(&columns::statement("REPLACE"))?;
             columns::write(&mut replace, &row.view(), self.root, directory, name)?;
             self.transaction
-                .prepare_cached("REPLACE INTO details (image, data) VALUES (?1, ?2)")?
-                .execute(params![row.id(), details])?;
+                .prepare_cached(
+                    "REPLACE INTO details (image, data, unpacked_size) VALUES (?1, ?2, ?3)",
+                )?
+                .execute(params![row.id(), details.data, details.size])?;
         } else {
             row.set_id(self.numbers.next_image());
             columns::write(
@@ -439,7 +443,9 @@ impl<'a> Batch<'a> {
                 directory,
                 name,
             )?;
-            self.insert.details.execute(params![row.id(), details])?;
+            self.insert
+                .details
+                .execute(params![row.id(), details.data, details.size])?;
         }
         let id = row.id();
         self.delta.upserts.push(Arc::new(row));

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, params};
 use sifter_proto::v1;
 
@@ -11,6 +10,7 @@ use super::super::change::{KnownDirectory, KnownFile};
 use super::super::columns;
 use super::super::entry::{FileTime, Identity, KnownImage};
 use super::super::kept::{Commons, KeptRow};
+use super::super::packed::unpack;
 use super::super::snapshot::Snapshot;
 use super::{Store, StoreError};
 
@@ -285,17 +285,17 @@ impl KnownRoot {
     pub fn image(&self, id: i64) -> Result<Option<KnownImage>, StoreError> {
         let connection = self.store.read();
         let sql = format!(
-            "SELECT (SELECT data FROM details WHERE image = id), id, {} FROM images WHERE id = ?1",
+            "SELECT data, unpacked_size, id, {} FROM images LEFT JOIN details ON image = id WHERE id = ?1",
             columns::LISTING
         );
         let known = connection
             .prepare_cached(&sql)?
             .query_row([id], |row| {
-                let details: Option<Vec<u8>> = row.get(0)?;
-                let details = details
-                    .and_then(|data| v1::Image::decode(&*data).ok())
-                    .unwrap_or_default();
-                let row = columns::read(row, 1, b"", "")?;
+                let details = match row.get_ref(0)?.as_blob_or_null()? {
+                    Some(data) => unpack(data, row.get(1)?),
+                    None => v1::Image::default(),
+                };
+                let row = columns::read(row, 2, b"", "")?;
                 let row = KeptRow::new(&row, &mut Commons::default());
                 Ok(KnownImage { row, details })
             })

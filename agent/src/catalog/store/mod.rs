@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prost::Message as _;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 use sifter_proto::v1;
 
@@ -27,6 +26,7 @@ pub use self::known::KnownRoot;
 use super::change::DirectoryChange;
 use super::entry::{ContentDigest, FileTime};
 use super::kept::KeptRow;
+use super::packed::unpack;
 use super::prepare::Preparation;
 
 /// Steps from one schema version to the next; `user_version` counts those that were taken. A step
@@ -35,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/1.sql"),
     include_str!("../schema/2.sql"),
     include_str!("../schema/3.sql"),
+    include_str!("../schema/4.sql"),
 ];
 
 /// Bytes of a page: an image takes about one thousand, and each page costs four system calls until it is
@@ -369,16 +370,14 @@ impl Store {
     ///
     /// The database fails.
     pub fn details(&self, image: i64) -> Result<v1::Image, StoreError> {
-        let data: Option<Vec<u8>> = self
+        let details = self
             .read()
-            .prepare_cached("SELECT data FROM details WHERE image = ?1")?
-            .query_row([image], |row| row.get(0))
+            .prepare_cached("SELECT data, unpacked_size FROM details WHERE image = ?1")?
+            .query_row([image], |row| {
+                Ok(unpack(row.get_ref(0)?.as_blob()?, row.get(1)?))
+            })
             .optional()?;
-        // What cannot be decoded was written by another version, and is shown again after the next
-        // change of the image.
-        Ok(data
-            .and_then(|data| v1::Image::decode(&*data).ok())
-            .unwrap_or_default())
+        Ok(details.unwrap_or_default())
     }
 
     /// Applies what a scan found, in one transaction.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use prost::Message as _;
 use rusqlite::Connection;
+use sifter_proto::v1;
 
 use super::{MIGRATIONS, Store};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
@@ -344,4 +346,49 @@ fn a_catalogue_of_the_first_schema_version_keeps_its_listing() {
     other.facts.inode = 20;
     apply(&store, vec![read("d", &[], vec![other])]);
     assert_eq!(listed(&store).len(), 2);
+}
+
+#[test]
+fn details_that_were_stored_before_they_were_compressed_are_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalog.sqlite");
+    let labels = |value: &str| v1::Image {
+        labels: [("org.label-schema.build-arch".to_owned(), value.to_owned())].into(),
+        ..v1::Image::default()
+    };
+    let old = Connection::open(&path).unwrap();
+    for step in &MIGRATIONS[..3] {
+        old.execute_batch(step).unwrap();
+    }
+    old.pragma_update(None, "user_version", 3).unwrap();
+    old.execute(
+        "INSERT INTO details VALUES (9, ?1)",
+        [labels("amd64").encode_to_vec()],
+    )
+    .unwrap();
+    drop(old);
+    let store = Arc::new(Store::open(&path).unwrap());
+    assert_eq!(store.details(9).unwrap(), labels("amd64"));
+    assert_eq!(store.details(10).unwrap(), v1::Image::default());
+    // And one that is compressed, to both who ask.
+    let mut image = cut_image();
+    image.labels = labels("arm64").labels;
+    let image = Content::Image(Box::new(image));
+    apply(&store, vec![read("", &[], vec![found("a.sif", image)])]);
+    let root = store.root(b"/r").unwrap().id;
+    let known = store.known(root, &"/r".into(), Arc::new(Snapshot::default()));
+    let id = store.load(root, &preparation()).unwrap().upserts[0].id();
+    assert_eq!(store.details(id).unwrap(), labels("arm64"));
+    let known = known.unwrap().image(id).unwrap().unwrap();
+    assert_eq!(known.details, labels("arm64"));
+    let stored: (i64, i64) = store
+        .write()
+        .connection
+        .query_row(
+            "SELECT length(data), unpacked_size FROM details WHERE image = ?1",
+            [id],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .unwrap();
+    assert!(stored.0 < stored.1, "{stored:?}");
 }

@@ -89,8 +89,15 @@ hints = false
 TOML
 export SIFTER_ADDRESS=unix:$state/agent.sock
 
+# The unit lets the agent see file systems read-only (ProtectSystem=strict), of which Landlock makes use:
+# here too, where this user may mount.
+read_only='mount --bind "$TREE" "$TREE" && mount -o remount,bind,ro "$TREE" && exec "$@"'
+export TREE=$tree
+as_the_unit=(unshare --mount sh -c "$read_only" sh)
+"${as_the_unit[@]}" true 2> /dev/null || { as_the_unit=(); echo "the tree cannot be mounted read-only, as the unit has it"; }
+
 start_agent() {
-    "$sifter" agent --config "$state/agent.toml" > "$state/out" 2> "$state/log" &
+    "${as_the_unit[@]}" "$sifter" agent --config "$state/agent.toml" > "$state/out" 2> "$state/log" &
     agent=$!
     until "$sifter" ls --quiet --filter 'path=/none' > /dev/null 2>&1; do
         kill -0 "$agent" || { cat "$state/log" >&2; exit 1; }

@@ -22,7 +22,7 @@ use landlock::{
 };
 use sifter_proto::v1::Confinement;
 
-use self::mounts::is_automounted;
+use self::mounts::{is_automounted, is_read_only};
 use crate::config::{Listen, Settings};
 use crate::escape;
 
@@ -114,7 +114,7 @@ pub fn confine(settings: &Settings, files: &[PathBuf]) -> Confined {
 fn restrict(
     settings: &Settings,
     files: &[PathBuf],
-    roots: Result<Vec<(PathBuf, PathFd)>, String>,
+    roots: Result<Vec<Root>, String>,
 ) -> Result<Confined, landlock::RulesetError> {
     let read = AccessFs::from_read(KNOWN) & !BitFlags::from(AccessFs::Execute);
     let write = AccessFs::from_write(KNOWN);
@@ -171,9 +171,10 @@ fn restrict(
     }
     let mut readable = BTreeSet::new();
     let unread = roots.as_ref().err().cloned();
-    for (path, fd) in roots.into_iter().flatten() {
-        (&mut rules).add_rule(PathBeneath::new(fd, read))?;
-        readable.insert(path);
+    for root in roots.into_iter().flatten() {
+        let rights = root.rights(read);
+        (&mut rules).add_rule(PathBeneath::new(root.fd, rights))?;
+        readable.insert(root.path);
     }
     let status = rules.restrict_self()?;
     Ok(match (status.ruleset, unread) {
@@ -209,8 +210,29 @@ fn temporary() -> Option<PathBuf> {
         .find(|path| path.is_dir() && rustix::fs::access(path, access).is_ok())
 }
 
+/// A root that may be read.
+struct Root {
+    path: PathBuf,
+    fd: PathFd,
+    is_read_only: bool,
+}
+
+impl Root {
+    /// What may be done below it. At each file that is opened the kernel also asks whether it may be
+    /// truncated later, directory by directory upwards until one says so; where none does, up to `/`, on all
+    /// processors through the same few directories. Where nothing can be truncated anyway, the root says so:
+    /// that halves what opening a file costs more for being confined.
+    fn rights(&self, read: BitFlags<AccessFs>) -> BitFlags<AccessFs> {
+        if self.is_read_only {
+            read | AccessFs::Truncate
+        } else {
+            read
+        }
+    }
+}
+
 /// Opens the roots, or says why reading must not be confined.
-fn open_roots(settings: &Settings) -> Result<Vec<(PathBuf, PathFd)>, String> {
+fn open_roots(settings: &Settings) -> Result<Vec<Root>, String> {
     let mounts = std::fs::read("/proc/self/mountinfo")
         .map_err(|error| format!("/proc/self/mountinfo: {error}"))?;
     let mut opened = Vec::new();
@@ -242,7 +264,11 @@ fn open_roots(settings: &Settings) -> Result<Vec<(PathBuf, PathFd)>, String> {
         if is_automounted(&mounts, &real) {
             return Err(format!("root {shown} is mounted when it is used"));
         }
-        opened.push((root.path.clone(), fd));
+        opened.push(Root {
+            path: root.path.clone(),
+            fd,
+            is_read_only: is_read_only(&mounts, &real),
+        });
     }
     Ok(opened)
 }

@@ -13,6 +13,8 @@ struct Mount {
     point: PathBuf,
     kind: Vec<u8>,
     options: Vec<u8>,
+    /// Here, wherever else the file system is mounted.
+    is_read_only: bool,
 }
 
 /// The same one, whatever became of its options: `mount -o remount` makes no other of it.
@@ -28,6 +30,7 @@ impl Mount {
         let id = words.next()?.to_vec();
         let device = words.nth(1)?.to_vec();
         let point = unescape(words.nth(1)?);
+        let here = words.next()?;
         let mut rest = words.skip_while(|word| *word != b"-").skip(1);
         let kind = rest.next()?.to_vec();
         let options = rest.nth(1)?.to_vec();
@@ -36,14 +39,20 @@ impl Mount {
             point: PathBuf::from(std::ffi::OsStr::from_bytes(&point)),
             kind,
             options,
+            is_read_only: has(here, b"ro"),
         })
     }
 
     fn is_indirect_automount(&self) -> bool {
-        self.options
-            .split(|byte| *byte == b',')
-            .any(|option| option == b"indirect")
+        has(&self.options, b"indirect")
     }
+}
+
+/// Whether an option is among those that commas separate.
+fn has(options: &[u8], option: &[u8]) -> bool {
+    options
+        .split(|byte| *byte == b',')
+        .any(|have| have == option)
 }
 
 /// `\040` and the like.
@@ -82,6 +91,23 @@ pub(super) fn is_automounted(mountinfo: &[u8], path: &Path) -> bool {
     })
 }
 
+/// Whether nothing at a path and below it can be written: it and all that is mounted below it is mounted
+/// read-only, as a unit with `ProtectSystem=strict` has it.
+pub(super) fn is_read_only(mountinfo: &[u8], path: &Path) -> bool {
+    let leading = leading_to(mountinfo, path);
+    // Of several at one place the last is seen; whoever cannot tell them apart needs all of them.
+    let nearest = leading.iter().map(|mount| mount.point.as_os_str().len());
+    let nearest = nearest.max();
+    let at = leading
+        .iter()
+        .filter(|mount| Some(mount.point.as_os_str().len()) == nearest);
+    let below = mountinfo
+        .split(|byte| *byte == b'\n')
+        .filter_map(Mount::parse)
+        .filter(|mount| mount.point.starts_with(path));
+    nearest.is_some() && at.cloned().chain(below).all(|mount| mount.is_read_only)
+}
+
 /// What the roots were mounted from when the agent confined itself.
 #[derive(Debug)]
 pub struct Mounts(Vec<(PathBuf, PathBuf, Vec<Mount>)>);
@@ -118,7 +144,7 @@ impl Mounts {
 mod tests {
     use std::path::Path;
 
-    use super::{Mount, is_automounted, leading_to};
+    use super::{Mount, is_automounted, is_read_only, leading_to};
 
     const MOUNTS: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw\n\
         30 22 0:40 / /home rw shared:2 - autofs /etc/auto.home rw,fd=7,pgrp=1,indirect\n\
@@ -140,6 +166,30 @@ mod tests {
         ] {
             assert_eq!(is_automounted(MOUNTS, Path::new(path)), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn read_only_is_what_is_so_with_all_below() {
+        let mounts = b"22 1 254:0 / / ro,relatime shared:1 - ext4 /dev/root rw\n\
+            30 22 0:40 / /home ro shared:2 - nfs4 server:/home rw\n\
+            31 30 0:41 / /home/alice rw shared:3 - nfs4 server:/alice rw\n\
+            32 22 0:42 / /scratch rw,nosuid - lustre mds:/scratch ro\n\
+            33 32 0:42 / /scratch ro,nosuid - lustre mds:/scratch rw\n\
+            34 22 0:43 / /data ro - xfs /dev/sdb rw,roomy\n";
+        for (path, expected) in [
+            ("/opt/images", true),
+            ("/", false),
+            ("/home", false),
+            ("/home/bob", true),
+            ("/home/alice/images", false),
+            ("/scratch/images", false),
+            ("/data/images", true),
+            ("/database", true),
+        ] {
+            assert_eq!(is_read_only(mounts, Path::new(path)), expected, "{path}");
+        }
+        assert!(!is_read_only(MOUNTS, Path::new("/opt/images")));
+        assert!(!is_read_only(b"", Path::new("/opt/images")));
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub fn utf8(bytes: &[u8]) -> String {
 /// escapes.
 #[must_use]
 pub fn terminal(text: &str) -> String {
+    // As nearly all texts are.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

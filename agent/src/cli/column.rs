@@ -183,38 +183,38 @@ impl Column {
         )
     }
 
+    /// Whether a number of bytes is shown in its unit.
+    fn is_short(&self, exact: bool) -> bool {
+        !exact && !self.name.ends_with("_bytes")
+    }
+
     /// The value for people. `exact` shows what is stored.
-    pub(super) fn show(&self, image: &Image, exact: bool) -> String {
+    pub(super) fn show<'i>(&self, image: &'i Image, exact: bool) -> Cow<'i, str> {
         if !exact
             && !self.name.ends_with("_time")
             && let Some(Some(time)) = self.time(image)
             && let Ok(time) = jiff::Timestamp::try_from(*time)
         {
-            return ago(time, jiff::Timestamp::now());
+            return ago(time, jiff::Timestamp::now()).into();
         }
-        let text = self.text(image).into_owned();
-        let prefixed = |prefix: &str| text.strip_prefix(prefix).unwrap_or(&text).to_owned();
-        let shown = match self.key.as_str() {
-            "status" => prefixed("STATUS_"),
-            "format" => prefixed("FORMAT_").to_lowercase().replace('_', "-"),
-            "encryption" => prefixed("ENCRYPTION_").to_lowercase(),
-            "referenceSource" => prefixed("REFERENCE_SOURCE_").to_lowercase(),
-            "updateTimeSource" => prefixed("TIME_SOURCE_").to_lowercase(),
-            "imageId" | "contentDigest" if !exact => short_id(&text),
-            "mode" => text.parse().map_or(text, |mode: u32| format!("{mode:04o}")),
-            "sizeBytes" | "allocatedBytes" if !exact && !self.name.ends_with("_bytes") => {
-                size(text.parse().unwrap_or(0))
-            }
+        let text = self.text(image);
+        let prefixed = |prefix: &str| text.strip_prefix(prefix).unwrap_or(&text);
+        let shown: Cow<'_, str> = match self.key.as_str() {
+            "status" => prefixed("STATUS_").to_owned().into(),
+            "format" => prefixed("FORMAT_").to_lowercase().replace('_', "-").into(),
+            "encryption" => prefixed("ENCRYPTION_").to_lowercase().into(),
+            "referenceSource" => prefixed("REFERENCE_SOURCE_").to_lowercase().into(),
+            "updateTimeSource" => prefixed("TIME_SOURCE_").to_lowercase().into(),
+            "imageId" | "contentDigest" if !exact => short_id(&text).into(),
+            "mode" => format!("{:04o}", image.mode).into(),
+            "sizeBytes" if self.is_short(exact) => size(image.size_bytes).into(),
+            "allocatedBytes" if self.is_short(exact) => size(image.allocated_bytes).into(),
             "tag" if !exact && text.len() > 19 && text.starts_with("sha256:") => {
-                format!("{}…", text.get(..19).unwrap_or_default())
+                format!("{}…", text.get(..19).unwrap_or_default()).into()
             }
             _ => text,
         };
-        if shown.is_empty() {
-            "-".to_owned()
-        } else {
-            shown
-        }
+        if shown.is_empty() { "-".into() } else { shown }
     }
 }
 

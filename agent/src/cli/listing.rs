@@ -218,18 +218,18 @@ impl Listing {
     /// # Errors
     ///
     /// What writing says.
-    pub fn image(&mut self, image: Image) -> io::Result<()> {
+    pub fn image(&mut self, image: &Image) -> io::Result<()> {
         if let Some(sum) = &mut self.totals {
-            sum.add(&image);
+            sum.add(image);
         }
         if let Some(groups) = &mut self.groups {
-            groups.add(&image);
+            groups.add(image);
         } else if self.output.streams() {
             self.line.clear();
-            self.output.write_one(&mut self.line, &image)?;
+            self.output.write_one(&mut self.line, image)?;
             self.out.write_all(&self.line)?;
         } else {
-            self.table.image(&image);
+            self.table.image(image);
         }
         Ok(())
     }

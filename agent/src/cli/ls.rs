@@ -94,7 +94,7 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
             .as_mut()
             .is_none_or(|confirm| confirm.is_unused(&image));
         if is_listed {
-            listing.image(image)
+            listing.image(&image)
         } else {
             Ok(())
         }

@@ -18,6 +18,7 @@ mod render;
 mod rescan;
 mod scan;
 mod status;
+mod table;
 mod usage;
 mod verify;
 mod watch;

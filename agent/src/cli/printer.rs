@@ -127,7 +127,7 @@ impl Printer {
             } else {
                 let mut message = v1::Image::default();
                 if self.fill(&mut message, &path, &root_text, facts, image) {
-                    printed.listing.image(message)?;
+                    printed.listing.image(&message)?;
                 }
             }
         }
@@ -174,12 +174,13 @@ impl Printer {
         let mut printed = printed.unwrap_or_else(PoisonError::into_inner);
         if self.ordered {
             let (snapshot, _) = self.empty.next(printed.rows, &[], BTreeMap::new(), None);
+            let mut message = v1::Image::default();
             for row in self.order.select(&snapshot, &LabelsOf(&BTreeMap::new())) {
-                let mut message = convert::basic(&row.view(), &self.owners);
+                convert::fill(&mut message, &row.view(), &self.owners);
                 if let Some(details) = printed.details.remove(&row.id()) {
                     convert::add_details(&mut message, details);
                 }
-                printed.listing.image(message)?;
+                printed.listing.image(&message)?;
             }
         }
         printed.listing.finish()

@@ -4,13 +4,13 @@ use std::io::{self, Write};
 use std::str::FromStr;
 
 use anyhow::Context;
-use comfy_table::{CellAlignment, Table, TableStyle};
 use serde_json::Value;
 use sifter_proto::v1::Image;
 
 use crate::escape;
 
 use super::column::{Column, FIELDS};
+use super::table::Table;
 use super::words::short_id;
 
 /// Columns of a table unless others are asked for.
@@ -139,15 +139,14 @@ impl Output {
     /// A table for images that are printed together.
     #[must_use]
     pub fn table(&self) -> ImageTable {
-        let mut table = Table::new();
-        table.load_style(TableStyle::new());
         let columns = match &self.format {
             Format::Columns(columns) => columns.clone(),
             // These are not printed in tables.
             Format::Template(_) | Format::Json => Vec::new(),
         };
+        let mut table = Table::new(columns.iter().map(Column::is_number));
         if !self.no_header {
-            table.set_header(columns.iter().map(Column::title));
+            table.row(columns.iter().map(Column::title));
         }
         ImageTable {
             table,
@@ -157,7 +156,7 @@ impl Output {
     }
 }
 
-/// Images in a table. It holds what it shows of them only.
+/// Images in a table.
 #[derive(Debug)]
 pub struct ImageTable {
     table: Table,
@@ -170,7 +169,7 @@ impl ImageTable {
     pub fn image(&mut self, image: &Image) {
         let cells = self.columns.iter();
         self.table
-            .add_row(cells.map(|column| column.cell(image, self.no_trunc)));
+            .row(cells.map(|column| column.cell(image, self.no_trunc)));
     }
 
     /// Prints the table.
@@ -178,19 +177,8 @@ impl ImageTable {
     /// # Errors
     ///
     /// What writing says.
-    pub fn write(mut self, out: &mut dyn Write) -> io::Result<()> {
-        for (index, column) in self.columns.iter().enumerate() {
-            if let Some(shown) = self.table.column_mut(index) {
-                shown.set_padding((0, 2));
-                if column.is_number() {
-                    shown.set_cell_alignment(CellAlignment::Right);
-                }
-            }
-        }
-        for line in self.table.lines() {
-            writeln!(out, "{}", line.trim_end())?;
-        }
-        Ok(())
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.table.write(out)
     }
 }
 

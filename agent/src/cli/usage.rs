@@ -9,12 +9,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, Table, TableStyle};
 use serde_json::json;
 use sifter_proto::v1::{Format, Image};
 
 use crate::escape;
 
+use super::table::Table;
 use super::words::size;
 use super::{Exit, WithExit};
 
@@ -269,10 +269,9 @@ impl Groups {
                 size(bytes)
             }
         };
-        let mut table = Table::new();
-        table.load_style(TableStyle::new());
+        let mut table = Table::new([false, true, true, true]);
         if !no_header {
-            table.set_header([&*self.by.name().to_uppercase(), "IMAGES", "SIZE", "ON DISK"]);
+            table.row([&*self.by.name().to_uppercase(), "IMAGES", "SIZE", "ON DISK"]);
         }
         let total = total.map(|sum| ("total".to_owned(), sum));
         let rows = self
@@ -280,25 +279,14 @@ impl Groups {
             .into_iter()
             .map(|(name, sum)| (escape::terminal(name), sum));
         for (name, sum) in rows.chain(total) {
-            table.add_row([
+            table.row([
                 name,
                 sum.images().to_string(),
                 bytes(sum.size()),
                 bytes(sum.allocated()),
             ]);
         }
-        for index in 0..4 {
-            if let Some(column) = table.column_mut(index) {
-                column.set_padding((0, 2));
-                if index > 0 {
-                    column.set_cell_alignment(CellAlignment::Right);
-                }
-            }
-        }
-        for line in table.lines() {
-            writeln!(out, "{}", line.trim_end())?;
-        }
-        Ok(())
+        table.write(out)
     }
 }
 

@@ -54,6 +54,9 @@ pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
 /// A text cut to `columns` characters, the last of them an ellipsis.
 #[must_use]
 pub fn cut(text: &str, columns: usize) -> String {
+    if text.len() <= columns {
+        return text.to_owned();
+    }
     match text.char_indices().nth(columns) {
         None => text.to_owned(),
         Some(_) => {

@@ -1,0 +1,122 @@
+//! Tables of text: columns two blanks apart, without lines. Hundreds of thousands of rows are no matter:
+//! it keeps what it shows and nothing else.
+
+use std::io::{self, Write};
+
+use unicode_width::UnicodeWidthStr as _;
+
+/// Blanks between columns.
+const GAP: usize = 2;
+
+/// Rows of cells, printed when the widest of each column is known. What is shown must be escaped already: a
+/// cell is one line.
+#[derive(Debug)]
+pub(super) struct Table {
+    columns: Vec<Column>,
+    /// Row by row, each cell with a line break at its end.
+    cells: String,
+}
+
+#[derive(Debug)]
+struct Column {
+    is_number: bool,
+    /// Of its widest cell.
+    width: usize,
+}
+
+impl Table {
+    /// A table with a column for each; those of numbers are shown flush right.
+    pub(super) fn new(numbers: impl IntoIterator<Item = bool>) -> Self {
+        let columns = numbers.into_iter().map(|is_number| Column {
+            is_number,
+            width: 0,
+        });
+        Self {
+            columns: columns.collect(),
+            cells: String::new(),
+        }
+    }
+
+    /// Adds a row: a cell for each column.
+    pub(super) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        for (column, cell) in self.columns.iter_mut().zip(cells) {
+            let cell = cell.as_ref();
+            column.width = column.width.max(width(cell));
+            self.cells.push_str(cell);
+            self.cells.push('\n');
+        }
+    }
+
+    /// Prints the table.
+    ///
+    /// # Errors
+    ///
+    /// What writing says.
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut cells = self.cells.split_terminator('\n').peekable();
+        let mut line = String::new();
+        while cells.peek().is_some() {
+            line.clear();
+            for (column, cell) in self.columns.iter().zip(&mut cells) {
+                let blanks = column.width - width(cell);
+                let (before, after) = if column.is_number {
+                    (blanks, GAP)
+                } else {
+                    (0, blanks + GAP)
+                };
+                line.extend(std::iter::repeat_n(' ', before));
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', after));
+            }
+            line.truncate(line.trim_end_matches(' ').len());
+            line.push('\n');
+            out.write_all(line.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Columns that a text takes on a terminal.
+fn width(text: &str) -> usize {
+    if text.is_ascii() {
+        text.len()
+    } else {
+        text.width()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Table;
+
+    #[test]
+    fn columns_are_aligned_by_what_a_terminal_shows() {
+        let mut table = Table::new([false, true, false]);
+        table.row(["NAME", "SIZE", "PATH"]);
+        table.row(["a", "1 kB", "/a "]);
+        table.row(["镜像", "12 MB", "/b"]);
+        table.row(["é", "-", ""]);
+        let mut written = Vec::new();
+        table.write(&mut written).unwrap();
+        assert_eq!(
+            String::from_utf8(written).unwrap(),
+            "NAME   SIZE  PATH\n\
+             a      1 kB  /a\n\
+             镜像  12 MB  /b\n\
+             é         -\n"
+        );
+    }
+
+    #[test]
+    fn without_rows_or_columns_nothing_is_printed() {
+        for columns in [0, 2] {
+            let mut table = Table::new(vec![false; columns]);
+            if columns == 0 {
+                table.row(["x"]);
+            }
+            let mut written = Vec::new();
+            table.write(&mut written).unwrap();
+            assert_eq!(written, b"");
+        }
+    }
+}

@@ -202,6 +202,7 @@ mod tests {
             (&data[..], i64::MAX),
             (&data[..], i64::MIN),
             (&data[..], size - 1),
+            (&data[..], size + 1),
             (&data[..data.len() - 1], size),
             (b"\xff\xff", 9),
             (b"\xff\xff", 0),

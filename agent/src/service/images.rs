@@ -21,6 +21,7 @@ use crate::catalog::{
     Catalog, Condition, FileTime, KeptRow, PageToken, Query, Selection, Snapshot,
 };
 
+use super::aside;
 use super::convert;
 use super::encode::Encoder;
 use super::owners::Owners;
@@ -170,8 +171,7 @@ impl<A: Agent> Reading<A> {
         })
     }
 
-    /// The images that a query selects; see [`Catalog::select`]. Looking through a large listing, or into
-    /// the database for labels, must not hold up those who only ask for a page.
+    /// The images that a query selects.
     async fn select(
         &self,
         snapshot: Arc<Snapshot>,
@@ -179,11 +179,7 @@ impl<A: Agent> Reading<A> {
         number: u64,
         now: i64,
     ) -> Result<Arc<Selection>, Status> {
-        let catalog = Arc::clone(&self.catalog);
-        if query.is_plain() {
-            return Ok(catalog.select(snapshot, &query, number, now));
-        }
-        tokio::task::spawn_blocking(move || catalog.select(snapshot, &query, number, now))
+        aside::select(&self.catalog, snapshot, query, number, now)
             .await
             .map_err(|error| Status::internal(error.to_string()))
     }

@@ -2,6 +2,7 @@
 //! is asked for through [`Agent`] alone.
 
 mod agent;
+mod aside;
 pub mod convert;
 mod encode;
 mod images;

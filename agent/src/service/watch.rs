@@ -15,6 +15,7 @@ use tonic::Status;
 
 use crate::catalog::{Catalog, Changes, FileTime, KeptRow, Query, Snapshot};
 
+use super::aside;
 use super::convert;
 use super::images::Reading;
 use super::source::Agent;
@@ -150,13 +151,10 @@ impl<A: Agent> Watcher<A> {
         }
     }
 
-    /// The images of a snapshot that are watched, without holding up others meanwhile.
+    /// The images of a snapshot that are watched.
     async fn select(&self, snapshot: &Arc<Snapshot>) -> Result<Vec<Arc<KeptRow>>, Ended> {
-        let (query, snapshot) = (self.query.clone(), Arc::clone(snapshot));
-        let catalog = Arc::clone(&self.catalog);
-        tokio::task::spawn_blocking(move || query.select(&snapshot, &*catalog))
-            .await
-            .map_err(|_| Ended)
+        let rows = aside::rows(&self.catalog, snapshot, &self.query).await;
+        rows.map_err(|_| Ended)
     }
 
     async fn snapshot(&self, snapshot: &Arc<Snapshot>) -> Result<(), Ended> {

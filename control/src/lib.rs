@@ -11,5 +11,6 @@ pub mod cli;
 pub mod config;
 pub mod explorer;
 pub mod fleet;
+mod network;
 pub mod server;
 pub mod telemetry;

@@ -132,6 +132,14 @@ impl<'a> Claims<'a> {
             must_be_signed.push(header::TOKEN.as_str());
         }
         let names: Vec<&str> = parts.signed_headers.split(';').collect();
+        // A header that is named again and again would be written out each time, before it is known who asks.
+        let is_repeated = |(index, name): (usize, &&str)| {
+            let mut before = names.iter().take(index);
+            before.any(|other| other.eq_ignore_ascii_case(name))
+        };
+        if names.len() > request.headers.len() || names.iter().enumerate().any(is_repeated) {
+            return Err(ApiError::IncompleteSignature);
+        }
         let is_signed = |name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
         if !must_be_signed.into_iter().all(is_signed) {
             return Err(ApiError::IncompleteSignature);

@@ -177,6 +177,10 @@ impl JournaledNonces {
 }
 
 impl NonceStore for JournaledNonces {
+    fn is_used(&self, key: &str, nonce: &str, now: Timestamp) -> bool {
+        self.is_earlier(hash(key, nonce), slot(now)) || self.memory.is_used(key, nonce, now)
+    }
+
     fn record(&self, key: &str, nonce: &str, now: Timestamp) -> Result<(), NonceError> {
         let (hash, slot) = (hash(key, nonce), slot(now));
         if self.is_earlier(hash, slot) {

@@ -11,7 +11,6 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderMap;
 use http::Method;
@@ -119,7 +118,14 @@ impl Authenticator {
     }
 
     /// Proves who signed the request, and uses up its nonce.
-    pub fn authenticate(&self, request: &SignedRequest<'_>) -> Result<Principal, ApiError> {
+    ///
+    /// Before that `admit` is asked whether the key may ask so often, by its ID: what is not let in must
+    /// not fill the memory of nonces, and what is only repeated must not count against the key.
+    pub fn authenticate(
+        &self,
+        request: &SignedRequest<'_>,
+        admit: impl FnOnce(&str) -> Result<(), ApiError>,
+    ) -> Result<Principal, ApiError> {
         let claims = Claims::read(request)?;
         let stamp = clock::parse(claims.timestamp)?;
         let keys = self.keys.current();
@@ -140,12 +146,16 @@ impl Authenticator {
             return Err(ApiError::InvalidAccessKeyIdInactive);
         }
         check_token(key, claims.security_token, request.now)?;
+        if self.nonces.is_used(&key.id, claims.nonce, request.now) {
+            return Err(ApiError::SignatureNonceUsed);
+        }
+        admit(&key.id)?;
         self.nonces
             .record(&key.id, claims.nonce, request.now)
             .map_err(|error| match error {
                 NonceError::Used => ApiError::SignatureNonceUsed,
-                NonceError::KeyFull => ApiError::ThrottlingUser {
-                    retry_after: Duration::from_secs(60),
+                NonceError::KeyFull { free_in } => ApiError::ThrottlingUser {
+                    retry_after: free_in,
                 },
                 NonceError::Unavailable => ApiError::ServiceUnavailable,
             })?;

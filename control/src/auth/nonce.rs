@@ -22,6 +22,7 @@ use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -35,7 +36,10 @@ pub enum NonceError {
     Used,
     /// This key has used up its share of the memory.
     #[error("too many nonces of one key in the window")]
-    KeyFull,
+    KeyFull {
+        /// When the oldest of them leave it.
+        free_in: Duration,
+    },
     /// The store as a whole is full, or cannot be asked.
     #[error("the nonce store is full or unavailable")]
     Unavailable,
@@ -43,6 +47,9 @@ pub enum NonceError {
 
 /// Remembers which nonces were used.
 pub trait NonceStore: Send + Sync {
+    /// Whether `(key, nonce)` was used. That it was not is no promise: [`NonceStore::record`] decides.
+    fn is_used(&self, key: &str, nonce: &str, now: Timestamp) -> bool;
+
     /// Records `(key, nonce)`, or says why it must be refused. Of several calls with the same
     /// pair, one at most may succeed for as long as the pair's time stamp could be accepted.
     fn record(&self, key: &str, nonce: &str, now: Timestamp) -> Result<(), NonceError>;
@@ -81,6 +88,19 @@ struct KeyNonces {
     /// Oldest first, each with its number (time divided by the slot's length).
     slots: VecDeque<(i64, HashSet<u64, BuildHasherDefault<Identity>>)>,
     count: usize,
+}
+
+impl KeyNonces {
+    fn has(&self, hash: u64) -> bool {
+        self.slots.iter().any(|(_, set)| set.contains(&hash))
+    }
+
+    /// How long until the oldest are forgotten.
+    fn free_in(&self, now: Timestamp) -> Duration {
+        let oldest = self.slots.front().map_or(0, |(number, _)| *number);
+        let seconds = (oldest + SLOTS) * SLOT_SECONDS - now.as_second();
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1))
+    }
 }
 
 /// The values are hashes already.
@@ -172,6 +192,14 @@ impl Default for MemoryNonces {
 }
 
 impl NonceStore for MemoryNonces {
+    fn is_used(&self, key: &str, nonce: &str, now: Timestamp) -> bool {
+        let hash = self.hasher.hash_one(nonce);
+        let entry = self.key(key);
+        let mut nonces = entry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.expire(&mut nonces, slot(now));
+        nonces.has(hash)
+    }
+
     fn record(&self, key: &str, nonce: &str, now: Timestamp) -> Result<(), NonceError> {
         let hash = self.hasher.hash_one(nonce);
         let slot = slot(now);
@@ -182,11 +210,13 @@ impl NonceStore for MemoryNonces {
         let entry = self.key(key);
         let mut nonces = entry.lock().unwrap_or_else(PoisonError::into_inner);
         self.expire(&mut nonces, slot);
-        if nonces.slots.iter().any(|(_, set)| set.contains(&hash)) {
+        if nonces.has(hash) {
             return Err(NonceError::Used);
         }
         if nonces.count >= self.capacity_per_key {
-            return Err(NonceError::KeyFull);
+            return Err(NonceError::KeyFull {
+                free_in: nonces.free_in(now),
+            });
         }
         let reserved = self
             .total
@@ -259,7 +289,12 @@ mod tests {
         for nonce in ["1", "2"] {
             assert_eq!(store.record("a", nonce, at(0)), Ok(()));
         }
-        assert_eq!(store.record("a", "3", at(0)), Err(NonceError::KeyFull));
+        assert_eq!(
+            store.record("a", "3", at(0)),
+            Err(NonceError::KeyFull {
+                free_in: Duration::from_secs(2100)
+            })
+        );
         for nonce in ["1", "2"] {
             assert_eq!(store.record("b", nonce, at(0)), Ok(()));
         }

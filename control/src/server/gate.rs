@@ -1,6 +1,9 @@
 //! How much is let in: requests at a time, requests a second, and requests a second of each key.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,9 +24,14 @@ use crate::config::Rate;
 /// After so many requests the state of keys that have been quiet is dropped.
 const SWEEP_EVERY: u32 = 4096;
 
+/// So many times what is still free may wait for one cluster: two thirds of all at most.
+const SHARE_OF_FREE: usize = 2;
+
 /// The limits of the server as a whole and of each key.
 #[derive(Debug)]
 pub(super) struct Gate {
+    /// Requests that wait for the answer of each cluster.
+    waiting: Arc<Mutex<HashMap<String, usize>>>,
     concurrent: Arc<Semaphore>,
     overall: Option<DefaultDirectRateLimiter>,
     keys: Option<DefaultKeyedRateLimiter<String>>,
@@ -34,6 +42,7 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
+            waiting: Arc::default(),
             concurrent: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
             overall: limits
                 .requests_per_second
@@ -59,6 +68,23 @@ impl Gate {
             .map_err(|_| ApiError::ServiceUnavailable)
     }
 
+    /// Lets a request wait for the answer of a cluster, until what is given is dropped. A cluster that does
+    /// not answer soon holds all that ask for it: the less is free, the fewer it may hold, so that
+    /// there is always room for those who ask for another.
+    pub(super) fn wait_for(&self, cluster: &str) -> Result<Waiting, ApiError> {
+        let free = self.concurrent.available_permits();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting.get(cluster).copied().unwrap_or(0);
+        if count > SHARE_OF_FREE * free {
+            return Err(ApiError::ServiceUnavailable);
+        }
+        waiting.insert(cluster.to_owned(), count + 1);
+        Ok(Waiting {
+            cluster: cluster.to_owned(),
+            all: Arc::clone(&self.waiting),
+        })
+    }
+
     /// Counts a request against a key. Only for keys that have proven who they are: otherwise
     /// anyone could use up somebody else's share, and fill the memory with names.
     pub(super) fn charge(&self, access_key_id: &str) -> Result<(), ApiError> {
@@ -74,6 +100,25 @@ impl Gate {
                     .wait_time_from(self.clock.now())
                     .max(Duration::from_millis(1)),
             })
+    }
+}
+
+/// A request that waits for the answer of a cluster.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    cluster: String,
+    all: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.cluster) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.cluster);
+            }
+        }
     }
 }
 
@@ -99,6 +144,34 @@ mod tests {
         assert_eq!(gate.enter().unwrap_err(), ApiError::ServiceUnavailable);
         drop(permit);
         assert!(gate.enter().is_ok());
+    }
+
+    #[test]
+    fn one_cluster_leaves_room_for_others() {
+        let gate = gate("max_concurrent_requests = 30");
+        let ask = |cluster: &str| {
+            let permit = gate.enter().unwrap();
+            gate.wait_for(cluster).map(|waiting| (permit, waiting))
+        };
+        let mut hung = Vec::new();
+        let error = loop {
+            match ask("hung") {
+                Ok(held) => hung.push(held),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error, ApiError::ServiceUnavailable);
+        assert_eq!(hung.len(), 20);
+        let also: Vec<_> = (0..7).map(|_| ask("also hung").unwrap()).collect();
+        assert!(ask("also hung").is_err() && ask("hung").is_err());
+        assert!(ask("well").is_ok());
+        drop((hung, also));
+        assert!(gate.waiting.lock().unwrap().is_empty());
+        assert!(ask("hung").is_ok());
+        // The last permit is for whoever comes.
+        let gate = super::tests::gate("max_concurrent_requests = 1");
+        let _permit = gate.enter().unwrap();
+        assert!(gate.wait_for("only").is_ok());
     }
 
     #[test]

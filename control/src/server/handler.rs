@@ -176,9 +176,10 @@ async fn list(
                 secure_transport: client.tls,
                 now: Timestamp::now(),
             };
-            let principal = authenticator.authenticate(&signed)?;
-            record.access_key_id = Some(principal.access_key_id.clone());
-            app.gate.charge(&principal.access_key_id)?;
+            let principal = authenticator.authenticate(&signed, |key| {
+                record.access_key_id = Some(key.to_owned());
+                app.gate.charge(key)
+            })?;
             // A cluster of another account is no cluster, and looks like none.
             let registry = app.fleet.registry();
             let cluster = request
@@ -209,6 +210,7 @@ async fn list(
         request_id,
         deadline,
     };
+    let _waiting = app.gate.wait_for(&cluster.id)?;
     let listing = app.fleet.list(&cluster, &action, context).await;
     record.asked_as = (&*listing.asked_as != request_id).then_some(listing.asked_as);
     Ok(listing.result?.to_json(request_id))

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// Rooms by floor, the lowest first.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
+    &["network"],
     &["api", "config"],
     &["telemetry", "auth"],
     &["fleet", "explorer", "call"],

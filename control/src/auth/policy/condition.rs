@@ -282,9 +282,7 @@ fn boolean(text: &str) -> Option<bool> {
 }
 
 fn network(text: &str) -> Option<IpNet> {
-    text.parse()
-        .ok()
-        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    crate::network::parse(text)
 }
 
 #[cfg(test)]
@@ -377,6 +375,9 @@ mod tests {
                 &["10.1.2.4", "fd00::/8"],
                 NotMet,
             ),
+            ("IpAddress", "acs:SourceIp", &["::ffff:10.1.2.3"], Met),
+            ("IpAddress", "acs:SourceIp", &["::ffff:10.0.0.0/104"], Met),
+            ("NotIpAddress", "acs:SourceIp", &["::ffff:10.1.2.3"], NotMet),
             ("NotIpAddress", "acs:SourceIp", &["10.0.0.0/8"], NotMet),
             ("NotIpAddress", "acs:SourceIp", &["192.168.0.0/16"], Met),
             ("IpAddress", "x:Name", &["10.0.0.0/8"], Unknown),

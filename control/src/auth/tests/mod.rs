@@ -102,6 +102,14 @@ impl Attempt {
 }
 
 fn present(server: &Authenticator, signed: &Signed) -> Result<Principal, ApiError> {
+    present_if(server, signed, |_| Ok(()))
+}
+
+fn present_if(
+    server: &Authenticator,
+    signed: &Signed,
+    admit: impl FnOnce(&str) -> Result<(), ApiError>,
+) -> Result<Principal, ApiError> {
     let borrowed = |pairs: &'_ [(String, String)]| -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
         let owned = pairs.iter().cloned();
         owned
@@ -109,16 +117,19 @@ fn present(server: &Authenticator, signed: &Signed) -> Result<Principal, ApiErro
             .collect()
     };
     let (query, form) = (borrowed(&signed.query), borrowed(&signed.form));
-    server.authenticate(&SignedRequest {
-        method: &signed.method,
-        headers: &signed.headers,
-        query: &query,
-        form: &form,
-        body: &signed.body,
-        source_ip: [192, 0, 2, 1].into(),
-        secure_transport: false,
-        now: now(),
-    })
+    server.authenticate(
+        &SignedRequest {
+            method: &signed.method,
+            headers: &signed.headers,
+            query: &query,
+            form: &form,
+            body: &signed.body,
+            source_ip: [192, 0, 2, 1].into(),
+            secure_transport: false,
+            now: now(),
+        },
+        admit,
+    )
 }
 
 fn code(result: Result<Principal, ApiError>) -> &'static str {
@@ -341,4 +352,25 @@ fn listing_does_not_tell_what_exists() {
         let result = result.map_or_else(|e| e.code(), |()| "OK");
         assert_eq!(result, expected, "{policies:?} {found:?} {regions:?}");
     }
+}
+
+#[test]
+fn what_is_not_let_in_uses_no_nonce_and_what_is_repeated_is_not_counted() {
+    let server = authenticator();
+    let signed = Attempt::new(Generation::Acs3, Method::GET).sign();
+    let throttled = ApiError::ThrottlingUser {
+        retry_after: std::time::Duration::from_secs(1),
+    };
+    let refused = present_if(&server, &signed, |key| {
+        assert_eq!(key, "testid");
+        Err(throttled.clone())
+    });
+    assert_eq!(refused.unwrap_err(), throttled);
+    assert_eq!(code(present(&server, &signed)), "OK");
+    let again = present_if(&server, &signed, |_| panic!("counted"));
+    assert_eq!(code(again), "SignatureNonceUsed");
+    let mut wrong = Attempt::new(Generation::Acs3, Method::GET);
+    wrong.secret = "wrong";
+    let wrong = present_if(&server, &wrong.sign(), |_| panic!("counted"));
+    assert_eq!(code(wrong), "SignatureDoesNotMatch");
 }

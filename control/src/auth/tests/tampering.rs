@@ -81,7 +81,7 @@ fn tampered_query_signatures() {
 fn tampered_header_signatures() {
     type Change = fn(&mut Signed);
     #[rustfmt::skip] // A table.
-    let rows: [(&str, Change, &str); 33] = [
+    let rows: [(&str, Change, &str); 35] = [
         ("value", |s| parameters(s)[0].1.push('x'), "tampered"),
         ("one removed", |s| drop(parameters(s).pop()), "tampered"),
         ("one added to the query", |s| add(s, "x", "y"), "SignatureDoesNotMatch"),
@@ -114,6 +114,8 @@ fn tampered_header_signatures() {
         ("host not signed", |s| authorization(s, |a| a.replace(";host", "")), "IncompleteSignature"),
         ("nonce not signed", |s| authorization(s, |a| a.replace(";x-acs-signature-nonce", "")), "IncompleteSignature"),
         ("signed but not there", |s| authorization(s, |a| a.replace(";host", ";gone;host")), "IncompleteSignature"),
+        ("signed twice", |s| authorization(s, |a| a.replace(";host", ";host;HOST")), "IncompleteSignature"),
+        ("signed a thousand times", |s| authorization(s, |a| a.replace(";host", &format!(";host{}", ";accept".repeat(1000)))), "IncompleteSignature"),
         ("nothing signed", |s| { authorization(s, |a| { let begin = a.find("accept;").unwrap(); let end = a.find(",Signature").unwrap(); format!("{}{}{}", &a[..begin], "host", &a[end..]) }) }, "IncompleteSignature"),
         ("algorithm", |s| authorization(s, |a| a.replace("SHA256 ", "SM3 ")), "InvalidSignatureMethod"),
     ];

@@ -1,10 +1,12 @@
 //! A listener: accepts connections, no more at a time than allowed, until it is told to stop.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -15,6 +17,69 @@ use super::connection::Context;
 /// How long to wait when there are no descriptors left: accepting again at once would only spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The connections of all listeners of a kind: how many there may be, and how many one address may have of
+/// them, so that nobody alone keeps the others out.
+#[derive(Debug)]
+pub(super) struct Slots {
+    all: Arc<Semaphore>,
+    of_address: usize,
+    /// Whose connections are many clients' and not counted: proxies.
+    proxies: Vec<IpNet>,
+    held: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Slots {
+    /// A quarter of all for each address, but a handful at least.
+    pub(super) fn new(all: usize, proxies: Vec<IpNet>) -> Arc<Self> {
+        Arc::new(Self {
+            all: Arc::new(Semaphore::new(all)),
+            of_address: (all / 4).max(8),
+            proxies,
+            held: Mutex::default(),
+        })
+    }
+
+    /// Counts a connection of an address, until what is given is dropped; `None` if it has enough.
+    fn hold(self: &Arc<Self>, address: IpAddr) -> Option<Held> {
+        let address = address.to_canonical();
+        if !self.proxies.iter().any(|proxy| proxy.contains(&address)) {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = held.entry(address).or_default();
+            if *count >= self.of_address {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(Held {
+            slots: Arc::clone(self),
+            address,
+        })
+    }
+}
+
+/// A connection of an address.
+#[derive(Debug)]
+struct Held {
+    slots: Arc<Slots>,
+    address: IpAddr,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut held = self
+            .slots
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.address);
+            }
+        }
+    }
+}
+
 /// Binds an address, telling which one if that fails.
 pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
@@ -24,7 +89,7 @@ pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub(super) async fn accept(
     listener: TcpListener,
     context: Context,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     tasks: TaskTracker,
 ) {
     let mut closing = context.closing.clone();
@@ -33,7 +98,7 @@ pub(super) async fn accept(
     loop {
         let next = async {
             // Whoever has no slot waits in the kernel's queue.
-            let slot = Arc::clone(&slots).acquire_owned().await;
+            let slot = Arc::clone(&slots.all).acquire_owned().await;
             (slot, listener.accept().await)
         };
         let (slot, accepted) = tokio::select! {
@@ -44,6 +109,10 @@ pub(super) async fn accept(
         let Ok(slot) = slot else { return };
         match accepted {
             Ok((stream, address)) => {
+                let Some(held) = slots.hold(address.ip()) else {
+                    tracing::debug!(client = %address.ip(), "too many connections of one address");
+                    continue;
+                };
                 // Answers are one small write; waiting for more of it helps nobody.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -51,7 +120,7 @@ pub(super) async fn accept(
                 let context = context.clone();
                 tasks.spawn(async move {
                     connection::serve(context, stream, address).await;
-                    drop(slot);
+                    drop((slot, held));
                 });
             }
             Err(error) => {
@@ -59,5 +128,26 @@ pub(super) async fn accept(
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Slots;
+
+    #[test]
+    fn one_address_has_a_quarter_and_proxies_have_what_they_need() {
+        let slots = Slots::new(100, vec!["10.0.0.0/8".parse().unwrap()]);
+        let hold = |address: &str| slots.hold(address.parse().unwrap());
+        let held: Vec<_> = (0..25).map(|_| hold("192.0.2.1").unwrap()).collect();
+        assert!(hold("192.0.2.1").is_none() && hold("::ffff:192.0.2.1").is_none());
+        let other = hold("192.0.2.2");
+        let proxy: Vec<_> = (0..60).map(|_| hold("10.0.0.1").unwrap()).collect();
+        drop((held, other, proxy));
+        assert!(hold("192.0.2.1").is_some());
+        assert!(slots.held.lock().unwrap().is_empty());
+        let few = Slots::new(2, Vec::new());
+        let held: Vec<_> = (0..8).map(|_| few.hold([192, 0, 2, 1].into())).collect();
+        assert!(held.iter().all(Option::is_some));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Policies may depend on both, so a header is believed only if it comes from a configured proxy.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -33,20 +33,38 @@ impl Peer {
             .flat_map(|value| value.split(','))
             .map(str::trim);
         for hop in hops.rev_collected() {
-            let Ok(ip) = hop.parse::<IpAddr>() else { break };
-            client.ip = ip.to_canonical();
+            client.ip = address(hop).unwrap_or(UNKNOWN);
             if !is_trusted(client.ip) {
                 break;
             }
         }
-        if let Some(proto) = headers
-            .get("x-forwarded-proto")
-            .and_then(|value| value.to_str().ok())
-        {
-            client.tls = proto.trim().eq_ignore_ascii_case("https");
+        // Of several the last is the proxy's own word.
+        if let Some(proto) = headers.get_all("x-forwarded-proto").iter().next_back() {
+            let last = proto
+                .to_str()
+                .ok()
+                .and_then(|value| value.rsplit(',').next());
+            client.tls = last.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
         }
         client
     }
+}
+
+/// Nobody's address: of a client that a proxy names in a way that is not understood. It must not pass for the
+/// proxy, whose address may be allowed more.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// The address that a proxy names: `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1`, `[2001:db8::1]:443`, also quoted.
+fn address(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim_matches('"');
+    let bare = hop
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(hop);
+    let ip = bare
+        .parse()
+        .or_else(|_| hop.parse().map(|socket: SocketAddr| socket.ip()));
+    ip.ok().map(|ip| ip.to_canonical())
 }
 
 /// Reversal of an iterator that can only go forward.
@@ -95,8 +113,38 @@ mod tests {
                 "10.0.0.1",
                 Some("6.6.6.6, nonsense, 10.0.0.2"),
                 None,
-                "10.0.0.2",
+                "0.0.0.0",
                 false,
+            ),
+            ("10.0.0.1", Some("unknown"), None, "0.0.0.0", false),
+            (
+                "10.0.0.1",
+                Some("1.2.3.4:555, 10.0.0.2:80"),
+                None,
+                "1.2.3.4",
+                false,
+            ),
+            (
+                "10.0.0.1",
+                Some("\"[2001:db8::1]:555\""),
+                None,
+                "2001:db8::1",
+                false,
+            ),
+            ("10.0.0.1", Some("[::ffff:1.2.3.4]"), None, "1.2.3.4", false),
+            (
+                "10.0.0.1",
+                Some("1.2.3.4"),
+                Some("https, http"),
+                "1.2.3.4",
+                false,
+            ),
+            (
+                "10.0.0.1",
+                Some("1.2.3.4"),
+                Some("http, https"),
+                "1.2.3.4",
+                true,
             ),
             (
                 "::ffff:10.0.0.1",
@@ -122,7 +170,20 @@ mod tests {
                 ip: ip.parse().unwrap(),
                 tls,
             };
-            assert_eq!(peer.client(&headers, &trusted), expected, "{peer:?}");
+            assert_eq!(
+                peer.client(&headers, &trusted),
+                expected,
+                "{peer:?} {forwarded:?}"
+            );
         }
+        let mut headers = HeaderMap::new();
+        for value in ["https", "http"] {
+            headers.append("x-forwarded-proto", HeaderValue::from_static(value));
+        }
+        let peer = Peer {
+            ip: "10.0.0.1".parse().unwrap(),
+            tls: false,
+        };
+        assert!(!peer.client(&headers, &trusted).tls);
     }
 }

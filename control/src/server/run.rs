@@ -14,7 +14,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
@@ -23,6 +22,7 @@ use super::App;
 use super::connection;
 use super::connection::Context;
 use super::listener;
+use super::listener::Slots;
 use super::tls::Certificate;
 use super::tls::TlsError;
 use super::watch::FileWatch;
@@ -164,6 +164,8 @@ fn nonces(signatures: &SignatureSettings) -> Result<Arc<dyn NonceStore>, RunErro
 /// Starts to listen and to answer. `source`: the file that the settings came from, if changes to
 /// it shall be followed.
 pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Running, RunError> {
+    // What changes while the files are read must be noticed later.
+    let watches = Watches::new(&settings, source.as_ref());
     let Parts {
         authenticator,
         certificate,
@@ -191,12 +193,12 @@ pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Runnin
     let admin_address = admin.as_ref().map(|&(_, address)| address);
 
     warn_of_exposure(&settings);
-    let watches = Watches::new(&settings, source.as_ref());
     let max_connections = settings.limits.max_connections;
+    let trusted_proxies = settings.server.trusted_proxies.clone();
     let app = App::new(settings, fleet, authenticator, metrics);
     let (closing, receiver) = watch::channel(false);
     let tasks = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(max_connections));
+    let slots = Slots::new(max_connections, trusted_proxies);
     let context = Context {
         routes: app.routes(),
         serves_api: true,
@@ -217,7 +219,7 @@ pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Runnin
             ..context.clone()
         };
         // Slots of its own: whoever looks why everything is full must get in.
-        let slots = Arc::new(Semaphore::new(64));
+        let slots = Slots::new(64, Vec::new());
         tasks.spawn(listener::accept(listener, context, slots, tasks.clone()));
     }
     Ok(Running {

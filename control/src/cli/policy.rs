@@ -16,6 +16,7 @@ use crate::auth::policy::Policy;
 use crate::auth::policy::PolicyError;
 use crate::auth::policy::Request;
 use crate::auth::policy::decide;
+use crate::config::DEFAULT_REGION;
 
 /// The policies do not allow it.
 const EXIT_DENIED: u8 = 1;
@@ -54,8 +55,8 @@ struct CheckArgs {
     /// What would be done.
     #[arg(long, value_name = "ACTION", default_value = auth::LIST_ACTION)]
     action: String,
-    /// Region of the cluster.
-    #[arg(long, value_name = "REGION", default_value = "*")]
+    /// Region of the cluster; default: that of clusters for which none is configured.
+    #[arg(long, value_name = "REGION", default_value = DEFAULT_REGION)]
     region: String,
     /// Account of the cluster; default: that of the key.
     #[arg(long, value_name = "ACCOUNT")]
@@ -89,6 +90,10 @@ enum CheckError {
     Keys(#[from] KeyError),
     #[error("no access key {0:?}")]
     NoSuchKey(String),
+    #[error(
+        "access key {0:?} is inactive: whatever its policies say, it is refused (InvalidAccessKeyId.Inactive)"
+    )]
+    Inactive(String),
     #[error("cannot read {}", .0.display())]
     Document(PathBuf, #[source] std::io::Error),
     #[error("{}", .0.display())]
@@ -108,6 +113,7 @@ pub(super) fn run(args: Args) -> ExitCode {
                 ExitCode::from(EXIT_DENIED)
             }
         }
+        Err(error @ CheckError::Inactive(_)) => super::fail(&error, EXIT_DENIED),
         Err(error) => super::fail(&error, super::EXIT_CONFIG),
     }
 }
@@ -144,6 +150,9 @@ fn check(args: &CheckArgs) -> Result<(String, Context, Decision), CheckError> {
     let key = ring
         .get(id)
         .ok_or_else(|| CheckError::NoSuchKey(id.to_owned()))?;
+    if !key.active {
+        return Err(CheckError::Inactive(id.to_owned()));
+    }
     let resource = resource(&key.account_id);
     let decision = auth::explain(key, &args.action, &resource, &context)?;
     Ok((resource, context, decision))

@@ -6,6 +6,8 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
+use tracing_subscriber::EnvFilter;
+
 use super::AgentSettings;
 use super::AgentTls;
 use super::AuthSettings;
@@ -54,7 +56,14 @@ pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Settings, Vec<Stri
         .and_then(|text| socket("admin.listen", &text, &mut problems));
     let limits = validate_limits(limits, &mut problems);
     let agents = validate_agents(agents, agent_tls, base, &limits, &mut problems);
-    let clusters = validate_clusters(clusters, agents.tls.is_some(), &mut problems);
+    let has_keys = matches!(auth, Some(AuthSettings::Signatures(_)));
+    let clusters = validate_clusters(clusters, agents.tls.is_some(), has_keys, &mut problems);
+    let filter = log.filter.unwrap_or_else(|| "info".to_owned());
+    if let Err(error) = EnvFilter::try_new(&filter) {
+        problems.push(format!(
+            "log.filter = {filter:?}: {error}; write info, or sifter_control=debug,info"
+        ));
+    }
 
     if matches!(auth, Some(AuthSettings::None)) {
         for address in server.listen.iter().chain(&admin_listen) {
@@ -78,7 +87,7 @@ pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Settings, Vec<Stri
             clusters,
             log: LogSettings {
                 format: log.format,
-                filter: log.filter.unwrap_or_else(|| "info".to_owned()),
+                filter,
             },
         }),
         _ => Err(problems),
@@ -117,12 +126,9 @@ fn validate_server(raw: RawServer, base: &Path, problems: &mut Vec<String>) -> S
     });
     let mut trusted_proxies = Vec::new();
     for text in &raw.trusted_proxies {
-        match text
-            .parse()
-            .or_else(|_| text.parse::<std::net::IpAddr>().map(Into::into))
-        {
-            Ok(network) => trusted_proxies.push(network),
-            Err(_) => problems.push(format!(
+        match crate::network::parse(text) {
+            Some(network) => trusted_proxies.push(network),
+            None => problems.push(format!(
                 "server.trusted_proxies: {text:?} is not a network: write 10.0.0.0/8 or an address"
             )),
         }
@@ -259,6 +265,7 @@ fn validate_agents(
 fn validate_clusters(
     raw: Vec<RawCluster>,
     tls: bool,
+    has_keys: bool,
     problems: &mut Vec<String>,
 ) -> Vec<ClusterSettings> {
     let mut seen = HashSet::new();
@@ -280,6 +287,22 @@ fn validate_clusters(
         if !raw.id.is_empty() && !seen.insert(raw.id.clone()) {
             problems.push(format!("{name} is configured twice"));
         }
+        if has_keys && raw.account.is_empty() {
+            problems.push(format!(
+                "{name} has no account, so no access key would ever see it: write the account_id of \
+                 the keys that may"
+            ));
+        }
+        let region = raw.region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
+        // Both are pieces of the resource that policies name, where `:` and `*` mean something.
+        for (key, text) in [("account", &raw.account), ("region", &region)] {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if !text.chars().all(is_plain) {
+                problems.push(format!(
+                    "{name}: {key} = {text:?}: write letters, digits, `-`, `_` and `.` only"
+                ));
+            }
+        }
         let mut login_nodes = Vec::with_capacity(raw.login_nodes.len());
         for text in &raw.login_nodes {
             match NodeAddress::parse(text, tls) {
@@ -299,7 +322,7 @@ fn validate_clusters(
         clusters.push(ClusterSettings {
             id: raw.id,
             account: raw.account,
-            region: raw.region.unwrap_or_else(|| DEFAULT_REGION.to_owned()),
+            region,
             login_nodes,
         });
     }

@@ -5,12 +5,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
+use axum::middleware::map_response;
 use axum::routing::any;
 use axum::routing::get;
 
 use super::gate::Gate;
 use super::handler;
 use super::pages;
+use super::respond;
 use crate::auth::Authenticator;
 use crate::config::Settings;
 use crate::explorer;
@@ -68,7 +70,10 @@ impl App {
             .route("/", any(handler::api))
             .route("/healthz", get(pages::healthz))
             .route("/readyz", get(pages::readyz))
-            .merge(explorer::routes(self.authenticator.is_some()));
+            .merge(
+                explorer::routes(self.authenticator.is_some())
+                    .layer(map_response(respond::with_request_id)),
+            );
         // With open access the listeners are on loopback, where metrics tell nobody anything new.
         let router = if self.authenticator.is_none() {
             router.route("/metrics", get(pages::metrics))

@@ -50,9 +50,19 @@ pub(super) fn answer(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
+    identify(headers, request_id);
+    response
+}
+
+fn identify(headers: &mut HeaderMap, request_id: &str) {
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(HeaderName::from_static(REQUEST_ID), value);
     }
+}
+
+/// An answer that is a file, with an ID like all others.
+pub(super) async fn with_request_id(mut response: Response<Body>) -> Response<Body> {
+    identify(response.headers_mut(), &new_request_id());
     response
 }
 

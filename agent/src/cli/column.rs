@@ -175,6 +175,14 @@ impl Column {
         }
     }
 
+    /// Whether only view FULL has it.
+    pub(super) fn is_detail(&self) -> bool {
+        matches!(
+            self.key.as_str(),
+            "labels" | "definition" | "objects" | "bootstrapHistory"
+        )
+    }
+
     /// Whether it is shown flush right.
     pub(super) fn is_number(&self) -> bool {
         matches!(

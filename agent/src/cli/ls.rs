@@ -71,7 +71,7 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
     let request = v1::StreamImagesRequest {
         filter: args.listing.filter(),
         order_by: args.listing.order_by().to_owned(),
-        view: if args.full {
+        view: if args.full || args.listing.output().needs_details() {
             v1::ImageView::Full.into()
         } else {
             v1::ImageView::Basic.into()

@@ -119,13 +119,11 @@ impl WithExit {
     }
 }
 
-/// One line on standard error.
+/// A message on standard error. What is wrong in a file is shown in several lines, of which only the first can
+/// look like a message.
 fn complain(message: &str) {
-    let _ = writeln!(
-        std::io::stderr().lock(),
-        "sifter: {}",
-        crate::escape::terminal(message)
-    );
+    let lines: Vec<String> = message.lines().map(crate::escape::terminal).collect();
+    let _ = writeln!(std::io::stderr().lock(), "sifter: {}", lines.join("\n  "));
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -72,7 +72,7 @@ impl Printer {
             query: args.query()?,
             order: args.order()?,
             ordered,
-            full: full && listing.streams(),
+            full: (full && listing.streams()) || args.output().needs_details(),
             independent: listing.independent().filter(|_| !ordered).cloned(),
             empty: Snapshot::default(),
             owners: Owners::default(),

@@ -103,6 +103,18 @@ impl Output {
         self.json || self.quiet || matches!(self.format, Format::Template(_))
     }
 
+    /// Whether something is asked for that only view FULL has.
+    #[must_use]
+    pub fn needs_details(&self) -> bool {
+        match &self.format {
+            Format::Columns(columns) => columns.iter().any(Column::is_detail),
+            Format::Template(pieces) => pieces
+                .iter()
+                .any(|piece| matches!(piece, Piece::Field(column) if column.is_detail())),
+            Format::Json => false,
+        }
+    }
+
     /// Prints one image of a streaming form.
     ///
     /// # Errors

@@ -27,6 +27,12 @@ pub struct Args {
     no_wait: bool,
 }
 
+/// A root as it is configured: a shell completes the name of a directory with a slash.
+fn normal(root: &str) -> String {
+    let trimmed = root.trim_end_matches('/');
+    if trimmed.is_empty() { root } else { trimmed }.to_owned()
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -34,7 +40,7 @@ pub struct Args {
 /// The agent does not answer, or refuses.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     let request = v1::ScanRequest {
-        roots: args.roots,
+        roots: args.roots.iter().map(|root| normal(root)).collect(),
         wait: !args.no_wait,
         full: args.full,
     };

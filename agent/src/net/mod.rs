@@ -12,8 +12,8 @@ mod owner;
 mod tls;
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
 
@@ -56,6 +56,19 @@ impl Drop for SocketFile {
     }
 }
 
+/// Removes a socket that answers nobody; anything else at its place is somebody's.
+pub fn remove_socket(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is something else than a socket: move it away, or name another path",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Binds an address.
 ///
 /// # Errors
@@ -72,10 +85,7 @@ pub async fn bind(address: &Listen, socket_mode: u32) -> io::Result<Bound> {
                     "another process answers on this socket",
                 ));
             }
-            match std::fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            remove_socket(path)?;
             let listener = UnixListener::bind(path)?;
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(socket_mode))?;
             Ok(Bound {
@@ -131,5 +141,24 @@ async fn accept_one(listener: &Listener) -> io::Result<Stranger> {
             stream.set_nodelay(true)?;
             Ok(Stranger::Tcp(stream, address))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::remove_socket;
+
+    #[test]
+    fn only_a_socket_makes_room_for_a_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.sock");
+        assert!(remove_socket(&path).is_ok());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(remove_socket(&path).is_ok());
+        assert!(!path.exists());
+        std::fs::write(&path, "precious").unwrap();
+        let error = remove_socket(&path).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     }
 }

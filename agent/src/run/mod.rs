@@ -3,7 +3,8 @@
 
 mod wired;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ use crate::telemetry::{Metrics, Pages, RpcLayer, Scrapes};
 /// The database's file in the state directory.
 const CATALOG_FILE: &str = "catalog.sqlite";
 
+/// The file of the state directory that is locked while an agent has it.
+const LOCK_FILE: &str = "agent.lock";
+
 /// How long running RPCs may take to finish at the end.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -59,6 +63,7 @@ pub fn agent(
         std::fs::create_dir_all(directory)
             .with_context(|| format!("make the state directory {}", escape::path(directory)))?;
     }
+    let _lock = settings.state_directory.as_deref().map(lock).transpose()?;
     // … and inherit what this thread may do.
     let confined = confine::confine(&settings, files);
     confined.log();
@@ -75,6 +80,32 @@ pub fn agent(
     // Blocking tasks on a hung file system do not come back.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// Makes sure that no other agent has the state directory: two would write one catalogue. The lock ends with
+/// the process, however that ends.
+fn lock(directory: &Path) -> anyhow::Result<Option<File>> {
+    let path = directory.join(LOCK_FILE);
+    let file = match File::create(&path) {
+        Ok(file) => file,
+        // Then there is no catalogue to be written either, which is told elsewhere.
+        Err(error) => {
+            tracing::debug!(%error, path = %escape::path(&path), "no lock");
+            return Ok(None);
+        }
+    };
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(anyhow::anyhow!(
+            "another agent uses the state directory {}: stop it, or configure another one",
+            escape::path(directory)
+        )),
+        // Some network file systems have no locks.
+        Err(error) => {
+            tracing::debug!(%error, path = %escape::path(&path), "no lock");
+            Ok(Some(file))
+        }
+        Ok(()) => Ok(Some(file)),
+    }
 }
 
 async fn serve(

@@ -53,7 +53,7 @@ impl Scrapes {
         match address {
             Listen::Unix(path) => {
                 if std::os::unix::net::UnixStream::connect(path).is_err() {
-                    let _ = std::fs::remove_file(path);
+                    crate::net::remove_socket(path)?;
                 }
                 let listener = UnixListener::bind(path)?;
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;

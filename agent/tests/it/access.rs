@@ -2,10 +2,12 @@
 //! Needs the superuser, to become others.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use rustix::fs::{XattrFlags, setxattr};
 use sifter_proto::v1::GetImageRequest;
 use sifter_proto::v1::ListImagesRequest;
@@ -317,4 +319,48 @@ fn as_another_user() {
         paths.sort();
         assert_eq!(paths, visible);
     });
+}
+
+#[test]
+fn a_state_directory_has_one_agent() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path();
+    images(directory, &["a.sif"]);
+    let state = directory.join("state");
+    let first = Agent::start(
+        directory,
+        "",
+        &format!("state_directory = '{}'", state.display()),
+    );
+    let second = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sifter"));
+        command
+            .arg("agent")
+            .arg("--root")
+            .arg(directory.join("images"));
+        command
+            .arg("--listen")
+            .arg(format!("unix:{}/second.sock", directory.display()));
+        command.arg("--state-dir").arg(&state);
+        command
+    };
+    let refused = second().output().unwrap();
+    assert!(!refused.status.success());
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        message.contains("another agent uses the state directory"),
+        "{message}"
+    );
+    // However it ends, the next one has it.
+    first.signal(Signal::SIGKILL);
+    drop(first);
+    let mut next = second()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let line = BufReader::new(next.stdout.take().unwrap()).lines().next();
+    assert!(line.unwrap().unwrap().starts_with("listening on "));
+    next.kill().unwrap();
+    next.wait().unwrap();
 }

@@ -239,3 +239,33 @@ fn duplicates_and_candidates() {
     ]);
     insta::assert_snapshot!("ls_candidates", fixed(shown));
 }
+
+#[test]
+fn columns_of_the_full_view_are_filled_wherever_they_are_asked_for() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path();
+    std::fs::create_dir(directory.join("images")).unwrap();
+    let image = std::path::Path::new(crate::tool::IMAGES).join("built/tools.sif");
+    std::fs::copy(image, directory.join("images/tools.sif")).unwrap();
+    let agent = crate::support::Agent::start(directory, "", "");
+    for format in [
+        "labels",
+        "{{.Labels}}",
+        "table {{.Tag}} {{.Labels}}",
+        "path,definition",
+    ] {
+        for command in [
+            vec!["scan", "images"],
+            vec!["ls", "--address", &agent.unix()],
+        ] {
+            let ran = crate::tool::run(directory, &[&command[..], &["--format", format]].concat());
+            let shown = ran.out.contains("Sifter tests") || ran.out.contains("ootstrap");
+            assert!(
+                ran.code == Some(0) && shown,
+                "{command:?} {format}: {} {}",
+                ran.out,
+                ran.err
+            );
+        }
+    }
+}

@@ -20,6 +20,7 @@ fn an_unchanged_tree_is_not_read_again_and_changes_are_seen() {
     let counts = site.rescan(false, true);
     assert_eq!(counts.files_read, 0);
     assert_eq!(counts.images, 40);
+    assert_eq!(site.rescan(false, false).images, 40);
     // One stat a directory and one an image, and a handful for the root itself.
     assert!(counts.operations <= 8 + 40 + 6, "{counts:?}");
     assert_eq!(site.catalog.snapshot().generation, generation);
@@ -88,6 +89,7 @@ fn what_changed_within_the_granularity_is_read_again() {
         counts.files_read, 3,
         "racy files are read again: {counts:?}"
     );
+    assert_eq!(counts.images, 3, "and counted once: {counts:?}");
     drop(paths);
 }
 

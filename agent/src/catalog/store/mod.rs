@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension, Transaction, params};
 use sifter_proto::v1;
 
 use self::batch::Batch;
@@ -28,6 +28,7 @@ use super::entry::{ContentDigest, FileTime};
 use super::kept::KeptRow;
 use super::packed::unpack;
 use super::prepare::Preparation;
+use crate::escape;
 
 /// Steps from one schema version to the next; `user_version` counts those that were taken. A step
 /// that was released is never changed.
@@ -51,6 +52,9 @@ pub enum StoreError {
     /// SQLite's own word.
     #[error("catalogue: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// The file can be read, and no more.
+    #[error("catalogue: {} cannot be written: give it to the agent's user (chown)", escape::path(.0))]
+    ReadOnly(PathBuf),
     /// Written by a newer version.
     #[error(
         "catalogue: schema version {found} is newer than this version knows ({known}): \
@@ -69,7 +73,7 @@ impl StoreError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Newer { .. } => false,
+            Self::Newer { .. } | Self::ReadOnly(_) => false,
             Self::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
                 Some(
@@ -187,6 +191,10 @@ impl Store {
     /// version.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut writer = Connection::open(path)?;
+        // Known now, not in the midst of a scan. (A transaction of such a file begins as one that reads.)
+        if writer.is_readonly(MAIN_DB)? {
+            return Err(StoreError::ReadOnly(path.to_owned()));
+        }
         prepare(&writer)?;
         check(&writer)?;
         // Of a new file; that of another stays.
@@ -197,7 +205,6 @@ impl Store {
         writer.pragma_update(None, "synchronous", "normal")?;
         migrate(&mut writer)?;
         index_paths(&writer)?;
-        // A file that can be read but not written must be known now, not in the midst of a scan.
         writer.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
         Ok(Self {
             writer: Mutex::new(Writer::new(writer)?),

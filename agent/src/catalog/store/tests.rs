@@ -7,7 +7,7 @@ use prost::Message as _;
 use rusqlite::Connection;
 use sifter_proto::v1;
 
-use super::{MIGRATIONS, Store};
+use super::{MIGRATIONS, Store, StoreError};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
 use crate::catalog::entry::{Content, FileFacts, FileTime, Found, Identity};
 use crate::catalog::kept::{Commons, KeptRow};
@@ -391,4 +391,25 @@ fn details_that_were_stored_before_they_were_compressed_are_shown() {
         )
         .unwrap();
     assert!(stored.0 < stored.1, "{stored:?}");
+}
+
+#[test]
+fn a_file_that_can_only_be_read_is_not_taken_for_a_catalogue() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalog.sqlite");
+    drop(Store::open(&path).unwrap());
+    let mode = |path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
+    mode(directory.path(), 0o755).unwrap();
+    mode(&path, 0o444).unwrap();
+    // As somebody else, in a thread that is thrown away: root may write whatever the mode says.
+    let opened = std::thread::spawn(move || {
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+        Store::open(&path).map(drop)
+    });
+    let error = opened.join().unwrap().unwrap_err();
+    assert!(matches!(error, StoreError::ReadOnly(_)), "{error}");
+    assert!(!error.is_damage());
+    assert!(error.to_string().contains("cannot be written"), "{error}");
 }

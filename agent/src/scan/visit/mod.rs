@@ -400,11 +400,6 @@ impl<'a> Visitor<'a> {
         match stat {
             Ok((EntryKind::Directory, facts)) if directory_identity(&facts) == known.identity => {
                 self.counts.directories += 1;
-                self.counts.images += known
-                    .files
-                    .iter()
-                    .filter(|file| file.image.is_some())
-                    .count() as u64;
                 self.check_known(known, new);
             }
             // Changed, gone or unreadable: reading it tells which.
@@ -419,6 +414,8 @@ impl<'a> Visitor<'a> {
     fn check_known(&mut self, known: KnownDirectory, new: &mut Vec<Item>) {
         let due = self.walk.options.check_files;
         if known.files.is_empty() || !(due || known.files.iter().any(|file| file.volatile)) {
+            let images = known.files.iter().filter(|file| file.image.is_some());
+            self.counts.images += images.count() as u64;
             return;
         }
         let share = self.walk.share();
@@ -446,6 +443,7 @@ impl<'a> Visitor<'a> {
         for file in &directory.files[range] {
             if !file.volatile {
                 if !self.walk.options.check_files {
+                    self.counts.images += u64::from(file.image.is_some());
                     continue;
                 }
                 path.truncate(start);
@@ -463,6 +461,7 @@ impl<'a> Visitor<'a> {
                 path.pop();
                 match stat {
                     Ok((_, facts)) if same(&file.identity, &facts, file.name.is_empty()) => {
+                        self.counts.images += u64::from(file.image.is_some());
                         found.extend(self.accessed(file, facts));
                         continue;
                     }

@@ -295,7 +295,8 @@ impl Catalog {
     /// The database fails.
     pub fn known(&self, root: RootIndex) -> Result<KnownRoot, StoreError> {
         let (store, id, text) = self.store_of(root);
-        store.known(id, &text, self.snapshot())
+        let known = store.known(id, &text, self.snapshot());
+        known.inspect_err(|error| self.failed(&store, error))
     }
 
     /// The same for some directories only, given relative to the root.
@@ -309,7 +310,16 @@ impl Catalog {
         paths: Vec<Box<[u8]>>,
     ) -> Result<KnownRoot, StoreError> {
         let (store, id, text) = self.store_of(root);
-        store.known_some(id, &text, self.snapshot(), paths)
+        let known = store.known_some(id, &text, self.snapshot(), paths);
+        known.inspect_err(|error| self.failed(&store, error))
+    }
+
+    /// Notes that what is known could not be read to its end, if so: the database is done without then, or
+    /// begun anew.
+    pub fn note_failure(&self, known: &KnownRoot) {
+        if let Some((store, error)) = known.failure() {
+            self.failed(store, error);
+        }
     }
 
     /// Paths of all directories of a root, relative to it, but no more than `limit`.
@@ -325,14 +335,24 @@ impl Catalog {
         store.directories(id, limit)
     }
 
-    /// Notes how a root is scanned; true if that is new, so that everything must be read again.
+    /// Whether a root will be scanned otherwise than before, so that everything must be read again.
     ///
     /// # Errors
     ///
     /// The database fails.
-    pub fn set_settings(&self, root: RootIndex, settings: &str) -> Result<bool, StoreError> {
-        let state = self.lock();
-        state.store.set_settings(state.id_of(root), settings)
+    pub fn begin_settings(&self, root: RootIndex, settings: &str) -> Result<bool, StoreError> {
+        let (store, id, _) = self.store_of(root);
+        store.begin_settings(id, settings)
+    }
+
+    /// Notes that everything was read so.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn set_settings(&self, root: RootIndex, settings: &str) -> Result<(), StoreError> {
+        let (store, id, _) = self.store_of(root);
+        store.set_settings(id, settings)
     }
 
     /// What of a root its images are made ready with, before they are given to [`Catalog::apply`].
@@ -479,7 +499,7 @@ impl Catalog {
             return false;
         }
         let (store, failure) = open_or_set_aside(path);
-        if failure.is_some() {
+        if failure.is_some() || store.check_writable().is_err() {
             return false;
         }
         let mut state = self.lock();
@@ -493,20 +513,28 @@ impl Catalog {
     /// The last listing cannot be read: begins without it.
     fn start_anew(&self, state: &mut State, error: &StoreError) {
         self.fail(state, error);
+        state.unavailable.clear();
+    }
+
+    /// Goes on without the database on disk, or with a new one if it is damaged.
+    fn fail(&self, state: &mut State, error: &StoreError) {
+        tracing::error!(%error, "catalogue failed: the listing goes on from memory");
+        state.failure = Some(error.to_string());
+        self.replace_store(state, memory());
         if let (true, Some(path)) = (error.is_damage(), &self.path)
             && let Ok(store) = set_aside(path, error)
         {
             state.failure = None;
             self.replace_store(state, store);
         }
-        state.unavailable.clear();
     }
 
-    /// Goes on without the database on disk.
-    fn fail(&self, state: &mut State, error: &StoreError) {
-        tracing::error!(%error, "catalogue failed: the listing goes on from memory");
-        state.failure = Some(error.to_string());
-        self.replace_store(state, memory());
+    /// The same, unless another database has taken the place of the one that failed.
+    fn failed(&self, store: &Arc<Store>, error: &StoreError) {
+        let mut state = self.lock();
+        if Arc::ptr_eq(&state.store, store) {
+            self.fail(&mut state, error);
+        }
     }
 
     fn replace_store(&self, state: &mut State, store: Store) {

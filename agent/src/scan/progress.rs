@@ -162,6 +162,11 @@ impl Progress {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
+    /// Takes that back, for another attempt.
+    pub fn resume(&self) {
+        self.cancelled.store(false, Ordering::Relaxed);
+    }
+
     /// Whether the scan was ended.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

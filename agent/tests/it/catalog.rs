@@ -90,3 +90,41 @@ fn a_directory_in_place_of_the_database_leaves_the_listing_in_memory() {
     );
     assert_eq!(catalog.snapshot().rows.len(), 4);
 }
+
+#[test]
+fn a_database_that_is_damaged_while_it_is_used_is_rebuilt_too() {
+    let (tree, _) = tree_of(400);
+    let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("catalog.sqlite");
+    let site = Site::start(tree.path(), Some(state.path()));
+    // Another program empties the log, so that all is in the file, and overwrites that in place.
+    let other = rusqlite::Connection::open(&file).unwrap();
+    other
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+    other
+        .execute_batch("CREATE TABLE other (a); DROP TABLE other; PRAGMA wal_checkpoint(TRUNCATE)")
+        .unwrap();
+    drop(other);
+    let database = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    let size = usize::try_from(database.metadata().unwrap().len()).unwrap();
+    let first = 16 << 10;
+    std::os::unix::fs::FileExt::write_all_at(&database, &vec![0xa5; size - first], first as u64)
+        .unwrap();
+    for full in [false, true] {
+        site.rescan(full, true);
+        assert_eq!(site.listing().len(), 400);
+    }
+    let status = site.supervisor.status();
+    assert!(status[0].last.as_ref().unwrap().error.is_none());
+    assert_eq!(
+        site.catalog.condition(),
+        sifter_agent::catalog::Condition::Ok
+    );
+    let aside = fs::read_dir(state.path()).unwrap();
+    let aside = aside.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().contains("broken")
+    });
+    assert_eq!(aside.count(), 1);
+}

@@ -86,6 +86,13 @@ impl<'a> Batch<'a> {
 
     /// Applies the change of one directory.
     pub(super) fn change(&mut self, change: DirectoryChange) -> Result<(), StoreError> {
+        // A directory that was known when the scan came to it, and is gone from here since: because one above is
+        // gone, or has become a sandbox, whose inside is nobody's. What is there nevertheless, its parent names.
+        if let Some(id) = change.id
+            && !self.exists(id)?
+        {
+            return Ok(());
+        }
         match change.kind {
             ChangeKind::Read {
                 identity,
@@ -147,6 +154,13 @@ impl<'a> Batch<'a> {
             self.frontier.name(path, place.id);
         }
         Ok(self.delta)
+    }
+
+    fn exists(&self, id: i64) -> Result<bool, StoreError> {
+        let mut statement = self
+            .transaction
+            .prepare_cached("SELECT 1 FROM directories WHERE id = ?1")?;
+        Ok(statement.exists([id])?)
     }
 
     fn directory_id(&self, path: &[u8]) -> Result<Option<i64>, StoreError> {

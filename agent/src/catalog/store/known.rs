@@ -36,6 +36,8 @@ pub struct KnownRoot {
     by_inode: OnceLock<Vec<(u64, usize)>>,
     /// Inode numbers that were asked for.
     asked: AtomicUsize,
+    /// Why it could not be read on.
+    failure: OnceLock<StoreError>,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,7 @@ impl Store {
             root_text: Arc::clone(root_text),
             by_inode: OnceLock::new(),
             asked: AtomicUsize::new(0),
+            failure: OnceLock::new(),
         })
     }
 
@@ -110,11 +113,24 @@ impl Store {
             root_text: Arc::clone(root_text),
             by_inode: OnceLock::new(),
             asked: AtomicUsize::new(0),
+            failure: OnceLock::new(),
         })
     }
 }
 
 impl KnownRoot {
+    /// Notes that it cannot be read on, and says why.
+    pub fn fail(&self, error: StoreError) -> String {
+        let message = error.to_string();
+        let _ = self.failure.set(error);
+        message
+    }
+
+    /// Where it is read from, and why it could not be read on, if so.
+    pub(in crate::catalog) fn failure(&self) -> Option<(&Arc<Store>, &StoreError)> {
+        self.failure.get().map(|error| (&self.store, error))
+    }
+
     /// Whether the root directory itself is known.
     #[must_use]
     pub fn has_root(&self) -> bool {

@@ -102,7 +102,7 @@ fn images(
             _ => path_of
                 .query_row([number], |row| row.get(0))
                 .optional()?
-                .unwrap_or_default(),
+                .ok_or(StoreError::Orphan(number))?,
         };
         let name = row.get_ref(1)?.as_blob().unwrap_or_default();
         let whole = join_path(&preparation.root_path, &path, name);

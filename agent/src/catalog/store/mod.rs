@@ -52,6 +52,9 @@ pub enum StoreError {
     /// SQLite's own word.
     #[error("catalogue: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// Rows that contradict each other.
+    #[error("catalogue: an image in directory number {0}, which is not there")]
+    Orphan(i64),
     /// The file can be read, and no more.
     #[error("catalogue: {} cannot be written: give it to the agent's user (chown)", escape::path(.0))]
     ReadOnly(PathBuf),
@@ -74,6 +77,7 @@ impl StoreError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Newer { .. } | Self::ReadOnly(_) => false,
+            Self::Orphan(_) => true,
             Self::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
                 Some(
@@ -430,17 +434,52 @@ impl Store {
         Ok(paths)
     }
 
-    /// Notes how the root was scanned; true if that is new, and what is known was found otherwise.
+    /// Whether the root will be scanned otherwise than what is known of it was found. That is so until
+    /// [`Store::set_settings`] is told that it was, also after a crash.
     ///
     /// # Errors
     ///
     /// The database fails.
-    pub fn set_settings(&self, root: i64, settings: &str) -> Result<bool, StoreError> {
-        let updated = self.write().connection.execute(
-            "UPDATE roots SET settings = ?2 WHERE id = ?1 AND settings IS NOT ?2",
+    pub fn begin_settings(&self, root: i64, settings: &str) -> Result<bool, StoreError> {
+        let known: Option<String> =
+            self.read()
+                .query_row("SELECT settings FROM roots WHERE id = ?1", [root], |row| {
+                    row.get(0)
+                })?;
+        match known.as_deref() {
+            Some(known) if known == settings => return Ok(false),
+            // What a first scan finds is found as it is told, and gone on with if it breaks off.
+            None => self.set_settings(root, settings)?,
+            Some(_) => self.set_settings(root, "")?,
+        }
+        Ok(true)
+    }
+
+    /// Notes how the root was scanned.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn set_settings(&self, root: i64, settings: &str) -> Result<(), StoreError> {
+        self.write().connection.execute(
+            "UPDATE roots SET settings = ?2 WHERE id = ?1",
             params![root, settings],
         )?;
-        Ok(updated > 0)
+        Ok(())
+    }
+
+    /// Writes something: a full disk, or one that was made read-only, is noticed by nothing less.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        let writer = self.write();
+        let version = MIGRATIONS.len() as i64;
+        writer
+            .connection
+            .pragma_update(None, "user_version", version)?;
+        Ok(())
     }
 
     /// Stores the digest of an image's whole content, if the image is still the same file; false if

@@ -285,23 +285,20 @@ impl Supervised {
         let root = Root::open(&self.settings, progress)?;
         let facts = root.facts().clone();
         self.lock().facts = Some(facts.clone());
-        if !request.whole {
-            let known = catalog
-                .known_some(self.index, request.hinted.into_iter().collect())
-                .map_err(|error| self.catalog_failed(&error))?;
-            let options = ScanOptions {
-                check_files: true,
-                ..ScanOptions::default()
-            };
-            self.scan_into(catalog, &root, options, &known, progress)?;
-            catalog.publish_changes();
-            return Ok(facts);
-        }
+        // Also when only some directories are looked at: that all is gone from them is what an unmounted
+        // file system looks like.
         self.check_mount(catalog, &root, &request, progress)?;
-        let full = request.full
-            || catalog
-                .set_settings(self.index, &self.settings.fingerprint())
-                .unwrap_or(true);
+        if !request.whole {
+            match self.scan_hinted(catalog, &root, request.hinted, progress) {
+                Err(error @ ScanError::Known { .. }) => self.begin_anew(&error, progress),
+                scanned => return scanned.map(|()| facts),
+            }
+        }
+        let settings = self.settings.fingerprint();
+        let is_new = catalog
+            .begin_settings(self.index, &settings)
+            .unwrap_or(true);
+        let full = request.full || is_new;
         let stored = catalog.root(self.index);
         let since = |at: Option<FileTime>| at.map(|at| FileTime::now().0.saturating_sub(at.0));
         let file_interval =
@@ -322,12 +319,45 @@ impl Supervised {
             match self.scan_whole(catalog, &root, options, progress) {
                 Ok(()) => break,
                 Err(error @ ScanError::Known { .. }) if attempt < ATTEMPTS => {
-                    tracing::warn!(%error, "catalogue failed: scanning anew");
+                    self.begin_anew(&error, progress);
                 }
                 Err(error) => return Err(error),
             }
         }
+        if is_new && let Err(error) = catalog.set_settings(self.index, &settings) {
+            // The next scan reads everything again.
+            tracing::warn!(%error, "it is not stored how the root was scanned");
+        }
         Ok(facts)
+    }
+
+    /// The catalogue failed in the midst of a scan, which that ended; it goes on in memory.
+    fn begin_anew(&self, error: &ScanError, progress: &Progress) {
+        tracing::warn!(%error, "catalogue failed: scanning anew");
+        let state = self.lock();
+        if !state.stopping {
+            progress.resume();
+        }
+    }
+
+    /// Scans the directories in which something happened.
+    fn scan_hinted(
+        &self,
+        catalog: &Arc<Catalog>,
+        root: &Root,
+        directories: BTreeSet<Box<[u8]>>,
+        progress: &Arc<Progress>,
+    ) -> Result<(), ScanError> {
+        let known = catalog
+            .known_some(self.index, directories.into_iter().collect())
+            .map_err(|error| self.catalog_failed(&error))?;
+        let options = ScanOptions {
+            check_files: true,
+            ..ScanOptions::default()
+        };
+        self.scan_into(catalog, root, options, &known, progress)?;
+        catalog.publish_changes();
+        Ok(())
     }
 
     fn scan_whole(
@@ -386,6 +416,7 @@ impl Supervised {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             written.map_err(|error| self.catalog_failed(&error))?;
+            catalog.note_failure(known);
             scanned
         })
     }
@@ -474,12 +505,12 @@ impl Known for KnownRoot {
 
     fn next_directories(&self) -> Result<Vec<KnownDirectory>, KnownError> {
         self.next_directories()
-            .map_err(|error| KnownError(error.to_string()))
+            .map_err(|error| KnownError(self.fail(error)))
     }
 
     fn children(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, KnownError> {
         self.children(path)
-            .map_err(|error| KnownError(error.to_string()))
+            .map_err(|error| KnownError(self.fail(error)))
     }
 
     fn images_with_inode(&self, inode: u64) -> Vec<(i64, Identity)> {
@@ -487,8 +518,7 @@ impl Known for KnownRoot {
     }
 
     fn image(&self, id: i64) -> Result<Option<KnownImage>, KnownError> {
-        self.image(id)
-            .map_err(|error| KnownError(error.to_string()))
+        self.image(id).map_err(|error| KnownError(self.fail(error)))
     }
 }
 

@@ -112,7 +112,9 @@ impl Visitor<'_> {
                 && let Ok(Some(image)) = known.image(*id)
             {
                 self.counts.images += 1;
-                let volatile = is_racy(&seen, FileTime::now(), self.walk.options.network);
+                // An unfinished one is looked at until it is finished, or old.
+                let volatile = image.row.view().status == sifter_image::record::Status::Transfer
+                    || is_racy(&seen, FileTime::now(), self.walk.options.network);
                 return Look::Found(Found {
                     name: name.to_bytes().into(),
                     facts,

@@ -136,6 +136,10 @@ fn stream(
 
 /// `samtools` is any tag of that repository; `samtools:1.9` one; `host:5000/tool` has no tag.
 fn reference_term(reference: &str) -> String {
+    // By digest: that is the tag then.
+    if let Some((repository, digest)) = reference.split_once('@') {
+        return format!("reference={repository}:{digest}");
+    }
     let name = reference.rsplit('/').next().unwrap_or_default();
     let field = if name.contains(':') {
         "reference"
@@ -155,6 +159,10 @@ mod tests {
             ("samtools", "repository=samtools"),
             ("*samtools:1.9", "reference=*samtools:1.9"),
             ("host:5000/tool", "repository=host:5000/tool"),
+            (
+                "host:5000/tool@sha256:1f",
+                "reference=host:5000/tool:sha256:1f",
+            ),
             ("host:5000/tool:1", "reference=host:5000/tool:1"),
         ] {
             assert_eq!(reference_term(reference), term);

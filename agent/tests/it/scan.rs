@@ -120,3 +120,41 @@ fn a_deep_and_wide_tree_needs_few_descriptors() {
     assert_eq!(counts.directories, 1 + 100 * 9);
     assert_eq!(problems, 0);
 }
+
+#[test]
+fn the_inside_of_a_sandbox_that_cannot_be_read_is_not_listed() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+
+    let tree = tempfile::tempdir().unwrap();
+    let at = |path: &str| tree.path().join(path);
+    write(&at("sandbox/usr/inner.sif"), &sif("inner:1", 1));
+    write(&at("sandbox/.singularity.d/runscript"), b"#!/bin/sh\n");
+    write(&at("sandbox/.singularity.d/labels.json"), b"{}");
+    write(&at("beside.sif"), &sif("beside:1", 2));
+    for directory in ["sandbox/bin", "sandbox/etc"] {
+        fs::create_dir(at(directory)).unwrap();
+    }
+    let listed = |mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(at("sandbox/.singularity.d"), mode).unwrap();
+        fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = crate::tool::sifter();
+        command.args(["scan", "--format", "{{.Path}}"]);
+        command.arg(tree.path());
+        if nix::unistd::geteuid().is_root() {
+            // Whom modes concern.
+            command.uid(65_534).gid(65_534);
+        }
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut names: Vec<_> = text
+            .lines()
+            .map(|path| path.rsplit('/').next().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(listed(0o755), ["beside.sif", "sandbox"]);
+    assert_eq!(listed(0o000), ["beside.sif"]);
+}

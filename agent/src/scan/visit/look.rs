@@ -257,7 +257,7 @@ impl Visitor<'_> {
         path: &[u8],
         facts: FileFacts,
         started: FileTime,
-    ) -> Option<Found> {
+    ) -> io::Result<Option<Found>> {
         let walk = self.walk;
         let full_path = absolute(&walk.settings.path, path);
         let tree = SandboxTree::new(walk.access, dir);
@@ -273,18 +273,18 @@ impl Visitor<'_> {
         match verdict {
             Ok(Verdict::Image(image)) => {
                 self.counts.images += 1;
-                Some(Found {
+                Ok(Some(Found {
                     name: Box::default(),
                     // A directory's own size says nothing about the image in it.
                     facts: FileFacts { size: 0, ..facts },
                     volatile: is_racy(&directory_identity(&facts), started, walk.options.network),
                     content: Content::Image(image),
-                })
+                }))
             }
-            Ok(Verdict::NotImage(_)) => None,
+            Ok(Verdict::NotImage(_)) => Ok(None),
             Err(error) => {
                 self.problem(path, "read sandbox", &error);
-                None
+                Err(error)
             }
         }
     }

@@ -178,12 +178,23 @@ impl<'a> Visitor<'a> {
                 removed: Vec::new(),
             },
         };
-        if listing.is_sandbox()
-            && let Some(found) = self.sandbox(&dir, &pending.path, facts, started)
-        {
-            self.finish_sandbox(&mut report, found, pending.known.as_ref());
-            (self.walk.sink)(report);
-            return;
+        if listing.is_sandbox() {
+            match self.sandbox(&dir, &pending.path, facts, started) {
+                Ok(Some(found)) => {
+                    self.finish_sandbox(&mut report, found, pending.known.as_ref());
+                    (self.walk.sink)(report);
+                    return;
+                }
+                Ok(None) => {}
+                // It is one all the same: what is known of it stays, and its inside is nobody's.
+                Err(error) => {
+                    report.kind = ChangeKind::Unreadable {
+                        message: error.to_string(),
+                    };
+                    (self.walk.sink)(report);
+                    return;
+                }
+            }
         }
         self.counts.files += listing.files;
         self.descend(dir, pending, listing, report, new);
@@ -490,7 +501,7 @@ impl<'a> Visitor<'a> {
             if file.name.is_empty() {
                 let started = FileTime::now();
                 if let Ok((_, facts)) = dir.identity(&mut self.operations)
-                    && let Some(sandbox) = self.sandbox(dir, &directory.path, facts, started)
+                    && let Ok(Some(sandbox)) = self.sandbox(dir, &directory.path, facts, started)
                 {
                     found.push(sandbox);
                 }

@@ -12,6 +12,9 @@ use super::{Exit, WithExit};
 /// Longest message that is accepted: batches of a stream are far smaller.
 const MESSAGE_MAX: usize = 64 << 20;
 
+/// An agent that takes so long to say that it is there is not: stopped, or stuck.
+const ALIVE: Duration = Duration::from_secs(10);
+
 /// Where the agent is.
 #[derive(Debug, clap::Args)]
 pub struct Address {
@@ -48,25 +51,31 @@ impl Address {
     async fn channel(&self) -> anyhow::Result<Channel> {
         let uri = match self.address.strip_prefix("unix:") {
             Some(path) => format!("unix://{}", path.trim_start_matches("//")),
-            None => format!("http://{}", self.address),
+            None if is_host_and_port(&self.address) => format!("http://{}", self.address),
+            None => {
+                let message = format!(
+                    "address {:?}: write unix:/path/of/the/socket or host:port",
+                    self.address
+                );
+                return Err(WithExit::error(Exit::Usage, message));
+            }
         };
         let endpoint = Endpoint::from_shared(uri)
             .map_err(|error| {
                 WithExit::error(Exit::Usage, format!("address {}: {error}", self.address))
             })?
-            .connect_timeout(Duration::from_secs(self.connect_timeout));
+            .connect_timeout(Duration::from_secs(self.connect_timeout))
+            .http2_keep_alive_interval(ALIVE)
+            .keep_alive_timeout(ALIVE);
         endpoint.connect().await.map_err(|error| {
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(source) = cause.source() {
-                cause = source;
-            }
             WithExit::error(
                 Exit::Unreachable,
                 format!(
-                    "no agent answers at {}: {cause} (is it running? `systemctl status \
+                    "no agent answers at {}: {} (is it running? `systemctl status \
                      sifter-agent`; another address: --address or SIFTER_ADDRESS; without an \
                      agent: `sifter scan DIRECTORY`)",
-                    self.address
+                    self.address,
+                    cause(&error)
                 ),
             )
         })
@@ -91,6 +100,24 @@ impl Address {
     }
 }
 
+/// Whether an address is a name or a number, and a port.
+fn is_host_and_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+    })
+}
+
+/// What is at the bottom of an error.
+fn cause<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> &'e (dyn std::error::Error + 'static) {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause
+}
+
 /// Runs a client's calls.
 ///
 /// # Errors
@@ -109,6 +136,16 @@ pub fn refused(status: &tonic::Status) -> anyhow::Error {
         .get_details_error_info()
         .map(|info| info.reason)
         .unwrap_or_default();
+    // What the agent says has no cause on this side.
+    if reason.is_empty()
+        && let Some(error) = std::error::Error::source(status)
+    {
+        let message = format!(
+            "the connection to the agent ended: {} (is it still running? `systemctl status sifter-agent`)",
+            cause(error)
+        );
+        return WithExit::error(Exit::Unreachable, message);
+    }
     let exit = match status.code() {
         tonic::Code::Unavailable if reason.is_empty() => Exit::Unreachable,
         tonic::Code::InvalidArgument => Exit::Usage,
@@ -120,4 +157,27 @@ pub fn refused(status: &tonic::Status) -> anyhow::Error {
         reason
     };
     WithExit::error(exit, format!("{} ({reason})", status.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_host_and_port;
+
+    #[test]
+    fn what_is_no_address_is_told_from_one() {
+        for (address, expected) in [
+            ("login1:7430", true),
+            ("127.0.0.1:7430", true),
+            ("[::1]:7430", true),
+            ("", false),
+            ("login1", false),
+            (":7430", false),
+            ("login1:port", false),
+            ("/run/sifter/agent.sock", false),
+            ("run/agent.sock", false),
+            ("http://login1:7430", false),
+        ] {
+            assert_eq!(is_host_and_port(address), expected, "{address}");
+        }
+    }
 }

@@ -269,3 +269,26 @@ fn columns_of_the_full_view_are_filled_wherever_they_are_asked_for() {
         }
     }
 }
+
+#[test]
+fn an_agent_that_ends_meanwhile_is_unreachable() {
+    let temporary = tempfile::tempdir().unwrap();
+    crate::support::images(temporary.path(), &["a.sif"]);
+    let agent = crate::support::Agent::start(temporary.path(), "", "");
+    let mut watch = sifter()
+        .args(["watch", "--json", "--address", &agent.unix()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("a.sif"));
+    agent.signal(nix::sys::signal::Signal::SIGKILL);
+    let output = watch.wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(5), "{message}");
+    assert!(
+        message.contains("the connection to the agent ended"),
+        "{message}"
+    );
+}

@@ -19,7 +19,7 @@ use crate::engine::Engines;
 use crate::escape;
 use crate::net::{self, Doors, Tls};
 use crate::service::Sights;
-use crate::telemetry::{self, Metrics, Pages, Scrapes};
+use crate::telemetry::{self, Metrics, Pages};
 
 /// Time between two looks at the certificates' files.
 const LOOK: Duration = Duration::from_secs(10);
@@ -151,7 +151,7 @@ impl Reloader {
         let scrapes = match metrics.filter(|_| moves_metrics) {
             None => None,
             Some(address) => Some(
-                Scrapes::bind(address)
+                net::bind_metrics(address)
                     .await
                     .map_err(|error| format!("serve the metrics at {address}: {error}"))?,
             ),

@@ -11,6 +11,5 @@ pub mod cli;
 pub mod config;
 pub mod explorer;
 pub mod fleet;
-mod network;
 pub mod server;
 pub mod telemetry;

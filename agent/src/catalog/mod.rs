@@ -9,6 +9,7 @@ mod change;
 mod columns;
 mod detail;
 mod entry;
+mod failure;
 mod kept;
 mod packed;
 mod prepare;
@@ -44,7 +45,8 @@ pub use self::snapshot::{Changes, Snapshot};
 pub use self::store::{Delta, KnownRoot, Store, StoreError, StoredRoot};
 pub use self::token::PageToken;
 
-use self::state::{Past, RootRecord, State, forget_oldest, memory, open_or_set_aside, set_aside};
+use self::failure::{memory, open_or_set_aside};
+use self::state::{Past, RootRecord, State, forget_oldest};
 
 /// Snapshots of past generations that are kept, so that a listing that was begun can be read to
 /// its end. They share what did not change.
@@ -314,14 +316,6 @@ impl Catalog {
         known.inspect_err(|error| self.failed(&store, error))
     }
 
-    /// Notes that what is known could not be read to its end, if so: the database is done without then, or
-    /// begun anew.
-    pub fn note_failure(&self, known: &KnownRoot) {
-        if let Some((store, error)) = known.failure() {
-            self.failed(store, error);
-        }
-    }
-
     /// Paths of all directories of a root, relative to it, but no more than `limit`.
     ///
     /// # Errors
@@ -491,66 +485,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Tries to use the database on disk again after a failure. Its listing replaces the present
-    /// one root by root, after each one's next scan.
-    pub fn recover(&self) -> bool {
-        let Some(path) = &self.path else { return false };
-        if self.lock().failure.is_none() {
-            return false;
-        }
-        let (store, failure) = open_or_set_aside(path);
-        if failure.is_some() || store.check_writable().is_err() {
-            return false;
-        }
-        let mut state = self.lock();
-        state.failure = None;
-        self.replace_store(&mut state, store);
-        true
-    }
-
     // === the inside ===
-
-    /// The last listing cannot be read: begins without it.
-    fn start_anew(&self, state: &mut State, error: &StoreError) {
-        self.fail(state, error);
-        state.unavailable.clear();
-    }
-
-    /// Goes on without the database on disk, or with a new one if it is damaged.
-    fn fail(&self, state: &mut State, error: &StoreError) {
-        tracing::error!(%error, "catalogue failed: the listing goes on from memory");
-        state.failure = Some(error.to_string());
-        self.replace_store(state, memory());
-        if let (true, Some(path)) = (error.is_damage(), &self.path)
-            && let Ok(store) = set_aside(path, error)
-        {
-            state.failure = None;
-            self.replace_store(state, store);
-        }
-    }
-
-    /// The same, unless another database has taken the place of the one that failed.
-    fn failed(&self, store: &Arc<Store>, error: &StoreError) {
-        let mut state = self.lock();
-        if Arc::ptr_eq(&state.store, store) {
-            self.fail(&mut state, error);
-        }
-    }
-
-    fn replace_store(&self, state: &mut State, store: Store) {
-        let store = Arc::new(store);
-        for record in &mut state.roots {
-            // A database in memory does not fail for want of a disk; if it does for want of
-            // memory, the scan that follows says so.
-            if let Ok(stored) = store.root(&record.path) {
-                record.stored = stored;
-            }
-            record.rebuild = true;
-        }
-        state.store = store;
-        state.upserts.clear();
-        state.removed.clear();
-    }
 
     fn publish(&self, state: &mut State) {
         let current = self.snapshot();

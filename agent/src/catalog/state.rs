@@ -10,10 +10,6 @@ use super::{
     StoreError, StoredRoot, join_path,
 };
 
-/// Numbers of images in a database in memory begin here, so that they differ from those of the
-/// database on disk that it stands in for.
-const MEMORY_FIRST_ID: i64 = 1 << 40;
-
 /// What the catalogue keeps behind its lock.
 #[derive(Debug)]
 pub(super) struct State {
@@ -171,44 +167,6 @@ impl State {
         self.take(&record.path, delta, true);
         Ok(())
     }
-}
-
-pub(super) fn memory() -> Store {
-    Store::in_memory(MEMORY_FIRST_ID)
-}
-
-/// Opens the database; one that is damaged is renamed and begun anew.
-pub(super) fn open_or_set_aside(path: &Path) -> (Store, Option<String>) {
-    let error = match Store::open(path) {
-        Ok(store) => return (store, None),
-        Err(error) => error,
-    };
-    if !error.is_damage() {
-        tracing::error!(%error, path = %crate::escape::path(path), "catalogue cannot be opened");
-        return (memory(), Some(error.to_string()));
-    }
-    match set_aside(path, &error) {
-        Ok(store) => (store, None),
-        Err(error) => (memory(), Some(error)),
-    }
-}
-
-/// Renames a damaged database, and begins a new one.
-pub(super) fn set_aside(path: &Path, error: &StoreError) -> Result<Store, String> {
-    let aside = path.with_extension(format!("broken-{}", FileTime::now().0 / 1_000_000_000));
-    tracing::error!(
-        %error,
-        path = %crate::escape::path(path),
-        aside = %crate::escape::path(&aside),
-        "catalogue is damaged: set aside, and rebuilt from the next scan"
-    );
-    std::fs::rename(path, &aside).map_err(|error| error.to_string())?;
-    for ending in ["-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        let _ = std::fs::remove_file(name);
-    }
-    Store::open(path).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

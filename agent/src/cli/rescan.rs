@@ -82,3 +82,15 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         Ok(exit)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::normal;
+
+    #[test]
+    fn a_slash_at_the_end_changes_no_root() {
+        for (typed, root) in [("/a/b", "/a/b"), ("/a/b//", "/a/b"), ("/", "/"), ("", "")] {
+            assert_eq!(normal(typed), root);
+        }
+    }
+}

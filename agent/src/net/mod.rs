@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::Listen;
+use crate::telemetry::Scrapes;
 
 pub use self::activation::{METRICS, Passed, Socket, TLS, passed};
 pub use self::connection::Connection;
@@ -56,8 +57,45 @@ impl Drop for SocketFile {
     }
 }
 
-/// Removes a socket that answers nobody; anything else at its place is somebody's.
-pub fn remove_socket(path: &Path) -> io::Result<()> {
+/// Who may read the metrics by a unix socket: its user and group.
+const METRICS_MODE: u32 = 0o660;
+
+/// Binds a unix socket. One left by a process that was killed answers nobody and is removed; one that answers
+/// is in use.
+fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process answers on this socket",
+        ));
+    }
+    remove_socket(path)?;
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+/// Binds the address at which metrics are served.
+///
+/// # Errors
+///
+/// As for [`bind`].
+pub async fn bind_metrics(address: &Listen) -> io::Result<Scrapes> {
+    match address {
+        Listen::Unix(path) => Ok(Scrapes::Unix(
+            bind_unix(path, METRICS_MODE)?,
+            address.to_string(),
+        )),
+        Listen::Tcp(wanted) | Listen::Tls(wanted) => {
+            let listener = TcpListener::bind(wanted).await?;
+            let bound = listener.local_addr()?.to_string();
+            Ok(Scrapes::Tcp(listener, bound))
+        }
+    }
+}
+
+/// Removes a socket; anything else at its place is somebody's.
+fn remove_socket(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
         Ok(_) => Err(io::Error::new(
@@ -76,26 +114,13 @@ pub fn remove_socket(path: &Path) -> io::Result<()> {
 /// What the operating system says; `AddrInUse` if another process answers on the unix socket.
 pub async fn bind(address: &Listen, socket_mode: u32) -> io::Result<Bound> {
     match address {
-        Listen::Unix(path) => {
-            // A socket left by a process that was killed answers nobody; one that answers is in
-            // use.
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(io::Error::new(
-                    io::ErrorKind::AddrInUse,
-                    "another process answers on this socket",
-                ));
-            }
-            remove_socket(path)?;
-            let listener = UnixListener::bind(path)?;
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(socket_mode))?;
-            Ok(Bound {
-                listener: Listener::Unix {
-                    listener,
-                    _file: Some(SocketFile(path.clone())),
-                },
-                address: address.clone(),
-            })
-        }
+        Listen::Unix(path) => Ok(Bound {
+            listener: Listener::Unix {
+                listener: bind_unix(path, socket_mode)?,
+                _file: Some(SocketFile(path.clone())),
+            },
+            address: address.clone(),
+        }),
         Listen::Tcp(wanted) => {
             let listener = TcpListener::bind(wanted).await?;
             let address = Listen::Tcp(listener.local_addr()?);

@@ -190,7 +190,7 @@ async fn serve(
         pages.serve_for_good(scrapes);
     }
     if let Some(address) = &settings.metrics {
-        let scrapes = Scrapes::bind(address)
+        let scrapes = net::bind_metrics(address)
             .await
             .with_context(|| format!("serve the metrics at {address}"))?;
         pages.serve(Some(address), Some(scrapes));

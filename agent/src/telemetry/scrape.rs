@@ -1,8 +1,6 @@
 //! The metrics over HTTP, for Prometheus: one page, of a few kilobytes, to whoever reaches it.
 
 use std::convert::Infallible;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,29 +42,6 @@ pub enum Scrapes {
 }
 
 impl Scrapes {
-    /// Binds the address.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says.
-    pub async fn bind(address: &Listen) -> io::Result<Self> {
-        match address {
-            Listen::Unix(path) => {
-                if std::os::unix::net::UnixStream::connect(path).is_err() {
-                    crate::net::remove_socket(path)?;
-                }
-                let listener = UnixListener::bind(path)?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-                Ok(Self::Unix(listener, address.to_string()))
-            }
-            Listen::Tcp(wanted) | Listen::Tls(wanted) => {
-                let listener = TcpListener::bind(wanted).await?;
-                let bound = listener.local_addr()?.to_string();
-                Ok(Self::Tcp(listener, bound))
-            }
-        }
-    }
-
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> &str {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use sifter_agent::config::RootSettings;
+use sifter_image::record::Status;
 
 use crate::support::site::Site;
 use crate::support::tree::{outwait_granularity, settle, sif, tree_of, write};
@@ -231,4 +232,37 @@ fn a_later_access_is_seen_without_reading() {
         site.listing()
             .contains(&"image1:1 image1.sif Ready".to_owned())
     );
+}
+
+#[test]
+fn an_unfinished_image_that_is_renamed_is_still_looked_at() {
+    let tree = tempfile::tempdir().unwrap();
+    let path = tree.path().join("half.sif");
+    write(&path, &sif("half:1", 1)[..36_000]);
+    let modified = SystemTime::now() - Duration::from_secs(5);
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_modified(modified)
+        .unwrap();
+    let mut settings = RootSettings::new(tree.path().into());
+    settings.interval = Duration::from_secs(86_400);
+    settings.file_interval = settings.interval;
+    settings.hints = false;
+    settings.transfer_age = Duration::from_secs(8);
+    let site = Site::with(settings, None);
+    let status = || {
+        let snapshot = site.catalog.snapshot();
+        assert_eq!(snapshot.rows.len(), 1);
+        snapshot.rows[0].view().status
+    };
+    assert_eq!(status(), Status::Transfer);
+    fs::rename(&path, tree.path().join("renamed.sif")).unwrap();
+    site.rescan(false, false);
+    assert_eq!(status(), Status::Transfer);
+    crate::support::until("it is old, and no longer under way", || {
+        site.rescan(false, false);
+        status() == Status::Failure
+    });
 }

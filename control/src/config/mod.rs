@@ -8,6 +8,7 @@
 
 mod address;
 mod auth;
+mod network;
 mod raw;
 mod read;
 mod validate;
@@ -23,6 +24,7 @@ pub use address::AddressError;
 pub use address::NodeAddress;
 pub use auth::AuthSettings;
 pub use auth::SignatureSettings;
+pub use network::parse_network;
 pub use raw::LogFormat;
 pub use raw::PartialListings;
 pub use raw::RawConfig;

@@ -126,7 +126,7 @@ fn validate_server(raw: RawServer, base: &Path, problems: &mut Vec<String>) -> S
     });
     let mut trusted_proxies = Vec::new();
     for text in &raw.trusted_proxies {
-        match crate::network::parse(text) {
+        match super::parse_network(text) {
             Some(network) => trusted_proxies.push(network),
             None => problems.push(format!(
                 "server.trusted_proxies: {text:?} is not a network: write 10.0.0.0/8 or an address"
@@ -461,10 +461,29 @@ mod tests {
                 "[agent_tls]",
             ),
         ];
-        let rows = rows.into_iter().chain([(
-            "auth = \"none\"\n[server]\nrequire_tls = true",
-            "would refuse every request",
-        )]);
+        let rows = rows.into_iter().chain([
+            (
+                "auth = \"none\"\n[server]\nrequire_tls = true",
+                "would refuse every request",
+            ),
+            (
+                "[auth]\nkeys = \"k\"\n[[clusters]]\nid = \"a\"",
+                "cluster \"a\" has no account",
+            ),
+            (
+                "auth = \"none\"\n[[clusters]]\nid = \"a\"\naccount = \"x*:y\"",
+                "account = \"x*:y\"",
+            ),
+            (
+                "auth = \"none\"\n[[clusters]]\nid = \"a\"\nregion = \"a:b\"",
+                "region = \"a:b\"",
+            ),
+            ("auth = \"none\"\n[log]\nfilter = \"=[=bad\"", "log.filter"),
+            (
+                "auth = \"none\"\n[server]\ntrusted_proxies = [\"::/8\"]",
+                "is not a network",
+            ),
+        ]);
         for (text, expected) in rows {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text:?} gave {error}");

@@ -1,9 +1,6 @@
 //! How much is let in: requests at a time, requests a second, and requests a second of each key.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,6 +14,8 @@ use governor::clock::DefaultClock;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 
+use super::tally::Held;
+use super::tally::Tally;
 use crate::api::ApiError;
 use crate::config::Limits;
 use crate::config::Rate;
@@ -31,7 +30,7 @@ const SHARE_OF_FREE: usize = 2;
 #[derive(Debug)]
 pub(super) struct Gate {
     /// Requests that wait for the answer of each cluster.
-    waiting: Arc<Mutex<HashMap<String, usize>>>,
+    waiting: Tally<String>,
     concurrent: Arc<Semaphore>,
     overall: Option<DefaultDirectRateLimiter>,
     keys: Option<DefaultKeyedRateLimiter<String>>,
@@ -42,7 +41,7 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            waiting: Arc::default(),
+            waiting: Tally::new(),
             concurrent: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
             overall: limits
                 .requests_per_second
@@ -71,18 +70,11 @@ impl Gate {
     /// Lets a request wait for the answer of a cluster, until what is given is dropped. A cluster that does
     /// not answer soon holds all that ask for it: the less is free, the fewer it may hold, so that
     /// there is always room for those who ask for another.
-    pub(super) fn wait_for(&self, cluster: &str) -> Result<Waiting, ApiError> {
+    pub(super) fn wait_for(&self, cluster: &str) -> Result<Held<String>, ApiError> {
         let free = self.concurrent.available_permits();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = waiting.get(cluster).copied().unwrap_or(0);
-        if count > SHARE_OF_FREE * free {
-            return Err(ApiError::ServiceUnavailable);
-        }
-        waiting.insert(cluster.to_owned(), count + 1);
-        Ok(Waiting {
-            cluster: cluster.to_owned(),
-            all: Arc::clone(&self.waiting),
-        })
+        self.waiting
+            .take(cluster.to_owned(), SHARE_OF_FREE * free + 1)
+            .ok_or(ApiError::ServiceUnavailable)
     }
 
     /// Counts a request against a key. Only for keys that have proven who they are: otherwise
@@ -100,25 +92,6 @@ impl Gate {
                     .wait_time_from(self.clock.now())
                     .max(Duration::from_millis(1)),
             })
-    }
-}
-
-/// A request that waits for the answer of a cluster.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    cluster: String,
-    all: Arc<Mutex<HashMap<String, usize>>>,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = all.get_mut(&self.cluster) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.cluster);
-            }
-        }
     }
 }
 
@@ -166,7 +139,7 @@ mod tests {
         assert!(ask("also hung").is_err() && ask("hung").is_err());
         assert!(ask("well").is_ok());
         drop((hung, also));
-        assert!(gate.waiting.lock().unwrap().is_empty());
+        assert!(gate.waiting.is_empty());
         assert!(ask("hung").is_ok());
         // The last permit is for whoever comes.
         let gate = super::tests::gate("max_concurrent_requests = 1");

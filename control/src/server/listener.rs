@@ -1,9 +1,8 @@
 //! A listener: accepts connections, no more at a time than allowed, until it is told to stop.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection;
 use super::connection::Context;
+use super::tally::{Held, Tally};
 
 /// How long to wait when there are no descriptors left: accepting again at once would only spin.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ pub(super) struct Slots {
     of_address: usize,
     /// Whose connections are many clients' and not counted: proxies.
     proxies: Vec<IpNet>,
-    held: Mutex<HashMap<IpAddr, usize>>,
+    held: Tally<IpAddr>,
 }
 
 impl Slots {
@@ -35,48 +35,20 @@ impl Slots {
             all: Arc::new(Semaphore::new(all)),
             of_address: (all / 4).max(8),
             proxies,
-            held: Mutex::default(),
+            held: Tally::new(),
         })
     }
 
     /// Counts a connection of an address, until what is given is dropped; `None` if it has enough.
-    fn hold(self: &Arc<Self>, address: IpAddr) -> Option<Held> {
+    fn hold(&self, address: IpAddr) -> Option<Held<IpAddr>> {
         let address = address.to_canonical();
-        if !self.proxies.iter().any(|proxy| proxy.contains(&address)) {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = held.entry(address).or_default();
-            if *count >= self.of_address {
-                return None;
-            }
-            *count += 1;
-        }
-        Some(Held {
-            slots: Arc::clone(self),
-            address,
-        })
-    }
-}
-
-/// A connection of an address.
-#[derive(Debug)]
-struct Held {
-    slots: Arc<Slots>,
-    address: IpAddr,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut held = self
-            .slots
-            .held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = held.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.address);
-            }
-        }
+        let is_proxy = self.proxies.iter().any(|proxy| proxy.contains(&address));
+        let limit = if is_proxy {
+            usize::MAX
+        } else {
+            self.of_address
+        };
+        self.held.take(address, limit)
     }
 }
 
@@ -145,7 +117,7 @@ mod tests {
         let proxy: Vec<_> = (0..60).map(|_| hold("10.0.0.1").unwrap()).collect();
         drop((held, other, proxy));
         assert!(hold("192.0.2.1").is_some());
-        assert!(slots.held.lock().unwrap().is_empty());
+        assert!(slots.held.is_empty());
         let few = Slots::new(2, Vec::new());
         let held: Vec<_> = (0..8).map(|_| few.hold([192, 0, 2, 1].into())).collect();
         assert!(held.iter().all(Option::is_some));

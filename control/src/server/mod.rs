@@ -16,6 +16,7 @@ mod pages;
 mod peer;
 mod respond;
 mod run;
+mod tally;
 mod tls;
 mod watch;
 

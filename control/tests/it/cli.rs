@@ -233,3 +233,38 @@ async fn signs_of_life_for_the_service_manager() {
     while told() == "WATCHDOG=1\n" {}
     assert!(process.0.wait().unwrap().success());
 }
+
+#[test]
+fn policy_check_says_what_the_server_would() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().join("keys.toml");
+    let text = ["active", "inactive"].map(|status| {
+        format!(
+            "[[key]]\naccess_key_id = \"{status}\"\nsecret = \"s-{status}\"\naccount_id = \"1\"\n\
+             status = \"{status}\"\npolicies = [\"local\"]\n"
+        )
+    });
+    let policy = r#"[policies.local]
+document = '{"Version":"1","Statement":[{"Effect":"Allow","Action":"ehpc:*","Resource":"acs:ehpc:local:1:*"}]}'
+"#;
+    fs::write(&keys, text.concat() + policy).unwrap();
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
+    for (key, more, code, says) in [
+        ("active", &[][..], 0, "llow"),
+        ("active", &["--region", "cn-hangzhou"], 1, "enied"),
+        ("inactive", &[], 1, "InvalidAccessKeyId.Inactive"),
+        ("nobody", &[], 78, "no access key"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_sifter-control"))
+            .args(["policy", "check", "--access-key-id", key, "--keys"])
+            .arg(&keys)
+            .args(more)
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{key} {more:?}: {text}");
+        assert!(text.contains(says), "{key} {more:?}: {text}");
+    }
+}

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// Rooms by floor, the lowest first.
-const FLOORS: [&[&str]; 7] = [
-    &["network"],
+const FLOORS: [&[&str]; 6] = [
     &["api", "config"],
     &["telemetry", "auth"],
     &["fleet", "explorer", "call"],

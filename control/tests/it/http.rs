@@ -173,6 +173,17 @@ async fn pages_for_machines() {
     assert_eq!(control.list("PageSize=0").await.code(), "InvalidParams");
     let health = client::get(control.address, "/healthz").await;
     assert_eq!(health.json()["status"], "ok");
+    for page in ["/openapi.json", "/explorer", "/errors", "/healthz"] {
+        let answer = client::get(control.address, page).await;
+        let is_id =
+            |(name, value): &(String, String)| name == "x-acs-request-id" && value.len() == 36;
+        assert_eq!(answer.status, 200, "{page}");
+        assert_eq!(
+            answer.headers.iter().filter(|header| is_id(header)).count(),
+            1,
+            "{page}"
+        );
+    }
     let metrics = client::get(control.address, "/metrics").await.body;
     let node = format!("http://{}", agent.address());
     for line in [

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::pattern;
+use crate::config::parse_network;
 
 /// What is known of a request, by condition key.
 #[derive(Debug, Clone)]
@@ -209,7 +210,7 @@ impl Test {
                 boolean(v).ok_or_else(|| bad(v, "true or false"))
             })?),
             _ => Values::Ip(each(values, |v| {
-                network(v).ok_or_else(|| bad(v, "an address or a network"))
+                parse_network(v).ok_or_else(|| bad(v, "an address or a network"))
             })?),
         };
         Ok(Self {
@@ -279,10 +280,6 @@ fn boolean(text: &str) -> Option<bool> {
     } else {
         None
     }
-}
-
-fn network(text: &str) -> Option<IpNet> {
-    crate::network::parse(text)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ const MAPPED: u8 = 96;
 
 /// A network (`10.0.0.0/8`) or a single address. IPv4 in the form of IPv6 is IPv4, since that is what clients'
 /// addresses are made as well: otherwise no client would ever be in it.
-pub fn parse(text: &str) -> Option<IpNet> {
+pub fn parse_network(text: &str) -> Option<IpNet> {
     let network = text
         .parse()
         .ok()
@@ -30,7 +30,7 @@ pub fn parse(text: &str) -> Option<IpNet> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::parse_network;
 
     #[test]
     fn mapped_addresses_are_those_that_they_stand_for() {
@@ -49,7 +49,7 @@ mod tests {
             ("10.0.0.0/33", None),
         ] {
             let expected = expected.map(|text| text.parse().unwrap());
-            assert_eq!(parse(text), expected, "{text}");
+            assert_eq!(parse_network(text), expected, "{text}");
         }
     }
 }

@@ -4,8 +4,16 @@ use std::fs;
 
 use sifter_agent::catalog::Catalog;
 
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use sifter_agent::catalog::Condition;
+use sifter_agent::config::RootSettings;
+
 use crate::support::site::Site;
-use crate::support::tree::tree_of;
+use crate::support::tree::{sif, tree_of, write};
+use crate::support::until;
 
 #[test]
 fn a_restart_serves_the_last_listing_before_any_scan() {
@@ -47,11 +55,7 @@ fn a_damaged_database_is_set_aside_and_rebuilt() {
         let _ = fs::remove_file(state.path().join("catalog.sqlite-shm"));
         let site = Site::start(tree.path(), Some(state.path()));
         assert_eq!(site.listing().len(), 6);
-        assert_eq!(
-            site.catalog.condition(),
-            sifter_agent::catalog::Condition::Ok,
-            "rebuilt on disk"
-        );
+        assert_eq!(site.catalog.condition(), Condition::Ok, "rebuilt on disk");
         drop(site);
         let aside = fs::read_dir(state.path())
             .unwrap()
@@ -79,10 +83,7 @@ fn a_directory_in_place_of_the_database_leaves_the_listing_in_memory() {
     fs::remove_dir(state.path().join("catalog.sqlite")).unwrap();
     site.rescan(false, true);
     assert_eq!(site.listing().len(), 4);
-    assert_eq!(
-        site.catalog.condition(),
-        sifter_agent::catalog::Condition::Ok
-    );
+    assert_eq!(site.catalog.condition(), Condition::Ok);
     drop(site);
     let catalog = Catalog::open(
         Some(&state.path().join("catalog.sqlite")),
@@ -117,14 +118,101 @@ fn a_database_that_is_damaged_while_it_is_used_is_rebuilt_too() {
     }
     let status = site.supervisor.status();
     assert!(status[0].last.as_ref().unwrap().error.is_none());
-    assert_eq!(
-        site.catalog.condition(),
-        sifter_agent::catalog::Condition::Ok
-    );
+    assert_eq!(site.catalog.condition(), Condition::Ok);
     let aside = fs::read_dir(state.path()).unwrap();
     let aside = aside.filter(|entry| {
         let name = entry.as_ref().unwrap().file_name();
         name.to_string_lossy().contains("broken")
     });
     assert_eq!(aside.count(), 1);
+}
+
+/// A file system in memory, while it lives.
+struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    /// `None`, and a word of it, where this user may not mount.
+    #[allow(clippy::print_stderr, reason = "a test that was left out must be seen")]
+    fn new(path: &'a Path, size: &str) -> Option<Self> {
+        fs::create_dir_all(path).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"])
+            .arg(path)
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            eprintln!("\nNOT RUN: this user may not mount\n");
+            return None;
+        }
+        Some(Self(path))
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        // Also while something in it is still open.
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn an_unmounted_root_keeps_its_images_whoever_notices() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path().join("images");
+    let Some(mounted) = Mounted::new(&root, "4m") else {
+        return;
+    };
+    write(&root.join("a.sif"), &sif("a:1", 1));
+    let mut settings = RootSettings::new(root.clone());
+    settings.interval = Duration::from_secs(86_400);
+    settings.file_interval = settings.interval;
+    let site = Site::with(settings, None);
+    let root_status = || site.supervisor.status().remove(0);
+    until("changes are watched", || {
+        write(&root.join("b.sif"), &sif("b:1", 2));
+        site.listing().len() == 2
+    });
+    drop(mounted);
+    until("it is noticed", || {
+        assert_eq!(site.listing().len(), 2);
+        root_status().last.is_some_and(|last| last.error.is_some())
+    });
+    // What happens in the directory that was below is no reason to look elsewhere.
+    write(&root.join("c.sif"), b"text");
+    site.rescan(false, false);
+    assert_eq!(site.listing().len(), 2);
+}
+
+#[test]
+fn a_full_disk_leaves_the_listing_in_memory_until_there_is_space() {
+    let temporary = tempfile::tempdir().unwrap();
+    let state = temporary.path().join("state");
+    let Some(_mounted) = Mounted::new(&state, "3m") else {
+        return;
+    };
+    let (tree, _) = tree_of(40);
+    let site = Site::start(tree.path(), Some(&state));
+    rusqlite::Connection::open(state.join("catalog.sqlite"))
+        .unwrap()
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+    let fill = state.join("fill");
+    assert!(fs::write(&fill, vec![0; 4 << 20]).is_err(), "it is full");
+    for number in 0..3 {
+        let path = format!("new{number}.sif");
+        write(&tree.path().join(path), &sif("new:1", 100 + number));
+        site.rescan(false, true);
+        assert_eq!(site.listing().len(), 41 + usize::from(number));
+        assert!(matches!(site.catalog.condition(), Condition::Failed(_)));
+        assert_eq!(
+            site.supervisor.status()[0].last.as_ref().unwrap().error,
+            None
+        );
+    }
+    fs::remove_file(&fill).unwrap();
+    site.rescan(false, true);
+    assert_eq!(site.catalog.condition(), Condition::Ok);
+    assert_eq!(site.listing().len(), 43);
+    drop(site);
+    let site = Site::start(tree.path(), Some(&state));
+    assert_eq!(site.listing().len(), 43);
 }

@@ -20,7 +20,7 @@ impl Catalog {
             return false;
         }
         let (store, failure) = open_or_set_aside(path);
-        if failure.is_some() || store.check_writable().is_err() {
+        if failure.is_some() {
             return false;
         }
         let mut state = self.lock();

@@ -92,39 +92,53 @@ fn a_directory_in_place_of_the_database_leaves_the_listing_in_memory() {
     assert_eq!(catalog.snapshot().rows.len(), 4);
 }
 
-#[test]
-fn a_database_that_is_damaged_while_it_is_used_is_rebuilt_too() {
-    let (tree, _) = tree_of(400);
-    let state = tempfile::tempdir().unwrap();
-    let file = state.path().join("catalog.sqlite");
-    let site = Site::start(tree.path(), Some(state.path()));
-    // Another program empties the log, so that all is in the file, and overwrites that in place.
-    let other = rusqlite::Connection::open(&file).unwrap();
+/// Overwrites the first page of a table behind the back of those who use the database.
+fn damage(file: &Path, table: &str) {
+    let other = rusqlite::Connection::open(file).unwrap();
+    let pragma = |name: &str| -> u32 {
+        let sql = format!("PRAGMA {name}");
+        other.query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let page: u32 = other.query_row(sql, [table], |row| row.get(0)).unwrap();
+    let size = pragma("page_size");
+    // All is in the file then, and what others remember of it is old.
     other
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .execute_batch("CREATE TABLE other (a); DROP TABLE other")
         .unwrap();
-    other
-        .execute_batch("CREATE TABLE other (a); DROP TABLE other; PRAGMA wal_checkpoint(TRUNCATE)")
-        .unwrap();
+    pragma("wal_checkpoint(TRUNCATE)");
     drop(other);
-    let database = fs::OpenOptions::new().write(true).open(&file).unwrap();
-    let size = usize::try_from(database.metadata().unwrap().len()).unwrap();
-    let first = 16 << 10;
-    std::os::unix::fs::FileExt::write_all_at(&database, &vec![0xa5; size - first], first as u64)
-        .unwrap();
-    for full in [false, true] {
-        site.rescan(full, true);
-        assert_eq!(site.listing().len(), 400);
+    let database = fs::OpenOptions::new().write(true).open(file).unwrap();
+    let noise = vec![0xa5; size as usize];
+    std::os::unix::fs::FileExt::write_all_at(
+        &database,
+        &noise,
+        u64::from(page - 1) * u64::from(size),
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_database_that_is_damaged_while_it_is_used_is_set_aside_at_once() {
+    for table in ["directories", "files", "images", "details", "roots"] {
+        let (tree, _) = tree_of(40);
+        let state = tempfile::tempdir().unwrap();
+        let file = state.path().join("catalog.sqlite");
+        let site = Site::start(tree.path(), Some(state.path()));
+        damage(&file, table);
+        write(&tree.path().join("d0/new.sif"), &sif("new:1", 99));
+        site.rescan(false, true);
+        assert_eq!(site.listing().len(), 41, "{table}");
+        let status = site.supervisor.status();
+        assert_eq!(status[0].last.as_ref().unwrap().error, None, "{table}");
+        assert_eq!(site.catalog.condition(), Condition::Ok, "{table}");
+        let aside = fs::read_dir(state.path()).unwrap();
+        let aside = aside.filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().contains("broken")
+        });
+        assert_eq!(aside.count(), 1, "{table}");
     }
-    let status = site.supervisor.status();
-    assert!(status[0].last.as_ref().unwrap().error.is_none());
-    assert_eq!(site.catalog.condition(), Condition::Ok);
-    let aside = fs::read_dir(state.path()).unwrap();
-    let aside = aside.filter(|entry| {
-        let name = entry.as_ref().unwrap().file_name();
-        name.to_string_lossy().contains("broken")
-    });
-    assert_eq!(aside.count(), 1);
 }
 
 /// A file system in memory, while it lives.

@@ -109,3 +109,27 @@ fn what_is_wrong_is_named_with_what_to_do() {
     fs::write(&config, "typo = 1").unwrap();
     assert_eq!(doctor(&config).0, Some(2));
 }
+
+#[test]
+fn what_is_wrong_in_a_file_is_shown_where_it_is_and_no_name_forges_a_line() {
+    let temporary = tempfile::tempdir().unwrap();
+    let error = |arguments: &[&str]| {
+        let ran = crate::tool::run(temporary.path(), arguments);
+        assert_ne!(ran.code, Some(0), "{arguments:?}");
+        ran.err
+    };
+    fs::write(temporary.path().join("bad.toml"), "listn = []\n").unwrap();
+    let shown = error(&["check-config", "-c", "bad.toml"]);
+    let lines: Vec<_> = shown.lines().collect();
+    assert!(lines[0].contains("line 1, column 1"), "{shown}");
+    assert!(
+        lines.iter().any(|line| line.ends_with("| listn = []")),
+        "{shown}"
+    );
+    assert!(
+        lines[1..].iter().all(|line| line.starts_with("  ")),
+        "{shown}"
+    );
+    let forged = error(&["inspect", "no\nsifter: all is well"]);
+    assert_eq!(forged.lines().count(), 1, "{forged}");
+}

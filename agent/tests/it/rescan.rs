@@ -259,6 +259,8 @@ fn an_unfinished_image_that_is_renamed_is_still_looked_at() {
     };
     assert_eq!(status(), Status::Transfer);
     fs::rename(&path, tree.path().join("renamed.sif")).unwrap();
+    // Its times alone are no reason any more to look at it.
+    outwait_granularity(tree.path());
     site.rescan(false, false);
     assert_eq!(status(), Status::Transfer);
     crate::support::until("it is old, and no longer under way", || {

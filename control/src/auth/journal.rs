@@ -331,7 +331,11 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             assert_eq!(open(dir.path(), 0).record("k", "n", at(0)), Ok(()));
             let second = open(dir.path(), restart);
+            let is_used = second.is_used("k", "n", at(restart));
+            assert_eq!(is_used, expected.is_err(), "{restart}");
+            assert!(!second.is_used("other", "n", at(restart)));
             assert_eq!(second.record("k", "n", at(restart)), expected, "{restart}");
+            assert!(second.is_used("k", "n", at(restart)));
             assert_eq!(second.record("other", "n", at(restart)), Ok(()));
             assert_eq!(second.record("k", "m", at(restart)), Ok(()));
             drop(second);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -13,6 +14,7 @@ use crate::support::client;
 use crate::support::client::Answer;
 use crate::support::client::raw;
 use crate::support::server::Control;
+use crate::support::server::config;
 use crate::support::until;
 
 #[tokio::test]
@@ -345,4 +347,69 @@ async fn whatever_is_sent_the_answer_is_documented() {
         );
         assert!(answer.status < 500, "{round}: {text:?} gave {answer:?}");
     }
+}
+
+#[tokio::test]
+async fn a_hung_cluster_leaves_room_for_others() {
+    const ASKED: usize = 40;
+    let hung = Agent::tcp("hung", Act::Hang).await;
+    let well = Agent::tcp("well", Act::List(1)).await;
+    let nodes = [[hung.address()], [well.address()]];
+    let text = config(
+        "[limits]\nmax_concurrent_requests = 12\nanswer_within_ms = 30000\n",
+        &[("hung", &nodes[0][..]), ("well", &nodes[1][..])],
+    );
+    let control = Control::start(tempfile::tempdir().unwrap(), &text).await;
+    let address = control.address;
+    let mut requests = tokio::task::JoinSet::new();
+    for page in 1..=ASKED {
+        // Each page is a call of its own.
+        requests.spawn(async move {
+            client::list(address, &format!("ClusterId=hung&PageNumber={page}")).await
+        });
+    }
+    let mut refused = 0;
+    until("the others were refused", async || {
+        while let Some(answer) = requests.try_join_next() {
+            answer.unwrap().assert_error(503, "ServiceUnavailable");
+            refused += 1;
+        }
+        refused + hung.asked().len() == ASKED
+    })
+    .await;
+    assert!(
+        (1..=9).contains(&hung.asked().len()),
+        "{}",
+        hung.asked().len()
+    );
+    let answer = client::list(address, "ClusterId=well").await;
+    assert_eq!(answer.code(), "OK", "{}", answer.body);
+}
+
+#[tokio::test]
+async fn one_address_leaves_connections_for_others() {
+    let control = Control::with("[limits]\nmax_connections = 32\n", &[]).await;
+    let from = async |ip: [u8; 4]| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((ip, 0).into()).unwrap();
+        socket.connect(control.address).await.unwrap()
+    };
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(from([127, 0, 0, 1]).await);
+    }
+    let request = client::get_bytes("/healthz", &[]);
+    let answered = async || {
+        let mut stream = from([127, 0, 0, 1]).await;
+        let mut bytes = Vec::new();
+        // It may be closed before all is sent.
+        let _ = stream.write_all(&request).await;
+        let _ = stream.read_to_end(&mut bytes).await;
+        bytes.starts_with(b"HTTP/1.1 200")
+    };
+    assert!(!answered().await);
+    let other = client::exchange(from([127, 0, 0, 2]).await, &request).await;
+    assert_eq!(other.status, 200);
+    drop(silent);
+    until("there is room again", answered).await;
 }

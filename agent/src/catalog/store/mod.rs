@@ -468,20 +468,6 @@ impl Store {
         Ok(())
     }
 
-    /// Writes something: a full disk, or one that was made read-only, is noticed by nothing less.
-    ///
-    /// # Errors
-    ///
-    /// The database cannot be written.
-    pub fn check_writable(&self) -> Result<(), StoreError> {
-        let writer = self.write();
-        let version = MIGRATIONS.len() as i64;
-        writer
-            .connection
-            .pragma_update(None, "user_version", version)?;
-        Ok(())
-    }
-
     /// Stores the digest of an image's whole content, if the image is still the same file; false if
     /// it is not.
     ///

@@ -21,7 +21,7 @@ use crate::catalog::{
 
 use self::listing::{Candidate, Listing, recognise};
 use self::look::{Look, Looked, Place};
-use self::sampling::Sampling;
+use self::sampling::{Sampling, Took, Waits};
 use super::dir::{
     DIRECTORY_BUFFER, Dir, EntryKind, Operations, absolute, c_name, directory_identity, join,
 };
@@ -102,16 +102,20 @@ impl<'a> Visitor<'a> {
         if !self.sampling.is_due() {
             return operation(&mut self.operations);
         }
-        let start = Instant::now();
         let before = self.operations.calls;
+        let waits = Waits::of_this_thread();
+        let start = Instant::now();
         let result = operation(&mut self.operations);
         let calls = self.operations.calls.saturating_sub(before).max(1);
         let elapsed = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let nanoseconds = elapsed / calls;
-        let is_slow = self.sampling.took(kind, nanoseconds);
+        let took = self.sampling.took(kind, nanoseconds, waits);
+        if took == Took::Displaced {
+            return result;
+        }
         let samples = &mut self.samples[kind as usize];
         samples.push(nanoseconds);
-        if is_slow || samples.len() >= SAMPLES {
+        if took == Took::Slow || samples.len() >= SAMPLES {
             self.walk.pace.record(kind, samples);
         }
         result

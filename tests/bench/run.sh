@@ -72,7 +72,7 @@ compare() {
 
 echo "machine: $(nproc) processors, $(uname -sr), load $(cut -d' ' -f1 /proc/loadavg); $images images, $rounds rounds"
 echo "CPU time, ours and theirs:"
-compare "scan --json / floor -m lean" 1.6 "$sifter" scan --json "$tree" -- "$work/floor" -m lean -r 0 "$tree"
+compare "scan --json / floor -m lean" 1.5 "$sifter" scan --json "$tree" -- "$work/floor" -m lean -r 0 "$tree"
 compare "scan --json --basic / floor -m lean" 1.5 "$sifter" scan --json --basic "$tree" -- "$work/floor" -m lean -r 0 "$tree"
 compare "scan --json / find -printf" 0.8 "$sifter" scan --json "$tree" -- find "$tree" -type f -printf '%s %T@ %p\n'
 
@@ -124,8 +124,23 @@ scan_cost() {
 lean=$(for _ in $(seq "$rounds"); do cpu "$work/floor" -m lean -r 0 "$tree"; done | median)
 floor_rescan=$("$work/floor" -m lean -t 1 -r "$rounds" "$tree" | awk '/rescan d\+f/ {print $5}' | median)
 
-start_agent
-full=$(used)
+# The first scan several times, each with an empty catalogue. Its end is read from the log: the answers to
+# a client that asks again and again would be charged to the agent.
+first_scan() {
+    rm -f "$state"/catalog.sqlite*
+    "${as_the_unit[@]}" "$sifter" agent --config "$state/agent.toml" > "$state/out" 2> "$state/log" &
+    agent=$!
+    until grep -q 'scanned' "$state/log"; do
+        kill -0 "$agent" || { cat "$state/log" >&2; exit 1; }
+        sleep 0.05
+    done
+    used
+}
+for _ in $(seq "$rounds"); do
+    [ -z "$agent" ] || { kill "$agent"; wait "$agent" 2> /dev/null || true; }
+    first_scan
+done > "$work/first"
+full=$(median < "$work/first")
 awk -v a="$full" -v b="$lean" 'BEGIN {printf "%-52s %7.3f s %7.3f s  ratio %.2f  (at most 2.0)\n", "first scan with catalogue / floor -m lean", a, b, a / b}'
 sleep 2.5
 "$sifter" rescan > /dev/null # what was racy at the first scan is read again once

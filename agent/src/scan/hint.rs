@@ -19,7 +19,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use crate::catalog::{Catalog, RootIndex};
 
-use super::dir::absolute;
+use super::dir::{absolute, join};
 use super::{FileSystemType, Nature};
 
 /// Most directories that are watched under one root: each costs the kernel about a kilobyte that
@@ -86,35 +86,60 @@ pub(super) fn start<H: Hinted>(root: Weak<H>, catalog: &Arc<Catalog>) -> io::Res
     std::thread::Builder::new()
         .name("sifter-hint".to_owned())
         .spawn(move || {
-            // The first scan tells what there is to watch.
-            while let Some(strong) = root.upgrade() {
-                if strong.is_stopping() {
+            // The first scan that could read the root tells what there is to watch.
+            let mut scan = 0;
+            let kind = loop {
+                if !next_scan(&root, scan) {
                     return;
                 }
-                if strong.finished() > 0
-                    && let Some(kind) = strong.nature()
-                {
-                    if kind.nature != Nature::Local {
-                        strong.set_state(HintState::Fallback(format!(
-                            "{} does not report changes by other clients",
-                            kind.name
-                        )));
-                        return;
-                    }
-                    break;
+                let Some(strong) = root.upgrade() else { return };
+                scan = strong.finished();
+                if let Some(kind) = strong.nature() {
+                    break kind;
                 }
-                drop(strong);
-                std::thread::sleep(LOOK_EVERY);
+            };
+            if kind.nature != Nature::Local {
+                if let Some(root) = root.upgrade() {
+                    root.set_state(HintState::Fallback(format!(
+                        "{} does not report changes by other clients",
+                        kind.name
+                    )));
+                }
+                return;
             }
-            if let Err(error) = watch(&root, &catalog)
-                && let Some(root) = root.upgrade()
-            {
+            let mut last = String::new();
+            while let Err(error) = watch(&root, &catalog) {
+                let Some(strong) = root.upgrade() else { return };
                 let message = explain(&error);
-                tracing::warn!(root = %crate::escape::path(root.path()), message, "no hints");
-                root.set_state(HintState::Fallback(message));
+                if message != last {
+                    tracing::warn!(root = %crate::escape::path(strong.path()), message, "no hints");
+                    last.clone_from(&message);
+                }
+                strong.set_state(HintState::Fallback(message));
+                let failed_at = strong.finished();
+                drop(strong);
+                // Limits are raised, and directories go away: each scan is an occasion.
+                if !next_scan(&root, failed_at) {
+                    return;
+                }
             }
         })?;
     Ok(())
+}
+
+/// Waits for a scan to be finished after the one with this number; false if there will be none.
+fn next_scan<H: Hinted>(root: &Weak<H>, number: u64) -> bool {
+    while let Some(strong) = root.upgrade() {
+        if strong.is_stopping() {
+            return false;
+        }
+        if strong.finished() != number {
+            return true;
+        }
+        drop(strong);
+        std::thread::sleep(LOOK_EVERY);
+    }
+    false
 }
 
 fn explain(error: &io::Error) -> String {
@@ -237,19 +262,40 @@ impl Watches {
                 }
                 continue;
             }
-            let Some(directory) = self.paths.get(&event.wd) else {
+            let Some(directory) = self.paths.get(&event.wd).cloned() else {
                 continue;
             };
+            let is_directory = event.mask.contains(AddWatchFlags::IN_ISDIR);
+            if let Some(name) = &event.name
+                && is_directory
+                && event.mask.contains(AddWatchFlags::IN_MOVED_FROM)
+            {
+                self.moved_away(&join(&directory, name.as_bytes()));
+            }
             let matters = match &event.name {
-                Some(name) if !event.mask.contains(AddWatchFlags::IN_ISDIR) => {
-                    root.matters(directory, name.as_bytes())
-                }
+                Some(name) if !is_directory => root.matters(&directory, name.as_bytes()),
                 _ => true,
             };
             if matters {
-                hinted.insert(directory.clone());
+                hinted.insert(directory);
             }
         }
         Ok(())
+    }
+
+    /// A directory has another name now, or is gone from the root. Its watches follow it; whatever comes to
+    /// its old name needs watches of its own, and so does it when a scan has seen where it is.
+    fn moved_away(&mut self, path: &[u8]) {
+        let is_below = |other: &[u8]| {
+            other
+                .strip_prefix(path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        self.watched.retain(|watched| !is_below(watched));
+        let away = self.paths.extract_if(|_, watched| is_below(watched));
+        for (descriptor, _) in away {
+            // One that is gone by itself meanwhile is no error.
+            let _ = self.inotify.rm_watch(descriptor);
+        }
     }
 }

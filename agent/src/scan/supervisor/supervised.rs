@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::catalog::{
-    Catalog, ChangeKind, Content, FileTime, Identity, KnownDirectory, KnownImage, KnownRoot,
-    RootIndex, StoreError,
+    Catalog, ChangeKind, Content, FileTime, Identity, KeptRow, KnownDirectory, KnownImage,
+    KnownRoot, RootIndex, StoreError,
 };
 use crate::config::RootSettings;
 use crate::scan::candidates::{Candidacy, candidacy};
@@ -23,6 +23,9 @@ use super::{Condition, Request, RootStatus, ScanReport, State, Supervised};
 /// Attempts to scan when the catalogue fails in the midst of it: the first failure makes it go on
 /// in memory.
 const ATTEMPTS: usize = 3;
+
+/// So many known images are looked for where a root is another directory than last time, about.
+const LOOKED_FOR: usize = 16;
 
 impl hint::Hinted for Supervised {
     fn path(&self) -> &std::path::Path {
@@ -295,9 +298,14 @@ impl Supervised {
             }
         }
         let settings = self.settings.fingerprint();
-        let is_new = catalog
-            .begin_settings(self.index, &settings)
-            .unwrap_or(true);
+        let is_new = match catalog.begin_settings(self.index, &settings) {
+            Ok(is_new) => is_new,
+            Err(error) => {
+                // No reason to read everything: if the settings are other ones, the next scan sees it.
+                tracing::warn!(%error, "it is not known how the root was scanned");
+                false
+            }
+        };
         let full = request.full || is_new;
         let stored = catalog.root(self.index);
         let since = |at: Option<FileTime>| at.map(|at| FileTime::now().0.saturating_sub(at.0));
@@ -428,8 +436,9 @@ impl Supervised {
         }
     }
 
-    /// An empty mount point must not empty the catalogue: where another device is mounted than last
-    /// time, it must hold images, or the scan must have been asked for as a full one.
+    /// An empty mount point must not empty the catalogue: where the root is another directory than last time,
+    /// be it on another device or, under a bind mount that is gone, on the same, it must hold an image, or the
+    /// scan must have been asked for as a full one.
     fn check_mount(
         &self,
         catalog: &Catalog,
@@ -438,31 +447,38 @@ impl Supervised {
         progress: &Arc<Progress>,
     ) -> Result<(), ScanError> {
         let facts = root.facts();
-        let Some((device, inode)) = catalog.root(self.index).and_then(|stored| stored.directory)
-        else {
+        let Some(last) = catalog.root(self.index).and_then(|stored| stored.directory) else {
             return Ok(());
         };
-        let is_same = device == facts.device;
-        // The same directory on another device number: network file systems get a new one with
-        // every mount.
-        let is_remounted = inode == facts.identity.inode && !root.is_empty();
-        if is_same || is_remounted || request.full {
+        if last == (facts.device, facts.identity.inode) || request.full {
             return Ok(());
         }
         let text = crate::escape::utf8(std::os::unix::ffi::OsStrExt::as_bytes(
             self.settings.path.as_os_str(),
         ));
         let snapshot = catalog.snapshot();
-        let has_known = snapshot.rows.iter().any(|row| **row.root() == *text);
-        if !has_known || self.holds_images(root, progress)? {
+        let known: Vec<_> = snapshot
+            .rows
+            .iter()
+            .filter(|row| **row.root() == *text)
+            .collect();
+        // Network file systems get a new device number with every mount: a look at a few images is less
+        // than one for images.
+        let remains = |row: &&Arc<KeptRow>| {
+            let path: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(row.path());
+            std::fs::symlink_metadata(path).is_ok()
+        };
+        let mut some = known.iter().step_by((known.len() / LOOKED_FOR).max(1));
+        if known.is_empty() || some.any(remains) || self.holds_images(root, progress)? {
             return Ok(());
         }
         Err(ScanError::Root {
             path: self.settings.path.clone(),
             error: std::io::Error::other(format!(
-                "not the file system of the last scan (device {} instead of {device}), and no image \
-                 in it: is it mounted? (if it is really empty now: sifter rescan --full)",
-                facts.device
+                "not the directory of the last scan (device {}, inode {} instead of device {}, inode {}), \
+                 and no image in it: is its file system mounted? (if it is really empty now: \
+                 sifter rescan --full)",
+                facts.device, facts.identity.inode, last.0, last.1
             )),
         })
     }

@@ -207,7 +207,15 @@ impl Visitor<'_> {
                     return Look::Gone;
                 }
                 self.problem(&path(), "open", &error);
-                return self.unreadable(candidate, FileFacts::default());
+                let facts = place.dir.stat(name, &mut self.operations);
+                return match (facts, place.known(candidate)) {
+                    // What was known is not here any more.
+                    (Ok((_, facts)), Some(known)) if facts.inode != known.identity.inode => {
+                        Look::Found(other(name, facts, true))
+                    }
+                    (facts, _) => self
+                        .unreadable(candidate, facts.map(|(_, facts)| facts).unwrap_or_default()),
+                };
             }
         };
         self.counts.files_read += 1;

@@ -5,8 +5,8 @@ use std::io::Write;
 use sifter_proto::v1;
 use sifter_proto::v1::watch_images_response::Event;
 
-use super::Exit;
 use super::connect::{Address, block_on, refused};
+use super::{Exit, listing};
 use crate::escape;
 
 /// Show images as they appear, change and go, until interrupted
@@ -16,7 +16,7 @@ pub struct Args {
     address: Address,
 
     /// Only images that match, as in `ls`
-    #[arg(long, short, value_name = "TERM")]
+    #[arg(long, short, value_name = "TERM", value_parser = listing::parse_term)]
     filter: Vec<String>,
 
     /// One JSON object an event
@@ -38,8 +38,13 @@ pub struct Args {
 ///
 /// The agent does not answer, refuses, or ends the watch.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let terms: Vec<String> = args
+        .filter
+        .iter()
+        .map(|term| listing::quote(term))
+        .collect();
     let mut request = v1::WatchImagesRequest {
-        filter: args.filter.join(" "),
+        filter: terms.join(" "),
         resume_generation: args.resume.unwrap_or(0),
         view: v1::ImageView::Basic.into(),
     };

@@ -75,6 +75,10 @@ fn scan() {
             &["-f", "format=sandbox", "--format", "size,path", "--totals"],
         ),
         ("wrong_filter", &["-f", "size>huge"]),
+        ("wrong_value", &["-f", "format=squash"]),
+        ("wrong_field", &["-f", "repo=tools"]),
+        ("empty_filter", &["-f", ""]),
+        ("empty_order", &["-s", ""]),
         ("wrong_order", &["--sort", "size sideways"]),
         ("wrong_column", &["--format", "nonsense"]),
         (

@@ -292,3 +292,45 @@ fn an_agent_that_ends_meanwhile_is_unreachable() {
         "{message}"
     );
 }
+
+#[test]
+fn what_the_agent_refuses_is_said_once_and_says_what_would_be_right() {
+    let temporary = tempfile::tempdir().unwrap();
+    crate::support::images(temporary.path(), &["a.sif"]);
+    let agent = crate::support::Agent::start(temporary.path(), "", "");
+    for (command, arguments, expected) in [
+        (
+            "ls",
+            ["-f", "status=foo"],
+            "sifter: filter: `status=foo`: matches none of the values: READY, TRANSFER, FAILURE, \
+             UNAVAILABLE (INVALID_ARGUMENT)",
+        ),
+        (
+            "watch",
+            ["-f", "tag<1"],
+            "sifter: filter: `tag<1`: is compared with = and != only (INVALID_ARGUMENT)",
+        ),
+        (
+            "ls",
+            ["-s", "size sideways"],
+            "sifter: order_by: `size sideways`: neither asc nor desc (INVALID_ARGUMENT)",
+        ),
+        ("ls", ["-f", " "], "an empty term"),
+        ("watch", ["-f", ""], "an empty term"),
+        ("ls", ["-s", ""], "an empty order"),
+    ] {
+        let unix = agent.unix();
+        let all = [&[command, "--address", &unix][..], &arguments].concat();
+        let ran = crate::tool::run(temporary.path(), &all);
+        assert_eq!(ran.code, Some(2), "{arguments:?}: {}", ran.err);
+        assert!(ran.err.contains(expected), "{arguments:?}: {}", ran.err);
+    }
+    // The request's default is no filter, and no order.
+    let ran = crate::tool::run(temporary.path(), &["ls", "--address", &agent.unix(), "-q"]);
+    assert_eq!(
+        (ran.code, ran.out.lines().count()),
+        (Some(0), 1),
+        "{}",
+        ran.err
+    );
+}

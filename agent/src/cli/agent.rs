@@ -93,9 +93,16 @@ impl ConfigArgs {
                 ..RawRoot::default()
             });
         }
+        // Relative to where the command is given; in a file that would be nowhere.
+        let state_directory = match self.state_dir {
+            Some(directory) if directory.is_relative() && !directory.as_os_str().is_empty() => {
+                Some(std::path::absolute(directory)?)
+            }
+            given => given,
+        };
         let given = Raw {
             system: self.system,
-            state_directory: self.state_dir,
+            state_directory,
             listen: (!self.listen.is_empty()).then_some(self.listen),
             allow_insecure_remote: self.allow_insecure_remote.then_some(true),
             defaults: RawRoot {

@@ -334,3 +334,25 @@ fn what_the_agent_refuses_is_said_once_and_says_what_would_be_right() {
         ran.err
     );
 }
+
+#[test]
+fn who_names_no_root_is_told_which_there_are() {
+    let temporary = tempfile::tempdir().unwrap();
+    crate::support::images(temporary.path(), &["a.sif"]);
+    let agent = crate::support::Agent::start(temporary.path(), "", "");
+    let root = format!("{}/images", temporary.path().display());
+    let unix = agent.unix();
+    let rescan =
+        |root: &str| crate::tool::run(temporary.path(), &["rescan", "--address", &unix, root]);
+    for wrong in [format!("{root}/below"), "/nowhere".to_owned()] {
+        let ran = rescan(&wrong);
+        assert_eq!(ran.code, Some(1), "{}", ran.err);
+        assert!(
+            ran.err
+                .contains("is not a configured root; there are DIR/images "),
+            "{}",
+            ran.err
+        );
+    }
+    assert_eq!(rescan(&root).code, Some(0));
+}

@@ -1,7 +1,10 @@
 //! `sifter watch`: changes as they happen.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sifter_proto::v1;
 use sifter_proto::v1::watch_images_response::Event;
 
@@ -49,7 +52,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         view: v1::ImageView::Basic.into(),
     };
     let mut silent = args.changes_only && args.resume.is_none();
-    block_on(async {
+    let watching = async {
         let mut client = args.address.images().await?;
         let mut out = std::io::stdout().lock();
         loop {
@@ -82,7 +85,42 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             request.resume_generation = 0;
             silent = args.changes_only;
         }
+    };
+    block_on(async {
+        tokio::select! {
+            ended = watching => ended,
+            () = nobody_reads() => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+        }
     })
+}
+
+/// Until whoever reads our output has closed the pipe. Writing would say so, too, but not before the
+/// next change, which may come in a week.
+async fn nobody_reads() {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    // A thread that only waits, and ends with the process: tokio cannot wait for every kind of file.
+    std::thread::spawn(move || {
+        let out = io::stdout();
+        loop {
+            // That it is closed is told unasked; a file never is.
+            let mut waited = [PollFd::new(out.as_fd(), PollFlags::empty())];
+            match poll(&mut waited, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                Ok(_)
+                    if waited[0].revents().is_some_and(|events| {
+                        events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP)
+                    }) =>
+                {
+                    let _ = sender.send(());
+                    return;
+                }
+                _ => return,
+            }
+        }
+    });
+    if receiver.await.is_err() {
+        std::future::pending().await
+    }
 }
 
 fn write_event(

@@ -356,3 +356,46 @@ fn who_names_no_root_is_told_which_there_are() {
     }
     assert_eq!(rescan(&root).code, Some(0));
 }
+
+#[test]
+fn watch_ends_with_its_reader() {
+    let temporary = tempfile::tempdir().unwrap();
+    crate::support::images(temporary.path(), &["a.sif"]);
+    let agent = crate::support::Agent::start(temporary.path(), "", "");
+    let mut watch = sifter()
+        .args(["watch", "--address", &agent.unix()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    // As `head -1` does; nothing changes in the images any more.
+    BufReader::new(watch.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("a.sif"), "{line}");
+    let end = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = watch.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > end {
+            let _ = watch.kill();
+            panic!("still watching for nobody");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(0));
+    // To a file there is no reader that could go.
+    let file = temporary.path().join("out");
+    let mut watch = sifter()
+        .args(["watch", "--address", &agent.unix()])
+        .stdout(std::fs::File::create(&file).unwrap())
+        .spawn()
+        .unwrap();
+    crate::support::until("the image in the file", || {
+        std::fs::read_to_string(&file).unwrap().contains("a.sif")
+    });
+    assert!(watch.try_wait().unwrap().is_none());
+    let _ = watch.kill();
+    let _ = watch.wait();
+}

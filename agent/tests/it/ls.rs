@@ -399,3 +399,36 @@ fn watch_ends_with_its_reader() {
     let _ = watch.kill();
     let _ = watch.wait();
 }
+
+#[test]
+fn who_watches_does_not_keep_the_agent_from_ending() {
+    let temporary = tempfile::tempdir().unwrap();
+    crate::support::images(temporary.path(), &["a.sif"]);
+    let agent = crate::support::Agent::start(temporary.path(), "", "");
+    let mut watch = sifter()
+        .args(["watch", "--address", &agent.unix()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("a.sif"));
+    let began = Instant::now();
+    agent.signal(nix::sys::signal::Signal::SIGTERM);
+    let output = watch.wait_with_output().unwrap();
+    crate::support::until("the agent's end", || agent.log().contains("stopped"));
+    // Far below the time that calls are given to end by themselves.
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}: {}",
+        began.elapsed(),
+        agent.log()
+    );
+    assert!(agent.log().contains("Unavailable"), "{}", agent.log());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(5), "{message}");
+    assert!(
+        message.contains("the agent is stopping: call again when it is back"),
+        "{message}"
+    );
+}

@@ -347,3 +347,25 @@ fn inspect_in_json() {
     let plain: sifter_proto::v1::Image = serde_json::from_str(&plain.out).unwrap();
     assert_eq!(plain.signatures.len(), 1);
 }
+
+#[test]
+fn what_can_be_no_image_is_called_by_its_name() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path().canonicalize().unwrap();
+    let mode = nix::sys::stat::Mode::S_IRUSR;
+    nix::unistd::mkfifo(&directory.join("fifo"), mode).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(directory.join("socket")).unwrap();
+    for (path, expected) in [
+        (
+            "fifo",
+            "fifo: a FIFO (named pipe): only files and directories can be images",
+        ),
+        ("socket", "socket: a socket: only files"),
+        ("/dev/null", "/dev/null: a character device: only files"),
+        ("nothing", "nothing: No such file or directory"),
+    ] {
+        let ran = run(&directory, &["inspect", path]);
+        assert_eq!(ran.code, Some(1), "{}", ran.err);
+        assert!(ran.err.contains(expected), "{}", ran.err);
+    }
+}

@@ -7,7 +7,7 @@ use crate::bars::Bars;
 use crate::config::{self, Raw, RawRoot, Settings};
 use crate::{run, telemetry};
 
-use super::{Exit, WithExit};
+use super::{Exit, WithExit, words};
 
 /// Run the agent: scan directories and serve the listing over gRPC
 #[derive(Debug, clap::Args)]
@@ -149,10 +149,13 @@ pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "configuration is good: system {}, {} roots, {} addresses",
+        "configuration is good: system {}, {}, {}",
         crate::escape::terminal(&settings.system),
-        settings.roots.len(),
-        settings.listen.len()
+        words::count(settings.roots.len() as u64, "root"),
+        match settings.listen.len() {
+            1 => "1 address".to_owned(),
+            more => format!("{more} addresses"),
+        }
     )?;
     Ok(Exit::Success)
 }

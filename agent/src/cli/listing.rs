@@ -44,7 +44,7 @@ pub struct ListingArgs {
     #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
     format: Option<Format>,
 
-    /// Only image IDs
+    /// Only image IDs; images without one are left out
     #[arg(long, short, conflicts_with = "format")]
     quiet: bool,
 

@@ -104,13 +104,24 @@ pub(super) async fn no_such_path(
     refuse(&app, peer, request, &ApiError::InvalidActionNotFound)
 }
 
-/// Answers any other method on a path that there is.
+/// Answers any other method on a path that there is: all but the API's are pages.
 pub(super) async fn no_such_method(
     State(app): State<Arc<App>>,
     Extension(peer): Extension<Peer>,
     request: Request<Body>,
 ) -> Response {
-    refuse(&app, peer, request, &ApiError::UnsupportedHttpMethod)
+    let allowed = "GET, HEAD";
+    refuse(
+        &app,
+        peer,
+        request,
+        &ApiError::UnsupportedHttpMethod { allowed },
+    )
+}
+
+/// Answers whatever names a host that is not ours.
+pub(super) fn misdirected(app: &App, peer: Peer, request: Request<Body>) -> Response {
+    refuse(app, peer, request, &ApiError::MisdirectedRequest)
 }
 
 fn refuse(app: &App, peer: Peer, request: Request<Body>, error: &ApiError) -> Response {
@@ -141,7 +152,8 @@ async fn list(
     record: &mut Record,
 ) -> Result<Vec<u8>, ApiError> {
     if parts.method != Method::GET && parts.method != Method::POST {
-        return Err(ApiError::UnsupportedHttpMethod);
+        let allowed = "GET, POST";
+        return Err(ApiError::UnsupportedHttpMethod { allowed });
     }
     let body = read_body(app, &parts.headers, body).await?;
     // The time to answer begins when the client has said all it has to say.

@@ -158,6 +158,7 @@ async fn list(
     let body = read_body(app, &parts.headers, body).await?;
     // The time to answer begins when the client has said all it has to say.
     let deadline = Instant::now() + app.settings.limits.answer_within;
+    // Held by a stranger for no longer than it takes to find that out: nothing is waited for before.
     let _permit = app.gate.enter()?;
 
     let content_type = parts
@@ -173,6 +174,7 @@ async fn list(
 
     let (action, cluster) = match &app.authenticator {
         None => {
+            app.gate.spend()?;
             let action = ListContainerImages::from_request(&request)?;
             let cluster = app.fleet.registry().cluster(&action.cluster_id);
             (action, cluster)
@@ -190,7 +192,9 @@ async fn list(
             };
             let principal = authenticator.authenticate(&signed, |key| {
                 record.access_key_id = Some(key.to_owned());
-                app.gate.charge(key)
+                // The key's own share first: who has used that up takes nothing of the others'.
+                app.gate.charge(key)?;
+                app.gate.spend()
             })?;
             // A cluster of another account is no cluster, and looks like none.
             let registry = app.fleet.registry();

@@ -116,13 +116,7 @@ impl Reloader {
         match result {
             Ok(()) => tracing::info!("configuration in use"),
             Err(error) => {
-                let hint = match self.at.confined.state {
-                    Confinement::Full | Confinement::Partial => {
-                        " (Landlock confines this process to what its configuration named at \
-                         start: directories that are new there need a restart)"
-                    }
-                    _ => "",
-                };
+                let hint = hint(self.at.confined.state, &error);
                 tracing::error!("configuration not taken, the old one stays: {error}{hint}");
             }
         }
@@ -224,6 +218,19 @@ impl Reloader {
     }
 }
 
+/// What Landlock has to do with an error of a reload, if that can be. It denies as permissions do,
+/// and in those words alone: `EACCES`.
+fn hint(state: Confinement, error: &str) -> &'static str {
+    let denied = std::io::Error::from_raw_os_error(nix::libc::EACCES).to_string();
+    match state {
+        Confinement::Full | Confinement::Partial if error.contains(&denied) => {
+            " (Landlock confines this process to what its configuration named at start: \
+             directories that are new there need a restart)"
+        }
+        _ => "",
+    }
+}
+
 /// What needs a restart, in a form that can be compared.
 fn fixed(settings: &Settings) -> Vec<(&'static str, String)> {
     vec![
@@ -233,4 +240,29 @@ fn fixed(settings: &Settings) -> Vec<(&'static str, String)> {
         ("log_format", settings.log.json.to_string()),
         ("tls", settings.tls.is_some().to_string()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Confinement, hint};
+
+    #[test]
+    fn landlock_is_named_only_where_it_may_be_the_reason() {
+        let denied = std::io::Error::from(nix::errno::Errno::EACCES);
+        let denied = format!("listen on unix:/new/agent.sock: {denied}");
+        for (state, error, expected) in [
+            (Confinement::Full, denied.as_str(), true),
+            (Confinement::Partial, &denied, true),
+            (Confinement::Off, &denied, false),
+            (Confinement::Full, "configuration: system: is empty", false),
+            (
+                Confinement::Full,
+                "listen on 127.0.0.1:1: Address already in use (os error 98)",
+                false,
+            ),
+        ] {
+            let hint = hint(state, error);
+            assert_eq!(hint.contains("Landlock"), expected, "{error}: {hint}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::bars::Bars;
 use crate::config::{self, Raw, RawRoot, Settings};
 use crate::{run, telemetry};
 
-use super::{Exit, WithExit};
+use super::{Exit, WithExit, words};
 
 /// Run the agent: scan directories and serve the listing over gRPC
 #[derive(Debug, clap::Args)]
@@ -93,9 +93,16 @@ impl ConfigArgs {
                 ..RawRoot::default()
             });
         }
+        // Relative to where the command is given; in a file that would be nowhere.
+        let state_directory = match self.state_dir {
+            Some(directory) if directory.is_relative() && !directory.as_os_str().is_empty() => {
+                Some(std::path::absolute(directory)?)
+            }
+            given => given,
+        };
         let given = Raw {
             system: self.system,
-            state_directory: self.state_dir,
+            state_directory,
             listen: (!self.listen.is_empty()).then_some(self.listen),
             allow_insecure_remote: self.allow_insecure_remote.then_some(true),
             defaults: RawRoot {
@@ -142,10 +149,13 @@ pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "configuration is good: system {}, {} roots, {} addresses",
+        "configuration is good: system {}, {}, {}",
         crate::escape::terminal(&settings.system),
-        settings.roots.len(),
-        settings.listen.len()
+        words::count(settings.roots.len() as u64, "root"),
+        match settings.listen.len() {
+            1 => "1 address".to_owned(),
+            more => format!("{more} addresses"),
+        }
     )?;
     Ok(Exit::Success)
 }

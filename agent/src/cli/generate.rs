@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap_complete::Shell;
 
-use super::Exit;
+use super::{EXIT_CODES, Exit};
 
 /// The shells whose completions packages carry.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
@@ -43,10 +43,10 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 
 fn write(what: What, directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    let mut command = super::command();
     match what {
-        What::Man => clap_mangen::generate_to(command, directory)?,
+        What::Man => clap_mangen::generate_to(paged(super::command()), directory)?,
         What::Completions => {
+            let mut command = shown(&super::command());
             let name = command.get_name().to_owned();
             for shell in SHELLS {
                 clap_complete::generate_to(shell, &mut command, &name, directory)?;
@@ -54,6 +54,45 @@ fn write(what: What, directory: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// With the exit codes on each page: nobody looks for them on the page of another command.
+fn paged(mut command: clap::Command) -> clap::Command {
+    let names: Vec<String> = command
+        .get_subcommands()
+        // Those that say it themselves mean something else by some of them.
+        .filter(|command| {
+            command
+                .get_after_help()
+                .is_none_or(|help| !help.to_string().contains("Exit codes"))
+        })
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    for name in names {
+        command = command.mut_subcommand(name, |command| {
+            let help = match command.get_after_help() {
+                Some(help) => format!("{help}\n\n{EXIT_CODES}"),
+                None => EXIT_CODES.to_owned(),
+            };
+            command.after_help(help)
+        });
+    }
+    command
+}
+
+/// Without what is hidden: completions would offer it.
+fn shown(command: &clap::Command) -> clap::Command {
+    let subcommands = command.get_subcommands();
+    clap::Command::new("sifter")
+        .version(env!("CARGO_PKG_VERSION"))
+        .propagate_version(true)
+        .about(command.get_about().cloned().unwrap_or_default())
+        .args(command.get_arguments())
+        .subcommands(
+            subcommands
+                .filter(|command| !command.is_hide_set())
+                .cloned(),
+        )
 }
 
 #[cfg(test)]
@@ -65,14 +104,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         write(What::Man, directory.path()).unwrap();
         write(What::Completions, directory.path()).unwrap();
-        let bash = std::fs::read_to_string(directory.path().join("sifter.bash")).unwrap();
+        let [bash, zsh, fish] = ["sifter.bash", "_sifter", "sifter.fish"]
+            .map(|name| std::fs::read_to_string(directory.path().join(name)).unwrap());
         let mut shown = 0;
         for command in crate::cli::command().get_subcommands() {
             let page = directory
                 .path()
                 .join(format!("sifter-{}.1", command.get_name()));
             assert_eq!(page.exists(), !command.is_hide_set(), "{}", page.display());
-            assert!(command.is_hide_set() || bash.contains(command.get_name()));
+            for shell in [&bash, &zsh, &fish] {
+                let offered = shell.contains(command.get_name());
+                assert_eq!(offered, !command.is_hide_set(), "{}", command.get_name());
+            }
+            if page.exists() {
+                let text = std::fs::read_to_string(&page).unwrap();
+                assert_eq!(text.matches("Exit codes").count(), 1, "{}", page.display());
+            }
             shown += usize::from(!command.is_hide_set());
         }
         assert!(shown > 5);

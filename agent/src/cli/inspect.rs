@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -252,7 +253,17 @@ pub fn probe(path: &Path, options: &Options) -> io::Result<(FileFacts, Probed)> 
         modified: facts.modified.timestamp(),
         now: scan::now().timestamp(),
     };
-    if path.is_dir() {
+    let kind = std::fs::metadata(path)?.file_type();
+    if !kind.is_dir() && !kind.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "{}: only files and directories can be images",
+                kind_name(kind)
+            ),
+        ));
+    }
+    if kind.is_dir() {
         return scan::with_directory(path, |tree, facts| {
             let probed = sifter_image::explain_directory(tree, &subject(&facts), options)?;
             Ok((facts, probed))
@@ -261,6 +272,17 @@ pub fn probe(path: &Path, options: &Options) -> io::Result<(FileFacts, Probed)> 
     let file = scan::open_file(path)?;
     let probed = sifter_image::explain(&file, &subject(&file.facts), options)?;
     Ok((file.facts, probed))
+}
+
+/// What is neither a file nor a directory.
+fn kind_name(kind: std::fs::FileType) -> &'static str {
+    match () {
+        () if kind.is_fifo() => "a FIFO (named pipe)",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_block_device() => "a block device",
+        () if kind.is_char_device() => "a character device",
+        () => "neither a file nor a directory",
+    }
 }
 
 fn why_not(why: sifter_image::NotImage) -> &'static str {

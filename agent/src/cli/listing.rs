@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Stdout, Write};
 
 use sifter_proto::v1::Image;
 
-use crate::catalog::{FileTime, Query, QueryError};
+use crate::catalog::{FileTime, Query};
 
 use super::render::{Format, ImageTable, Output};
 use super::usage::{GroupBy, Groups, Sum};
@@ -15,11 +15,17 @@ use super::{Exit, WithExit};
 pub struct ListingArgs {
     /// Only images that match: `repository=samtools*`, `size>1G`, `status=FAILURE`, `age>90d`;
     /// several: all must match
-    #[arg(long, short, value_name = "TERM")]
+    #[arg(long, short, value_name = "TERM", value_parser = parse_term)]
     filter: Vec<String>,
 
     /// Order by fields: `size desc,path` or `-size,path`
-    #[arg(long, short, value_name = "FIELDS", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        short,
+        value_name = "FIELDS",
+        allow_hyphen_values = true,
+        value_parser = parse_order
+    )]
     sort: Option<String>,
 
     /// Count images and bytes by a field instead of listing them
@@ -38,7 +44,7 @@ pub struct ListingArgs {
     #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
     format: Option<Format>,
 
-    /// Only image IDs
+    /// Only image IDs; images without one are left out
     #[arg(long, short, conflicts_with = "format")]
     quiet: bool,
 
@@ -49,6 +55,26 @@ pub struct ListingArgs {
     /// No header line
     #[arg(long, alias = "noheading")]
     no_header: bool,
+}
+
+/// An option without a value, from a variable of a script that was never set, say, is no wish for
+/// all images.
+pub(super) fn parse_term(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err(
+            "an empty term: write one, as in `status=READY`, or leave the option out".into(),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_order(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err(
+            "an empty order: write fields, as in `size desc`, or leave the option out".into(),
+        );
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_format(text: &str) -> Result<Format, String> {
@@ -162,7 +188,7 @@ impl ListingArgs {
 
 fn parse(filter: &str, order_by: &str) -> anyhow::Result<Query> {
     Query::parse(filter, order_by, FileTime::now())
-        .map_err(|QueryError(message)| WithExit::error(Exit::Usage, message))
+        .map_err(|error| WithExit::error(Exit::Usage, error.to_string()))
 }
 
 /// A term as one word of the filter: blanks in it are kept together.

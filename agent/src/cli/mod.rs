@@ -32,6 +32,11 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 pub use self::exit::Exit;
 
+/// What the numbers of [`Exit`] mean, for people.
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, but something could not be read;
+4 not an image, or a signature is not valid; 5 the agent does not answer.";
+
 /// Which Singularity and Apptainer images are on this machine's file systems.
 #[derive(Debug, Parser)]
 #[command(
@@ -40,9 +45,7 @@ pub use self::exit::Exit;
     propagate_version = true,
     max_term_width = 100
 )]
-#[command(after_help = "\
-Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, but something could not be read;
-4 not an image, or a signature is not valid; 5 the agent does not answer.")]
+#[command(after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -22,7 +22,7 @@ pub struct Output {
     /// One JSON object a line.
     #[allow(clippy::struct_field_names)]
     pub json: bool,
-    /// Only image IDs.
+    /// Only image IDs; images without one are left out.
     pub quiet: bool,
     /// Whole IDs and exact sizes and times.
     pub no_trunc: bool,
@@ -124,6 +124,10 @@ impl Output {
         if self.json {
             super::json::write(out, image)?;
         } else if self.quiet {
+            // Whoever reads them line by line would take an empty one for an ID, and a path, too.
+            if image.image_id.is_empty() {
+                return Ok(());
+            }
             let id = if self.no_trunc {
                 image.image_id.clone()
             } else {
@@ -228,7 +232,8 @@ pub fn write_all(out: &mut dyn Write, image: &Image) -> io::Result<()> {
                     writeln!(out, "    {}", escape::terminal(&line_of(entry)))?;
                 }
             }
-            Some(Value::String(text)) if text.contains('\n') => {
+            // The one text that is made of lines: indented, none of them can pass for a field.
+            Some(Value::String(text)) if *name == "definition" && text.contains('\n') => {
                 writeln!(out, "{title}")?;
                 for line in text.lines() {
                     writeln!(out, "    {}", escape::terminal(line))?;
@@ -316,12 +321,12 @@ mod tests {
         };
         for (template, text) in [
             ("{{.Repository}}:{{ tag }}", "ubuntu:22.04\\u{1b}[2J\n"),
-            ("{{.Size}}\\t{{.size_bytes}}", "45.0 kB\t45056\n"),
+            ("{{.Size}}\\t{{.size_bytes}}", "45.1 kB\t45056\n"),
             ("{{.Owner}}", "-\n"),
             ("{{.Allocated}}", "0 B\n"),
             (
                 "table {{.Tag}}\\t{{.Size}}",
-                "TAG                SIZE\n22.04\\u{1b}[2J  45.0 kB\n",
+                "TAG                SIZE\n22.04\\u{1b}[2J  45.1 kB\n",
             ),
         ] {
             let output = Output {
@@ -336,6 +341,45 @@ mod tests {
         assert!("ImageID".parse::<Column>().is_ok());
         assert!(matches!("json".parse(), Ok(Format::Json)));
         assert!(matches!("table".parse(), Ok(Format::Columns(_))));
+    }
+
+    #[test]
+    fn an_image_without_an_id_is_no_line_of_the_quiet_output() {
+        let output = Output {
+            quiet: true,
+            ..Output::default()
+        };
+        let image = |id: &str| Image {
+            image_id: id.to_owned(),
+            path: "/a".to_owned(),
+            ..Image::default()
+        };
+        assert_eq!(
+            printed(&output, &image("sha256:0123456789abcdef")),
+            "0123456789ab\n"
+        );
+        assert_eq!(printed(&output, &image("")), "");
+    }
+
+    /// A text of an image that begins a line would pass for a field of another name.
+    #[test]
+    fn a_text_of_several_lines_is_one_line_unless_it_is_the_definition() {
+        let image = Image {
+            repository: "a\nstatus:               READY".to_owned(),
+            labels: [("k\nl".to_owned(), "v\r\nw".to_owned())].into(),
+            definition: "Bootstrap: docker\nstatus: \u{1b}[2J\n".to_owned(),
+            ..Image::default()
+        };
+        let mut written = Vec::new();
+        super::write_all(&mut written, &image).unwrap();
+        let text = String::from_utf8(written).unwrap();
+        for line in [
+            "repository:           a\\nstatus:               READY\n",
+            "labels:\n    k\\nl = v\\r\\nw\n",
+            "definition:\n    Bootstrap: docker\n    status: \\u{1b}[2J\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
-use sifter_proto::v1;
+use sifter_proto::{reason, v1};
+use tonic_types::StatusExt;
 
-use super::Exit;
 use super::connect::{Address, block_on, refused};
+use super::{Exit, WithExit};
 use crate::escape;
 
 /// Ask the agent to scan now, and wait for it
@@ -33,6 +34,14 @@ fn normal(root: &str) -> String {
     if trimmed.is_empty() { root } else { trimmed }.to_owned()
 }
 
+/// The roots that can be scanned.
+fn there_are(roots: &[String]) -> String {
+    format!(
+        "there are {} (a root is scanned as a whole)",
+        roots.join(", ")
+    )
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -46,11 +55,21 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     };
     block_on(async {
         let mut client = args.address.agent().await?;
-        let mut stream = client
-            .scan(request)
-            .await
-            .map_err(|status| refused(&status))?
-            .into_inner();
+        let mut stream = match client.scan(request).await {
+            Ok(stream) => stream.into_inner(),
+            Err(status) => {
+                let reason = status.get_details_error_info().map(|info| info.reason);
+                if reason.as_deref() != Some(reason::ROOT_NOT_FOUND) {
+                    return Err(refused(&status));
+                }
+                // Which there are is for whoever may ask for them.
+                let known = client.get_status(v1::GetStatusRequest {}).await;
+                let roots = known.map_err(|_| refused(&status))?.into_inner().roots;
+                let roots: Vec<String> = roots.into_iter().map(|root| root.path).collect();
+                let message = format!("{}; {}", status.message(), there_are(&roots));
+                return Err(WithExit::error(Exit::Failure, message));
+            }
+        };
         let mut exit = Exit::Success;
         let mut out = std::io::stdout().lock();
         while let Some(message) = stream.message().await.map_err(|status| refused(&status))? {

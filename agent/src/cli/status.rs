@@ -182,8 +182,9 @@ fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
         {
             writeln!(
                 out,
-                "    {} files have an image name and other content",
-                counts.misnamed
+                "    {} {} an image name and other content",
+                words::count(counts.misnamed, "file"),
+                if counts.misnamed == 1 { "has" } else { "have" }
             )?;
         }
     }

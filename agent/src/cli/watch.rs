@@ -1,12 +1,15 @@
 //! `sifter watch`: changes as they happen.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sifter_proto::v1;
 use sifter_proto::v1::watch_images_response::Event;
 
-use super::Exit;
 use super::connect::{Address, block_on, refused};
+use super::{Exit, listing};
 use crate::escape;
 
 /// Show images as they appear, change and go, until interrupted
@@ -16,7 +19,7 @@ pub struct Args {
     address: Address,
 
     /// Only images that match, as in `ls`
-    #[arg(long, short, value_name = "TERM")]
+    #[arg(long, short, value_name = "TERM", value_parser = listing::parse_term)]
     filter: Vec<String>,
 
     /// One JSON object an event
@@ -38,13 +41,18 @@ pub struct Args {
 ///
 /// The agent does not answer, refuses, or ends the watch.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let terms: Vec<String> = args
+        .filter
+        .iter()
+        .map(|term| listing::quote(term))
+        .collect();
     let mut request = v1::WatchImagesRequest {
-        filter: args.filter.join(" "),
+        filter: terms.join(" "),
         resume_generation: args.resume.unwrap_or(0),
         view: v1::ImageView::Basic.into(),
     };
     let mut silent = args.changes_only && args.resume.is_none();
-    block_on(async {
+    let watching = async {
         let mut client = args.address.images().await?;
         let mut out = std::io::stdout().lock();
         loop {
@@ -77,7 +85,42 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             request.resume_generation = 0;
             silent = args.changes_only;
         }
+    };
+    block_on(async {
+        tokio::select! {
+            ended = watching => ended,
+            () = nobody_reads() => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+        }
     })
+}
+
+/// Until whoever reads our output has closed the pipe. Writing would say so, too, but not before the
+/// next change, which may come in a week.
+async fn nobody_reads() {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    // A thread that only waits, and ends with the process: tokio cannot wait for every kind of file.
+    std::thread::spawn(move || {
+        let out = io::stdout();
+        loop {
+            // That it is closed is told unasked; a file never is.
+            let mut waited = [PollFd::new(out.as_fd(), PollFlags::empty())];
+            match poll(&mut waited, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                Ok(_)
+                    if waited[0].revents().is_some_and(|events| {
+                        events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP)
+                    }) =>
+                {
+                    let _ = sender.send(());
+                    return;
+                }
+                _ => return,
+            }
+        }
+    });
+    if receiver.await.is_err() {
+        std::future::pending().await
+    }
 }
 
 fn write_event(

@@ -7,28 +7,39 @@ pub fn short_id(id: &str) -> String {
     digits.get(..12).unwrap_or(digits).to_owned()
 }
 
-/// A size in the units of `docker images` (powers of 1000).
+/// A size in the units of `docker images` (powers of 1000), rounded half up to three digits as it
+/// does.
 #[must_use]
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
         return format!("{bytes} B");
     }
-    // Three digits, without floating point: `scaled` is in tenths or hundredths of the unit.
-    let mut unit = 0;
-    let mut divisor: u64 = 1000;
-    while unit + 1 < UNITS.len() && bytes / divisor >= 1000 {
-        divisor *= 1000;
-        unit += 1;
+    // Without floating point, whose nearest number may be below the half.
+    let bytes = u128::from(bytes);
+    let mut divisor: u128 = 1000;
+    for (index, unit) in UNITS.iter().enumerate() {
+        let is_last = index + 1 == UNITS.len();
+        // Rounding may give a digit more: 9.999 is 10.0, and 999.9 kB is 1.00 MB.
+        let in_parts = |parts: u128| (bytes * parts + divisor / 2) / divisor;
+        match (in_parts(100), in_parts(10), in_parts(1)) {
+            (hundredths @ ..1000, ..) => {
+                return format!("{}.{:02} {unit}", hundredths / 100, hundredths % 100);
+            }
+            (_, tenths @ ..1000, _) => {
+                return format!("{}.{} {unit}", tenths / 10, tenths % 10);
+            }
+            (_, _, whole) if whole < 1000 || is_last => return format!("{whole} {unit}"),
+            _ => divisor *= 1000,
+        }
     }
-    let whole = bytes / divisor;
-    let rest = bytes % divisor;
-    let name = UNITS[unit];
-    match whole {
-        0..10 => format!("{whole}.{:02} {name}", rest / (divisor / 100)),
-        10..100 => format!("{whole}.{} {name}", rest / (divisor / 10)),
-        _ => format!("{whole} {name}"),
-    }
+    unreachable!("the last unit has no end")
+}
+
+/// A number and what is counted: `1 file`, `2 files`.
+#[must_use]
+pub fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// How long ago, in the words of `docker images`.
@@ -77,8 +88,18 @@ mod tests {
             (999, "999 B"),
             (1000, "1.00 kB"),
             (1_234_567, "1.23 MB"),
-            (45_056, "45.0 kB"),
-            (999_999, "999 kB"),
+            (45_056, "45.1 kB"),
+            (1004, "1.00 kB"),
+            (1005, "1.01 kB"),
+            (1_999_999, "2.00 MB"),
+            (9_994, "9.99 kB"),
+            (9_995, "10.0 kB"),
+            (99_949, "99.9 kB"),
+            (99_950, "100 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1.00 MB"),
+            (999_999, "1.00 MB"),
+            (12_350_000_000, "12.4 GB"),
             (12_345_678_901, "12.3 GB"),
             (u64::MAX, "18.4 EB"),
         ] {

@@ -1,5 +1,6 @@
 //! Settings of who may connect and who may see what.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::{ConfigError, Listen, RawTls};
@@ -191,12 +192,40 @@ pub(super) fn check_listen(
     Ok(())
 }
 
-/// The address of the metrics.
-pub(super) fn metrics(text: &str) -> Result<Listen, ConfigError> {
-    match text.parse() {
-        Ok(Listen::Tls(_)) => Err(fail("metrics", "are served without TLS: leave out `tls:`")),
-        Ok(address) => Ok(address),
-        Err(message) => Err(fail("metrics", message)),
+/// The address of the metrics, where nothing else is served.
+pub(super) fn metrics(text: &str, listen: &[Listen]) -> Result<Listen, ConfigError> {
+    let address: Listen = match text.parse() {
+        Ok(Listen::Tls(_)) => {
+            return Err(fail("metrics", "are served without TLS: leave out `tls:`"));
+        }
+        Ok(address) => address,
+        Err(message) => return Err(fail("metrics", message)),
+    };
+    match listen.iter().find(|other| collide(&address, other)) {
+        Some(other) => Err(fail(
+            "metrics",
+            format!("{address} is taken by {other} of listen: name another one"),
+        )),
+        None => Ok(address),
+    }
+}
+
+/// Whether only one of two addresses can be bound.
+fn collide(one: &Listen, other: &Listen) -> bool {
+    match (one, other) {
+        (Listen::Unix(one), Listen::Unix(other)) => one == other,
+        (Listen::Tcp(one) | Listen::Tls(one), Listen::Tcp(other) | Listen::Tls(other)) => {
+            // [::] takes IPv4, too; 0.0.0.0 is of IPv4 alone.
+            let covers = |wide: IpAddr, narrow: IpAddr| {
+                wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
+            };
+            one.port() == other.port()
+                && one.port() != 0
+                && (one.ip() == other.ip()
+                    || covers(one.ip(), other.ip())
+                    || covers(other.ip(), one.ip()))
+        }
+        _ => false,
     }
 }
 
@@ -245,9 +274,38 @@ mod tests {
             ("plain_tcp='x'".to_owned(), "neither own nor all"),
             ("metrics='x'".to_owned(), "metrics"),
             ("metrics='tls:127.0.0.1:1'".to_owned(), "without TLS"),
+            ("metrics='localhost'".to_owned(), "metrics: `localhost`"),
+            (
+                "metrics='unix:/a//b'\nlisten=['unix:/c','unix:/a/b']".to_owned(),
+                "metrics: unix:/a//b is taken by unix:/a/b of listen",
+            ),
+            (
+                "metrics='127.0.0.1:1'\nlisten=['127.0.0.1:1']".to_owned(),
+                "is taken by 127.0.0.1:1 of listen",
+            ),
+            (
+                "allow_insecure_remote=true\nmetrics='127.0.0.1:1'\nlisten=['[::]:1']".to_owned(),
+                "is taken by [::]:1 of listen",
+            ),
+            (
+                format!("metrics='0.0.0.0:1'\nlisten=['tls:192.0.2.1:1']\n{TLS}"),
+                "is taken by tls:192.0.2.1:1 of listen",
+            ),
         ] {
             let error = validate(&text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_metrics_may_be_beside_the_service() {
+        for text in [
+            "metrics='unix:/a'\nlisten=['unix:/b']",
+            "metrics='127.0.0.1:0'\nlisten=['127.0.0.1:0']",
+            "metrics='127.0.0.2:1'\nlisten=['127.0.0.1:1']",
+            "metrics='0.0.0.0:1'\nlisten=['[::1]:1']",
+        ] {
+            validate(text).unwrap();
         }
     }
 

@@ -27,6 +27,9 @@ pub const DEFAULT_FILE: &str = "/etc/sifter/agent.toml";
 /// Where the agent listens by default.
 pub const DEFAULT_SOCKET: &str = "unix:/run/sifter/agent.sock";
 
+/// Longest path of a unix socket, in bytes: `sun_path` has 108, one of them for the NUL at its end.
+const SOCKET_PATH_MAX: usize = 107;
+
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -109,10 +112,18 @@ impl std::str::FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.starts_with('/') {
-                Ok(Self::Unix(path.into()))
-            } else {
+            return if !path.starts_with('/') {
                 Err(format!("`{text}`: the path of a socket must be absolute"))
+            } else if path.contains('\0') {
+                Err(format!("`{text}`: there is a NUL in the path"))
+            } else if path.len() > SOCKET_PATH_MAX {
+                Err(format!(
+                    "`{text}`: the path of a socket has at most {SOCKET_PATH_MAX} bytes, and this \
+                     one has {}",
+                    path.len()
+                ))
+            } else {
+                Ok(Self::Unix(path.into()))
             };
         }
         let (kind, address): (fn(SocketAddr) -> Self, &str) = match text.strip_prefix("tls:") {
@@ -207,7 +218,11 @@ impl Settings {
         let allow_insecure_remote = raw.allow_insecure_remote.unwrap_or(false);
         access::check_listen(&listen, tls.is_some(), allow_insecure_remote)?;
         let access = AccessSettings::validate(raw.admin_group, raw.plain_tcp.as_deref())?;
-        let metrics = raw.metrics.as_deref().map(access::metrics).transpose()?;
+        let metrics = raw
+            .metrics
+            .as_deref()
+            .map(|text| access::metrics(text, &listen))
+            .transpose()?;
         let socket_mode = match raw.socket_mode {
             // Who may see what is decided by who asks.
             None => 0o666,
@@ -231,6 +246,38 @@ impl Settings {
                 ));
             }
         };
+        let filter = raw.log.unwrap_or_else(|| "info".to_owned());
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&filter) {
+            return Err(fail(
+                "log",
+                format!(
+                    "`{filter}` is no filter, as in info or warn,sifter_agent::scan=debug: {error}"
+                ),
+            ));
+        }
+        let system = raw.system.unwrap_or_else(host_name);
+        if system.trim().is_empty() {
+            return Err(fail(
+                "system",
+                "is empty: name the cluster, or leave it out for this host's name".to_owned(),
+            ));
+        }
+        // It is in every answer, and in logs and tables.
+        if system.contains(char::is_control) {
+            return Err(fail(
+                "system",
+                format!("`{system}` has control characters in it: a name is one line of text"),
+            ));
+        }
+        if let Some(directory) = &raw.state_directory
+            && !directory.is_absolute()
+        {
+            // Where it would be depends on who starts the agent, and from where.
+            return Err(fail(
+                "state_directory",
+                format!("{} must be absolute", crate::escape::path(directory)),
+            ));
+        }
         if raw.roots.is_empty() {
             return Err(fail(
                 "root",
@@ -245,7 +292,7 @@ impl Settings {
             roots.push(root);
         }
         Ok(Self {
-            system: raw.system.unwrap_or_else(host_name),
+            system,
             state_directory: raw.state_directory,
             listen,
             socket_mode,
@@ -254,10 +301,7 @@ impl Settings {
             tls,
             access,
             metrics,
-            log: LogSettings {
-                json,
-                filter: raw.log.unwrap_or_else(|| "info".to_owned()),
-            },
+            log: LogSettings { json, filter },
             roots,
         })
     }
@@ -427,6 +471,25 @@ mod tests {
             ),
             ("listen=[]\n[[root]]\npath='/a'", "no address"),
             ("socket_mode='999'\n[[root]]\npath='/a'", "octal"),
+            ("log='info,=x'\n[[root]]\npath='/a'", "log: `info,=x`"),
+            ("system=''\n[[root]]\npath='/a'", "system: is empty"),
+            ("system=' '\n[[root]]\npath='/a'", "system: is empty"),
+            (
+                "system=\"a\\nb\"\n[[root]]\npath='/a'",
+                "control characters",
+            ),
+            (
+                "state_directory='state'\n[[root]]\npath='/a'",
+                "state_directory: state must be absolute",
+            ),
+            (
+                "state_directory=''\n[[root]]\npath='/a'",
+                "must be absolute",
+            ),
+            (
+                "listen=[\"unix:/a\\u0000b\"]\n[[root]]\npath='/a'",
+                "listen: ",
+            ),
             ("[[root]]\npath='/a'\ninterval='5'", "no duration"),
             ("[[root]]\npath='/a'\ninterval='0s'", "at least 1s"),
             ("[[root]]\npath='/a'\nwidth=0", "at least 1"),
@@ -466,6 +529,27 @@ mod tests {
             })
             .collect();
         assert_eq!(roots, [("/b", 120, None), ("/a", 60, None)]);
+    }
+
+    #[test]
+    fn the_path_of_a_socket_is_as_long_as_the_kernel_takes() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().to_str().unwrap().to_owned() + "/";
+        for (length, fits) in [(107, true), (108, false)] {
+            let path = format!("{base}{}", "s".repeat(length - base.len()));
+            let bound = std::os::unix::net::UnixListener::bind(&path);
+            assert_eq!(bound.is_ok(), fits, "{length}: {bound:?}");
+            for key in ["listen=['unix:PATH']", "metrics='unix:PATH'"] {
+                let text = format!("{key}\n[[root]]\npath='/a'").replace("PATH", &path);
+                match validate(&text) {
+                    Ok(_) => assert!(fits, "{text}"),
+                    Err(error) => assert!(
+                        !fits && error.contains("at most 107 bytes, and this one has 108"),
+                        "{error}"
+                    ),
+                }
+            }
+        }
     }
 
     #[test]

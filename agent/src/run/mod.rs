@@ -1,6 +1,7 @@
 //! Wires everything: catalogue, supervisor, services, listeners; and takes it apart again in the
 //! right order.
 
+mod ending;
 mod wired;
 
 use std::fs::File;
@@ -27,6 +28,7 @@ use crate::observe::Sources;
 use crate::reload::{self, Changeable, Reloader};
 use crate::service::{Agent, AgentState, Images, Owners, Sights, Visibility};
 
+use self::ending::EndingLayer;
 use self::wired::Wired;
 use crate::telemetry::{Metrics, Pages, RpcLayer, Scrapes};
 
@@ -210,12 +212,15 @@ async fn serve(
     );
     let reload_task = tokio::spawn(reloader.run(hangup));
 
-    let (drain, drained) = tokio::sync::oneshot::channel::<()>();
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let mut drained = stopping.clone();
     let server = Server::builder()
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        // Outside, so that it sees with which status the other ends a call.
         .layer(RpcLayer(Arc::clone(&metrics)))
+        .layer(EndingLayer { stopping })
         .add_service(health_service)
         .add_service(reflection()?.build_v1().context("reflection v1")?)
         .add_service(
@@ -225,8 +230,8 @@ async fn serve(
         )
         .add_service(images)
         .add_service(agent)
-        .serve_with_incoming_shutdown(connections, async {
-            let _ = drained.await;
+        .serve_with_incoming_shutdown(connections, async move {
+            let _ = drained.wait_for(|stopping| *stopping).await;
         });
     let server = tokio::spawn(server);
     for (bound, asked, passed) in bound {
@@ -252,11 +257,12 @@ async fn serve(
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
 
-    // Listeners first, so that nobody new comes; then the RPCs under way; then the scans.
+    // Listeners first, so that nobody new comes; then the RPCs under way, of which those without an
+    // end are ended; then the scans.
     health_task.abort();
     reload_task.abort();
     informed.abort();
-    let _ = drain.send(());
+    stop.send_replace(true);
     match tokio::time::timeout(DRAIN, server).await {
         Ok(Ok(served)) => served.context("serve")?,
         Ok(Err(panic)) => return Err(panic).context("serve"),

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use crate::catalog::{
-    Catalog, Condition, FileTime, KeptRow, PageToken, Query, Selection, Snapshot,
+    Catalog, Condition, FileTime, KeptRow, PageToken, Query, QueryError, Selection, Snapshot,
 };
 
 use super::aside;
@@ -161,13 +161,9 @@ impl<A: Agent> Reading<A> {
     }
 
     fn query(filter: &str, order_by: &str, now: FileTime) -> Result<Query, Status> {
-        Query::parse(filter, order_by, now).map_err(|error| {
-            let field = if error.0.starts_with("order") {
-                "order_by"
-            } else {
-                "filter"
-            };
-            status::invalid(field, error.0)
+        Query::parse(filter, order_by, now).map_err(|error| match error {
+            QueryError::Filter(message) => status::invalid("filter", message),
+            QueryError::Order(message) => status::invalid("order_by", message),
         })
     }
 

@@ -17,8 +17,8 @@ fn examples(kind: &str) -> Vec<&'static str> {
     lines
 }
 
-/// The rows of the table of fields: field, other name, kind.
-fn fields() -> Vec<(&'static str, &'static str, &'static str)> {
+/// The rows of the table of fields: field, other name, kind, remark.
+fn fields() -> Vec<[&'static str; 4]> {
     let table = QUERIES.split("| field | also |").nth(1).unwrap();
     table
         .lines()
@@ -29,7 +29,7 @@ fn fields() -> Vec<(&'static str, &'static str, &'static str)> {
                 .split('|')
                 .map(|cell| cell.trim().trim_matches('`'))
                 .collect();
-            (cells[1], cells[2], cells[3])
+            [cells[1], cells[2], cells[3], cells[4]]
         })
         .collect()
 }
@@ -48,11 +48,11 @@ fn filters_and_orders_are_understood() {
 fn fields_are_of_the_kind_that_is_said() {
     let fields = fields();
     assert!(fields.len() > 30, "{fields:?}");
-    for (field, also, kind) in fields {
+    for [field, also, kind, remark] in fields {
         for name in [field, also].into_iter().filter(|name| !name.is_empty()) {
             let (takes, refuses) = match kind {
                 "text" => (vec!["=*x*", "!=x"], vec!["<x"]),
-                "enumeration" => (vec!["=x", "!=X_y"], vec![">x"]),
+                "enumeration" => (vec!["=*"], vec!["=x", "!=x*", "="]),
                 "yes or no" => (vec!["=true", "!=no"], vec!["=x", "<yes"]),
                 "number" => (
                     vec!["=7", "!=7", "<7", "<=7", ">7", ">=7"],
@@ -69,6 +69,17 @@ fn fields_are_of_the_kind_that_is_said() {
                 ),
                 other => panic!("{name}: no such kind: {other}"),
             };
+            if kind == "enumeration" {
+                let values = remark.split(", ").map(|value| value.trim_matches('`'));
+                for value in values {
+                    for term in [format!("{name}={value}"), format!("{name}!={value}*")] {
+                        let parsed = Query::parse(&term.to_lowercase(), "", FileTime(0));
+                        assert!(parsed.is_ok(), "{term}: {parsed:?}");
+                    }
+                    let term = format!("{name}<{value}");
+                    assert!(Query::parse(&term, "", FileTime(0)).is_err(), "{term}");
+                }
+            }
             for (terms, good) in [(takes, true), (refuses, false)] {
                 for term in terms {
                     let term = format!("\"{name}{term}\"");

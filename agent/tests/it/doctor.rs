@@ -1,6 +1,7 @@
 //! `sifter doctor`: what it finds, and with which exit code.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -36,6 +37,10 @@ fn what_is_wrong_is_named_with_what_to_do() {
         " clock: ",
         " user: ",
         &format!(" root {}/images: ", directory.display()),
+        &format!(
+            "metrics unix:{}/metrics.sock: are served",
+            directory.display()
+        ),
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
@@ -45,6 +50,11 @@ fn what_is_wrong_is_named_with_what_to_do() {
     let (code, text) = doctor(&config);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("nobody answers"), "{text}");
+    let metrics = format!(
+        "metrics unix:{}/metrics.sock: nobody answers",
+        directory.display()
+    );
+    assert!(text.contains(&metrics), "{text}");
     assert!(text.contains("-> start the agent"), "{text}");
 
     let good = fs::read_to_string(&config).unwrap();
@@ -111,6 +121,51 @@ fn what_is_wrong_is_named_with_what_to_do() {
 }
 
 #[test]
+fn what_is_no_page_of_metrics_is_told_from_one() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path();
+    let config = directory.join("agent.toml");
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let text = format!(
+        "listen = ['unix:{0}/agent.sock']\nmetrics = '{address}'\n[[root]]\npath = '{0}'\n",
+        directory.display()
+    );
+    fs::write(&config, text).unwrap();
+    for (answer, expected) in [
+        (
+            "HTTP/1.1 404 Not Found\r\n\r\n",
+            "not with the agent's metrics: HTTP/1.1 404 Not Found",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\n\r\nhello",
+            "not with the agent's metrics: HTTP/1.1 200 OK",
+        ),
+        ("", "answers nothing"),
+    ] {
+        let other = other.try_clone().unwrap();
+        let served = std::thread::spawn(move || {
+            let (mut stream, _) = other.accept().unwrap();
+            let mut asked = [0; 512];
+            let read = stream.read(&mut asked).unwrap();
+            assert!(asked[..read].starts_with(b"GET /metrics HTTP/1.1\r\n"));
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let (code, text) = doctor(&config);
+        served.join().unwrap();
+        assert_eq!(code, Some(1), "{text}");
+        let line = text
+            .lines()
+            .find(|line| line.contains(" metrics "))
+            .unwrap();
+        assert!(
+            line.starts_with("FAILED") && line.contains(expected),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn what_is_wrong_in_a_file_is_shown_where_it_is_and_no_name_forges_a_line() {
     let temporary = tempfile::tempdir().unwrap();
     let error = |arguments: &[&str]| {
@@ -130,6 +185,29 @@ fn what_is_wrong_in_a_file_is_shown_where_it_is_and_no_name_forges_a_line() {
         lines[1..].iter().all(|line| line.starts_with("  ")),
         "{shown}"
     );
+    // What the agent would refuse at start.
+    for (text, key) in [
+        ("log = '=x'", "configuration: log: "),
+        ("metrics = 'nowhere'", "configuration: metrics: "),
+        (
+            "metrics = 'unix:/run/sifter/agent.sock'",
+            "configuration: metrics: ",
+        ),
+        ("system = ''", "configuration: system: "),
+        (
+            "state_directory = 'state'",
+            "configuration: state_directory: ",
+        ),
+    ] {
+        fs::write(
+            temporary.path().join("bad.toml"),
+            format!("{text}\n[[root]]\npath = '/nowhere'\n"),
+        )
+        .unwrap();
+        let checked = error(&["check-config", "-c", "bad.toml"]);
+        assert!(checked.contains(key), "{checked}");
+        assert_eq!(error(&["agent", "-c", "bad.toml"]), checked);
+    }
     let forged = error(&["inspect", "no\nsifter: all is well"]);
     assert_eq!(forged.lines().count(), 1, "{forged}");
 }

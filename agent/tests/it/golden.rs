@@ -75,6 +75,10 @@ fn scan() {
             &["-f", "format=sandbox", "--format", "size,path", "--totals"],
         ),
         ("wrong_filter", &["-f", "size>huge"]),
+        ("wrong_value", &["-f", "format=squash"]),
+        ("wrong_field", &["-f", "repo=tools"]),
+        ("empty_filter", &["-f", ""]),
+        ("empty_order", &["-s", ""]),
         ("wrong_order", &["--sort", "size sideways"]),
         ("wrong_column", &["--format", "nonsense"]),
         (
@@ -342,4 +346,26 @@ fn inspect_in_json() {
     let plain = run(&path, &["inspect", "--json", "signed/pgp.sif"]);
     let plain: sifter_proto::v1::Image = serde_json::from_str(&plain.out).unwrap();
     assert_eq!(plain.signatures.len(), 1);
+}
+
+#[test]
+fn what_can_be_no_image_is_called_by_its_name() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path().canonicalize().unwrap();
+    let mode = nix::sys::stat::Mode::S_IRUSR;
+    nix::unistd::mkfifo(&directory.join("fifo"), mode).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(directory.join("socket")).unwrap();
+    for (path, expected) in [
+        (
+            "fifo",
+            "fifo: a FIFO (named pipe): only files and directories can be images",
+        ),
+        ("socket", "socket: a socket: only files"),
+        ("/dev/null", "/dev/null: a character device: only files"),
+        ("nothing", "nothing: No such file or directory"),
+    ] {
+        let ran = run(&directory, &["inspect", path]);
+        assert_eq!(ran.code, Some(1), "{}", ran.err);
+        assert!(ran.err.contains(expected), "{}", ran.err);
+    }
 }

@@ -292,3 +292,143 @@ fn an_agent_that_ends_meanwhile_is_unreachable() {
         "{message}"
     );
 }
+
+#[test]
+fn what_the_agent_refuses_is_said_once_and_says_what_would_be_right() {
+    let temporary = tempfile::tempdir().unwrap();
+    crate::support::images(temporary.path(), &["a.sif"]);
+    let agent = crate::support::Agent::start(temporary.path(), "", "");
+    for (command, arguments, expected) in [
+        (
+            "ls",
+            ["-f", "status=foo"],
+            "sifter: filter: `status=foo`: matches none of the values: READY, TRANSFER, FAILURE, \
+             UNAVAILABLE (INVALID_ARGUMENT)",
+        ),
+        (
+            "watch",
+            ["-f", "tag<1"],
+            "sifter: filter: `tag<1`: is compared with = and != only (INVALID_ARGUMENT)",
+        ),
+        (
+            "ls",
+            ["-s", "size sideways"],
+            "sifter: order_by: `size sideways`: neither asc nor desc (INVALID_ARGUMENT)",
+        ),
+        ("ls", ["-f", " "], "an empty term"),
+        ("watch", ["-f", ""], "an empty term"),
+        ("ls", ["-s", ""], "an empty order"),
+    ] {
+        let unix = agent.unix();
+        let all = [&[command, "--address", &unix][..], &arguments].concat();
+        let ran = crate::tool::run(temporary.path(), &all);
+        assert_eq!(ran.code, Some(2), "{arguments:?}: {}", ran.err);
+        assert!(ran.err.contains(expected), "{arguments:?}: {}", ran.err);
+    }
+    // The request's default is no filter, and no order.
+    let ran = crate::tool::run(temporary.path(), &["ls", "--address", &agent.unix(), "-q"]);
+    assert_eq!(
+        (ran.code, ran.out.lines().count()),
+        (Some(0), 1),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn who_names_no_root_is_told_which_there_are() {
+    let temporary = tempfile::tempdir().unwrap();
+    crate::support::images(temporary.path(), &["a.sif"]);
+    let agent = crate::support::Agent::start(temporary.path(), "", "");
+    let root = format!("{}/images", temporary.path().display());
+    let unix = agent.unix();
+    let rescan =
+        |root: &str| crate::tool::run(temporary.path(), &["rescan", "--address", &unix, root]);
+    for wrong in [format!("{root}/below"), "/nowhere".to_owned()] {
+        let ran = rescan(&wrong);
+        assert_eq!(ran.code, Some(1), "{}", ran.err);
+        assert!(
+            ran.err
+                .contains("is not a configured root; there are DIR/images "),
+            "{}",
+            ran.err
+        );
+    }
+    assert_eq!(rescan(&root).code, Some(0));
+}
+
+#[test]
+fn watch_ends_with_its_reader() {
+    let temporary = tempfile::tempdir().unwrap();
+    crate::support::images(temporary.path(), &["a.sif"]);
+    let agent = crate::support::Agent::start(temporary.path(), "", "");
+    let mut watch = sifter()
+        .args(["watch", "--address", &agent.unix()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    // As `head -1` does; nothing changes in the images any more.
+    BufReader::new(watch.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("a.sif"), "{line}");
+    let end = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = watch.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > end {
+            let _ = watch.kill();
+            panic!("still watching for nobody");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(0));
+    // To a file there is no reader that could go.
+    let file = temporary.path().join("out");
+    let mut watch = sifter()
+        .args(["watch", "--address", &agent.unix()])
+        .stdout(std::fs::File::create(&file).unwrap())
+        .spawn()
+        .unwrap();
+    crate::support::until("the image in the file", || {
+        std::fs::read_to_string(&file).unwrap().contains("a.sif")
+    });
+    assert!(watch.try_wait().unwrap().is_none());
+    let _ = watch.kill();
+    let _ = watch.wait();
+}
+
+#[test]
+fn who_watches_does_not_keep_the_agent_from_ending() {
+    let temporary = tempfile::tempdir().unwrap();
+    crate::support::images(temporary.path(), &["a.sif"]);
+    let agent = crate::support::Agent::start(temporary.path(), "", "");
+    let mut watch = sifter()
+        .args(["watch", "--address", &agent.unix()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("a.sif"));
+    let began = Instant::now();
+    agent.signal(nix::sys::signal::Signal::SIGTERM);
+    let output = watch.wait_with_output().unwrap();
+    crate::support::until("the agent's end", || agent.log().contains("stopped"));
+    // Far below the time that calls are given to end by themselves.
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}: {}",
+        began.elapsed(),
+        agent.log()
+    );
+    assert!(agent.log().contains("Unavailable"), "{}", agent.log());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(5), "{message}");
+    assert!(
+        message.contains("the agent is stopping: call again when it is back"),
+        "{message}"
+    );
+}

@@ -93,8 +93,11 @@ pub enum ApiError {
     InvalidVersion,
     /// No such action, or no such path.
     InvalidActionNotFound,
-    /// A method other than GET and POST.
-    UnsupportedHttpMethod,
+    /// A method that the path does not have.
+    UnsupportedHttpMethod {
+        /// Those that it has, as the header `Allow` spells them.
+        allowed: &'static str,
+    },
     /// The request must come over TLS.
     InvalidProtocolNeedSsl,
     /// The access key has asked too often.
@@ -106,6 +109,8 @@ pub enum ApiError {
     // The HTTP layer.
     /// The request line, the headers or the body cannot be read as HTTP, UTF-8 or form data.
     BadRequest,
+    /// The request names a host for which an open server does not answer.
+    MisdirectedRequest,
     /// The request did not arrive in time.
     RequestTimeout,
     /// The body is too large.
@@ -193,13 +198,14 @@ impl ApiError {
             Self::InvalidParameterFormat => ("InvalidParameter.Format", StatusCode::BAD_REQUEST),
             Self::InvalidVersion => ("InvalidVersion", StatusCode::BAD_REQUEST),
             Self::InvalidActionNotFound => ("InvalidAction.NotFound", StatusCode::NOT_FOUND),
-            Self::UnsupportedHttpMethod => {
+            Self::UnsupportedHttpMethod { .. } => {
                 ("UnsupportedHTTPMethod", StatusCode::METHOD_NOT_ALLOWED)
             }
             Self::InvalidProtocolNeedSsl => ("InvalidProtocol.NeedSsl", StatusCode::NOT_FOUND),
             Self::ThrottlingUser { .. } => ("Throttling.User", StatusCode::BAD_REQUEST),
 
             Self::BadRequest => ("BadRequest", StatusCode::BAD_REQUEST),
+            Self::MisdirectedRequest => ("MisdirectedRequest", StatusCode::MISDIRECTED_REQUEST),
             Self::RequestTimeout => ("RequestTimeout", StatusCode::REQUEST_TIMEOUT),
             Self::RequestTooLarge => ("RequestTooLarge", StatusCode::PAYLOAD_TOO_LARGE),
             Self::UriTooLong => ("UriTooLong", StatusCode::URI_TOO_LONG),
@@ -266,9 +272,10 @@ impl ApiError {
             Self::InvalidActionNotFound => {
                 "Specified api is not found, please check your url and method.".into()
             }
-            Self::UnsupportedHttpMethod => {
-                "This HTTP method is not supported: use GET or POST.".into()
-            }
+            Self::UnsupportedHttpMethod { allowed } => format!(
+                "This HTTP method is not supported: use {}.",
+                allowed.replace(", ", " or ")
+            ),
             Self::InvalidProtocolNeedSsl => "Your request is denied as lack of ssl protect.".into(),
             Self::ThrottlingUser { .. } => "Request was denied due to user flow control.".into(),
 
@@ -276,6 +283,9 @@ impl ApiError {
                 "The request cannot be read: send plain HTTP/1.1 with UTF-8 parameters, as a \
                  query or as a form body."
                     .into()
+            }
+            Self::MisdirectedRequest => {
+                "This server does not answer for the host that the request names.".into()
             }
             Self::RequestTimeout => "The request did not arrive in time.".into(),
             Self::RequestTooLarge => "The body of the request is too large.".into(),

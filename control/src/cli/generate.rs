@@ -38,10 +38,10 @@ pub(super) fn run(args: &Args) -> ExitCode {
 
 fn write(what: What, directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    let mut command = super::Cli::command();
     match what {
-        What::Man => clap_mangen::generate_to(command, directory)?,
+        What::Man => clap_mangen::generate_to(super::Cli::command(), directory)?,
         What::Completions => {
+            let mut command = shown(&super::Cli::command());
             let name = command.get_name().to_owned();
             for shell in SHELLS {
                 clap_complete::generate_to(shell, &mut command, &name, directory)?;
@@ -49,6 +49,20 @@ fn write(what: What, directory: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Without what is hidden: completions would offer it.
+fn shown(command: &clap::Command) -> clap::Command {
+    let subcommands = command.get_subcommands();
+    clap::Command::new("sifter-control")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(command.get_about().cloned().unwrap_or_default())
+        .args(command.get_arguments())
+        .subcommands(
+            subcommands
+                .filter(|command| !command.is_hide_set())
+                .cloned(),
+        )
 }
 
 #[cfg(test)]
@@ -64,6 +78,20 @@ mod tests {
             let name = format!("sifter-control-{}.1", command.get_name());
             let is_there = directory.path().join(&name).exists();
             assert_eq!(is_there, !command.is_hide_set(), "{name}");
+            for shell in [
+                "sifter-control.bash",
+                "_sifter-control",
+                "sifter-control.fish",
+            ] {
+                let text = std::fs::read_to_string(directory.path().join(shell)).expect(shell);
+                let is_offered = text.contains(command.get_name());
+                assert_eq!(is_offered, !command.is_hide_set(), "{name} in {shell}");
+            }
+        }
+        // Where it is not on the page of an action below.
+        for name in ["sifter-control-serve.1", "sifter-control-check-config.1"] {
+            let text = std::fs::read_to_string(directory.path().join(name)).expect(name);
+            assert!(text.contains("Ends with 0"), "{name}: {text}");
         }
         for name in [
             "sifter-control.1",

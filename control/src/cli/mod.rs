@@ -15,6 +15,9 @@ use clap::Subcommand;
 /// The Sifter control plane: answers ListContainerImages from the agents of an HPC site.
 #[derive(Debug, Parser)]
 #[command(name = "sifter-control", version, about, max_term_width = 100)]
+#[command(after_help = "\
+Exit codes: 0 done; 1 failed, or denied by a policy; 2 wrong usage; 3 an error of the API; 4 no answer;
+78 wrong configuration.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -28,6 +28,9 @@ use crate::telemetry;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers the API.
+///
+/// Ends with 0 when it was told to stop, 1 if an address cannot be listened on, 78 if the configuration
+/// is wrong.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Configuration file.

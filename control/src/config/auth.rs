@@ -90,10 +90,12 @@ pub(super) fn validate(
             None
         }
         Some(RawAuth::Mode(mode)) if mode == "none" => Some(AuthSettings::None),
-        Some(RawAuth::Mode(mode)) => {
-            problems.push(format!(
-                "auth = {mode:?} is not known: write `auth = \"none\"` or a table `[auth]`"
-            ));
+        // Not shown: it may be a key, which somebody wrote into the wrong place.
+        Some(RawAuth::Mode(_)) => {
+            problems.push(
+                "auth is a text other than \"none\": write `auth = \"none\"` or a table `[auth]`"
+                    .to_owned(),
+            );
             None
         }
         Some(RawAuth::Signatures(raw)) => {

@@ -48,13 +48,12 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML, or has a key or a type that is not known.
-    #[error("cannot parse the configuration {}", path.display())]
+    #[error("cannot parse the configuration {}: {problem}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        #[source]
-        source: Box<toml::de::Error>,
+        /// Where and why, without any value: it may be a secret in the wrong file.
+        problem: String,
     },
     /// The file is well formed, its values are not.
     #[error("the configuration {} has {} problem(s):\n  - {}", path.display(), problems.len(), problems.join("\n  - "))]

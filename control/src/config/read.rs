@@ -39,7 +39,7 @@ pub(super) fn read(path: &Path) -> Result<RawConfig, ConfigError> {
         raw = merged
             .clone()
             .try_into()
-            .map_err(|source| wrong(source, &file))?;
+            .map_err(|error| wrong(&error, "", &file))?;
         whole = Some(merged);
     }
     Ok(raw)
@@ -47,18 +47,55 @@ pub(super) fn read(path: &Path) -> Result<RawConfig, ConfigError> {
 
 /// One file's text as a configuration.
 pub(super) fn parse(text: &str, path: &Path) -> Result<RawConfig, ConfigError> {
-    toml::from_str(text).map_err(|source| wrong(source, path))
+    toml::from_str(text).map_err(|error| wrong(&error, text, path))
 }
 
 fn table(text: &str, path: &Path) -> Result<Table, ConfigError> {
-    toml::from_str(text).map_err(|source| wrong(source, path))
+    toml::from_str(text).map_err(|error| wrong(&error, text, path))
 }
 
-fn wrong(source: toml::de::Error, path: &Path) -> ConfigError {
+/// What is wrong in a file, and where: by line and column, or by key where it is not from a text. The
+/// error's own words quote the line, and lines of keys end up in this file, too.
+fn wrong(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
+    let message = without_values(error.message());
+    let problem = match error.span() {
+        Some(span) if !text.is_empty() => {
+            let before = text.get(..span.start).unwrap_or(text);
+            let line = before.matches('\n').count() + 1;
+            let column = before
+                .rsplit('\n')
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .count()
+                + 1;
+            format!("line {line}, column {column}: {message}")
+        }
+        _ => {
+            let shown = error.to_string();
+            let key = shown.lines().skip(1).find(|line| line.starts_with("in `"));
+            key.map_or(message.clone(), |key| format!("{message} {key}"))
+        }
+    };
     ConfigError::Parse {
         path: path.to_owned(),
-        source: Box::new(source),
+        problem,
     }
+}
+
+/// A message without the values that it quotes. Names of keys stay, and what would be right.
+fn without_values(message: &str) -> String {
+    let message = message.lines().next().unwrap_or_default();
+    let names_a_field = ["missing field", "unknown field", "duplicate key"];
+    if names_a_field.iter().any(|kind| message.starts_with(kind)) {
+        return message.to_owned();
+    }
+    let (found, expected) = match message.rfind(", expected ") {
+        Some(at) => message.split_at(at),
+        None => (message, ""),
+    };
+    let quote = found.find(['"', '`', '\'']).unwrap_or(found.len());
+    format!("{}{expected}", found[..quote].trim_end())
 }
 
 fn text(path: &Path) -> Result<String, ConfigError> {
@@ -162,6 +199,49 @@ mod tests {
 
         let settings = load(&[("10.toml", "[auth]\nkeys = \"k\"")]).unwrap();
         assert!(matches!(settings.auth, AuthSettings::Signatures(_)));
+    }
+
+    /// Somebody puts a key where the configuration is, and shows the error to somebody else.
+    #[test]
+    fn no_value_is_shown() {
+        for (text, expected) in [
+            (
+                "[auth]\nsecret = \"hunter2\"",
+                "line 2, column 1: unknown field `secret`",
+            ),
+            (
+                "[auth]\nkeys = \"k\"\nsecret = \"hunter2\"",
+                "unknown field `secret`",
+            ),
+            (
+                "secret = 'hunter2'\n",
+                "line 1, column 1: unknown field `secret`",
+            ),
+            ("secret = \"hunter2", "line 1, column"),
+            ("secret = hunter2", "line 1, column"),
+            ("secret = \"hunter2\" x", "line 1, column"),
+            ("secret = \"\"\"\nhunter2\n\"\"\"", "unknown field `secret`"),
+            (
+                "[server]\nrequire_tls = \"hunter2\"",
+                "invalid type: string, expected a boolean",
+            ),
+            ("[log]\nformat = \"hunter2\"", "unknown variant, expected"),
+            (
+                "[server]\nlisten = [\"hunter2, expected x\", 1]",
+                "line 2, column",
+            ),
+            ("auth = \"hunter2\"", "auth is a text other than"),
+        ] {
+            let whole = format!("{text}\n");
+            let parsed = Settings::parse(&whole, std::path::Path::new("x"));
+            let error = crate::server::chain(&parsed.unwrap_err());
+            assert!(
+                !error.contains("hunter2") && error.contains(expected),
+                "{text}: {error}"
+            );
+            let dropped = load(&[("10.toml", text)]).unwrap_err();
+            assert!(!dropped.contains("hunter2"), "{text}: {dropped}");
+        }
     }
 
     #[test]

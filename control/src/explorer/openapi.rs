@@ -43,12 +43,15 @@ pub(super) fn every_error() -> Vec<ApiError> {
         ApiError::InvalidParameterFormat,
         ApiError::InvalidVersion,
         ApiError::InvalidActionNotFound,
-        ApiError::UnsupportedHttpMethod,
+        ApiError::UnsupportedHttpMethod {
+            allowed: "GET, POST",
+        },
         ApiError::InvalidProtocolNeedSsl,
         ApiError::ThrottlingUser {
             retry_after: Duration::from_secs(1),
         },
         ApiError::BadRequest,
+        ApiError::MisdirectedRequest,
         ApiError::RequestTimeout,
         ApiError::RequestTooLarge,
         ApiError::UriTooLong,
@@ -87,10 +90,11 @@ fn listed(error: &ApiError) -> bool {
         | ApiError::InvalidParameterFormat
         | ApiError::InvalidVersion
         | ApiError::InvalidActionNotFound
-        | ApiError::UnsupportedHttpMethod
+        | ApiError::UnsupportedHttpMethod { .. }
         | ApiError::InvalidProtocolNeedSsl
         | ApiError::ThrottlingUser { .. }
         | ApiError::BadRequest
+        | ApiError::MisdirectedRequest
         | ApiError::RequestTimeout
         | ApiError::RequestTooLarge
         | ApiError::UriTooLong

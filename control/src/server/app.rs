@@ -11,6 +11,7 @@ use axum::routing::get;
 
 use super::gate::Gate;
 use super::handler;
+use super::hosts::Hosts;
 use super::pages;
 use super::respond;
 use crate::auth::Authenticator;
@@ -27,6 +28,8 @@ pub struct App {
     /// Who may ask; `None` with `auth = "none"`.
     pub(super) authenticator: Option<Authenticator>,
     pub(super) gate: Gate,
+    /// Under which names it answers.
+    pub(super) hosts: Hosts,
     pub(super) metrics: Arc<Metrics>,
     draining: AtomicBool,
 }
@@ -41,6 +44,7 @@ impl App {
     ) -> Arc<Self> {
         Arc::new(Self {
             gate: Gate::new(&settings.limits),
+            hosts: Hosts::new(&settings),
             settings,
             fleet,
             authenticator,

@@ -110,6 +110,10 @@ where
     let serves_api = context.serves_api;
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
+        if !app.hosts.admit(request.uri(), request.headers()) {
+            let answer = handler::misdirected(&app, peer, request);
+            return Either::Left(Either::Left(std::future::ready(Ok(answer))));
+        }
         let method = request.method();
         // What nearly every request asks for needs no looking for.
         if serves_api
@@ -117,7 +121,7 @@ where
             && (method == Method::GET || method == Method::POST)
         {
             let answer = handler::api(State(Arc::clone(&app)), Extension(peer), request);
-            return Either::Left(answer.map(Ok));
+            return Either::Left(Either::Right(answer.map(Ok)));
         }
         request.extensions_mut().insert(peer);
         Either::Right(routes.clone().oneshot(request))
@@ -130,12 +134,12 @@ where
         // The answer to a half-closed connection still has a reader.
         .half_close(true)
         .serve_connection(
-            Guarded::new(
-                TokioIo::new(stream),
+            TokioIo::new(Guarded::new(
+                stream,
                 limits.write_timeout,
                 peer.ip,
                 Arc::clone(&context.app.metrics),
-            ),
+            )),
             service,
         );
     let mut connection = std::pin::pin!(connection);

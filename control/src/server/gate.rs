@@ -57,14 +57,18 @@ impl Gate {
     /// Lets a request in, until the permit is dropped. Nobody waits: a client gives up within
     /// seconds, and a queue would only make every answer late.
     pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        if let Some(overall) = &self.overall
-            && overall.check().is_err()
-        {
-            return Err(ApiError::ServiceUnavailable);
-        }
         Arc::clone(&self.concurrent)
             .try_acquire_owned()
             .map_err(|_| ApiError::ServiceUnavailable)
+    }
+
+    /// Counts a request against the rate of all together. Only one that is believed: otherwise
+    /// strangers, who need no key to ask, would use it up for those who have one.
+    pub(super) fn spend(&self) -> Result<(), ApiError> {
+        match &self.overall {
+            Some(overall) if overall.check().is_err() => Err(ApiError::ServiceUnavailable),
+            _ => Ok(()),
+        }
     }
 
     /// Lets a request wait for the answer of a cluster, until what is given is dropped. A cluster that does
@@ -151,9 +155,11 @@ mod tests {
     fn requests_a_second() {
         let gate = gate("requests_per_second = 1");
         // Twice the rate at once.
+        assert!(gate.spend().is_ok());
+        assert!(gate.spend().is_ok());
+        assert_eq!(gate.spend().unwrap_err(), ApiError::ServiceUnavailable);
+        // Who only comes in has not asked for anything yet.
         assert!(gate.enter().is_ok());
-        assert!(gate.enter().is_ok());
-        assert_eq!(gate.enter().unwrap_err(), ApiError::ServiceUnavailable);
     }
 
     #[test]

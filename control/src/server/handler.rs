@@ -104,13 +104,24 @@ pub(super) async fn no_such_path(
     refuse(&app, peer, request, &ApiError::InvalidActionNotFound)
 }
 
-/// Answers any other method on a path that there is.
+/// Answers any other method on a path that there is: all but the API's are pages.
 pub(super) async fn no_such_method(
     State(app): State<Arc<App>>,
     Extension(peer): Extension<Peer>,
     request: Request<Body>,
 ) -> Response {
-    refuse(&app, peer, request, &ApiError::UnsupportedHttpMethod)
+    let allowed = "GET, HEAD";
+    refuse(
+        &app,
+        peer,
+        request,
+        &ApiError::UnsupportedHttpMethod { allowed },
+    )
+}
+
+/// Answers whatever names a host that is not ours.
+pub(super) fn misdirected(app: &App, peer: Peer, request: Request<Body>) -> Response {
+    refuse(app, peer, request, &ApiError::MisdirectedRequest)
 }
 
 fn refuse(app: &App, peer: Peer, request: Request<Body>, error: &ApiError) -> Response {
@@ -141,11 +152,13 @@ async fn list(
     record: &mut Record,
 ) -> Result<Vec<u8>, ApiError> {
     if parts.method != Method::GET && parts.method != Method::POST {
-        return Err(ApiError::UnsupportedHttpMethod);
+        let allowed = "GET, POST";
+        return Err(ApiError::UnsupportedHttpMethod { allowed });
     }
     let body = read_body(app, &parts.headers, body).await?;
     // The time to answer begins when the client has said all it has to say.
     let deadline = Instant::now() + app.settings.limits.answer_within;
+    // Held by a stranger for no longer than it takes to find that out: nothing is waited for before.
     let _permit = app.gate.enter()?;
 
     let content_type = parts
@@ -161,6 +174,7 @@ async fn list(
 
     let (action, cluster) = match &app.authenticator {
         None => {
+            app.gate.spend()?;
             let action = ListContainerImages::from_request(&request)?;
             let cluster = app.fleet.registry().cluster(&action.cluster_id);
             (action, cluster)
@@ -178,7 +192,9 @@ async fn list(
             };
             let principal = authenticator.authenticate(&signed, |key| {
                 record.access_key_id = Some(key.to_owned());
-                app.gate.charge(key)
+                // The key's own share first: who has used that up takes nothing of the others'.
+                app.gate.charge(key)?;
+                app.gate.spend()
             })?;
             // A cluster of another account is no cluster, and looks like none.
             let registry = app.fleet.registry();

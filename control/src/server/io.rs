@@ -4,7 +4,8 @@
 //! hyper answers requests that it cannot parse by itself (400, 414, 431), before any handler is
 //! asked, and cannot be told what to say. Such an answer is recognised here by what only it has (an
 //! error status, no body, and not the request ID that every answer of ours bears), always at the
-//! start of a write of its own.
+//! start of a write of its own. A `Content-Length` that is no 64-bit number is among what it cannot
+//! parse, and is answered as any other body that is too large.
 
 use std::io;
 use std::net::IpAddr;
@@ -14,9 +15,9 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::rt::Read;
-use hyper::rt::ReadBufCursor;
-use hyper::rt::Write;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 
@@ -41,6 +42,8 @@ pub(super) struct Guarded<S> {
     write_timeout: Duration,
     stalled: Pin<Box<Sleep>>,
     is_stalled: bool,
+    /// Whether a body was announced since the last answer that hyper cannot count.
+    is_endless: bool,
     /// What is written instead, and how much of it has been.
     substitute: Option<(Vec<u8>, usize)>,
 }
@@ -59,6 +62,7 @@ impl<S> Guarded<S> {
             write_timeout,
             stalled: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_stalled: false,
+            is_endless: false,
             substitute: None,
         }
     }
@@ -83,7 +87,7 @@ impl<S> Guarded<S> {
     }
 }
 
-impl<S: Write + Unpin> Guarded<S> {
+impl<S: AsyncWrite + Unpin> Guarded<S> {
     /// Writes on what replaces hyper's own answer.
     fn poll_substitute(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some((bytes, done)) = &mut self.substitute {
@@ -105,17 +109,37 @@ impl<S: Write + Unpin> Guarded<S> {
     }
 }
 
-impl<S: Read + Unpin> Read for Guarded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let this = &mut *self;
+        let before = buf.filled().len();
+        std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        let read = buf.filled().get(before..).unwrap_or_default();
+        this.is_endless |= announces_endless(read);
+        Poll::Ready(Ok(()))
     }
 }
 
-impl<S: Write + Unpin> Write for Guarded<S> {
+/// Whether there is a line `Content-Length` in what was read at once whose number has 20 digits: the
+/// largest that hyper can count has as many. What is cut between two reads is not found, and answered
+/// as hyper has it.
+fn announces_endless(read: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length:";
+    read.split(|&byte| byte == b'\n').any(|line| {
+        line.len() >= NAME.len() + 20
+            && line[..NAME.len()].eq_ignore_ascii_case(NAME)
+            && std::str::from_utf8(&line[NAME.len()..]).is_ok_and(|value| {
+                let digits = value.trim().trim_start_matches('0');
+                digits.len() >= 20 && digits.bytes().all(|byte| byte.is_ascii_digit())
+            })
+    })
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -125,6 +149,12 @@ impl<S: Write + Unpin> Write for Guarded<S> {
         if this.substitute.is_none()
             && let Some(error) = own_answer(buf)
         {
+            let error = match error {
+                ApiError::BadRequest | ApiError::HeadersTooLarge if this.is_endless => {
+                    &ApiError::RequestTooLarge
+                }
+                error => error,
+            };
             this.metrics
                 .request(error.code(), error.status().as_u16(), Duration::ZERO);
             this.substitute = Some((substitute(error, this.client), 0));
@@ -134,6 +164,7 @@ impl<S: Write + Unpin> Write for Guarded<S> {
             std::task::ready!(this.poll_substitute(cx))?;
             return Poll::Ready(Ok(buf.len()));
         }
+        this.is_endless = false;
         let poll = Pin::new(&mut this.inner).poll_write(cx, buf);
         this.watch(cx, poll)
     }
@@ -194,8 +225,6 @@ fn substitute(error: &ApiError, client: IpAddr) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use hyper_util::rt::TokioIo;
-
     use super::*;
 
     #[tokio::test]
@@ -203,7 +232,7 @@ mod tests {
         // Room for eight bytes, and nobody at the other end reads them.
         let (near, _far) = tokio::io::duplex(8);
         let mut stream = Guarded::new(
-            TokioIo::new(near),
+            near,
             Duration::from_millis(20),
             [127, 0, 0, 1].into(),
             Arc::default(),
@@ -218,6 +247,28 @@ mod tests {
             }
         };
         assert_eq!((sent, error.kind()), (8, io::ErrorKind::TimedOut));
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_counted_is_seen() {
+        for (read, expected) in [
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 18446744073709551614\r\n\r\n",
+                true,
+            ),
+            (
+                "a: b\r\ncontent-length:99999999999999999999999999\r\n",
+                true,
+            ),
+            ("content-length: 00018446744073709551615\r\n", true),
+            ("content-length: 9223372036854775807\r\n", false),
+            ("content-length: 0000000000000000000000005\r\n", false),
+            ("content-length: 1844674407370955161x\r\n\r\n", false),
+            ("x-content-length: 18446744073709551615\r\n", false),
+            ("", false),
+        ] {
+            assert_eq!(announces_endless(read.as_bytes()), expected, "{read}");
+        }
     }
 
     #[test]

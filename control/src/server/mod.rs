@@ -10,6 +10,7 @@ mod app;
 mod connection;
 mod gate;
 mod handler;
+mod hosts;
 mod io;
 mod listener;
 mod pages;

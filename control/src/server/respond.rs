@@ -87,8 +87,8 @@ pub(super) fn failure(
             headers.insert(RETRY_AFTER, value);
         }
     }
-    if matches!(error, ApiError::UnsupportedHttpMethod) {
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+    if let ApiError::UnsupportedHttpMethod { allowed } = error {
+        headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
     if matches!(error, ApiError::RequestTimeout | ApiError::RequestTooLarge) {
         // The rest of the body is not waited for.

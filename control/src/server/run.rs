@@ -438,13 +438,16 @@ fn warn_of_exposure(settings: &Settings) {
     }
 }
 
-/// An error with its causes, on one line.
+/// An error with its causes, on one line. Some of other people's errors end with their cause already.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let cause = error.to_string();
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
         source = error.source();
     }
     text

@@ -19,7 +19,7 @@ use crate::config::ServerTls;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A PEM file cannot be read.
-    #[error("cannot read {} as PEM: {source}", path.display())]
+    #[error("cannot read {} as PEM", path.display())]
     Pem {
         /// The file.
         path: PathBuf,
@@ -33,7 +33,7 @@ pub enum TlsError {
         path: PathBuf,
     },
     /// Certificate and key do not fit, or are of a kind that is not supported.
-    #[error("certificate {} and its key cannot be used together: {source}", path.display())]
+    #[error("certificate {} and its key cannot be used together", path.display())]
     Unusable {
         /// The certificate.
         path: PathBuf,

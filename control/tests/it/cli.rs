@@ -69,6 +69,10 @@ fn a_wrong_configuration_is_named_and_not_restarted() {
             "cannot read",
         ),
         ("auth = \"none\"\nport = 1", "unknown field `port`"),
+        (
+            "auth = \"none\"\nsecret = \"hunter2\"",
+            "line 2, column 1: unknown field `secret`",
+        ),
         ("auth = ", "config.toml"),
     ];
     for (text, expected) in rows {
@@ -78,6 +82,11 @@ fn a_wrong_configuration_is_named_and_not_restarted() {
             let error = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(78), "{command}: {error}");
             assert!(error.contains(expected), "{command} {text:?}: {error}");
+            assert!(!error.contains("hunter2"), "{command} {text:?}: {error}");
+            // Each reason once.
+            for reason in error.trim_end().split(": ") {
+                assert_eq!(error.matches(reason).count(), 1, "{command}: {error}");
+            }
         }
     }
     let output = run("check-config", &dir.path().join("missing.toml"));

@@ -61,7 +61,7 @@ async fn what_the_caller_asks() {
         let answer = client::list(control.address, parameters).await;
         answer.assert_error(status, code);
         assert_eq!(answer.json()["Message"], message.as_str(), "{parameters}");
-        assert_eq!(answer.json()["HostId"], "ehpc.test");
+        assert_eq!(answer.json()["HostId"], "localhost");
     }
     assert!(agent.asked().is_empty(), "no agent is asked in vain");
 }

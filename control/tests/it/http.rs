@@ -50,32 +50,58 @@ async fn refusals_are_json() {
         ),
         (
             "another path",
-            b"GET /nope HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec(),
+            b"GET /nope HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".to_vec(),
             404,
             "InvalidAction.NotFound",
         ),
         (
             "another method",
-            b"DELETE / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec(),
+            b"DELETE / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".to_vec(),
             405,
             "UnsupportedHTTPMethod",
         ),
         (
             "another method elsewhere",
-            b"POST /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec(),
+            b"POST /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".to_vec(),
             405,
             "UnsupportedHTTPMethod",
         ),
         (
             "a large body, announced",
-            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 101\r\n\r\n".to_vec(),
+            b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 101\r\n\r\n".to_vec(),
             413,
             "RequestTooLarge",
         ),
         (
+            "a body larger than can be counted",
+            b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 18446744073709551615\r\n\r\n"
+                .to_vec(),
+            413,
+            "RequestTooLarge",
+        ),
+        (
+            "a body larger than can be written down",
+            b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999999999999999\r\n\r\n"
+                .to_vec(),
+            413,
+            "RequestTooLarge",
+        ),
+        (
+            "another host",
+            b"GET / HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n".to_vec(),
+            421,
+            "MisdirectedRequest",
+        ),
+        (
+            "another host's page",
+            b"GET /metrics HTTP/1.1\r\nhost: evil.example:80\r\nconnection: close\r\n\r\n".to_vec(),
+            421,
+            "MisdirectedRequest",
+        ),
+        (
             "a large body, in chunks",
             format!(
-                "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n\
+                "POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n\
                  80\r\n{}\r\n0\r\n\r\n",
                 "a".repeat(128)
             )
@@ -85,20 +111,20 @@ async fn refusals_are_json() {
         ),
         (
             "two ways to frame a body",
-            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab"
+            b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab"
                 .to_vec(),
             400,
             "BadRequest",
         ),
         (
             "broken chunks",
-            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec(),
+            b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec(),
             400,
             "BadRequest",
         ),
         (
             "a form that is not UTF-8",
-            b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 3\r\n\
+            b"POST / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 3\r\n\
               content-type: application/x-www-form-urlencoded\r\n\r\n\xff=1"
                 .to_vec(),
             400,
@@ -118,17 +144,34 @@ async fn refusals_are_json() {
 async fn head_and_options_are_other_methods() {
     let control = Control::over(&[]).await;
     for method in ["HEAD", "OPTIONS"] {
-        let bytes = format!("{method} / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let bytes = format!("{method} / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let answer = raw(control.address, bytes.as_bytes()).await;
         assert_eq!(answer.status, 405, "{method}");
         assert_eq!(answer.header("allow"), Some("GET, POST"), "{method}");
+    }
+    for page in ["/healthz", "/readyz", "/metrics", "/errors"] {
+        let bytes = format!("POST {page} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let answer = raw(control.address, bytes.as_bytes()).await;
+        answer.assert_error(405, "UnsupportedHTTPMethod");
+        assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{page}");
+        assert_eq!(
+            answer.json()["Message"],
+            "This HTTP method is not supported: use GET or HEAD.",
+            "{page}"
+        );
+        let bytes = bytes.replace("POST", "HEAD");
+        let mut stream = TcpStream::connect(control.address).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        let mut head = String::new();
+        stream.read_to_string(&mut head).await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{page}: {head}");
     }
 }
 
 #[tokio::test]
 async fn a_slow_body_is_not_waited_for() {
     let control = Control::with("[limits]\nbody_timeout_seconds = 1", &[]).await;
-    let bytes = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc";
+    let bytes = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nabc";
     let answer = raw(control.address, bytes).await;
     answer.assert_error(408, "RequestTimeout");
 }
@@ -312,6 +355,7 @@ async fn whatever_is_sent_the_answer_is_documented() {
         for _ in 0..dice.below(3) {
             text += dice.pick(&[
                 "host: x\r\n",
+                "host: localhost\r\n",
                 "host: \u{4e2d}\r\n",
                 "content-type: application/x-www-form-urlencoded\r\n",
                 "content-type: \u{7f}\r\n",

@@ -110,7 +110,8 @@ async fn every_way_to_ask() {
             "POST without a body",
             client::raw(
                 address,
-                format!("POST /?{all} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes(),
+                format!("POST /?{all} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                    .as_bytes(),
             )
             .await,
         ),
@@ -130,14 +131,14 @@ async fn every_way_to_ask() {
         ),
         (
             "through an HTTP proxy",
-            client::get(address, &format!("http://ehpc.test/?{all}")).await,
+            client::get(address, &format!("http://localhost/?{all}")).await,
         ),
         (
             "any Host",
             client::raw(
                 address,
                 format!(
-                    "GET /?{all} HTTP/1.1\r\nhost: http://ehpc.test/\r\nconnection: close\r\n\r\n"
+                    "GET /?{all} HTTP/1.1\r\nhost: http://localhost/\r\nconnection: close\r\n\r\n"
                 )
                 .as_bytes(),
             )
@@ -182,7 +183,7 @@ async fn one_connection_for_many_requests() {
     let agent = Agent::tcp("mycluster", Act::List(1)).await;
     let control = Control::over(&[agent.address()]).await;
     let target = list_target("ClusterId=ehpc-test");
-    let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let mut stream = tokio::net::TcpStream::connect(control.address)
         .await
         .unwrap();

@@ -238,6 +238,54 @@ async fn keys_that_cannot_be_read_any_more() {
 }
 
 #[tokio::test]
+async fn strangers_use_up_nobodys_share() {
+    let agent = Agent::tcp("mycluster", Act::List(3)).await;
+    // Eight at once of all together, one of a key.
+    let tables = "[limits]\nrequests_per_second = 4\nkey_requests_per_second = 1\nkey_burst = 1";
+    let limited = control(&agent, tables).await;
+    let signer = &signers(limited.address)[0];
+    for _ in 0..20 {
+        let unsigned = client::list(limited.address, "ClusterId=ehpc-test").await;
+        assert_eq!(unsigned.code(), "MissingParameter", "{unsigned:?}");
+        let forged = signer.ask("reader", "wrong", "ehpc-test").await;
+        assert_eq!(forged.code(), "SignatureDoesNotMatch");
+        let unknown = signer.ask("unknown", "x", "ehpc-test").await;
+        assert_eq!(unknown.code(), "InvalidAccessKeyId.NotFound");
+    }
+    let answer = signer.ask("reader", "reader-secret", "ehpc-test").await;
+    assert_eq!(answer.code(), "OK", "{answer:?}");
+    // Nor does a key beyond its own share.
+    for _ in 0..40 {
+        let answer = signer.ask("reader", "reader-secret", "ehpc-test").await;
+        assert!(
+            ["Throttling.User", "OK"].contains(&&*answer.code()),
+            "{answer:?}"
+        );
+    }
+    let other = signer.ask("stranger", "stranger-secret", "ehpc-test").await;
+    assert_eq!(other.code(), "LoginNotFound", "{other:?}");
+
+    // There is an end to what all have together.
+    let tables = "[limits]\nrequests_per_second = 1\nkey_requests_per_second = 0";
+    let limited = control(&agent, tables).await;
+    let signer = &signers(limited.address)[0];
+    let mut codes = Vec::new();
+    for _ in 0..10 {
+        codes.push(
+            signer
+                .ask("reader", "reader-secret", "ehpc-test")
+                .await
+                .code(),
+        );
+    }
+    assert_eq!(codes[0], "OK");
+    assert!(
+        codes.iter().any(|code| code == "ServiceUnavailable"),
+        "{codes:?}"
+    );
+}
+
+#[tokio::test]
 async fn each_key_has_its_own_share() {
     let agent = Agent::tcp("mycluster", Act::List(3)).await;
     let tables = "[limits]\nkey_requests_per_second = 1\nkey_burst = 2";

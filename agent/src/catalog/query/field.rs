@@ -47,41 +47,79 @@ pub(super) enum Field {
     Label(String),
 }
 
+/// What the fields are called, with the short form if there is one; `label.KEY` is beside them.
+const NAMES: [(&str, &str, Field); 31] = [
+    ("path", "", Field::Path),
+    ("root", "", Field::Root),
+    ("image_id", "id", Field::ImageId),
+    ("content_digest", "digest", Field::ContentDigest),
+    ("repository", "", Field::Repository),
+    ("tag", "", Field::Tag),
+    ("reference", "", Field::Reference),
+    ("base", "", Field::Base),
+    ("reference_source", "", Field::ReferenceSource),
+    ("format", "", Field::Format),
+    ("format_version", "", Field::FormatVersion),
+    ("status", "", Field::Status),
+    ("status_message", "", Field::StatusMessage),
+    ("arch", "", Field::Arch),
+    ("uuid", "", Field::Uuid),
+    ("file_system", "", Field::FileSystem),
+    ("compressor", "", Field::Compressor),
+    ("sbom", "", Field::Sbom),
+    ("fingerprint", "", Field::Fingerprint),
+    ("signed", "", Field::Signed),
+    ("encryption", "", Field::Encryption),
+    ("encrypted", "", Field::Encrypted),
+    ("size_bytes", "size", Field::SizeBytes),
+    ("allocated_bytes", "allocated", Field::AllocatedBytes),
+    ("uid", "owner", Field::Uid),
+    ("gid", "group", Field::Gid),
+    ("mode", "", Field::Mode),
+    ("links", "", Field::Links),
+    ("update_time", "updated", Field::UpdateTime),
+    ("create_time", "created", Field::CreateTime),
+    ("access_time", "accessed", Field::AccessTime),
+];
+
 impl Field {
     pub(super) fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "path" => Self::Path,
-            "root" => Self::Root,
-            "image_id" | "id" => Self::ImageId,
-            "format" => Self::Format,
-            "format_version" => Self::FormatVersion,
-            "status" => Self::Status,
-            "status_message" => Self::StatusMessage,
-            "repository" => Self::Repository,
-            "tag" => Self::Tag,
-            "reference" => Self::Reference,
-            "reference_source" => Self::ReferenceSource,
-            "base" => Self::Base,
-            "arch" => Self::Arch,
-            "uuid" => Self::Uuid,
-            "file_system" => Self::FileSystem,
-            "compressor" => Self::Compressor,
-            "sbom" => Self::Sbom,
-            "encryption" => Self::Encryption,
-            "content_digest" | "digest" => Self::ContentDigest,
-            "fingerprint" => Self::Fingerprint,
-            "signed" => Self::Signed,
-            "encrypted" => Self::Encrypted,
-            "size_bytes" | "size" => Self::SizeBytes,
-            "allocated_bytes" | "allocated" => Self::AllocatedBytes,
-            "uid" | "owner" => Self::Uid,
-            "gid" | "group" => Self::Gid,
-            "mode" => Self::Mode,
-            "links" => Self::Links,
-            "update_time" | "updated" => Self::UpdateTime,
-            "create_time" | "created" => Self::CreateTime,
-            "access_time" | "accessed" => Self::AccessTime,
-            _ => Self::Label(name.strip_prefix("label.")?.to_owned()),
+        if let Some(key) = name.strip_prefix("label.") {
+            return Some(Self::Label(key.to_owned()));
+        }
+        NAMES
+            .iter()
+            .find(|(long, short, _)| name == *long || (name == *short && !name.is_empty()))
+            .map(|(_, _, field)| field.clone())
+    }
+
+    /// What the fields are called, for whoever took another name.
+    pub(super) fn names() -> String {
+        NAMES.map(|(name, _, _)| name).join(", ")
+    }
+
+    /// The values of an enumeration, as `sifter.v1` spells them, and the prefix that they have
+    /// there.
+    fn values(&self) -> Option<(&'static str, &'static [&'static str])> {
+        Some(match self {
+            Self::Format => (
+                "FORMAT_",
+                &["SIF", "OCI_SIF", "SQUASHFS", "EXT3", "SANDBOX"],
+            ),
+            Self::Status => ("STATUS_", &["READY", "TRANSFER", "FAILURE", "UNAVAILABLE"]),
+            Self::Encryption => ("ENCRYPTION_", &["NONE", "LUKS2", "GOCRYPTFS"]),
+            Self::ReferenceSource => (
+                "REFERENCE_SOURCE_",
+                &[
+                    "NAMING_RULE",
+                    "OCI_REFERENCE",
+                    "DEFINITION",
+                    "NAMING_CONVENTION",
+                    "LABELS",
+                    "FILE_STEM",
+                ],
+            ),
+            _ => return None,
         })
     }
 
@@ -125,12 +163,16 @@ impl Field {
                 _ => Err("neither true nor false".to_owned()),
             },
             Self::Format | Self::Status | Self::Encryption | Self::ReferenceSource => {
+                let (prefix, values) = self.values().unwrap_or_default();
                 let text = text.to_ascii_uppercase().replace('-', "_");
-                let short = ["FORMAT_", "STATUS_", "ENCRYPTION_", "REFERENCE_SOURCE_"]
-                    .iter()
-                    .find_map(|prefix| text.strip_prefix(prefix))
-                    .unwrap_or(&text);
-                glob(short, true).map(Value::Text)
+                let pattern = glob(text.strip_prefix(prefix).unwrap_or(&text), true)?;
+                // A pattern is judged as a word is: one that no value matches is a slip of the pen,
+                // which would pass for an answer if it selected nothing (or, with `!=`, everything).
+                if values.iter().any(|value| pattern.is_match(value)) {
+                    Ok(Value::Text(pattern))
+                } else {
+                    Err(format!("matches none of the values: {}", values.join(", ")))
+                }
             }
             _ => glob(text, false).map(Value::Text),
         }

@@ -28,7 +28,7 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, QueryError> {
         }
     }
     if quoted {
-        return Err(QueryError("filter: a quote is not closed".to_owned()));
+        return Err(QueryError::Filter("a quote is not closed".to_owned()));
     }
     if any {
         result.push(word);

@@ -22,10 +22,16 @@ const FILTER_MAX: usize = 4096;
 /// Most terms of a filter.
 const TERMS_MAX: usize = 32;
 
-/// What is wrong with a filter or an order.
+/// What is wrong with a query: the message does not say where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct QueryError(pub String);
+pub enum QueryError {
+    /// It is in the filter.
+    #[error("filter: {0}")]
+    Filter(String),
+    /// It is in the order.
+    #[error("order: {0}")]
+    Order(String),
+}
 
 /// Which images, and in which order.
 #[derive(Debug, Clone, Default)]
@@ -65,32 +71,37 @@ pub trait Labels {
 }
 
 impl Query {
-    /// Parses a filter (terms separated by blanks) and an order (fields separated by commas). `now`
-    /// is what ages are counted from.
+    /// Parses a filter (terms separated by blanks) and an order (fields separated by commas); an empty
+    /// text is none. `now` is what ages are counted from.
     ///
     /// # Errors
     ///
     /// What is wrong, with the term.
     pub fn parse(filter: &str, order_by: &str, now: FileTime) -> Result<Self, QueryError> {
-        if filter.len() > FILTER_MAX || order_by.len() > FILTER_MAX {
-            return Err(QueryError(format!(
-                "filter: longer than {FILTER_MAX} bytes"
-            )));
+        let long = || format!("longer than {FILTER_MAX} bytes");
+        if filter.len() > FILTER_MAX {
+            return Err(QueryError::Filter(long()));
+        }
+        if order_by.len() > FILTER_MAX {
+            return Err(QueryError::Order(long()));
         }
         let words = split(filter)?;
         if words.len() > TERMS_MAX {
-            return Err(QueryError(format!("filter: more than {TERMS_MAX} terms")));
+            return Err(QueryError::Filter(format!("more than {TERMS_MAX} terms")));
         }
         let terms = words
             .iter()
             .map(|word| Term::parse(word, now))
             .collect::<Result<_, _>>()?;
-        let order = order_by
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .map(parse_order)
-            .collect::<Result<_, _>>()?;
+        // As proto3 leaves it where nothing is asked for.
+        let order = if order_by.is_empty() {
+            Vec::new()
+        } else {
+            order_by
+                .split(',')
+                .map(|part| parse_order(part.trim()))
+                .collect::<Result<_, _>>()?
+        };
         Ok(Self { terms, order })
     }
 
@@ -141,9 +152,14 @@ impl Query {
 
 impl Term {
     fn parse(word: &str, now: FileTime) -> Result<Self, QueryError> {
-        let at = word.find(['=', '!', '<', '>']).ok_or_else(|| {
-            QueryError(format!("filter: `{word}` has no operator (= != < <= > >=)"))
-        })?;
+        if word.trim().is_empty() {
+            return Err(QueryError::Filter(
+                "an empty term: write one, as in `status=READY`, or leave it out".to_owned(),
+            ));
+        }
+        let no_operator =
+            || QueryError::Filter(format!("`{word}` has no operator (= != < <= > >=)"));
+        let at = word.find(['=', '!', '<', '>']).ok_or_else(no_operator)?;
         let (name, rest) = word.split_at(at);
         let (op, value) = [
             ("!=", Op::NotEqual),
@@ -155,8 +171,8 @@ impl Term {
         ]
         .into_iter()
         .find_map(|(text, op)| rest.strip_prefix(text).map(|value| (op, value)))
-        .ok_or_else(|| QueryError(format!("filter: `{word}` has no operator (= != < <= > >=)")))?;
-        let fail = |what: &str| QueryError(format!("filter: `{word}`: {what}"));
+        .ok_or_else(no_operator)?;
+        let fail = |what: &str| QueryError::Filter(format!("`{word}`: {what}"));
         // `age>180d` is `update_time<` that long ago; `unused` the same for the last access.
         if let Some(field) = match name {
             "age" => Some(Field::UpdateTime),
@@ -186,7 +202,12 @@ impl Term {
                 value: Value::Text(glob(value, false).map_err(|what| fail(&what))?),
             });
         }
-        let field = Field::parse(name).ok_or_else(|| fail("no such field"))?;
+        let field = Field::parse(name).ok_or_else(|| {
+            fail(&format!(
+                "no such field; there are {}, age, unused, label.KEY",
+                Field::names()
+            ))
+        })?;
         let value = field.value(name, value).map_err(|what| fail(&what))?;
         if matches!(value, Value::Text(_) | Value::Boolean(_))
             && !matches!(op, Op::Equal | Op::NotEqual)
@@ -228,18 +249,26 @@ impl Term {
 }
 
 fn parse_order(part: &str) -> Result<(Field, bool), QueryError> {
+    if part.is_empty() {
+        return Err(QueryError::Order(
+            "an empty key: write a field, as in `size desc`, or leave it out".to_owned(),
+        ));
+    }
     let (name, descending) = match part.split_once(' ') {
         Some((name, direction)) if direction.trim().eq_ignore_ascii_case("desc") => (name, true),
         Some((name, direction)) if direction.trim().eq_ignore_ascii_case("asc") => (name, false),
-        Some(_) => return Err(QueryError(format!("order: `{part}`: neither asc nor desc"))),
+        Some(_) => {
+            return Err(QueryError::Order(format!("`{part}`: neither asc nor desc")));
+        }
         None => part
             .strip_prefix('-')
             .map_or((part, false), |name| (name, true)),
     };
     match Field::parse(name) {
-        Some(Field::Label(_)) | None => {
-            Err(QueryError(format!("order: `{name}`: no field to order by")))
-        }
+        Some(Field::Label(_)) | None => Err(QueryError::Order(format!(
+            "`{name}`: no field to order by; there are {}",
+            Field::names()
+        ))),
         Some(field) => Ok((field, descending)),
     }
 }
@@ -367,24 +396,103 @@ mod tests {
 
     #[test]
     fn what_cannot_be_understood_is_refused_with_the_term() {
-        for (filter, order) in [
-            ("repository", ""),
-            ("nosuch=1", ""),
-            ("size>big", ""),
-            ("age=3d", ""),
-            ("repository<a", ""),
-            ("owner=no-such-user-here", ""),
-            ("signed=perhaps", ""),
-            ("tag=\"open", ""),
-            ("", "nosuch"),
-            ("", "tag sideways"),
-            ("", "label.x"),
+        for (filter, order, expected) in [
+            ("repository", "", "`repository` has no operator"),
+            (
+                "nosuch=1",
+                "",
+                "`nosuch=1`: no such field; there are path, root, image_id, ",
+            ),
+            ("size>big", "", "`size>big`: not a size"),
+            ("age=3d", "", "ages are compared with < and >"),
+            ("repository<a", "", "with = and != only"),
+            ("owner=no-such-user-here", "", "no such user"),
+            ("signed=perhaps", "", "neither true nor false"),
+            ("tag=\"open", "", "a quote is not closed"),
+            ("\"\"", "", "an empty term"),
+            ("tag=1 \" \"", "", "an empty term"),
+            (
+                "",
+                "nosuch",
+                "`nosuch`: no field to order by; there are path, ",
+            ),
+            ("", "tag sideways", "neither asc nor desc"),
+            ("", "label.x", "no field to order by"),
+            ("", " ", "an empty key"),
+            ("", "size,", "an empty key"),
         ] {
             let error = Query::parse(filter, order, FileTime(0)).unwrap_err();
+            let part = if order.is_empty() {
+                "filter: "
+            } else {
+                "order: "
+            };
+            let message = error.to_string();
             assert!(
-                error.0.starts_with("filter:") || error.0.starts_with("order:"),
-                "{error}"
+                message.starts_with(part) && message.contains(expected),
+                "{message}"
             );
+        }
+    }
+
+    #[test]
+    fn a_value_that_no_image_can_have_is_refused_with_those_that_there_are() {
+        for (filter, values) in [
+            ("status=foo", Some("READY, TRANSFER, FAILURE, UNAVAILABLE")),
+            ("status!=foo", Some("READY, TRANSFER, FAILURE, UNAVAILABLE")),
+            ("status=fo*", Some("READY")),
+            ("status=", Some("READY")),
+            ("status=FORMAT_READY", Some("READY")),
+            (
+                "format=squash",
+                Some("SIF, OCI_SIF, SQUASHFS, EXT3, SANDBOX"),
+            ),
+            ("encryption=luks", Some("NONE, LUKS2, GOCRYPTFS")),
+            ("reference_source=label", Some("NAMING_RULE")),
+            ("status=re*", None),
+            ("status!=un*", None),
+            ("status=STATUS_T*", None),
+            ("format=squash*", None),
+            ("format=*sif", None),
+            ("format=ext?", None),
+            ("encryption=luks2", None),
+            ("reference_source=naming-rule", None),
+        ] {
+            let parsed = Query::parse(filter, "", FileTime(0)).map_err(|error| error.to_string());
+            match (parsed, values) {
+                (Ok(_), None) => {}
+                (Err(error), Some(values)) => assert!(
+                    error.starts_with(&format!("filter: `{filter}`: matches none"))
+                        && error.contains(values),
+                    "{error}"
+                ),
+                (parsed, _) => panic!("{filter}: {parsed:?}"),
+            }
+        }
+    }
+
+    /// What is refused must be what no image has.
+    #[test]
+    fn every_value_that_an_image_can_have_is_taken() {
+        use sifter_image::record::{Format, Status};
+        let status = [
+            Status::Ready,
+            Status::Transfer,
+            Status::Failure,
+            Status::Unavailable,
+        ]
+        .map(super::status_name);
+        let format = [
+            Format::Sif,
+            Format::OciSif,
+            Format::Squashfs,
+            Format::Ext3,
+            Format::Sandbox,
+        ]
+        .map(super::format_name);
+        let status = status.iter().map(|name| format!("status={name}"));
+        for filter in status.chain(format.iter().map(|name| format!("format={name}"))) {
+            Query::parse(&filter, "", FileTime(0)).unwrap();
         }
     }
 }

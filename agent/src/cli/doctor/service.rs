@@ -1,6 +1,8 @@
 //! Whether the agent answers, and what it says of itself.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
@@ -14,66 +16,122 @@ use crate::escape;
 /// How long a port may take.
 const CONNECT: Duration = Duration::from_secs(3);
 
+/// Most bytes of a page that are looked at.
+const PAGE_MAX: u64 = 64 << 20;
+
+/// What to do where nobody answers.
+const START: &str = "start the agent: systemctl start sifter-agent";
+
 pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut asked = false;
     for listen in &settings.listen {
         let subject = format!("address {listen}");
-        if let Listen::Tcp(address) | Listen::Tls(address) = listen
-            && address.port() == 0
-        {
+        if has_changing_port(listen) {
             findings.push(Finding::ok(subject, "the port is chosen at every start"));
             continue;
         }
-        let reached = match listen {
-            Listen::Unix(path) => std::os::unix::net::UnixStream::connect(path)
-                .map_err(|error| {
-                    let advice = match (error.kind(), path.parent()) {
-                        (std::io::ErrorKind::PermissionDenied, _) => {
-                            "this user may not use the socket: see socket_mode".to_owned()
-                        }
-                        (_, Some(directory))
-                            if access(directory, Access::WRITE_OK | Access::EXEC_OK).is_err() =>
-                        {
-                            format!(
-                                "start the agent: systemctl start sifter-agent. Without systemd, \
-                                 this user cannot make the socket in {}",
-                                escape::path(directory)
-                            )
-                        }
-                        _ => "start the agent: systemctl start sifter-agent".to_owned(),
-                    };
-                    (error, advice)
-                })
-                .map(drop),
-            Listen::Tcp(address) | Listen::Tls(address) => {
-                TcpStream::connect_timeout(&reachable(*address), CONNECT)
-                    .map_err(|error| {
-                        (
-                            error,
-                            "start the agent: systemctl start sifter-agent".to_owned(),
-                        )
-                    })
-                    .map(drop)
-            }
-        };
-        match reached {
+        match reach(listen, "socket_mode") {
             Err((error, advice)) => findings.push(Finding::failed(
                 subject,
                 format!("nobody answers: {error}"),
                 advice,
             )),
-            Ok(()) if asked || matches!(listen, Listen::Tls(_)) => {
+            Ok(_) if asked || matches!(listen, Listen::Tls(_)) => {
                 findings.push(Finding::ok(subject, "answers"));
             }
-            Ok(()) => {
+            Ok(_) => {
                 asked = true;
                 findings.push(Finding::ok(subject, "answers"));
                 findings.extend(status(listen));
             }
         }
     }
+    findings.extend(settings.metrics.as_ref().map(metrics));
     findings
+}
+
+/// Whether only the running agent knows its port.
+fn has_changing_port(listen: &Listen) -> bool {
+    matches!(listen, Listen::Tcp(address) | Listen::Tls(address) if address.port() == 0)
+}
+
+/// A connection.
+trait Wire: Read + Write {}
+
+impl<T: Read + Write> Wire for T {}
+
+/// Connects, or says why that does not work and what to do. `mode`: what is to be looked at where
+/// this user may not.
+fn reach(listen: &Listen, mode: &str) -> Result<Box<dyn Wire>, (std::io::Error, String)> {
+    match listen {
+        Listen::Unix(path) => {
+            let connected = UnixStream::connect(path).and_then(|stream| {
+                stream.set_read_timeout(Some(CONNECT))?;
+                stream.set_write_timeout(Some(CONNECT))?;
+                Ok(Box::new(stream) as Box<dyn Wire>)
+            });
+            connected.map_err(|error| {
+                let advice = match (error.kind(), path.parent()) {
+                    (std::io::ErrorKind::PermissionDenied, _) => {
+                        format!("this user may not use the socket: see {mode}")
+                    }
+                    (_, Some(directory))
+                        if access(directory, Access::WRITE_OK | Access::EXEC_OK).is_err() =>
+                    {
+                        format!(
+                            "{START}. Without systemd, this user cannot make the socket in {}",
+                            escape::path(directory)
+                        )
+                    }
+                    _ => START.to_owned(),
+                };
+                (error, advice)
+            })
+        }
+        Listen::Tcp(address) | Listen::Tls(address) => {
+            let connected =
+                TcpStream::connect_timeout(&reachable(*address), CONNECT).and_then(|stream| {
+                    stream.set_read_timeout(Some(CONNECT))?;
+                    stream.set_write_timeout(Some(CONNECT))?;
+                    Ok(Box::new(stream) as Box<dyn Wire>)
+                });
+            connected.map_err(|error| (error, START.to_owned()))
+        }
+    }
+}
+
+/// Asks for the page as Prometheus does.
+fn metrics(address: &Listen) -> Finding {
+    let subject = format!("metrics {address}");
+    if has_changing_port(address) {
+        return Finding::ok(subject, "the port is chosen at every start");
+    }
+    let mut wire = match reach(address, "its user and group, which alone may read them") {
+        Ok(wire) => wire,
+        Err((error, advice)) => {
+            return Finding::failed(subject, format!("nobody answers: {error}"), advice);
+        }
+    };
+    let mut page = Vec::new();
+    let read = wire
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: sifter\r\nConnection: close\r\n\r\n")
+        .and_then(|()| (&mut wire).take(PAGE_MAX).read_to_end(&mut page));
+    let page = String::from_utf8_lossy(&page);
+    let first = page.lines().next().unwrap_or_default();
+    let advice = "see whether another program listens there, and the agent's log: journalctl -u \
+                  sifter-agent";
+    match read {
+        Err(error) => Finding::failed(subject, format!("no page: {error}"), advice),
+        Ok(_) if !first.starts_with("HTTP/1.1 200 ") || !page.contains("sifter_agent_") => {
+            let message = match first {
+                "" => "answers nothing".to_owned(),
+                first => format!("answers, but not with the agent's metrics: {first}"),
+            };
+            Finding::failed(subject, message, advice)
+        }
+        Ok(_) => Finding::ok(subject, "are served"),
+    }
 }
 
 /// Where an address that is listened on can be reached from here.

@@ -90,7 +90,7 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
 
 /// The bytes of a GET.
 pub fn get_bytes(target: &str, headers: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = format!("GET {target} HTTP/1.1\r\nhost: ehpc.test\r\nconnection: close\r\n");
+    let mut text = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
     for (name, value) in headers {
         text += &format!("{name}: {value}\r\n");
     }
@@ -104,7 +104,7 @@ pub async fn get(address: SocketAddr, target: &str) -> Answer {
 
 pub async fn post(address: SocketAddr, target: &str, content_type: &str, body: &[u8]) -> Answer {
     let mut bytes = format!(
-        "POST {target} HTTP/1.1\r\nhost: ehpc.test\r\nconnection: close\r\n\
+        "POST {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
          content-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
         body.len()
     )

@@ -188,6 +188,7 @@ impl Engines {
         let new = Engine::start(self.path.as_ref(), roots, added, &self.metrics)?;
         let catalog = Arc::clone(&old.catalog);
         *self.former.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&catalog));
+        catalog.end_leases();
         self.current.store(Arc::new(new));
         self.replaced.send_replace(self.number());
         let engines = Arc::downgrade(self);

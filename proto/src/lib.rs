@@ -7,6 +7,7 @@
 pub mod encoded;
 mod timestamp;
 
+pub use pbjson_types::Duration;
 pub use timestamp::Timestamp;
 
 /// Messages, clients and servers of package `sifter.v1`.

@@ -11,6 +11,7 @@ mod detail;
 mod entry;
 mod failure;
 mod kept;
+mod lease;
 mod packed;
 mod prepare;
 mod query;
@@ -26,6 +27,7 @@ mod token;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sifter_proto::v1;
@@ -37,6 +39,7 @@ pub use self::entry::{
     Content, ContentDigest, FileFacts, FileTime, Found, Identity, KnownImage, Prepared,
 };
 pub use self::kept::{Commons, KeptRow};
+pub use self::lease::LEASE_MAX;
 pub use self::prepare::Preparation;
 pub use self::query::{Labels, Query, QueryError, format_name, status_name};
 pub use self::row::{Row, join_path};
@@ -46,6 +49,7 @@ pub use self::store::{Delta, KnownRoot, Store, StoreError, StoredRoot};
 pub use self::token::PageToken;
 
 use self::failure::{memory, open_or_set_aside};
+use self::lease::{Leases, Publishing};
 use self::state::{Past, RootRecord, State, forget_oldest};
 
 /// Snapshots of past generations that are kept, so that a listing that was begun can be read to
@@ -71,6 +75,7 @@ pub struct Catalog {
     state: Mutex<State>,
     generation: watch::Sender<u64>,
     selections: Mutex<VecDeque<Arc<Selection>>>,
+    leases: Leases,
 }
 
 /// Number of a root, in the order of the configuration.
@@ -128,13 +133,15 @@ impl Catalog {
                 history: VecDeque::new(),
             }),
             selections: Mutex::default(),
+            leases: Leases::default(),
         };
         {
+            let publishing = catalog.leases.end();
             let mut state = catalog.lock();
             if let Err(error) = state.load() {
                 catalog.start_anew(&mut state, &error);
             }
-            catalog.publish(&mut state);
+            catalog.publish(&mut state, &publishing);
         }
         catalog
     }
@@ -149,6 +156,18 @@ impl Catalog {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// Promises that the snapshot which is read after this stays the present one for a time, `wanted` at
+    /// most, and says how long; see [`lease`](self::lease).
+    #[must_use]
+    pub fn lease(&self, wanted: Duration) -> Option<Duration> {
+        self.leases.grant(wanted)
+    }
+
+    /// Waits for the end of all leases and grants no more: another catalogue takes this one's place.
+    pub fn end_leases(&self) {
+        std::mem::forget(self.leases.end());
     }
 
     /// The snapshot of a past generation, if it is still held.
@@ -391,6 +410,7 @@ impl Catalog {
     ///
     /// The database failed.
     pub fn set_content_digests(&self, digests: &[ContentDigest]) -> Result<usize, StoreError> {
+        let publishing = self.leases.end();
         let mut state = self.lock();
         let current = self.snapshot();
         let mut stored = HashMap::new();
@@ -423,13 +443,14 @@ impl Catalog {
             with_digest(&mut row);
             state.upserts.push(row);
         }
-        self.publish(&mut state);
+        self.publish(&mut state, &publishing);
         Ok(stored.len())
     }
 
     /// Makes what was applied so far part of the listing.
     pub fn publish_changes(&self) {
-        self.publish(&mut self.lock());
+        let publishing = self.leases.end();
+        self.publish(&mut self.lock(), &publishing);
     }
 
     /// Notes that a scan of a root is complete, and makes what it found part of the listing.
@@ -446,6 +467,7 @@ impl Catalog {
         // After a first scan that takes a while, and nobody who reads is to wait for it.
         let (store, ..) = self.store_of(root);
         let indexed = store.index_paths();
+        let publishing = self.leases.end();
         let mut state = self.lock();
         let current = self.snapshot();
         let finished =
@@ -453,12 +475,13 @@ impl Catalog {
         if let Err(error) = &finished {
             self.fail(&mut state, error);
         }
-        self.publish(&mut state);
+        self.publish(&mut state, &publishing);
         finished
     }
 
     /// Notes that a root cannot be read now (or, with `None`, that it can).
     pub fn set_unavailable(&self, root: RootIndex, message: Option<String>) {
+        let publishing = self.leases.end();
         let mut state = self.lock();
         let Some(path) = state.roots.get(root.0).map(|root| root.path.clone()) else {
             return;
@@ -467,7 +490,7 @@ impl Catalog {
             Some(message) => drop(state.unavailable.insert(path, message)),
             None => drop(state.unavailable.remove(&path)),
         }
-        self.publish(&mut state);
+        self.publish(&mut state, &publishing);
     }
 
     /// Forgets what is known below a root, which then begins anew.
@@ -487,7 +510,8 @@ impl Catalog {
 
     // === the inside ===
 
-    fn publish(&self, state: &mut State) {
+    /// Leases are waited for before the state is locked: nobody who reads waits for them.
+    fn publish(&self, state: &mut State, _: &Publishing<'_>) {
         let current = self.snapshot();
         let as_of = state
             .roots

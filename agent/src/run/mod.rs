@@ -7,7 +7,7 @@ mod wired;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use sifter_proto::encoded::image_service_server::ImageServiceServer;
@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Server;
 
 use crate::bars::Bars;
-use crate::catalog::FileTime;
+use crate::catalog::{FileTime, LEASE_MAX};
 use crate::config::{Listen, Settings, host_name};
 use crate::confine::{self, Confined, Mounts};
 use crate::engine::Engines;
@@ -118,6 +118,7 @@ async fn serve(
     bars: Option<Bars>,
     ready: impl FnOnce(&[String]),
 ) -> anyhow::Result<()> {
+    let begun = Instant::now();
     let catalog_path = settings
         .state_directory
         .as_ref()
@@ -234,6 +235,8 @@ async fn serve(
             let _ = drained.wait_for(|stopping| *stopping).await;
         });
     let server = tokio::spawn(server);
+    // One before this that was killed may have promised something of its listing.
+    tokio::time::sleep(LEASE_MAX.saturating_sub(begun.elapsed())).await;
     for (bound, asked, passed) in bound {
         doors.open(bound, asked, passed);
     }

@@ -79,6 +79,11 @@ impl Agent for Wired {
         })
     }
 
+    fn knows_all_roots(&self) -> bool {
+        let roots = self.supervisor().status();
+        roots.iter().all(|root| !root.unknown)
+    }
+
     fn unlisted_roots(&self) -> Vec<v1::UnlistedRoot> {
         self.supervisor()
             .status()

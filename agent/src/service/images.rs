@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message as _;
 use sifter_proto::encoded::image_service_server::ImageService;
@@ -250,6 +251,8 @@ impl<A: Agent> Reading<A> {
                 ));
             }
         };
+        // Before the snapshot is read, which it is about.
+        let lease = self.lease(request, view, sight);
         // Tokens are the caller's own.
         let number = PageToken::query_of(&request.filter, &request.order_by) ^ sight.number();
         let mut token = self.token(request, number)?;
@@ -297,8 +300,26 @@ impl<A: Agent> Reading<A> {
                 system: self.agent.system().to_owned(),
                 catalog_uri: self.catalog.uri(),
                 unlisted_roots: self.unlisted(seen.as_deref()),
+                lease: lease.map(Into::into),
             },
         })
+    }
+
+    /// A promise that this response stays true, if one is asked for and can be kept: what details, ages and
+    /// permissions say may change with no new listing, and so may which roots are not listed.
+    fn lease(
+        &self,
+        request: &ListImagesRequest,
+        view: ImageView,
+        sight: &Sight,
+    ) -> Option<Duration> {
+        let wanted = Duration::try_from(request.max_lease.clone()?).ok()?;
+        let can_be_kept = *sight == Sight::All
+            && view != ImageView::Full
+            && request.filter.is_empty()
+            && request.page_token.is_empty()
+            && self.agent.knows_all_roots();
+        can_be_kept.then(|| self.catalog.lease(wanted)).flatten()
     }
 
     fn token(&self, request: &ListImagesRequest, query: u64) -> Result<PageToken, Status> {

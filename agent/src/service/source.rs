@@ -37,6 +37,9 @@ pub trait Agent: Send + Sync + 'static {
     /// Whether listings are answered: every root was scanned once, or cannot be.
     fn is_ready(&self) -> bool;
 
+    /// Whether every root was scanned once: none can become one of which nothing is known.
+    fn knows_all_roots(&self) -> bool;
+
     /// Roots that cannot be read and of which nothing is known.
     fn unlisted_roots(&self) -> Vec<v1::UnlistedRoot>;
 

@@ -7,8 +7,9 @@
 //! whether they are back, at nobody's expense.
 //!
 //! Requests for one page that come while a call for it is under way share the next call (see
-//! [`together`]). What is not here, on purpose: a cache. A listing that was read before a request
-//! came may already be untrue when it is answered, and an agent answers from memory anyway.
+//! [`together`]). An answer is kept for as long as its agent has promised that nothing of it changes (a
+//! lease of some milliseconds), and no longer: a listing that was read before a request came may
+//! otherwise be untrue when it is answered.
 
 mod breaker;
 mod channel;
@@ -21,6 +22,8 @@ mod together;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::fmt;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -45,6 +48,7 @@ pub use registry::Registry;
 pub use tls::AgentTlsError;
 pub use tls::load as load_agent_tls;
 
+use together::Outcome;
 use together::Together;
 
 use crate::api::ApiError;
@@ -66,9 +70,38 @@ pub struct Fleet {
     metrics: Arc<Metrics>,
 }
 
-/// What requests must agree in to share a call: the cluster as configured now (by its place in
-/// memory, which the call holds), and the page.
-type PageKey = (usize, u32, u32);
+/// How long an agent is asked to promise that its listing stays as it is. Long enough for thousands of
+/// requests to share one call, short enough for nobody to see a new image later.
+const LEASE: Duration = Duration::from_millis(10);
+
+/// What requests must agree in to share a call or its outcome: the page, and the cluster as configured
+/// now, which is another one after a change.
+#[derive(Clone)]
+struct PageKey {
+    cluster: Arc<ClusterSettings>,
+    page_number: u32,
+    page_size: u32,
+}
+
+impl PageKey {
+    fn parts(&self) -> (*const ClusterSettings, u32, u32) {
+        (Arc::as_ptr(&self.cluster), self.page_number, self.page_size)
+    }
+}
+
+impl PartialEq for PageKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for PageKey {}
+
+impl Hash for PageKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
 
 /// What came of a request.
 #[derive(Debug, Clone)]
@@ -106,7 +139,7 @@ impl Fleet {
             settings,
             tls: ArcSwapOption::empty(),
             nodes: Mutex::default(),
-            together: Arc::new(Together::new(together::PATIENCE, together::GATHERING)),
+            together: Arc::new(Together::new(together::PATIENCE)),
             metrics,
         })
     }
@@ -119,6 +152,7 @@ impl Fleet {
     /// Takes other certificates to the agents. Calls under way finish on the old connections.
     pub fn set_tls(&self, tls: Option<ClientTlsConfig>) {
         self.tls.store(tls.map(Arc::new));
+        self.together.forget();
         self.lock_nodes()
             .retain(|address, _| !matches!(address, NodeAddress::Tls(_)));
     }
@@ -147,11 +181,11 @@ impl Fleet {
         request: &ListContainerImages,
         context: CallContext<'_>,
     ) -> Listing {
-        let key = (
-            Arc::as_ptr(cluster) as usize,
-            request.page_number,
-            request.page_size,
-        );
+        let key = PageKey {
+            cluster: Arc::clone(cluster),
+            page_number: request.page_number,
+            page_size: request.page_size,
+        };
         let make = || {
             let asked_as: Arc<str> = context.request_id.into();
             let (fleet, cluster) = (Arc::clone(self), Arc::clone(cluster));
@@ -164,8 +198,12 @@ impl Fleet {
                     deadline,
                 };
                 let result = fleet.list_now(&cluster, &request, context).await;
-                let result = result.map(Arc::new);
-                Listing { result, asked_as }
+                let lasts_until = result.as_ref().ok().and_then(|leased| leased.until);
+                let result = result.map(|leased| Arc::new(leased.page));
+                Outcome {
+                    value: Listing { result, asked_as },
+                    lasts_until,
+                }
             };
             let lost = move || {
                 // The panic hook has logged where; this line says for whom.
@@ -187,7 +225,7 @@ impl Fleet {
         cluster: &ClusterSettings,
         request: &ListContainerImages,
         context: CallContext<'_>,
-    ) -> Result<Page, ApiError> {
+    ) -> Result<Leased, ApiError> {
         if cluster.login_nodes.is_empty() {
             return Err(ApiError::LoginNotFound);
         }
@@ -304,6 +342,7 @@ impl Fleet {
         let message = v1::ListImagesRequest {
             page_size: request.page_size,
             skip: request.skip(),
+            max_lease: Some(lease_message(LEASE)),
             ..Default::default()
         };
         let result = node
@@ -311,9 +350,11 @@ impl Fleet {
             .await
             .and_then(|mut response| {
                 let unlisted = std::mem::take(&mut response.unlisted_roots);
+                // The agent counts from when the request arrived there, which was not before.
+                let until = response.lease.take().map(|lease| started + granted(&lease));
                 let page = Page::from_response(request, response)?;
                 Ok(match unlisted.into_iter().next() {
-                    None => Answer::Whole(page),
+                    None => Answer::Whole(Leased { page, until }),
                     Some(root) => {
                         let failure =
                             Failure::ScanFailed(format!("{}: {}", root.command, root.error));
@@ -430,10 +471,31 @@ impl Attempt {
     }
 }
 
+/// A page, and until when nothing of it changes, if the agent has promised that.
+#[derive(Debug)]
+struct Leased {
+    page: Page,
+    until: Option<Instant>,
+}
+
+fn lease_message(lease: Duration) -> sifter_proto::Duration {
+    sifter_proto::Duration {
+        seconds: 0,
+        nanos: lease.subsec_nanos().cast_signed(),
+    }
+}
+
+/// How much of a lease is made use of: no more than was asked for, and a tenth less, since no two clocks
+/// run alike.
+fn granted(lease: &sifter_proto::Duration) -> Duration {
+    let lease = Duration::try_from(lease.clone()).unwrap_or_default();
+    lease.min(LEASE) * 9 / 10
+}
+
 /// What a login node answered.
 enum Answer {
     /// The whole listing's page.
-    Whole(Page),
+    Whole(Leased),
     /// A page of a listing that lacks a root, and why.
     Partial(Page, Failure),
 }
@@ -466,7 +528,7 @@ impl Verdict {
         partial_listings: PartialListings,
         cluster: &str,
         context: CallContext<'_>,
-    ) -> Result<Page, ApiError> {
+    ) -> Result<Leased, ApiError> {
         let failure = self.failure.unwrap_or(Failure::Timeout);
         match (self.page, partial_listings) {
             (Some(page), PartialListings::Serve) => {
@@ -476,7 +538,7 @@ impl Verdict {
                     error = %failure,
                     "served a listing that lacks a root"
                 );
-                Ok(page)
+                Ok(Leased { page, until: None })
             }
             _ => Err(failure.api_error()),
         }

@@ -1,5 +1,7 @@
 //! The reply on the wire, and what agents are asked.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::support::agent::Act;
@@ -8,6 +10,7 @@ use crate::support::client;
 use crate::support::client::get_bytes;
 use crate::support::client::list_target;
 use crate::support::server::Control;
+use crate::support::until;
 
 #[tokio::test]
 async fn golden_reply() {
@@ -194,4 +197,44 @@ async fn one_connection_for_many_requests() {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 3, "{text}");
+}
+
+#[tokio::test]
+async fn what_an_agent_promises_is_asked_for_once() {
+    let promise = |images| Act::Promise(images, Duration::from_millis(10));
+    let agent = Agent::tcp("mycluster", promise(1)).await;
+    let control = Control::over(&[agent.address()]).await;
+    let total = async |page: &str| control.list(page).await.json()["TotalCount"].clone();
+    // Now and then the machine is too busy to ask twice within the time.
+    until("two answers share a call", async || {
+        let before = agent.asked().len();
+        assert_eq!((total("").await, total("").await), (1.into(), 1.into()));
+        agent.asked().len() - before == 1
+    })
+    .await;
+    // Each has its own ID, and each page is its own.
+    assert_ne!(
+        control.list("").await.json()["RequestId"],
+        control.list("").await.json()["RequestId"]
+    );
+    assert_eq!(control.list("PageNumber=2").await.json()["PageNumber"], 2);
+    agent.act(promise(2));
+    until("the promise has ended", async || total("").await == 2).await;
+}
+
+#[tokio::test]
+async fn no_promise_is_believed_for_long_and_none_is_made_up() {
+    let forever = Act::Promise(1, Duration::from_secs(1 << 40));
+    let agent = Agent::tcp("mycluster", forever).await;
+    let control = Control::over(&[agent.address()]).await;
+    let total = async || control.list("").await.json()["TotalCount"].clone();
+    assert_eq!(total().await, 1);
+    agent.act(Act::List(2));
+    until("the promise has ended", async || total().await == 2).await;
+    let before = agent.asked().len();
+    for images in 3..20 {
+        agent.act(Act::List(images));
+        assert_eq!(total().await, images);
+    }
+    assert_eq!(agent.asked().len() - before, 17);
 }

@@ -1,8 +1,11 @@
 //! Paging: each page size gives every image exactly once, in one order, over gRPC by token and by
-//! skip, and over HTTP by number.
+//! skip, and over HTTP by number; and pages that an agent promises not to change for a moment.
 
 use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
 
+use sifter_proto::v1::ImageView;
 use sifter_proto::v1::ListImagesRequest;
 use sifter_tests::agent::Agent;
 use sifter_tests::agent::Options;
@@ -140,4 +143,128 @@ fn http_pages_by_number() {
         }
         assert_eq!(names, expected(), "page size {page_size}");
     }
+}
+
+/// Milliseconds.
+fn lease(milliseconds: i32) -> sifter_proto::Duration {
+    sifter_proto::Duration {
+        seconds: 0,
+        nanos: milliseconds * 1_000_000,
+    }
+}
+
+#[test]
+fn a_lease_is_given_to_who_asks_where_it_can_be_kept() {
+    let root = images();
+    let agent = agent(root.path());
+    let runtime = runtime();
+    let plain = ListImagesRequest {
+        max_lease: Some(lease(10)),
+        ..ListImagesRequest::default()
+    };
+    let token = runtime
+        .block_on(agent.list(ListImagesRequest::default()))
+        .unwrap()
+        .next_page_token;
+    let rows = [
+        (plain.clone(), Some(lease(10))),
+        (
+            ListImagesRequest {
+                skip: 50,
+                order_by: "path".to_owned(),
+                max_lease: Some(lease(3)),
+                ..plain.clone()
+            },
+            Some(lease(3)),
+        ),
+        // A listing is never held back for longer.
+        (
+            ListImagesRequest {
+                max_lease: Some(lease(999)),
+                ..plain.clone()
+            },
+            Some(lease(10)),
+        ),
+        (
+            ListImagesRequest {
+                max_lease: None,
+                ..plain.clone()
+            },
+            None,
+        ),
+        (
+            ListImagesRequest {
+                max_lease: Some(lease(-1)),
+                ..plain.clone()
+            },
+            None,
+        ),
+        (
+            ListImagesRequest {
+                filter: "tag=1".to_owned(),
+                ..plain.clone()
+            },
+            None,
+        ),
+        (
+            ListImagesRequest {
+                view: ImageView::Full.into(),
+                ..plain.clone()
+            },
+            None,
+        ),
+        (
+            ListImagesRequest {
+                page_token: token,
+                ..plain
+            },
+            None,
+        ),
+    ];
+    for (request, expected) in rows {
+        let text = format!("{request:?}");
+        let answer = runtime.block_on(agent.list(request)).unwrap();
+        assert_eq!(answer.lease, expected, "{text}");
+    }
+}
+
+#[test]
+fn leases_hold_back_no_listing_for_good_and_are_kept() {
+    let root = images();
+    let agent = agent(root.path());
+    let runtime = runtime();
+    let ask = || {
+        let request = ListImagesRequest {
+            max_lease: Some(lease(10)),
+            ..ListImagesRequest::default()
+        };
+        let asked = Instant::now();
+        let answer = runtime.block_on(agent.list(request)).unwrap();
+        let lease = answer
+            .lease
+            .and_then(|lease| Duration::try_from(lease).ok());
+        (
+            answer.total_size,
+            lease.map_or(asked, |lease| asked + lease),
+        )
+    };
+    std::thread::scope(|scope| {
+        let rescan = scope.spawn(|| {
+            for number in IMAGES..IMAGES + 5 {
+                Tiny::numbered(number, "lab/new:1")
+                    .write(&root.path().join(format!("{number}.sif")));
+                agent.scan();
+            }
+        });
+        let (mut images, mut until) = ask();
+        while images < u64::from(IMAGES) + 5 {
+            let (now, next) = ask();
+            assert!(
+                now == images || Instant::now() >= until,
+                "another listing before the lease of this one ended"
+            );
+            (images, until) = (now, next.max(until));
+        }
+        rescan.join().unwrap();
+    });
 }

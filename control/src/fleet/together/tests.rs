@@ -1,23 +1,18 @@
-//! Crowds that come, share a call and come back.
+//! Callers that come, share a call or an outcome, and go.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::BoxFuture;
-use futures_util::future::JoinAll;
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 
 use super::*;
 
 type Calls = Arc<Together<&'static str, u32>>;
 
 fn calls(patience: Duration) -> Calls {
-    Arc::new(Together::new(patience, GATHERING))
-}
-
-/// Calls for whose crowds there is all the time in the world.
-fn patient() -> Calls {
-    Arc::new(Together::new(Duration::MAX, Duration::MAX))
+    Arc::new(Together::new(patience))
 }
 
 /// Something that is asked: answers with how often it was, when it is allowed to.
@@ -28,19 +23,26 @@ struct Asked {
 }
 
 impl Asked {
+    /// Asks for an outcome that does not last.
     fn call(&self, calls: &Calls, key: &'static str) -> BoxFuture<'static, u32> {
-        let this = self.clone();
-        let call = async move {
-            let number = this.count.fetch_add(1, Ordering::SeqCst) + 1;
-            this.go.notified().await;
-            number
-        };
-        calls.ask(key, || (call, || panic!("a panic"))).boxed()
+        self.lasting(calls, key, None)
     }
 
-    /// Several that ask at once.
-    fn crowd(&self, calls: &Calls, size: usize) -> JoinAll<BoxFuture<'static, u32>> {
-        join_all((0..size).map(|_| self.call(calls, "a")))
+    /// Asks for an outcome that lasts so long once it is there.
+    fn lasting(
+        &self,
+        calls: &Calls,
+        key: &'static str,
+        lasts: Option<Duration>,
+    ) -> BoxFuture<'static, u32> {
+        let this = self.clone();
+        let call = async move {
+            let value = this.count.fetch_add(1, Ordering::SeqCst) + 1;
+            this.go.notified().await;
+            let lasts_until = lasts.map(|lasts| Instant::now() + lasts);
+            Outcome { value, lasts_until }
+        };
+        calls.ask(key, || (call, || panic!("a panic"))).boxed()
     }
 
     async fn until(&self, count: u32) {
@@ -50,34 +52,9 @@ impl Asked {
     }
 }
 
-/// Until a call waits for others to come.
-async fn until_gathering(calls: &Calls) {
-    let gathers = || {
-        let turns = calls.lock();
-        let turn = turns.newest.get("a");
-        turn.is_some_and(|turn| matches!(turn.stage, Stage::Gathering { .. }))
-    };
-    while !gathers() {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Lets a crowd of this size be answered, for the next one to be expected.
-async fn answer_crowd(calls: &Calls, asked: &Asked, size: usize) {
-    let begun = asked.count.load(Ordering::SeqCst);
-    let first = asked.call(calls, "a");
-    asked.until(begun + 1).await;
-    let crowd = asked.crowd(calls, size);
-    asked.go.notify_waiters();
-    first.await;
-    asked.until(begun + 2).await;
-    asked.go.notify_waiters();
-    assert_eq!(crowd.await, vec![begun + 2; size]);
-}
-
 #[tokio::test]
 async fn nobody_joins_a_call_that_is_under_way() {
-    let (calls, asked) = (patient(), Asked::default());
+    let (calls, asked) = (calls(Duration::MAX), Asked::default());
     let first = asked.call(&calls, "a");
     // Not even before the task has run: it may at any moment.
     let second = asked.call(&calls, "a");
@@ -98,142 +75,72 @@ async fn nobody_joins_a_call_that_is_under_way() {
     assert!(calls.lock().newest.is_empty());
 }
 
+const LONG: Option<Duration> = Some(Duration::from_secs(3600));
+
 #[tokio::test]
-async fn a_crowd_gathers_again_and_still_nobody_joins_late() {
-    let (calls, asked) = (patient(), Asked::default());
-    let first = asked.call(&calls, "a");
+async fn what_lasts_answers_everybody_until_it_ends() {
+    let (calls, asked) = (calls(Duration::MAX), Asked::default());
+    let first = asked.lasting(&calls, "a", LONG);
     asked.until(1).await;
-    let crowd = asked.crowd(&calls, CROWD);
+    // Those also who came meanwhile, though the call may have begun before them.
+    let meanwhile = [asked.call(&calls, "a"), asked.call(&calls, "a")];
+    asked.go.notify_waiters();
+    assert_eq!(first.await, 1);
+    assert_eq!(join_all(meanwhile).await, [1, 1]);
+    assert_eq!(asked.call(&calls, "a").await, 1);
+    // But nobody who asks for something else.
+    let other = asked.call(&calls, "b");
+    asked.until(2).await;
+    asked.go.notify_waiters();
+    assert_eq!(other.await, 2);
+    calls.forget();
+    let after = asked.call(&calls, "a");
+    asked.until(3).await;
+    asked.go.notify_waiters();
+    assert_eq!(after.await, 3);
+}
+
+#[tokio::test]
+async fn what_has_ended_answers_nobody_and_is_not_kept() {
+    let (calls, asked) = (calls(Duration::MAX), Asked::default());
+    let first = asked.lasting(&calls, "a", Some(Duration::ZERO));
+    asked.until(1).await;
+    let meanwhile = asked.lasting(&calls, "a", Some(Duration::from_millis(1)));
     asked.go.notify_waiters();
     assert_eq!(first.await, 1);
     asked.until(2).await;
-    // Too late for the call of the crowd, which may come back and then be CROWD more.
-    let late = asked.crowd(&calls, 2);
     asked.go.notify_waiters();
-    assert_eq!(crowd.await, [2; CROWD]);
-    until_gathering(&calls).await;
-    assert_eq!(asked.count.load(Ordering::SeqCst), 2);
-    let again = asked.crowd(&calls, CROWD);
-    asked.until(3).await;
-    let too_late = asked.call(&calls, "a");
-    asked.go.notify_waiters();
-    assert_eq!((late.await, again.await), (vec![3; 2], vec![3; CROWD]));
-    // That was a crowd, too: of the next one only the first has come so far.
-    until_gathering(&calls).await;
-    let again = asked.crowd(&calls, CROWD + 2);
-    asked.until(4).await;
-    asked.go.notify_waiters();
-    assert_eq!((too_late.await, again.await), (4, vec![4; CROWD + 2]));
-}
-
-#[tokio::test]
-async fn who_comes_back_at_once_is_not_expected_twice() {
-    let (calls, asked) = (patient(), Asked::default());
-    let first = asked.call(&calls, "a");
-    asked.until(1).await;
-    // Each asks again as soon as it is answered, before the task of the next call has run.
-    let crowd = join_all((0..CROWD).map(|_| {
-        let (calls, asked) = (Arc::clone(&calls), asked.clone());
-        tokio::spawn(async move {
-            let answer = asked.call(&calls, "a").await;
-            (answer, asked.call(&calls, "a").await)
-        })
-    }));
-    while calls.lock().newest["a"].callers < CROWD {
+    assert_eq!(meanwhile.await, 2);
+    while !calls.lock().newest.is_empty() {
         tokio::task::yield_now().await;
     }
+    let after = asked.call(&calls, "a");
+    asked.until(3).await;
+    asked.go.notify_waiters();
+    assert_eq!(after.await, 3);
+}
+
+#[tokio::test]
+async fn the_end_of_an_outcome_is_not_that_of_a_later_call() {
+    let (calls, asked) = (calls(Duration::MAX), Asked::default());
+    let first = asked.lasting(&calls, "a", Some(Duration::from_millis(1)));
+    asked.until(1).await;
     asked.go.notify_waiters();
     first.await;
+    // Its time is over before anybody notices: the test has not given way since.
+    let until = Instant::now() + Duration::from_millis(1);
+    while Instant::now() < until {
+        std::hint::spin_loop();
+    }
+    let later = asked.call(&calls, "a");
+    // Until only the later call has a place among the others.
+    while Arc::strong_count(&calls) > 2 {
+        tokio::task::yield_now().await;
+    }
+    assert!(calls.lock().newest.contains_key("a"));
     asked.until(2).await;
-    let late = asked.call(&calls, "a");
-    tokio::task::yield_now().await;
     asked.go.notify_waiters();
-    let begun = tokio::time::timeout(Duration::from_secs(5), asked.until(3)).await;
-    assert!(begun.is_ok(), "more are waited for than there are");
-    asked.go.notify_waiters();
-    assert_eq!(late.await, 3);
-    for answers in crowd.await {
-        assert_eq!(answers.unwrap(), (2, 3));
-    }
-}
-
-#[tokio::test]
-async fn a_crowd_gathers_also_where_no_call_is_under_way() {
-    let (calls, asked) = (patient(), Asked::default());
-    answer_crowd(&calls, &asked, CROWD).await;
-    let some = asked.crowd(&calls, CROWD - 1);
-    until_gathering(&calls).await;
-    assert_eq!(asked.count.load(Ordering::SeqCst), 2);
-    let last = asked.call(&calls, "a");
-    asked.until(3).await;
-    asked.go.notify_waiters();
-    assert_eq!((some.await, last.await), (vec![3; CROWD - 1], 3));
-}
-
-#[tokio::test]
-async fn who_is_alone_waits_for_nobody() {
-    let (calls, asked) = (patient(), Asked::default());
-    // Begins when it is asked for; whether it has begun is whether others may join.
-    let has_begun = || {
-        let turns = calls.lock();
-        matches!(turns.newest["a"].stage, Stage::Begun(_))
-    };
-    for number in 1..=3 {
-        let alone = asked.call(&calls, "a");
-        assert!(has_begun());
-        asked.until(number).await;
-        asked.go.notify_waiters();
-        assert_eq!(alone.await, number);
-    }
-    // Fewer than a crowd leave nothing to wait for either.
-    answer_crowd(&calls, &asked, CROWD - 1).await;
-    drop(asked.call(&calls, "a"));
-    assert!(has_begun());
-}
-
-#[tokio::test]
-async fn a_crowd_that_does_not_come_back_is_not_waited_for() {
-    let calls: Calls = Arc::new(Together::new(Duration::MAX, Duration::ZERO));
-    let asked = Asked::default();
-    answer_crowd(&calls, &asked, CROWD).await;
-    let alone = asked.call(&calls, "a");
-    let turns = calls.lock().newest["a"].stage;
-    assert!(matches!(turns, Stage::Begun(_)));
-    asked.until(3).await;
-    asked.go.notify_waiters();
-    assert_eq!(alone.await, 3);
-
-    // Nor for longer than there is time.
-    let calls = self::calls(Duration::MAX);
-    let asked = Asked::default();
-    answer_crowd(&calls, &asked, CROWD).await;
-    let alone = asked.call(&calls, "a");
-    asked.until(3).await;
-    asked.go.notify_waiters();
-    assert_eq!(alone.await, 3);
-}
-
-#[tokio::test]
-async fn what_crowds_leave_behind_is_swept() {
-    let calls: Arc<Together<usize, u32>> = Arc::new(Together::new(PATIENCE, Duration::ZERO));
-    let go = Arc::new(Notify::new());
-    for key in 0..10 * FEW {
-        let call = || {
-            let go = Arc::clone(&go);
-            let call = async move {
-                go.notified().await;
-                0
-            };
-            calls.ask(key, || (call, || 1))
-        };
-        let first = call();
-        let crowd: Vec<_> = (0..CROWD).map(|_| call()).collect();
-        go.notify_one();
-        first.await;
-        go.notify_one();
-        join_all(crowd).await;
-        assert!(calls.lock().newest.len() <= 2 * FEW);
-    }
+    assert_eq!(later.await, 2);
 }
 
 #[tokio::test]
@@ -243,8 +150,11 @@ async fn a_slow_call_is_not_waited_for() {
     asked.until(1).await;
     let next = asked.call(&calls, "a");
     asked.until(2).await;
+    // Nobody joins that one either.
+    let last = asked.call(&calls, "a");
+    asked.until(3).await;
     asked.go.notify_waiters();
-    assert_eq!((slow.await, next.await), (1, 2));
+    assert_eq!((slow.await, next.await, last.await), (1, 2, 3));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use sifter_control::fleet::REQUEST_ID_METADATA;
 use sifter_proto::ERROR_DOMAIN;
@@ -36,6 +37,8 @@ use tonic_types::StatusExt;
 pub enum Act {
     /// Lists so many images, page by page.
     List(u64),
+    /// The same, and promises that for so long.
+    Promise(u64, Duration),
     /// Answers exactly this.
     Answer(Box<v1::ListImagesResponse>),
     /// Answers this status.
@@ -214,6 +217,14 @@ impl Fake {
     }
 }
 
+impl Fake {
+    fn page(&self, total: u64, request: &v1::ListImagesRequest) -> v1::ListImagesResponse {
+        let last = total.min(request.skip.saturating_add(u64::from(request.page_size)));
+        let images = (request.skip.min(total)..last).map(image).collect();
+        self.response(images, total)
+    }
+}
+
 type Answers<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -236,11 +247,12 @@ impl ImageService for Fake {
         });
         let act = self.act.lock().unwrap().clone();
         match act {
-            Act::List(total) => {
-                let last = total.min(skip.saturating_add(u64::from(page_size)));
-                let images = (skip.min(total)..last).map(image).collect();
-                Ok(Response::new(self.response(images, total)))
-            }
+            Act::List(total) => Ok(Response::new(self.page(total, &message))),
+            Act::Promise(total, lease) => Ok(Response::new(v1::ListImagesResponse {
+                // Nobody is promised what he did not ask for.
+                lease: message.max_lease.is_some().then(|| lease.into()),
+                ..self.page(total, &message)
+            })),
             Act::Answer(response) => Ok(Response::new(*response)),
             Act::Refuse(status) => Err(status),
             Act::Hold(release) => {

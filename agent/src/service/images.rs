@@ -313,7 +313,7 @@ impl<A: Agent> Reading<A> {
         view: ImageView,
         sight: &Sight,
     ) -> Option<Duration> {
-        let wanted = Duration::try_from(request.max_lease.clone()?).ok()?;
+        let wanted = Duration::try_from(request.max_lease?).ok()?;
         let can_be_kept = *sight == Sight::All
             && view != ImageView::Full
             && request.filter.is_empty()

@@ -1,15 +1,24 @@
 //! What only view FULL shows of an image, in the form in which it is stored and sent.
 
+use std::cell::RefCell;
+
 use prost::Message as _;
 use sifter_image::Image;
 use sifter_image::record::{Link, Object, ObjectData, Signature, SignatureForm};
 use sifter_proto::{Timestamp, v1};
 
+use super::packed::Packed;
+
 /// The field `objects` of an image.
 const OBJECTS: u32 = 30;
 
-/// What the encoded details of an image take, but for long definitions.
-const ENCODED_SIZE: usize = 4 << 10;
+thread_local! {
+    /// Room for the encoded details of an image, and a message whose texts keep their memory.
+    static ROOM: RefCell<(Vec<u8>, v1::Object)> = RefCell::default();
+}
+
+/// Most bytes of room that a thread keeps: long definitions are rare.
+const ROOM_KEPT: usize = 16 << 10;
 
 /// What view FULL has besides, as a message with only those fields.
 #[must_use]
@@ -32,27 +41,37 @@ pub fn fill_details(message: &mut v1::Image, image: Image) {
     message.bootstrap_history = image.bootstrap_history;
 }
 
-/// The same encoded: its objects one after another as one message, whose texts keep their memory.
+/// The same, packed.
 #[must_use]
-pub fn encoded_details(image: Image) -> Box<[u8]> {
-    let mut data = Vec::with_capacity(ENCODED_SIZE);
+pub(super) fn packed_details(image: Image) -> Packed {
+    ROOM.with_borrow_mut(|(room, object)| {
+        room.clear();
+        encode_details(image, object, room);
+        let packed = Packed::new(room);
+        if room.capacity() > ROOM_KEPT {
+            *room = Vec::new();
+        }
+        packed
+    })
+}
+
+/// The same encoded, its objects one after another as one message.
+fn encode_details(image: Image, message: &mut v1::Object, data: &mut Vec<u8>) {
     let texts = v1::Image {
         labels: image.labels,
         definition: image.definition.unwrap_or_default(),
         ..v1::Image::default()
     };
-    texts.encode_raw(&mut data);
-    let mut message = v1::Object::default();
+    texts.encode_raw(data);
     for object in image.objects {
-        fill(&mut message, object);
-        prost::encoding::message::encode(OBJECTS, &message, &mut data);
+        fill(message, object);
+        prost::encoding::message::encode(OBJECTS, message, data);
     }
     let history = v1::Image {
         bootstrap_history: image.bootstrap_history,
         ..v1::Image::default()
     };
-    history.encode_raw(&mut data);
-    data.into()
+    history.encode_raw(data);
 }
 
 /// A signature as the protocol has it.
@@ -181,8 +200,10 @@ mod tests {
     use prost::Message as _;
     use sifter_image::Image;
     use sifter_image::record::{Link, Object, ObjectData};
+    use sifter_proto::v1;
 
-    use super::{details, encoded_details, fill_details};
+    use super::{details, encode_details, fill_details, packed_details};
+    use crate::catalog::packed::Packed;
     use crate::catalog::testing::cut_image;
 
     /// An image with an object of each kind.
@@ -244,7 +265,13 @@ mod tests {
     fn what_is_encoded_object_by_object_is_the_message() {
         let message = details(image());
         assert_eq!(message.objects.len(), 8);
-        assert_eq!(*encoded_details(image()), message.encode_to_vec());
+        let mut encoded = Vec::new();
+        encode_details(image(), &mut v1::Object::default(), &mut encoded);
+        assert_eq!(encoded, message.encode_to_vec());
+        // What one image leaves behind is no part of the next.
+        for _ in 0..2 {
+            assert_eq!(packed_details(image()), Packed::new(&encoded));
+        }
     }
 
     #[test]

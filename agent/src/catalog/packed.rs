@@ -1,8 +1,10 @@
 //! Details as they are stored: as an LZ4 block, for what images say of themselves is much the same.
 //! Uncompressed they are more than half of the catalogue.
 
+use std::cell::RefCell;
 use std::sync::LazyLock;
 
+use lz4_flex::block::{compress_into_with_dict, get_maximum_output_size};
 use prost::Message as _;
 use sifter_proto::{Timestamp, v1};
 
@@ -22,21 +24,42 @@ pub struct Packed {
     pub size: u32,
 }
 
+thread_local! {
+    /// Room for what LZ4 makes, for which it wants more than it mostly needs.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Most bytes of room that a thread keeps: long definitions are rare.
+const ROOM_KEPT: usize = 16 << 10;
+
 impl Packed {
     /// Packs an encoded `sifter.v1.Image`.
     #[must_use]
     pub fn new(encoded: &[u8]) -> Self {
-        let packed = lz4_flex::block::compress_with_dict(encoded, &DICTIONARY);
-        match u32::try_from(encoded.len()) {
-            Ok(size) if packed.len() < encoded.len() => Self {
-                data: packed.into(),
-                size,
-            },
-            _ => Self {
-                data: encoded.into(),
-                size: 0,
-            },
-        }
+        ROOM.with_borrow_mut(|room| {
+            let most = get_maximum_output_size(encoded.len());
+            if room.len() < most {
+                room.resize(most, 0);
+            }
+            let packed = compress_into_with_dict(encoded, room, &DICTIONARY)
+                .ok()
+                .and_then(|length| room.get(..length))
+                .filter(|packed| packed.len() < encoded.len());
+            let packed = match (packed, u32::try_from(encoded.len())) {
+                (Some(packed), Ok(size)) => Self {
+                    data: packed.into(),
+                    size,
+                },
+                _ => Self {
+                    data: encoded.into(),
+                    size: 0,
+                },
+            };
+            if room.len() > ROOM_KEPT {
+                *room = Vec::new();
+            }
+            packed
+        })
     }
 }
 

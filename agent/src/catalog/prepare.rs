@@ -7,7 +7,6 @@ use super::change::{ChangeKind, DirectoryChange};
 use super::detail;
 use super::entry::{Content, FileFacts, Prepared};
 use super::kept::{Commons, KeptRow};
-use super::packed::Packed;
 use super::row::{Row, join_path};
 
 /// What of a root its images are made ready with.
@@ -48,7 +47,7 @@ impl Preparation {
         let path = join_path(&self.root_path, path, name);
         Prepared {
             row: self.keep(&Row::new(&path, &self.root_text, facts, &image)),
-            details: Packed::new(&detail::encoded_details(image)),
+            details: detail::packed_details(image),
         }
     }
 

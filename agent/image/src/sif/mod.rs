@@ -165,10 +165,9 @@ impl Table {
     /// Reads the used descriptors into `sif`: those in the head first, and the rest of the table
     /// only if objects are missing there. That is so if the header counts more, or if the objects
     /// seen do not reach the end of the data area (one damaged number alone must not hide an
-    /// object). Returns the first slot that is marked unused but not empty.
+    /// object). Where objects are missing, returns the first slot that is marked unused but not empty.
     fn read(&self, windows: &mut Windows<'_>, sif: &mut Sif) -> io::Result<Option<u32>> {
-        let mut lost = None;
-        let next = self.walk(windows, 0, sif, &mut lost);
+        let next = self.walk(windows, 0, sif);
         let furthest = sif
             .descriptors
             .iter()
@@ -183,35 +182,61 @@ impl Table {
             let start = self.slot_offset(next);
             let rest = self.end.saturating_sub(start);
             windows.fetch(start, rest + limits::TABLE_READ_AHEAD as u64)?;
-            self.walk(windows, next, sif, &mut lost);
+            self.walk(windows, next, sif);
         }
-        Ok(lost)
+        let found = i64::try_from(sif.descriptors.len());
+        let is_lost = found.is_ok_and(|found| found < self.used);
+        Ok(is_lost.then(|| self.lost(windows)).flatten())
+    }
+
+    /// Where an object's data lie, begin and end, unless that cannot be.
+    fn data_range(&self, descriptor: &RawDescriptor) -> Option<(u64, u64)> {
+        let (offset, size) = descriptor.range()?;
+        let end = offset.checked_add(size)?;
+        (offset >= self.end || offset == end).then_some((offset, end))
+    }
+
+    /// Where all objects' data lie, with their IDs, but for empty ones.
+    fn data_ranges(&self, sif: &Sif) -> Vec<(u64, u64, u32)> {
+        sif.descriptors
+            .iter()
+            .filter_map(|(_, descriptor)| {
+                let (offset, end) = self.data_range(descriptor)?;
+                (end > offset).then(|| (offset, end, descriptor.id.get()))
+            })
+            .collect()
+    }
+
+    /// A slot, as far as it has been read.
+    fn slot<'w>(&self, windows: &'w Windows<'_>, slot: u32) -> Option<&'w RawDescriptor> {
+        let bytes = windows.get(self.slot_offset(slot), DESCRIPTOR_LEN as u64)?;
+        RawDescriptor::ref_from_bytes(bytes).ok()
     }
 
     /// Takes used descriptors from `slot` on as far as they have been read; returns where it
     /// stopped.
-    fn walk(
-        &self,
-        windows: &Windows<'_>,
-        mut slot: u32,
-        sif: &mut Sif,
-        lost: &mut Option<u32>,
-    ) -> u32 {
-        while slot < self.total {
-            let Some(bytes) = windows.get(self.slot_offset(slot), DESCRIPTOR_LEN as u64) else {
-                break;
-            };
-            let Ok(descriptor) = RawDescriptor::ref_from_bytes(bytes) else {
-                break;
-            };
+    fn walk(&self, windows: &Windows<'_>, mut slot: u32, sif: &mut Sif) -> u32 {
+        while slot < self.total
+            && let Some(descriptor) = self.slot(windows, slot)
+        {
             if descriptor.is_used() {
                 sif.descriptors.push((slot, *descriptor));
-            } else if lost.is_none() && *bytes != [0; DESCRIPTOR_LEN] {
-                *lost = Some(slot);
             }
             slot += 1;
         }
         slot
+    }
+
+    /// The first slot that is marked unused but not empty.
+    fn lost(&self, windows: &Windows<'_>) -> Option<u32> {
+        let is_lost = |descriptor: &RawDescriptor| {
+            !descriptor.is_used()
+                && zerocopy::IntoBytes::as_bytes(descriptor) != [0; DESCRIPTOR_LEN]
+        };
+        (0..self.total)
+            .map_while(|slot| Some((slot, self.slot(windows, slot)?)))
+            .find(|(_, descriptor)| is_lost(descriptor))
+            .map(|(slot, _)| slot)
     }
 }
 
@@ -219,9 +244,7 @@ impl Table {
 /// become whole by waiting.
 fn check(sif: &Sif, table: &Table, lost: Option<u32>, size: u64) -> Option<SifError> {
     let found = sif.descriptors.len();
-    if let Some(slot) = lost
-        && i64::try_from(found).is_ok_and(|found| found < table.used)
-    {
+    if let Some(slot) = lost {
         let offset = table.slot_offset(slot);
         return Some(SifError::LostObject {
             expected: table.used,
@@ -231,7 +254,8 @@ fn check(sif: &Sif, table: &Table, lost: Option<u32>, size: u64) -> Option<SifEr
         });
     }
     let mut truncated = None;
-    let mut ranges = Vec::with_capacity(found);
+    let mut ranges = Vec::new();
+    let mut last = 0;
     for (slot, descriptor) in &sif.descriptors {
         let kind = descriptor.data_type.get();
         if !data_type::RANGE.contains(&kind) {
@@ -243,11 +267,7 @@ fn check(sif: &Sif, table: &Table, lost: Option<u32>, size: u64) -> Option<SifEr
             });
         }
         let id = descriptor.id.get();
-        let range = descriptor
-            .range()
-            .and_then(|(offset, size)| Some((offset, offset.checked_add(size)?)))
-            .filter(|(offset, end)| *offset >= table.end || offset == end);
-        let Some((offset, end)) = range else {
+        let Some((offset, end)) = table.data_range(descriptor) else {
             return Some(SifError::ObjectRange {
                 id,
                 kind: type_name(kind),
@@ -265,7 +285,11 @@ fn check(sif: &Sif, table: &Table, lost: Option<u32>, size: u64) -> Option<SifEr
             });
         }
         if end > offset {
-            ranges.push((offset, end, id));
+            // Writers mostly put one behind the other: then there is nothing to sort.
+            if offset < last && ranges.is_empty() {
+                ranges = table.data_ranges(sif);
+            }
+            last = end;
         }
     }
     ranges.sort_unstable();

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use prost::Message as _;
 use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
 use sifter_image::record::ReferenceSource;
@@ -32,7 +33,7 @@ pub(super) struct Batch<'a> {
     preparation: &'a Preparation,
     delta: Delta,
     /// Directories that were named by their parents and not read in this batch yet.
-    pending: HashSet<Box<[u8]>>,
+    pending: HashSet<Box<[u8]>, RandomState>,
 }
 
 /// The statements of a first scan, of which all that is found is new. They insert one row and nothing
@@ -80,7 +81,7 @@ impl<'a> Batch<'a> {
             root,
             preparation,
             delta: Delta::default(),
-            pending: HashSet::new(),
+            pending: HashSet::default(),
         })
     }
 

@@ -4,15 +4,17 @@
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::RandomState;
+
 /// Of one root, relative to which paths are.
 #[derive(Debug, Default)]
 pub(super) struct Frontier {
     /// Numbers of directories that were named by their parents and not read yet.
-    named: HashMap<Box<[u8]>, i64>,
+    named: HashMap<Box<[u8]>, i64, RandomState>,
     /// Numbers of new directories of which some files are stored and not yet the end.
-    begun: HashMap<Box<[u8]>, i64>,
+    begun: HashMap<Box<[u8]>, i64, RandomState>,
     /// Directories that were read before their parents had named them.
-    early: HashSet<Box<[u8]>>,
+    early: HashSet<Box<[u8]>, RandomState>,
 }
 
 impl Frontier {

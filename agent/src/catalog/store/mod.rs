@@ -43,6 +43,10 @@ const MIGRATIONS: &[&str] = &[
 /// where it stays.
 const PAGE_SIZE: u32 = 16 << 10;
 
+/// KiB of memory in which an index is sorted: what does not fit is written to files beside the database, read
+/// again and merged. Some 300,000 paths fit.
+const SORT_MEMORY: i64 = 32 << 10;
+
 /// How long a statement waits for another process (an administrator's `sqlite3`) before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -513,10 +517,19 @@ impl std::ops::Deref for Reader<'_> {
 
 /// Makes the index of paths, where a first scan or the one before it has left it out.
 fn index_paths(connection: &Connection) -> Result<(), StoreError> {
-    connection.execute_batch(
+    let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'directories_by_path')";
+    if connection.query_row(exists, [], |row| row.get(0))? {
+        return Ok(());
+    }
+    let usual: i64 = connection.pragma_query_value(None, "cache_size", |row| row.get(0))?;
+    // A negative number is one of KiB.
+    connection.pragma_update(None, "cache_size", -SORT_MEMORY)?;
+    let made = connection.execute_batch(
         "CREATE UNIQUE INDEX IF NOT EXISTS directories_by_path ON directories (root, path)",
-    )?;
-    Ok(())
+    );
+    connection.pragma_update(None, "cache_size", usual)?;
+    connection.execute_batch("PRAGMA shrink_memory")?;
+    Ok(made?)
 }
 
 fn forget(transaction: &Transaction<'_>, root: i64) -> Result<(), StoreError> {

@@ -32,11 +32,11 @@ use crate::config::Limits;
 use crate::telemetry;
 use crate::telemetry::Metrics;
 
-/// The statuses hyper answers by itself.
+/// The statuses hyper answers by itself, behind the version of the last request.
 const SUBSTITUTES: [(&[u8], ApiError); 3] = [
-    (b"HTTP/1.1 400 ", ApiError::BadRequest),
-    (b"HTTP/1.1 414 ", ApiError::UriTooLong),
-    (b"HTTP/1.1 431 ", ApiError::HeadersTooLarge),
+    (b" 400 ", ApiError::BadRequest),
+    (b" 414 ", ApiError::UriTooLong),
+    (b" 431 ", ApiError::HeadersTooLarge),
 ];
 
 /// How long a client that was answered early may pause before it is not listened to any more.
@@ -245,7 +245,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 /// Which error an answer stands for, if hyper made it.
 fn own_answer(head: &[u8]) -> Option<&'static ApiError> {
     static ERRORS: [(&[u8], ApiError); 3] = SUBSTITUTES;
-    let (_, error) = ERRORS.iter().find(|(start, _)| head.starts_with(start))?;
+    let status = head
+        .strip_prefix(b"HTTP/1.1")
+        .or_else(|| head.strip_prefix(b"HTTP/1.0"))?;
+    let (_, error) = ERRORS.iter().find(|(start, _)| status.starts_with(start))?;
     let text = head.to_ascii_lowercase();
     let contains = |needle: &[u8]| text.windows(needle.len()).any(|window| window == needle);
     (contains(b"content-length: 0\r\n") && !contains(respond::REQUEST_ID.as_bytes()))
@@ -375,7 +378,7 @@ mod tests {
             "HTTP/1.1 400 Bad Request\r\n{}: A\r\ncontent-length: 0\r\n\r\n",
             respond::REQUEST_ID
         );
-        let rows: [(&[u8], Option<&str>); 6] = [
+        let rows: [(&[u8], Option<&str>); 7] = [
             (
                 b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n",
                 Some("BadRequest"),
@@ -387,6 +390,10 @@ mod tests {
             (
                 b"HTTP/1.1 414 X\r\ncontent-length: 0\r\n\r\n",
                 Some("UriTooLong"),
+            ),
+            (
+                b"HTTP/1.0 400 Bad Request\r\ncontent-length: 0\r\n\r\n",
+                Some("BadRequest"),
             ),
             (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", None),
             (b"HTTP/1.1 400 X\r\ncontent-length: 9\r\n\r\n", None),

@@ -222,6 +222,18 @@ async fn who_sends_too_much_is_let_finish() {
 }
 
 #[tokio::test]
+async fn garbage_behind_an_old_request_is_answered_as_any() {
+    let control = Control::over(&[]).await;
+    let old = "GET /healthz HTTP/1.0\r\nconnection: keep-alive\r\n\r\nGARBAGE\r\n\r\n";
+    let mut stream = TcpStream::connect(control.address).await.unwrap();
+    stream.write_all(old.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let (_, second) = text.split_once('}').unwrap();
+    Answer::parse(second.as_bytes()).assert_error(400, "BadRequest");
+}
+
+#[tokio::test]
 async fn slow_headers_end_the_connection() {
     let control = Control::with("[limits]\nheader_timeout_seconds = 1", &[]).await;
     for beginning in ["", "GET / HT"] {

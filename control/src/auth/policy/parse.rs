@@ -60,11 +60,21 @@ struct RawDocument {
 #[serde(rename_all = "PascalCase")]
 struct RawStatement {
     effect: String,
+    #[serde(default, deserialize_with = "present")]
     action: Option<OneOrMany>,
+    #[serde(default, deserialize_with = "present")]
     not_action: Option<OneOrMany>,
+    #[serde(default, deserialize_with = "present")]
     resource: Option<OneOrMany>,
+    #[serde(default, deserialize_with = "present")]
     not_resource: Option<OneOrMany>,
+    #[serde(default, deserialize_with = "present")]
     condition: Option<Entries<Entries<OneOrMany>>>,
+}
+
+/// What is there must be something: `null` is no condition that was left out.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 /// A value or a list of values; numbers and booleans are taken as their text.
@@ -330,6 +340,9 @@ mod tests {
             with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*","Principal":"*"}"#),
             with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*","Condition":{"Bool":{}}}"#),
             with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*","Condition":[]}"#),
+            with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*","Condition":null}"#),
+            with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*","NotResource":null}"#),
+            with(r#"{"Effect":"Allow","Action":null,"NotAction":"ecs:*","Resource":"*"}"#),
             with(
                 r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*",
                    "Condition":{"Equals":{"k":"v"}}}"#,

@@ -28,6 +28,7 @@ NOT_FROM_CLIENTS = {
     "InvalidParameter.Format": "every client asks for JSON",
     "BadRequest": "every client speaks HTTP/1.1 and UTF-8",
     "RequestTimeout": "every client sends its request at once",
+    "MisdirectedRequest": "only a server that checks no signatures asks for the host",
 }
 
 
@@ -38,8 +39,10 @@ class Client:
 
     def __init__(self, name, command, generic=False, **options):
         self.name, self.command, self.generic, self.options = name, command, generic, options
-        self.v1 = options.get("algorithm") == "v2" or name.startswith(("py core", "js pop"))
+        self.v1 = options.get("algorithm") == "v2" or name.startswith(("py core", "js pop", "js rpc"))
         self.has_clock = True
+        # One client can be told of an authority through the environment of its process only.
+        self.takes_ca = not name.startswith("js rpc")
 
     def call(self, request):
         request = {**ACTION, **self.options, **request}
@@ -59,6 +62,7 @@ class SharedScript:
     """A one-shot script of the project's collection of clients, used where it stands."""
 
     generic = has_clock = False
+    takes_ca = True
 
     def __init__(self, name, script, v1=False, **environment):
         self.name, self.script, self.v1, self.environment, self.options = name, script, v1, environment, {}
@@ -81,6 +85,7 @@ def clients():
     here = f"{HERE}/clients"
     core, tea = (sys.executable, f"{here}/py_core.py"), (sys.executable, f"{here}/py_tea.py")
     pop, openapi = ("node", f"{here}/pop_core.cjs"), ("node", f"{here}/openapi.cjs")
+    rpc = ("node", f"{here}/rpc_client.cjs")
     return [
         Client("py core", core, style="typed"),
         Client("py core POST", core, generic=True, style="common"),
@@ -92,6 +97,8 @@ def clients():
         Client("py call_api form V1", tea, generic=True, style="body", algorithm="v2"),
         Client("js pop GET", pop, generic=True, method="GET"),
         Client("js pop POST", pop, generic=True, method="POST"),
+        Client("js rpc GET", rpc, generic=True, method="GET"),
+        Client("js rpc form", rpc, generic=True, style="body"),
         Client("js client", openapi, generic=True, library="client"),
         Client("js client form", openapi, generic=True, library="client", style="body"),
         Client("js client V1", openapi, generic=True, library="client", algorithm="v2"),
@@ -317,8 +324,9 @@ def run(suite, site):
 
     generic = lambda client: client.generic
     has_clock = lambda client: client.has_clock
+    takes_ca = lambda client: client.takes_ca
     # pop-core insists on GET and POST itself.
-    other_methods = lambda client: generic(client) and client.name.startswith(("py call_api", "js c"))
+    other_methods = lambda client: generic(client) and client.name.startswith(("py call_api", "js c", "js rpc"))
     base = {"endpoint": url}
 
     # Answers.
@@ -335,7 +343,7 @@ def run(suite, site):
 
     suite.case("HTTPS with an unknown authority", distrusts)
 
-    suite.case("HTTPS with a private authority", lambda client: listing(client, tls, expected, ca=site.ca))
+    suite.case("HTTPS with a private authority", lambda client: listing(client, tls, expected, ca=site.ca), takes_ca)
 
     def defaults(client):
         outcome = client.call(call_of({**base, "parameters": {"ClusterId": "real"}}))
@@ -478,7 +486,14 @@ def run(suite, site):
     suite.refused("query of 100,000 bytes", "HeadersTooLarge", 431, r"The headers of the request are too large\.",
                   in_query, **base, parameters=long)
     suite.refused("the same where headers may be long", "UriTooLong", 414, r"The request target is too long\.",
-                  in_query, endpoint=tls, ca=site.ca, parameters=long)
+                  lambda client: in_query(client) and takes_ca(client), endpoint=tls, ca=site.ca, parameters=long)
+    # So much is still being sent when the answer is there.
+    huge = {"ClusterId": "x" * 10_000_000}
+    no_script = lambda client: isinstance(client, Client)
+    suite.refused("body of 10,000,000 bytes", "RequestTooLarge", 413, r"The body of the request is too large\.",
+                  in_body, **base, parameters=huge)
+    suite.refused("query of 10,000,000 bytes", "HeadersTooLarge", 431, r"The headers of the request are too large\.",
+                  lambda client: in_query(client) and no_script(client), **base, parameters=huge)
 
     # A file of secrets that others can read is not used any more, and no guess is made.
     os.chmod(f"{site.dir}/unreadable.secret", 0o644)

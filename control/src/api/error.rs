@@ -303,7 +303,7 @@ impl ApiError {
     }
 
     /// Where the code is explained (`Recommend` of the answer): the page of errors under `base`,
-    /// the public address of this server, or a relative address where that is not known.
+    /// the address of this server, or a relative address where that is not known.
     pub fn recommend(&self, base: &str) -> String {
         format!("{base}/errors#{}", self.code())
     }

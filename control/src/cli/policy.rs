@@ -58,7 +58,7 @@ struct CheckArgs {
     /// Region of the cluster; default: that of clusters for which none is configured.
     #[arg(long, value_name = "REGION", default_value = DEFAULT_REGION)]
     region: String,
-    /// Account of the cluster; default: that of the key.
+    /// Account of the cluster; default: that of the key. With --document, name it where the document does.
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
     /// The resource as a whole, instead of region and account.
@@ -94,6 +94,10 @@ enum CheckError {
         "access key {0:?} is inactive: whatever its policies say, it is refused (InvalidAccessKeyId.Inactive)"
     )]
     Inactive(String),
+    #[error(
+        "access key {0:?} is over since {1}: whatever its policies say, it is refused (InvalidSecurityToken.Expired)"
+    )]
+    Expired(String, Timestamp),
     #[error("cannot read {}", .0.display())]
     Document(PathBuf, #[source] std::io::Error),
     #[error("{}", .0.display())]
@@ -113,7 +117,9 @@ pub(super) fn run(args: Args) -> ExitCode {
                 ExitCode::from(EXIT_DENIED)
             }
         }
-        Err(error @ CheckError::Inactive(_)) => super::fail(&error, EXIT_DENIED),
+        Err(error @ (CheckError::Inactive(_) | CheckError::Expired(..))) => {
+            super::fail(&error, EXIT_DENIED)
+        }
         Err(error) => super::fail(&error, super::EXIT_CONFIG),
     }
 }
@@ -152,6 +158,9 @@ fn check(args: &CheckArgs) -> Result<(String, Context, Decision), CheckError> {
         .ok_or_else(|| CheckError::NoSuchKey(id.to_owned()))?;
     if !key.active {
         return Err(CheckError::Inactive(id.to_owned()));
+    }
+    if let Some(end) = key.expires.filter(|end| *end <= now) {
+        return Err(CheckError::Expired(id.to_owned(), end));
     }
     let resource = resource(&key.account_id);
     let decision = auth::explain(key, &args.action, &resource, &context)?;

@@ -29,6 +29,7 @@ use super::handler;
 use super::io::Guarded;
 use super::peer::Peer;
 use super::tls::Certificate;
+use super::unread::Unread;
 
 /// What a listener gives to each of its connections.
 #[derive(Clone)]
@@ -108,8 +109,10 @@ where
     };
     let (app, routes) = (Arc::clone(&context.app), context.routes.clone());
     let serves_api = context.serves_api;
+    let unread = Unread::default();
+    let bodies = unread.clone();
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| Body::new(bodies.watch(body)));
         if !app.hosts.admit(request.uri(), request.headers()) {
             let answer = handler::misdirected(&app, peer, request);
             return Either::Left(Either::Left(std::future::ready(Ok(answer))));
@@ -136,9 +139,10 @@ where
         .serve_connection(
             TokioIo::new(Guarded::new(
                 stream,
-                limits.write_timeout,
+                limits,
                 peer.ip,
                 Arc::clone(&context.app.metrics),
+                unread,
             )),
             service,
         );

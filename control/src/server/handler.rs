@@ -63,7 +63,13 @@ pub(super) async fn api(
             ("OK", 200),
         ),
         Err(error) => (
-            respond::failure(&error, &request_id, &parts.headers, app.public_url()),
+            respond::failure(
+                &error,
+                &request_id,
+                &parts.headers,
+                client.tls,
+                app.public_url(),
+            ),
             (error.code(), error.status().as_u16()),
         ),
     };
@@ -129,7 +135,13 @@ fn refuse(app: &App, peer: Peer, request: Request<Body>, error: &ApiError) -> Re
     let request_id = respond::new_request_id();
     let (parts, _) = request.into_parts();
     let client = peer.client(&parts.headers, &app.settings.server.trusted_proxies);
-    let response = respond::failure(error, &request_id, &parts.headers, app.public_url());
+    let response = respond::failure(
+        error,
+        &request_id,
+        &parts.headers,
+        client.tls,
+        app.public_url(),
+    );
     access::log(
         &request_id,
         &parts.method,

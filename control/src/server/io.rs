@@ -1,11 +1,14 @@
-//! The stream under a connection: gives up on clients that do not read, and puts the body of a
-//! documented error where hyper would answer with an empty one.
+//! The stream under a connection: gives up on clients that do not read, listens on to those that still
+//! send, and puts the body of a documented error where hyper would answer with an empty one.
 //!
 //! hyper answers requests that it cannot parse by itself (400, 414, 431), before any handler is
 //! asked, and cannot be told what to say. Such an answer is recognised here by what only it has (an
 //! error status, no body, and not the request ID that every answer of ours bears), always at the
 //! start of a write of its own. A `Content-Length` that is no 64-bit number is among what it cannot
 //! parse, and is answered as any other body that is too large.
+//!
+//! What was answered before all of it had been read is read to its end and thrown away when the
+//! connection closes, for as long as a body may take and while it keeps coming: see [`Unread`].
 
 use std::io;
 use std::net::IpAddr;
@@ -22,17 +25,22 @@ use tokio::time::Instant;
 use tokio::time::Sleep;
 
 use super::respond;
+use super::unread::Unread;
 use crate::api::ApiError;
 use crate::api::reply;
+use crate::config::Limits;
 use crate::telemetry;
 use crate::telemetry::Metrics;
 
-/// The statuses hyper answers by itself.
+/// The statuses hyper answers by itself, behind the version of the last request.
 const SUBSTITUTES: [(&[u8], ApiError); 3] = [
-    (b"HTTP/1.1 400 ", ApiError::BadRequest),
-    (b"HTTP/1.1 414 ", ApiError::UriTooLong),
-    (b"HTTP/1.1 431 ", ApiError::HeadersTooLarge),
+    (b" 400 ", ApiError::BadRequest),
+    (b" 414 ", ApiError::UriTooLong),
+    (b" 431 ", ApiError::HeadersTooLarge),
 ];
+
+/// How long a client that was answered early may pause before it is not listened to any more.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A guarded stream.
 pub(super) struct Guarded<S> {
@@ -46,20 +54,30 @@ pub(super) struct Guarded<S> {
     is_endless: bool,
     /// What is written instead, and how much of it has been.
     substitute: Option<(Vec<u8>, usize)>,
+    /// Whether the last request was answered before it had been read.
+    unread: Unread,
+    /// How long the rest of it may take to arrive.
+    rest_within: Duration,
+    /// Until when it is read, once all has been written.
+    rest_until: Option<Instant>,
 }
 
 impl<S> Guarded<S> {
     pub(super) fn new(
         inner: S,
-        write_timeout: Duration,
+        limits: &Limits,
         client: IpAddr,
         metrics: Arc<Metrics>,
+        unread: Unread,
     ) -> Self {
         Self {
             inner,
             client,
             metrics,
-            write_timeout,
+            write_timeout: limits.write_timeout,
+            rest_within: limits.body_timeout,
+            unread,
+            rest_until: None,
             stalled: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_stalled: false,
             is_endless: false,
@@ -109,6 +127,36 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Guarded<S> {
+    /// Reads what the client still sends, until it has said all, pauses or takes too long. Whatever goes
+    /// wrong then is nobody's trouble: the answer is out.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = match self.rest_until {
+            Some(until) => until,
+            None => {
+                let now = Instant::now();
+                self.stalled.as_mut().reset(now + PAUSE);
+                *self.rest_until.insert(now + self.rest_within)
+            }
+        };
+        let mut space = [0; 16 * 1024];
+        loop {
+            let mut rest = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.inner).poll_read(cx, &mut rest) {
+                Poll::Ready(Ok(())) if !rest.filled().is_empty() => {
+                    let now = Instant::now();
+                    if now >= until {
+                        return Poll::Ready(());
+                    }
+                    self.stalled.as_mut().reset(until.min(now + PAUSE));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.stalled.as_mut().poll(cx),
+            }
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -139,7 +187,7 @@ fn announces_endless(read: &[u8]) -> bool {
     })
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -158,6 +206,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             this.metrics
                 .request(error.code(), error.status().as_u16(), Duration::ZERO);
             this.substitute = Some((substitute(error, this.client), 0));
+            this.unread.set();
         }
         if this.substitute.is_some() {
             // hyper closes after its own answer, so all that follows belongs to it.
@@ -177,8 +226,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let poll = Pin::new(&mut this.inner).poll_shutdown(cx);
-        this.watch(cx, poll)
+        if this.rest_until.is_none() {
+            let poll = Pin::new(&mut this.inner).poll_shutdown(cx);
+            std::task::ready!(this.watch(cx, poll))?;
+        }
+        if this.unread.get() {
+            std::task::ready!(this.poll_rest(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 
     // One buffer at a time: an answer of hyper's own must be seen whole.
@@ -190,7 +245,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 /// Which error an answer stands for, if hyper made it.
 fn own_answer(head: &[u8]) -> Option<&'static ApiError> {
     static ERRORS: [(&[u8], ApiError); 3] = SUBSTITUTES;
-    let (_, error) = ERRORS.iter().find(|(start, _)| head.starts_with(start))?;
+    let status = head
+        .strip_prefix(b"HTTP/1.1")
+        .or_else(|| head.strip_prefix(b"HTTP/1.0"))?;
+    let (_, error) = ERRORS.iter().find(|(start, _)| status.starts_with(start))?;
     let text = head.to_ascii_lowercase();
     let contains = |needle: &[u8]| text.windows(needle.len()).any(|window| window == needle);
     (contains(b"content-length: 0\r\n") && !contains(respond::REQUEST_ID.as_bytes()))
@@ -225,18 +283,61 @@ fn substitute(error: &ApiError, client: IpAddr) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::io::DuplexStream;
+
     use super::*;
+    use crate::config::Settings;
+
+    fn guarded(stream: DuplexStream, unread: Unread) -> Guarded<DuplexStream> {
+        let mut limits = Settings::parse("auth = \"none\"", Path::new("x"))
+            .unwrap()
+            .limits;
+        limits.write_timeout = Duration::from_millis(20);
+        limits.body_timeout = Duration::from_millis(1500);
+        let client = [127, 0, 0, 1].into();
+        Guarded::new(stream, &limits, client, Arc::default(), unread)
+    }
+
+    #[tokio::test]
+    async fn who_still_sends_is_listened_to_for_a_while() {
+        let took = async |is_unread: bool, sends: bool, leaves: bool| {
+            let (near, mut far) = tokio::io::duplex(8);
+            let unread = Unread::default();
+            if is_unread {
+                unread.set();
+            }
+            let begin = Instant::now();
+            let client = tokio::spawn(async move {
+                while sends && far.write_all(b"more").await.is_ok() {
+                    tokio::time::sleep(PAUSE / 10).await;
+                }
+                if !leaves {
+                    std::future::pending::<()>().await;
+                }
+            });
+            guarded(near, unread).shutdown().await.unwrap();
+            client.abort();
+            begin.elapsed()
+        };
+        let (read, left, silent, sending) = tokio::join!(
+            took(false, false, false),
+            took(true, false, true),
+            took(true, false, false),
+            took(true, true, false),
+        );
+        assert!(read < PAUSE / 2 && left < PAUSE / 2, "{read:?} {left:?}");
+        assert!(silent >= PAUSE, "{silent:?}");
+        assert!(sending >= 3 * PAUSE / 2, "{sending:?}");
+    }
 
     #[tokio::test]
     async fn a_client_that_does_not_read_is_given_up() {
         // Room for eight bytes, and nobody at the other end reads them.
         let (near, _far) = tokio::io::duplex(8);
-        let mut stream = Guarded::new(
-            near,
-            Duration::from_millis(20),
-            [127, 0, 0, 1].into(),
-            Arc::default(),
-        );
+        let mut stream = guarded(near, Unread::default());
         let mut sent = 0;
         let error = loop {
             let write =
@@ -277,7 +378,7 @@ mod tests {
             "HTTP/1.1 400 Bad Request\r\n{}: A\r\ncontent-length: 0\r\n\r\n",
             respond::REQUEST_ID
         );
-        let rows: [(&[u8], Option<&str>); 6] = [
+        let rows: [(&[u8], Option<&str>); 7] = [
             (
                 b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n",
                 Some("BadRequest"),
@@ -289,6 +390,10 @@ mod tests {
             (
                 b"HTTP/1.1 414 X\r\ncontent-length: 0\r\n\r\n",
                 Some("UriTooLong"),
+            ),
+            (
+                b"HTTP/1.0 400 Bad Request\r\ncontent-length: 0\r\n\r\n",
+                Some("BadRequest"),
             ),
             (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", None),
             (b"HTTP/1.1 400 X\r\ncontent-length: 9\r\n\r\n", None),

@@ -19,6 +19,7 @@ mod respond;
 mod run;
 mod tally;
 mod tls;
+mod unread;
 mod watch;
 
 pub use app::App;

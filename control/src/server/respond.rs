@@ -7,6 +7,7 @@ use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
 use http::header;
+use http::uri::Authority;
 use uuid::Uuid;
 
 use crate::api::ApiError;
@@ -66,11 +67,13 @@ pub(super) async fn with_request_id(mut response: Response<Body>) -> Response<Bo
     response
 }
 
-/// The answer to a request that fails.
+/// The answer to a request that fails. The link in it leads to where clients reach this server: to its public
+/// address, or else to the host that the request names.
 pub(super) fn failure(
     error: &ApiError,
     request_id: &str,
     headers: &HeaderMap,
+    tls: bool,
     public_url: Option<&str>,
 ) -> Response<Body> {
     let host = headers
@@ -78,7 +81,8 @@ pub(super) fn failure(
         .and_then(|value| value.to_str().ok())
         .map(|host| crate::api::error::clean(host, MAX_HOST))
         .unwrap_or_default();
-    let body = reply::error_json(error, request_id, &host, public_url.unwrap_or_default());
+    let base = public_url.map_or_else(|| origin(&host, tls), str::to_owned);
+    let body = reply::error_json(error, request_id, &host, &base);
     let mut response = answer(error.status(), JSON, request_id, body);
     let headers = response.headers_mut();
     if let Some(wait) = error.retry_after() {
@@ -95,4 +99,43 @@ pub(super) fn failure(
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// The address that a `Host` stands for, with or without the scheme and the slash that some clients write with it;
+/// empty if it is none.
+fn origin(host: &str, tls: bool) -> String {
+    let bare = host.split_once("://").map_or(host, |(_, rest)| rest);
+    let bare = bare.strip_suffix('/').unwrap_or(bare);
+    let scheme = if tls { "https" } else { "http" };
+    match bare.parse::<Authority>() {
+        Ok(authority) if !authority.host().is_empty() && !bare.contains('@') => {
+            format!("{scheme}://{authority}")
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::origin;
+
+    #[test]
+    fn the_host_of_a_request_as_an_address() {
+        for (host, tls, expected) in [
+            ("localhost:8080", false, "http://localhost:8080"),
+            ("EHPC.example.org", true, "https://EHPC.example.org"),
+            ("[::1]:80", false, "http://[::1]:80"),
+            ("http://127.0.0.1:1", false, "http://127.0.0.1:1"),
+            ("http://127.0.0.1:1/", true, "https://127.0.0.1:1"),
+            ("", false, ""),
+            (":80", false, ""),
+            ("a b", false, ""),
+            ("a/b", false, ""),
+            ("user@host", false, ""),
+            ("\"><script>", false, ""),
+            ("\u{fffd}", false, ""),
+        ] {
+            assert_eq!(origin(host, tls), expected, "{host}");
+        }
+    }
 }

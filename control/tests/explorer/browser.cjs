@@ -54,6 +54,15 @@ async function main() {
   await shows(2);
   await page.click('#previous');
   await shows(1);
+  // Back from beyond the end is the last page.
+  await page.fill('#page-number', '999');
+  await page.click('#run');
+  await shows(999);
+  await page.click('#previous');
+  await shows(Math.ceil(first.TotalCount / 2));
+  await page.fill('#page-number', '1');
+  await page.click('#run');
+  await shows(1);
   const authorization = /Authorization: ACS3-HMAC-SHA256 Credential=/;
   assert.equal(authorization.test(await page.textContent('#raw-request')), signed);
 
@@ -82,10 +91,15 @@ async function main() {
   if (signed) {
     await page.fill('#access-key-secret', `${secret}-wrong`);
     await fails('SignatureDoesNotMatch');
+    // Not for want of a server.
+    await page.fill('#access-key-id', 'ｋｅｙ');
+    await page.click('#run');
+    await page.waitForSelector('#status[data-state=unsendable]');
   }
 
   await page.click('#language');
   assert.equal(await page.textContent('#run'), '发起调用');
+  assert.equal(await page.title(), 'ListContainerImages 调试');
   await page.goto(`${base}/errors#SignatureDoesNotMatch`);
   assert.equal(await page.locator('h2:target').count(), 1);
 

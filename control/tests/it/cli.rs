@@ -255,16 +255,26 @@ fn policy_check_says_what_the_server_would() {
              status = \"{status}\"\npolicies = [\"local\"]\n"
         )
     });
+    let over = "[[key]]\naccess_key_id = \"over\"\nsecret = \"s-over\"\naccount_id = \"1\"\n\
+                security_token = \"t\"\nexpires = \"2026-01-02T03:04:05Z\"\npolicies = [\"local\"]\n";
     let policy = r#"[policies.local]
 document = '{"Version":"1","Statement":[{"Effect":"Allow","Action":"ehpc:*","Resource":"acs:ehpc:local:1:*"}]}'
 "#;
-    fs::write(&keys, text.concat() + policy).unwrap();
+    fs::write(&keys, text.concat() + over + policy).unwrap();
     fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
     for (key, more, code, says) in [
         ("active", &[][..], 0, "llow"),
         ("active", &["--region", "cn-hangzhou"], 1, "enied"),
         ("inactive", &[], 1, "InvalidAccessKeyId.Inactive"),
         ("nobody", &[], 78, "no access key"),
+        ("over", &[], 1, "InvalidSecurityToken.Expired"),
+        ("over", &["--time", "2026-01-02T03:04:04Z"], 0, "llow"),
+        (
+            "over",
+            &["--time", "2026-01-02T03:04:05Z"],
+            1,
+            "InvalidSecurityToken.Expired",
+        ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_sifter-control"))
             .args(["policy", "check", "--access-key-id", key, "--keys"])

@@ -62,6 +62,8 @@ async fn what_the_caller_asks() {
         answer.assert_error(status, code);
         assert_eq!(answer.json()["Message"], message.as_str(), "{parameters}");
         assert_eq!(answer.json()["HostId"], "localhost");
+        let link = format!("http://localhost/errors#{code}");
+        assert_eq!(answer.json()["Recommend"], link.as_str());
     }
     assert!(agent.asked().is_empty(), "no agent is asked in vain");
 }

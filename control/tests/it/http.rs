@@ -177,6 +177,63 @@ async fn a_slow_body_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn who_sends_too_much_is_let_finish() {
+    // Many clients look for the answer only when they have written all: a connection that is reset before
+    // would be all they see.
+    let control = Control::over(&[]).await;
+    let much = vec![b'a'; 16 << 20];
+    let length = format!("content-length: {}\r\n", much.len());
+    for (before, code) in [
+        (
+            format!("POST / HTTP/1.1\r\n{length}\r\n"),
+            "RequestTooLarge",
+        ),
+        (
+            format!(
+                "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n",
+                much.len()
+            ),
+            "RequestTooLarge",
+        ),
+        (
+            format!("PUT / HTTP/1.1\r\n{length}\r\n"),
+            "UnsupportedHTTPMethod",
+        ),
+        (
+            format!("POST /nope HTTP/1.1\r\n{length}\r\n"),
+            "InvalidAction.NotFound",
+        ),
+        (
+            format!("POST / HTTP/1.1\r\nhost: evil.example\r\n{length}\r\n"),
+            "MisdirectedRequest",
+        ),
+        ("GET /?a=".to_owned(), "HeadersTooLarge"),
+        ("GET / HTTP/1.1\r\na: ".to_owned(), "HeadersTooLarge"),
+    ] {
+        let mut stream = TcpStream::connect(control.address).await.unwrap();
+        stream.write_all(before.as_bytes()).await.unwrap();
+        if let Err(error) = stream.write_all(&much).await {
+            panic!("{before:?}: {error}");
+        }
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(Answer::parse(&answer).code(), code, "{before:?}");
+    }
+}
+
+#[tokio::test]
+async fn garbage_behind_an_old_request_is_answered_as_any() {
+    let control = Control::over(&[]).await;
+    let old = "GET /healthz HTTP/1.0\r\nconnection: keep-alive\r\n\r\nGARBAGE\r\n\r\n";
+    let mut stream = TcpStream::connect(control.address).await.unwrap();
+    stream.write_all(old.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let (_, second) = text.split_once('}').unwrap();
+    Answer::parse(second.as_bytes()).assert_error(400, "BadRequest");
+}
+
+#[tokio::test]
 async fn slow_headers_end_the_connection() {
     let control = Control::with("[limits]\nheader_timeout_seconds = 1", &[]).await;
     for beginning in ["", "GET / HT"] {

@@ -15,11 +15,15 @@ use serde::de::SeqAccess;
 use serde::de::Visitor;
 
 use super::condition::Test;
+use super::pattern;
 use super::pattern::RESOURCE_PARTS;
 use super::{Effect, Patterns, Policy, Statement};
 
 /// Ten times what the vendor accepts; more is a mistake.
 pub const MAX_DOCUMENT: usize = 64 * 1024;
+
+/// The service in the names of resources that are asked for.
+const SERVICE: &str = "ehpc";
 
 /// Why a document is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,11 +60,21 @@ struct RawDocument {
 #[serde(rename_all = "PascalCase")]
 struct RawStatement {
     effect: String,
+    #[serde(default, deserialize_with = "present")]
     action: Option<OneOrMany>,
+    #[serde(default, deserialize_with = "present")]
     not_action: Option<OneOrMany>,
+    #[serde(default, deserialize_with = "present")]
     resource: Option<OneOrMany>,
+    #[serde(default, deserialize_with = "present")]
     not_resource: Option<OneOrMany>,
+    #[serde(default, deserialize_with = "present")]
     condition: Option<Entries<Entries<OneOrMany>>>,
+}
+
+/// What is there must be something: `null` is no condition that was left out.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 /// A value or a list of values; numbers and booleans are taken as their text.
@@ -260,12 +274,19 @@ fn check_action(action: &str) -> Result<(), String> {
 fn check_resource(resource: &str) -> Result<(), String> {
     let parts: Vec<_> = resource.splitn(RESOURCE_PARTS, ':').collect();
     let good = resource == "*"
-        || (parts.len() == RESOURCE_PARTS
-            && parts[0] == "acs"
-            && parts.iter().all(|part| !part.is_empty())
-            && !resource
-                .chars()
-                .any(|c| c.is_whitespace() || c.is_control()));
+        || match parts[..] {
+            ["acs", service, region, account, name] => {
+                // Some services have no region or account, and leave it out. In what this one's names are
+                // compared with it would match nothing.
+                let may_leave_out = !pattern::matches(service, SERVICE);
+                let fixed = [service, region, account];
+                ![service, name].contains(&"")
+                    && (may_leave_out || !fixed.contains(&""))
+                    && !fixed.concat().contains(char::is_whitespace)
+                    && !resource.contains(char::is_control)
+            }
+            _ => false,
+        };
     if good {
         Ok(())
     } else {
@@ -309,11 +330,19 @@ mod tests {
             with(r#"{"Effect":"Allow","Action":[["ehpc:*"]],"Resource":"*"}"#),
             with(r#"{"Effect":"Allow","Action":"ehpc:*","NotAction":"ecs:*","Resource":"*"}"#),
             with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"acs:ehpc:*"}"#),
+            with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"acs:ehpc::1:*"}"#),
+            with(r#"{"Effect":"Deny","Action":"ehpc:*","Resource":"acs:*::1:*"}"#),
+            with(r#"{"Effect":"Deny","Action":"ehpc:*","Resource":"acs:ehpc:*:1:"}"#),
+            with(r#"{"Effect":"Deny","Action":"ehpc:*","Resource":"acs:ehpc: *:1:*"}"#),
+            with(r#"{"Effect":"Deny","Action":"ehpc:*","Resource":"acs::*:1:*"}"#),
             with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"arn:aws:s3:::x"}"#),
             with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"acs:ehpc:${r}:*:*"}"#),
             with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*","Principal":"*"}"#),
             with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*","Condition":{"Bool":{}}}"#),
             with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*","Condition":[]}"#),
+            with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*","Condition":null}"#),
+            with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*","NotResource":null}"#),
+            with(r#"{"Effect":"Allow","Action":null,"NotAction":"ecs:*","Resource":"*"}"#),
             with(
                 r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*",
                    "Condition":{"Equals":{"k":"v"}}}"#,
@@ -335,6 +364,16 @@ mod tests {
                 "accepted {document}"
             );
         }
+    }
+
+    #[test]
+    fn names_of_other_services_are_taken_as_they_are() {
+        // As the vendor's own examples have them, in documents that also have a word on this service.
+        let document = r#"{"Version":"1","Statement":[
+            {"Effect":"Allow","Action":"sts:AssumeRole","Resource":"acs:ram::1:role/admin"},
+            {"Effect":"Allow","Action":"oss:*","Resource":["acs:oss:::bucket","acs:oss:*:*:bucket/my dir/*"]},
+            {"Effect":"Allow","Action":"ehpc:List*","Resource":"acs:ehpc:*:1:*"}]}"#;
+        assert_eq!(Policy::parse("p", document).map(|_| ()), Ok(()));
     }
 
     #[test]

@@ -28,6 +28,7 @@ function target() {
 
 function showTexts() {
   document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en';
+  document.title = text('title');
   for (const element of document.querySelectorAll('[data-text]')) element.textContent = text(element.dataset.text);
   $('language').textContent = language === 'zh' ? 'English' : '中文';
   $('language').lang = language === 'zh' ? 'en' : 'zh';
@@ -39,7 +40,7 @@ function showStatus() {
   status.dataset.state = last?.state ?? 'idle';
   if (!last) status.textContent = text('idle');
   else if (last.state === 'running') status.textContent = text('running');
-  else if (last.state === 'unreachable') status.textContent = text('unreachable');
+  else if (last.state === 'unreachable' || last.state === 'unsendable') status.textContent = text(last.state);
   else status.textContent = text('answered', last.status, last.milliseconds);
   if (last?.reply?.Images) {
     const { PageNumber: page, PageSize: rows, TotalCount: total } = last.reply;
@@ -61,7 +62,7 @@ function showReply() {
   $('error').hidden = last.ok;
   $('images').hidden = $('pager').hidden = !images;
   if (!last.ok) {
-    $('error-code').textContent = reply?.Code ?? `HTTP ${last.status}`;
+    $('error-code').textContent = reply?.Code ?? (last.status ? `HTTP ${last.status}` : '');
     $('error-message').textContent = reply?.Message ?? '';
     $('error-request-id').textContent = reply?.RequestId ?? '';
     // The link of the reply may name another host; the page explains its own server's codes.
@@ -78,6 +79,15 @@ function showReply() {
     }
   }
   $('raw-response').textContent = last.raw;
+}
+
+/** Whether headers can be written at all: a key typed with full-width letters cannot. */
+function isSendable(headers) {
+  try {
+    return Boolean(new Headers(headers));
+  } catch {
+    return false;
+  }
 }
 
 async function call() {
@@ -107,7 +117,7 @@ async function call() {
       result.raw = JSON.stringify(result.reply, null, 2);
     } catch { /* Shown as it came. */ }
   } catch (error) {
-    result = { state: 'unreachable', ok: false, status: 0, raw: String(error) };
+    result = { state: isSendable(request.headers) ? 'unreachable' : 'unsendable', ok: false, status: 0, raw: String(error) };
   }
   // A newer call has taken the page over.
   if (mine !== run) return;
@@ -117,7 +127,12 @@ async function call() {
 }
 
 function turn(by) {
-  $('page-number').value = String(Math.max(1, (last?.reply?.PageNumber ?? 1) + by));
+  // Until there is an answer nobody knows which page the next one is.
+  if (!last?.reply?.Images) return;
+  const { PageNumber: page, TotalCount: total } = last.reply;
+  // Back from beyond the end is the last page.
+  const end = by < 0 ? Math.ceil(total / last.size) : Infinity;
+  $('page-number').value = String(Math.max(1, Math.min(page + by, end)));
   call();
 }
 

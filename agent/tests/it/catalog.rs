@@ -12,7 +12,7 @@ use sifter_agent::catalog::Condition;
 use sifter_agent::config::RootSettings;
 
 use crate::support::site::Site;
-use crate::support::tree::{sif, tree_of, write};
+use crate::support::tree::{outwait_granularity, sif, tree_of, write};
 use crate::support::until;
 
 #[test]
@@ -73,14 +73,22 @@ fn a_directory_in_place_of_the_database_leaves_the_listing_in_memory() {
     let (tree, _) = tree_of(4);
     let state = tempfile::tempdir().unwrap();
     fs::create_dir(state.path().join("catalog.sqlite")).unwrap();
-    let site = Site::start(tree.path(), Some(state.path()));
+    let mut settings = RootSettings::new(tree.path().to_owned());
+    settings.interval = Duration::from_secs(86_400);
+    settings.file_interval = settings.interval;
+    let site = Site::with(settings, Some(state.path()));
     assert_eq!(site.listing().len(), 4);
     assert!(matches!(
         site.catalog.condition(),
         sifter_agent::catalog::Condition::Failed(_)
     ));
-    // Once the way is free, the database is used again.
+    // Once the way is free, the database is used again, also where only some directories were to be looked at.
     fs::remove_dir(state.path().join("catalog.sqlite")).unwrap();
+    until("a new image is listed", || {
+        write(&tree.path().join("d0/new.sif"), &sif("new:1", 9));
+        site.listing().len() == 5
+    });
+    fs::remove_file(tree.path().join("d0/new.sif")).unwrap();
     site.rescan(false, true);
     assert_eq!(site.listing().len(), 4);
     assert_eq!(site.catalog.condition(), Condition::Ok);
@@ -197,6 +205,42 @@ fn an_unmounted_root_keeps_its_images_whoever_notices() {
 }
 
 #[test]
+fn what_happened_while_a_root_was_away_is_seen_when_it_is_back() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (root, away) = (
+        temporary.path().join("images"),
+        temporary.path().join("away"),
+    );
+    write(&root.join("d1/a.sif"), &sif("a:1", 1));
+    write(&root.join("d2/b.sif"), &sif("b:1", 2));
+    let mut settings = RootSettings::new(root.clone());
+    settings.interval = Duration::from_secs(86_400);
+    settings.file_interval = settings.interval;
+    let site = Site::with(settings, None);
+    until("changes are watched", || {
+        write(&root.join("d2/c.sif"), &sif("c:1", 3));
+        site.listing().len() == 3
+    });
+    fs::rename(&root, &away).unwrap();
+    let tried = || site.supervisor.status()[0].last.as_ref().unwrap().started;
+    site.rescan(false, true);
+    let last = tried();
+    fs::remove_file(away.join("d1/a.sif")).unwrap();
+    until("it is looked for in vain", || tried() > last);
+    assert_eq!(site.listing().len(), 3);
+    fs::rename(&away, &root).unwrap();
+    until("a change elsewhere in it is seen", || {
+        write(&root.join("d2/d.sif"), &sif("d:1", 4));
+        site.listing().iter().any(|line| line.starts_with("d:1"))
+    });
+    let listing = site.listing();
+    assert!(
+        !listing.iter().any(|line| line.starts_with("a:1")),
+        "{listing:?}"
+    );
+}
+
+#[test]
 fn a_full_disk_leaves_the_listing_in_memory_until_there_is_space() {
     let temporary = tempfile::tempdir().unwrap();
     let state = temporary.path().join("state");
@@ -211,10 +255,16 @@ fn a_full_disk_leaves_the_listing_in_memory_until_there_is_space() {
         .unwrap();
     let fill = state.join("fill");
     assert!(fs::write(&fill, vec![0; 4 << 20]).is_err(), "it is full");
+    outwait_granularity(tree.path());
     for number in 0..3 {
         let path = format!("new{number}.sif");
         write(&tree.path().join(path), &sif("new:1", 100 + number));
-        site.rescan(false, true);
+        let read = site.rescan(false, true).files_read;
+        assert_eq!(
+            number == 0,
+            read > 40,
+            "what is known in memory is enough: {read}"
+        );
         assert_eq!(site.listing().len(), 41 + usize::from(number));
         assert!(matches!(site.catalog.condition(), Condition::Failed(_)));
         assert_eq!(

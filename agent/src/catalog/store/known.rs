@@ -119,6 +119,11 @@ impl Store {
 }
 
 impl KnownRoot {
+    /// Where it is read from.
+    pub(in crate::catalog) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// Notes that it cannot be read on, and says why.
     pub fn fail(&self, error: StoreError) -> String {
         let message = error.to_string();

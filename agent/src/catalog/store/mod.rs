@@ -43,6 +43,9 @@ const MIGRATIONS: &[&str] = &[
 /// where it stays.
 const PAGE_SIZE: u32 = 16 << 10;
 
+/// Bytes for which there must be room where a database is used again that could not be written.
+const TRIAL_SIZE: u32 = 1 << 20;
+
 /// How long a statement waits for another process (an administrator's `sqlite3`) before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,6 +58,9 @@ pub enum StoreError {
     /// Rows that contradict each other.
     #[error("catalogue: an image in directory number {0}, which is not there")]
     Orphan(i64),
+    /// What is to be stored was found with what another database knew.
+    #[error("catalogue: another database is in use since")]
+    Replaced,
     /// The file can be read, and no more.
     #[error("catalogue: {} cannot be written: give it to the agent's user (chown)", escape::path(.0))]
     ReadOnly(PathBuf),
@@ -76,7 +82,7 @@ impl StoreError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Newer { .. } | Self::ReadOnly(_) => false,
+            Self::Newer { .. } | Self::ReadOnly(_) | Self::Replaced => false,
             Self::Orphan(_) => true,
             Self::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
@@ -242,6 +248,22 @@ impl Store {
 
     fn write(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes about as much as a batch of a scan, and forgets it.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written, or only very little.
+    pub fn try_write(&self) -> Result<(), StoreError> {
+        let connection = &self.write().connection;
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; CREATE TABLE trial (data); INSERT INTO trial VALUES (zeroblob({TRIAL_SIZE})); COMMIT;
+             DROP TABLE trial"
+        )).inspect_err(|_| {
+            let _ = connection.execute_batch("ROLLBACK");
+        })?;
+        Ok(())
     }
 
     /// A scan of the root begins: what the last one left half-read is read again. The first one of all

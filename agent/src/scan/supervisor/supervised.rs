@@ -152,8 +152,11 @@ impl Supervised {
     }
 
     pub(super) fn run(&self, catalog: &Arc<Catalog>) {
-        while let Some(request) = self.wait() {
+        while let Some(mut request) = self.wait() {
             let (progress, started) = self.begin();
+            catalog.recover();
+            // What is listed of a root that comes back, or in a database that does, is old as a whole.
+            request.whole |= catalog.awaits_scan(self.index) || self.is_unavailable();
             let whole = request.whole;
             let outcome = self.scan(catalog, request, &progress);
             self.end(catalog, &progress, started, outcome, whole);
@@ -184,6 +187,10 @@ impl Supervised {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    fn is_unavailable(&self) -> bool {
+        matches!(self.lock().condition, Condition::Unavailable(_))
     }
 
     fn begin(&self) -> (Arc<Progress>, FileTime) {
@@ -284,7 +291,6 @@ impl Supervised {
         request: Request,
         progress: &Arc<Progress>,
     ) -> Result<RootFacts, ScanError> {
-        catalog.recover();
         let root = Root::open(&self.settings, progress)?;
         let facts = root.facts().clone();
         self.lock().facts = Some(facts.clone());
@@ -292,13 +298,26 @@ impl Supervised {
         // file system looks like.
         self.check_mount(catalog, &root, &request, progress)?;
         if !request.whole {
-            match self.scan_hinted(catalog, &root, request.hinted, progress) {
+            match self.scan_hinted(catalog, &root, &request.hinted, progress) {
                 Err(error @ ScanError::Known { .. }) => self.begin_anew(&error, progress),
                 scanned => return scanned.map(|()| facts),
             }
         }
-        let settings = self.settings.fingerprint();
-        let is_new = match catalog.begin_settings(self.index, &settings) {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.scan_whole(catalog, &root, &request, progress) {
+                Err(error @ ScanError::Known { .. }) if attempt < ATTEMPTS => {
+                    self.begin_anew(&error, progress);
+                }
+                scanned => return scanned.map(|()| facts),
+            }
+        }
+    }
+
+    /// How the whole root is scanned, and whether that is otherwise than before.
+    fn options(&self, catalog: &Catalog, request: &Request, settings: &str) -> (ScanOptions, bool) {
+        let is_new = match catalog.begin_settings(self.index, settings) {
             Ok(is_new) => is_new,
             Err(error) => {
                 // No reason to read everything: if the settings are other ones, the next scan sees it.
@@ -321,22 +340,7 @@ impl Supervised {
             check_files,
             ..ScanOptions::default()
         };
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            match self.scan_whole(catalog, &root, options, progress) {
-                Ok(()) => break,
-                Err(error @ ScanError::Known { .. }) if attempt < ATTEMPTS => {
-                    self.begin_anew(&error, progress);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if is_new && let Err(error) = catalog.set_settings(self.index, &settings) {
-            // The next scan reads everything again.
-            tracing::warn!(%error, "it is not stored how the root was scanned");
-        }
-        Ok(facts)
+        (options, is_new)
     }
 
     /// The catalogue failed in the midst of a scan, which that ended; it goes on in memory.
@@ -353,11 +357,11 @@ impl Supervised {
         &self,
         catalog: &Arc<Catalog>,
         root: &Root,
-        directories: BTreeSet<Box<[u8]>>,
+        directories: &BTreeSet<Box<[u8]>>,
         progress: &Arc<Progress>,
     ) -> Result<(), ScanError> {
         let known = catalog
-            .known_some(self.index, directories.into_iter().collect())
+            .known_some(self.index, directories.iter().cloned().collect())
             .map_err(|error| self.catalog_failed(&error))?;
         let options = ScanOptions {
             check_files: true,
@@ -372,9 +376,11 @@ impl Supervised {
         &self,
         catalog: &Arc<Catalog>,
         root: &Root,
-        options: ScanOptions,
+        request: &Request,
         progress: &Arc<Progress>,
     ) -> Result<(), ScanError> {
+        let settings = self.settings.fingerprint();
+        let (options, is_new) = self.options(catalog, request, &settings);
         let known = catalog
             .known(self.index)
             .map_err(|error| self.catalog_failed(&error))?;
@@ -383,10 +389,16 @@ impl Supervised {
         catalog
             .finish_scan(
                 self.index,
+                &known,
                 (facts.device, facts.identity.inode),
                 options.check_files,
             )
-            .map_err(|error| self.catalog_failed(&error))
+            .map_err(|error| self.catalog_failed(&error))?;
+        if is_new && let Err(error) = catalog.set_settings(self.index, &settings) {
+            // The next scan reads everything again.
+            tracing::warn!(%error, "it is not stored how the root was scanned");
+        }
+        Ok(())
     }
 
     /// Scans with what is known, and stores what is found.
@@ -404,7 +416,7 @@ impl Supervised {
         let preparation = catalog.preparation(self.index);
         let intake = Intake::default();
         std::thread::scope(|scope| {
-            let writer = scope.spawn(|| intake.write(catalog, self.index, listed, progress));
+            let writer = scope.spawn(|| intake.write(catalog, self.index, known, listed, progress));
             let scanned = {
                 let _complete = intake.complete_on_drop();
                 root.scan(

@@ -31,6 +31,8 @@ pub struct FileFacts {
     pub modified: FileTime,
     /// Last change of the inode.
     pub changed: FileTime,
+    /// When the inode was made, where the file system tells and it was asked for.
+    pub born: Option<FileTime>,
 }
 
 /// A time of a file: nanoseconds since 1970, which hold the years 1678 to 2262. Files outside are
@@ -140,6 +142,10 @@ pub struct KnownImage {
     pub row: KeptRow,
     /// What only view FULL shows.
     pub details: v1::Image,
+    /// When its inode was made, if that was told.
+    pub born: Option<FileTime>,
+    /// Whether it must be looked at again.
+    pub volatile: bool,
 }
 
 /// The digest of an image's whole content, and of which file it is.

@@ -81,6 +81,59 @@ fn moved_images_are_recognised_without_being_read() {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "a test that was left out must be seen")]
+fn another_image_with_the_number_of_a_removed_one_is_read() {
+    use std::os::unix::fs::MetadataExt;
+    let (tree, paths) = tree_of(2);
+    outwait_granularity(tree.path());
+    let site = Site::start(tree.path(), None);
+    let old = fs::metadata(&paths[0]).unwrap();
+    fs::remove_file(&paths[0]).unwrap();
+    let mut others = Vec::new();
+    let reused = (0..100).find_map(|number| {
+        let path = tree.path().join(format!("new{number}.sif"));
+        write(&path, &sif("new:1", 9));
+        let is_reused = fs::metadata(&path).unwrap().ino() == old.ino();
+        others.push(path);
+        is_reused.then(|| others.pop()).flatten()
+    });
+    others
+        .iter()
+        .for_each(|path| fs::remove_file(path).unwrap());
+    let Some(reused) = reused else {
+        eprintln!("\nNOT RUN: this file system gives no number twice\n");
+        return;
+    };
+    // As `cp -p` and `tar` do it.
+    let file = fs::File::options().write(true).open(&reused).unwrap();
+    file.set_modified(old.modified().unwrap()).unwrap();
+    let counts = site.rescan(false, true);
+    assert_eq!(counts.files_read, 1, "{counts:?}");
+    let listing = site.listing();
+    assert_eq!(listing.len(), 2);
+    assert!(
+        listing.iter().any(|line| line.starts_with("new:1 new")),
+        "{listing:?}"
+    );
+}
+
+#[test]
+fn what_was_written_just_before_it_was_read_is_read_again_where_it_is_now() {
+    let tree = tempfile::tempdir().unwrap();
+    let path = tree.path().join("a.sif");
+    write(&path, &sif("first:1", 1));
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    let site = Site::start(tree.path(), None);
+    // As if both had been written within one tick of the clock.
+    fs::write(&path, sif("again:1", 2)).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(modified).unwrap();
+    fs::rename(&path, tree.path().join("b.sif")).unwrap();
+    site.rescan(false, false);
+    assert_eq!(site.listing(), ["again:1 b.sif Ready"]);
+}
+
+#[test]
 fn what_changed_within_the_granularity_is_read_again() {
     let (tree, paths) = tree_of(3);
     // Not settled: the change times are now.

@@ -37,6 +37,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/2.sql"),
     include_str!("../schema/3.sql"),
     include_str!("../schema/4.sql"),
+    include_str!("../schema/5.sql"),
 ];
 
 /// Bytes of a page: an image takes about one thousand, and each page costs four system calls until it is

@@ -16,7 +16,7 @@ use super::super::candidates::SIZE_MIN;
 use super::super::dir::{Dir, EntryKind, absolute, directory_identity, join};
 use super::super::file::Reading;
 use super::super::pace::Timed;
-use super::super::plan::{is_moved, is_racy};
+use super::super::plan::{is_moved, is_racy, may_be_moved};
 use super::super::sandbox::SandboxTree;
 use super::Visitor;
 use super::listing::Candidate;
@@ -106,10 +106,11 @@ impl Visitor<'_> {
             && let Ok((EntryKind::File, facts)) = place.dir.stat(name, &mut self.operations)
         {
             let seen = Identity::from(&facts);
-            let moved = images.iter().find(|(_, known)| is_moved(known, &seen));
+            let moved = images.iter().find(|(_, known)| may_be_moved(known, &seen));
             // One that is gone from the catalogue meanwhile is read like any other.
             if let Some((id, _)) = moved
                 && let Ok(Some(image)) = known.image(*id)
+                && is_moved(&image, &facts, self.walk.options.network)
             {
                 self.counts.images += 1;
                 // An unfinished one is looked at until it is finished, or old.

@@ -4,6 +4,8 @@
 mod listing;
 mod look;
 mod sampling;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -29,6 +31,9 @@ use super::pace::Timed;
 use super::plan::{KnownError, is_racy};
 use super::progress::Counts;
 use super::walk::{Held, Item, Pending, Walk};
+
+/// So many entries of which the kind is not told are asked for before counts are handed on.
+const ASKED_IN_A_ROW: usize = 64;
 
 /// Samples handed to the pace at a time where answers come from memory.
 const SAMPLES: usize = 4;
@@ -93,7 +98,10 @@ impl<'a> Visitor<'a> {
         self.counts = Counts::default();
         self.operations = Operations::default();
         let progress = self.walk.progress;
-        let waited = self.walk.pace.throttle(calls, || progress.is_cancelled());
+        let waited = self.walk.pace.throttle(calls, || {
+            progress.note_activity();
+            progress.is_cancelled()
+        });
         progress.add_throttled(waited);
     }
 
@@ -236,10 +244,14 @@ impl<'a> Visitor<'a> {
             },
         )?;
         // Some network file systems do not tell the kind.
-        for (name, inode) in std::mem::take(&mut listing.unknown) {
-            match dir.stat(&name, &mut self.operations) {
-                Ok((EntryKind::Directory, _)) => listing.directory(&name, path, settings),
-                Ok((EntryKind::File, _)) => listing.file(&name, inode, path, settings),
+        for (index, (name, inode)) in std::mem::take(&mut listing.unknown).iter().enumerate() {
+            // All of them may take minutes, and a scan of which nothing is heard is taken for one that hangs.
+            if (index + 1) % ASKED_IN_A_ROW == 0 {
+                self.hand_on();
+            }
+            match dir.stat(name, &mut self.operations) {
+                Ok((EntryKind::Directory, _)) => listing.directory(name, path, settings),
+                Ok((EntryKind::File, _)) => listing.file(name, *inode, path, settings),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => self.problem(&join(path, name.to_bytes()), "stat", &error),

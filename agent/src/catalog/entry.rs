@@ -99,6 +99,28 @@ impl From<&FileFacts> for Identity {
     }
 }
 
+/// What tells the directory that a root is from another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootDirectory {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// When the inode was made, where the file system tells: the next one that is mounted may get the same
+    /// device number, and all of a kind have the same inode number at their root.
+    pub born: Option<FileTime>,
+}
+
+impl RootDirectory {
+    /// Whether it is the one that was.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let born = self.born.zip(other.born);
+        (self.device, self.inode) == (other.device, other.inode)
+            && born.is_none_or(|(one, other)| one == other)
+    }
+}
+
 /// A candidate file (or sandbox directory) as the scan found it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {

@@ -144,7 +144,13 @@ mod tests {
     use super::super::testing::cut_image;
     use super::super::{
         Catalog, ChangeKind, Condition, Content, DirectoryChange, FileFacts, Found, Identity,
-        RootIndex, StoreError,
+        RootDirectory, RootIndex, StoreError,
+    };
+
+    const DIRECTORY: RootDirectory = RootDirectory {
+        device: 1,
+        inode: 2,
+        born: None,
     };
 
     const A: RootIndex = RootIndex(0);
@@ -176,7 +182,7 @@ mod tests {
         for root in [A, B] {
             let known = catalog.known(root).unwrap();
             catalog.apply(root, &known, image("first")).unwrap();
-            catalog.finish_scan(root, &known, (1, 2), true).unwrap();
+            catalog.finish_scan(root, &known, DIRECTORY, true).unwrap();
         }
         assert_eq!(catalog.snapshot().rows.len(), 2);
         catalog
@@ -197,14 +203,14 @@ mod tests {
         catalog.failed(other.store(), &no_space());
         let applied = catalog.apply(A, &known, image("second"));
         assert!(matches!(applied, Err(StoreError::Replaced)), "{applied:?}");
-        let finished = catalog.finish_scan(A, &known, (1, 2), true);
+        let finished = catalog.finish_scan(A, &known, DIRECTORY, true);
         assert!(
             matches!(finished, Err(StoreError::Replaced)),
             "{finished:?}"
         );
         assert_eq!(catalog.snapshot().rows.len(), 2, "nothing is lost");
         assert!(catalog.awaits_scan(A));
-        assert_eq!(catalog.root(A).unwrap().directory, Some((1, 2)));
+        assert_eq!(catalog.root(A).unwrap().directory, Some(DIRECTORY));
 
         // So is one that began in memory when the database is used again.
         let known = catalog.known(A).unwrap();
@@ -214,7 +220,7 @@ mod tests {
         assert!(matches!(applied, Err(StoreError::Replaced)), "{applied:?}");
         let known = catalog.known(A).unwrap();
         catalog.apply(A, &known, image("fourth")).unwrap();
-        catalog.finish_scan(A, &known, (1, 2), true).unwrap();
+        catalog.finish_scan(A, &known, DIRECTORY, true).unwrap();
         assert!(!catalog.awaits_scan(A));
         let snapshot = catalog.snapshot();
         let mut paths: Vec<_> = snapshot.rows.iter().map(|row| row.path()).collect();

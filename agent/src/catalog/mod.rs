@@ -37,6 +37,7 @@ pub use self::change::{ChangeKind, DirectoryChange, KnownDirectory, KnownFile};
 pub use self::detail::{details, fill_details};
 pub use self::entry::{
     Content, ContentDigest, FileFacts, FileTime, Found, Identity, KnownImage, Prepared,
+    RootDirectory,
 };
 pub use self::kept::{Commons, KeptRow};
 pub use self::lease::LEASE_MAX;
@@ -485,7 +486,7 @@ impl Catalog {
         &self,
         root: RootIndex,
         known: &KnownRoot,
-        directory: (u64, u64),
+        directory: RootDirectory,
         files_checked: bool,
     ) -> Result<(), StoreError> {
         let _writing = self.write();

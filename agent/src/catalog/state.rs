@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::{
-    Changes, Commons, Delta, FileTime, KeptRow, Preparation, RootIndex, Snapshot, Store,
-    StoreError, StoredRoot, join_path,
+    Changes, Commons, Delta, FileTime, KeptRow, Preparation, RootDirectory, RootIndex, Snapshot,
+    Store, StoreError, StoredRoot, join_path,
 };
 
 /// What the catalogue keeps behind its lock.
@@ -126,7 +126,7 @@ impl State {
     pub(super) fn finish_scan(
         &mut self,
         root: RootIndex,
-        directory: (u64, u64),
+        directory: RootDirectory,
         now: FileTime,
         files_checked: bool,
     ) {

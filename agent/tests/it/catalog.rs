@@ -5,12 +5,12 @@ use std::fs;
 use sifter_agent::catalog::Catalog;
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use sifter_agent::catalog::Condition;
 use sifter_agent::config::RootSettings;
 
+use crate::support::mounted::Mounted;
 use crate::support::site::Site;
 use crate::support::tree::{outwait_granularity, sif, tree_of, write};
 use crate::support::until;
@@ -147,97 +147,6 @@ fn a_database_that_is_damaged_while_it_is_used_is_set_aside_at_once() {
         });
         assert_eq!(aside.count(), 1, "{table}");
     }
-}
-
-/// A file system in memory, while it lives.
-struct Mounted<'a>(&'a Path);
-
-impl<'a> Mounted<'a> {
-    /// `None`, and a word of it, where this user may not mount.
-    #[allow(clippy::print_stderr, reason = "a test that was left out must be seen")]
-    fn new(path: &'a Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(path).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"])
-            .arg(path)
-            .status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            eprintln!("\nNOT RUN: this user may not mount\n");
-            return None;
-        }
-        Some(Self(path))
-    }
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        // Also while something in it is still open.
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
-
-#[test]
-fn an_unmounted_root_keeps_its_images_whoever_notices() {
-    let temporary = tempfile::tempdir().unwrap();
-    let root = temporary.path().join("images");
-    let Some(mounted) = Mounted::new(&root, "4m") else {
-        return;
-    };
-    write(&root.join("a.sif"), &sif("a:1", 1));
-    let mut settings = RootSettings::new(root.clone());
-    settings.interval = Duration::from_secs(86_400);
-    settings.file_interval = settings.interval;
-    let site = Site::with(settings, None);
-    let root_status = || site.supervisor.status().remove(0);
-    until("changes are watched", || {
-        write(&root.join("b.sif"), &sif("b:1", 2));
-        site.listing().len() == 2
-    });
-    drop(mounted);
-    until("it is noticed", || {
-        assert_eq!(site.listing().len(), 2);
-        root_status().last.is_some_and(|last| last.error.is_some())
-    });
-    // What happens in the directory that was below is no reason to look elsewhere.
-    write(&root.join("c.sif"), b"text");
-    site.rescan(false, false);
-    assert_eq!(site.listing().len(), 2);
-}
-
-#[test]
-fn what_happened_while_a_root_was_away_is_seen_when_it_is_back() {
-    let temporary = tempfile::tempdir().unwrap();
-    let (root, away) = (
-        temporary.path().join("images"),
-        temporary.path().join("away"),
-    );
-    write(&root.join("d1/a.sif"), &sif("a:1", 1));
-    write(&root.join("d2/b.sif"), &sif("b:1", 2));
-    let mut settings = RootSettings::new(root.clone());
-    settings.interval = Duration::from_secs(86_400);
-    settings.file_interval = settings.interval;
-    let site = Site::with(settings, None);
-    until("changes are watched", || {
-        write(&root.join("d2/c.sif"), &sif("c:1", 3));
-        site.listing().len() == 3
-    });
-    fs::rename(&root, &away).unwrap();
-    let tried = || site.supervisor.status()[0].last.as_ref().unwrap().started;
-    site.rescan(false, true);
-    let last = tried();
-    fs::remove_file(away.join("d1/a.sif")).unwrap();
-    until("it is looked for in vain", || tried() > last);
-    assert_eq!(site.listing().len(), 3);
-    fs::rename(&away, &root).unwrap();
-    until("a change elsewhere in it is seen", || {
-        write(&root.join("d2/d.sif"), &sif("d:1", 4));
-        site.listing().iter().any(|line| line.starts_with("d:1"))
-    });
-    let listing = site.listing();
-    assert!(
-        !listing.iter().any(|line| line.starts_with("a:1")),
-        "{listing:?}"
-    );
 }
 
 #[test]

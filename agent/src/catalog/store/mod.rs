@@ -24,7 +24,7 @@ use self::batch::Batch;
 use self::frontier::Frontier;
 pub use self::known::KnownRoot;
 use super::change::DirectoryChange;
-use super::entry::{ContentDigest, FileTime};
+use super::entry::{ContentDigest, FileTime, RootDirectory};
 use super::kept::KeptRow;
 use super::packed::unpack;
 use super::prepare::Preparation;
@@ -161,8 +161,8 @@ impl Writer {
 pub struct StoredRoot {
     /// Number.
     pub id: i64,
-    /// Device and inode of the root directory at the last complete scan.
-    pub directory: Option<(u64, u64)>,
+    /// The root directory at the last complete scan.
+    pub directory: Option<RootDirectory>,
     /// When the last complete scan ended; `None`: never.
     pub scanned: Option<FileTime>,
     /// When the last complete scan that looked at the files ended.
@@ -311,16 +311,19 @@ impl Store {
             [path],
         )?;
         Ok(connection.query_row(
-            "SELECT id, device, inode, scanned, files_checked FROM roots WHERE path = ?1",
+            "SELECT id, device, inode, scanned, files_checked, born FROM roots WHERE path = ?1",
             [path],
             |row| {
                 let device: Option<i64> = row.get(1)?;
                 let inode: Option<i64> = row.get(2)?;
+                let born: Option<i64> = row.get(5)?;
                 Ok(StoredRoot {
                     id: row.get(0)?,
-                    directory: device
-                        .zip(inode)
-                        .map(|(device, inode)| (device.cast_unsigned(), inode.cast_unsigned())),
+                    directory: device.zip(inode).map(|(device, inode)| RootDirectory {
+                        device: device.cast_unsigned(),
+                        inode: inode.cast_unsigned(),
+                        born: born.map(FileTime),
+                    }),
                     scanned: row.get::<_, Option<i64>>(3)?.map(FileTime),
                     files_checked: row.get::<_, Option<i64>>(4)?.map(FileTime),
                 })
@@ -378,21 +381,22 @@ impl Store {
     pub fn finish_scan(
         &self,
         id: i64,
-        directory: (u64, u64),
+        directory: RootDirectory,
         at: FileTime,
         files_checked: bool,
     ) -> Result<(), StoreError> {
         let mut writer = self.write();
         writer.frontiers.remove(&id);
         writer.connection.execute(
-            "UPDATE roots SET device = ?2, inode = ?3, scanned = ?4,
+            "UPDATE roots SET device = ?2, inode = ?3, scanned = ?4, born = ?6,
              files_checked = CASE WHEN ?5 THEN ?4 ELSE files_checked END WHERE id = ?1",
             params![
                 id,
-                directory.0.cast_signed(),
-                directory.1.cast_signed(),
+                directory.device.cast_signed(),
+                directory.inode.cast_signed(),
                 at.0,
-                files_checked
+                files_checked,
+                directory.born.map(|born| born.0)
             ],
         )?;
         Ok(())
@@ -548,7 +552,7 @@ fn forget(transaction: &Transaction<'_>, root: i64) -> Result<(), StoreError> {
         "DELETE FROM images WHERE root = ?1",
         "DELETE FROM files WHERE directory IN (SELECT id FROM directories WHERE root = ?1)",
         "DELETE FROM directories WHERE root = ?1",
-        "UPDATE roots SET device = NULL, inode = NULL, scanned = NULL, files_checked = NULL
+        "UPDATE roots SET device = NULL, inode = NULL, born = NULL, scanned = NULL, files_checked = NULL
          WHERE id = ?1",
     ] {
         transaction.execute(sql, [root])?;

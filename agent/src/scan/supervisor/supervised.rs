@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::catalog::{
-    Catalog, ChangeKind, Content, FileTime, Identity, KeptRow, KnownDirectory, KnownImage,
-    KnownRoot, RootIndex, StoreError,
+    Catalog, FileTime, Identity, KnownDirectory, KnownImage, KnownRoot, RootDirectory, RootIndex,
+    StoreError,
 };
 use crate::config::RootSettings;
 use crate::scan::candidates::{Candidacy, candidacy};
 use crate::scan::hint::{self, HintState};
 use crate::scan::intake::Intake;
 use crate::scan::plan::{Known, KnownError};
-use crate::scan::progress::{Counts, Progress};
+use crate::scan::progress::Progress;
 use crate::scan::{FileSystemType, Root, RootFacts, ScanError, ScanOptions};
 
 use super::{Condition, Request, RootStatus, ScanReport, State, Supervised};
@@ -23,9 +23,6 @@ use super::{Condition, Request, RootStatus, ScanReport, State, Supervised};
 /// Attempts to scan when the catalogue fails in the midst of it: the first failure makes it go on
 /// in memory.
 const ATTEMPTS: usize = 3;
-
-/// So many known images are looked for where a root is another directory than last time, about.
-const LOOKED_FOR: usize = 16;
 
 impl hint::Hinted for Supervised {
     fn path(&self) -> &std::path::Path {
@@ -50,6 +47,10 @@ impl hint::Hinted for Supervised {
 
     fn nature(&self) -> Option<FileSystemType> {
         self.lock().facts.as_ref().map(|facts| facts.file_system)
+    }
+
+    fn directory(&self) -> Option<RootDirectory> {
+        self.lock().facts.as_ref().map(|facts| facts.directory)
     }
 
     fn set_state(&self, hint: HintState) {
@@ -387,12 +388,7 @@ impl Supervised {
         self.scan_into(catalog, root, options, &known, progress)?;
         let facts = root.facts();
         catalog
-            .finish_scan(
-                self.index,
-                &known,
-                (facts.device, facts.identity.inode),
-                options.check_files,
-            )
+            .finish_scan(self.index, &known, facts.directory, options.check_files)
             .map_err(|error| self.catalog_failed(&error))?;
         if is_new && let Err(error) = catalog.set_settings(self.index, &settings) {
             // The next scan reads everything again.
@@ -445,83 +441,6 @@ impl Supervised {
         ScanError::Known {
             path: self.settings.path.clone(),
             error: KnownError(error.to_string()),
-        }
-    }
-
-    /// An empty mount point must not empty the catalogue: where the root is another directory than last time,
-    /// be it on another device or, under a bind mount that is gone, on the same, it must hold an image, or the
-    /// scan must have been asked for as a full one.
-    fn check_mount(
-        &self,
-        catalog: &Catalog,
-        root: &Root,
-        request: &Request,
-        progress: &Arc<Progress>,
-    ) -> Result<(), ScanError> {
-        let facts = root.facts();
-        let Some(last) = catalog.root(self.index).and_then(|stored| stored.directory) else {
-            return Ok(());
-        };
-        if last == (facts.device, facts.identity.inode) || request.full {
-            return Ok(());
-        }
-        let text = crate::escape::utf8(std::os::unix::ffi::OsStrExt::as_bytes(
-            self.settings.path.as_os_str(),
-        ));
-        let snapshot = catalog.snapshot();
-        let known: Vec<_> = snapshot
-            .rows
-            .iter()
-            .filter(|row| **row.root() == *text)
-            .collect();
-        // Network file systems get a new device number with every mount: a look at a few images is less
-        // than one for images.
-        let remains = |row: &&Arc<KeptRow>| {
-            let path: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(row.path());
-            std::fs::symlink_metadata(path).is_ok()
-        };
-        let mut some = known.iter().step_by((known.len() / LOOKED_FOR).max(1));
-        if known.is_empty() || some.any(remains) || self.holds_images(root, progress)? {
-            return Ok(());
-        }
-        Err(ScanError::Root {
-            path: self.settings.path.clone(),
-            error: std::io::Error::other(format!(
-                "not the directory of the last scan (device {}, inode {} instead of device {}, inode {}), \
-                 and no image in it: is its file system mounted? (if it is really empty now: \
-                 sifter rescan --full)",
-                facts.device, facts.identity.inode, last.0, last.1
-            )),
-        })
-    }
-
-    /// Looks through the root for one image, and keeps nothing.
-    fn holds_images(&self, root: &Root, progress: &Arc<Progress>) -> Result<bool, ScanError> {
-        let found = std::sync::atomic::AtomicBool::new(false);
-        let look = Arc::new(Progress::default());
-        let looked = root.scan(
-            &self.settings,
-            ScanOptions::default(),
-            None,
-            &look,
-            &|change| {
-                let is_image =
-                    |found: &crate::catalog::Found| matches!(found.content, Content::Image(_));
-                if let ChangeKind::Read { found: files, .. } | ChangeKind::Part { found: files } =
-                    &change.kind
-                    && files.iter().any(is_image)
-                {
-                    found.store(true, std::sync::atomic::Ordering::Relaxed);
-                    look.cancel();
-                }
-                progress.add(&Counts::default());
-            },
-        );
-        match looked {
-            Ok(()) | Err(ScanError::Cancelled { .. }) => {
-                Ok(found.load(std::sync::atomic::Ordering::Relaxed))
-            }
-            Err(error) => Err(error),
         }
     }
 }

@@ -9,7 +9,7 @@ use sifter_agent::config::RootSettings;
 
 use crate::support::mounted::Mounted;
 use crate::support::site::Site;
-use crate::support::tree::{outwait_granularity, sif, write};
+use crate::support::tree::{outwait_granularity, settle, sif, write};
 use crate::support::until;
 
 /// A root that is watched, and scanned besides only when asked.
@@ -160,6 +160,76 @@ fn a_directory_that_takes_the_name_of_another_is_watched() {
     for name in ["e", "f", "g", "h"] {
         until_seen(&site, &at("now"), name);
     }
+}
+
+/// A root of which links are followed, scanned by somebody whom modes concern: the threads of the scan inherit that
+/// from the one that starts them.
+fn followed(root: &Path, hints: bool) -> Site {
+    let mut settings = RootSettings::new(root.to_owned());
+    settings.interval = Duration::from_secs(86_400);
+    settings.follow_symlinks = true;
+    settings.hints = hints;
+    let site = std::thread::spawn(move || {
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+        Site::with(settings, None)
+    });
+    site.join().unwrap()
+}
+
+#[test]
+fn what_cannot_be_read_is_kept_where_links_are_followed() {
+    let tree = tempfile::tempdir().unwrap();
+    let at = |path: &str| tree.path().join(path);
+    let mode = |path: &str, mode| {
+        fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("", 0o755);
+    write(&at("closed/a.sif"), &sif("a:1", 1));
+    write(&at("closed/below/b.sif"), &sif("b:1", 2));
+    write(&at("open/c.sif"), &sif("c:1", 3));
+    write(&at("open/sandbox/.singularity.d/labels.json"), b"{}");
+    write(&at("open/sandbox/.singularity.d/runscript"), b"#!/bin/sh\n");
+    write(&at("open/sandbox/inner.sif"), &sif("inner:1", 4));
+    for name in ["bin", "etc", "usr"] {
+        fs::create_dir(at("open/sandbox").join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink(at("open"), at("link")).unwrap();
+    let site = followed(tree.path(), false);
+    let lines = |status: &str| -> Vec<String> {
+        let listing = site.listing().into_iter();
+        listing.filter(|line| line.ends_with(status)).collect()
+    };
+    let ready = lines("Ready");
+    assert_eq!(ready.len(), 6, "{ready:?}");
+    let sandboxes = ready.iter().filter(|line| line.contains(" sandbox "));
+    assert_eq!(sandboxes.count(), 2, "{ready:?}");
+    mode("closed", 0o000);
+    fs::remove_file(at("open/c.sif")).unwrap();
+    site.rescan(false, true);
+    assert_eq!(lines("Ready").len(), 2, "{:?}", site.listing());
+    assert_eq!(lines("Unavailable").len(), 2, "{:?}", site.listing());
+    mode("closed", 0o755);
+    site.rescan(false, true);
+    assert_eq!(lines("Ready").len(), 4, "{:?}", site.listing());
+    assert!(lines("Unavailable").is_empty());
+}
+
+#[test]
+fn an_event_is_no_reason_to_read_all_that_links_lead_to() {
+    let tree = tempfile::tempdir().unwrap();
+    fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for number in 0..20 {
+        let path = tree.path().join(format!("d{number}/a.sif"));
+        write(&path, &sif("a:1", 1));
+    }
+    settle(tree.path());
+    let site = followed(tree.path(), true);
+    let started = || site.supervisor.status()[0].last.as_ref().unwrap().started;
+    let first = started();
+    until_seen(&site, &tree.path().join("d0"), "b");
+    until("the whole is scanned", || started() > first);
+    let last = site.supervisor.status()[0].last.clone().unwrap();
+    assert!(last.counts.files_read < 10, "{:?}", last.counts);
 }
 
 #[test]

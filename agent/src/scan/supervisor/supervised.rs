@@ -157,7 +157,10 @@ impl Supervised {
             let (progress, started) = self.begin();
             catalog.recover();
             // What is listed of a root that comes back, or in a database that does, is old as a whole.
-            request.whole |= catalog.awaits_scan(self.index) || self.is_unavailable();
+            request.whole |= catalog.awaits_scan(self.index)
+                || self.is_unavailable()
+                // That walk begins at the root, whatever it knows.
+                || self.settings.follow_symlinks;
             let whole = request.whole;
             let outcome = self.scan(catalog, request, &progress);
             self.end(catalog, &progress, started, outcome, whole);

@@ -47,7 +47,8 @@ pub trait Known: Sync {
 }
 
 /// Whether something that was changed at `identity`'s times and read at `read` may have changed
-/// again within its timestamp's granularity ("racy").
+/// again within its timestamp's granularity ("racy"). A modification in times to come was set by somebody, and
+/// the next one has another time.
 #[must_use]
 pub fn is_racy(identity: &Identity, read: FileTime, network: bool) -> bool {
     let granularity = if network {
@@ -55,7 +56,9 @@ pub fn is_racy(identity: &Identity, read: FileTime, network: bool) -> bool {
     } else {
         GRANULARITY_LOCAL
     };
-    identity.modified.max(identity.changed).0 > read.0.saturating_sub(granularity)
+    let since = read.0.saturating_sub(granularity);
+    let until = read.0.saturating_add(granularity);
+    identity.changed.0 > since || (since + 1..=until).contains(&identity.modified.0)
 }
 
 /// Whether a file may be the one seen before, at another place: a move or rename changes the inode's
@@ -109,7 +112,10 @@ mod tests {
             (100, 100, 110, true, true),
             (10, 10, 110, true, false),
             // A clock behind the file's: nothing can be said.
-            (200, 100, 110, false, true),
+            (200, 200, 110, false, true),
+            (111, 100, 110, false, true),
+            // Set to a time to come.
+            (200, 100, 110, false, false),
         ] {
             let read = FileTime::new(read, 0);
             assert_eq!(

@@ -81,6 +81,26 @@ fn moved_images_are_recognised_without_being_read() {
 }
 
 #[test]
+fn a_time_to_come_is_no_reason_to_read_again() {
+    let (tree, paths) = tree_of(2);
+    let other = tree.path().join("d0/other");
+    write(&other, &[7; 8192]);
+    for path in [&paths[0], &other, &tree.path().join("d0")] {
+        let file = fs::File::open(path).unwrap();
+        let future = SystemTime::now() + Duration::from_secs(86_400 * 365);
+        file.set_modified(future).unwrap();
+    }
+    outwait_granularity(tree.path());
+    let site = Site::start(tree.path(), None);
+    let counts = site.rescan(false, true);
+    assert_eq!((counts.files_read, counts.images), (0, 2), "{counts:?}");
+    // Neither is the directory: then there would be more files than those that are known.
+    assert_eq!(counts.files, 0, "{counts:?}");
+    fs::write(&paths[0], sif("again:1", 9)).unwrap();
+    assert_eq!(site.rescan(false, true).files_read, 1);
+}
+
+#[test]
 #[allow(clippy::print_stderr, reason = "a test that was left out must be seen")]
 fn another_image_with_the_number_of_a_removed_one_is_read() {
     use std::os::unix::fs::MetadataExt;

@@ -255,7 +255,9 @@ impl Visitor<'_> {
 
     fn is_young(&self, facts: &FileFacts) -> bool {
         let age = i64::try_from(self.walk.settings.transfer_age.as_nanos()).unwrap_or(i64::MAX);
-        facts.modified.0 > FileTime::now().0.saturating_sub(age)
+        let now = FileTime::now().0;
+        // One of a time to come was set, and is not what a clock says that is behind.
+        (now.saturating_sub(age)..=now.saturating_add(age)).contains(&facts.modified.0)
     }
 
     // === sandboxes ===

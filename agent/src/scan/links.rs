@@ -3,6 +3,7 @@
 //! roots whose owners the site trusts.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +23,7 @@ use super::dir::{Access, Operations, c_name};
 use super::file::Reading;
 use super::plan::{Known, KnownError, is_racy};
 use super::progress::{Counts, Progress};
-use super::sandbox::SandboxTree;
+use super::sandbox::{SandboxTree, TELLING};
 
 /// Scans by path, following links. Every directory is read each time; files that are known and
 /// unchanged are not opened.
@@ -201,7 +202,11 @@ impl OpenDirectory {
             && known.image.is_some()
             && !known.volatile
             && !options.full
-            && known.identity == self.identity
+            && known.identity
+                == (Identity {
+                    changed: changed_inside(entry.path(), &self.identity),
+                    ..self.identity
+                })
         {
             self.known_files.remove(b"".as_slice());
             progress.add(&Counts {
@@ -212,7 +217,7 @@ impl OpenDirectory {
         }
         let mut operations = Operations::default();
         let dir = access.open_root(entry.path(), &mut operations)?;
-        let (identity, facts) = dir.identity(&mut operations)?;
+        let (_, facts) = dir.identity(&mut operations)?;
         let now = FileTime::now();
         let subject = sifter_image::Subject {
             path: entry.path(),
@@ -220,6 +225,11 @@ impl OpenDirectory {
             now: now.timestamp(),
         };
         let tree = SandboxTree::new(access, &dir);
+        let facts = FileFacts {
+            size: 0,
+            changed: tree.changed(&facts),
+            ..facts
+        };
         let verdict = sifter_image::probe_directory(&tree, &subject, probe)?;
         let cost = tree.operations();
         progress.add(&Counts {
@@ -237,8 +247,8 @@ impl OpenDirectory {
         self.known_files.remove(b"".as_slice());
         self.found.push(Found {
             name: Box::default(),
-            facts: FileFacts { size: 0, ..facts },
-            volatile: is_racy(&identity, now, options.network),
+            facts,
+            volatile: is_racy(&Identity::from(&facts), now, options.network),
             content: Content::Image(image),
         });
         Ok(true)
@@ -386,6 +396,17 @@ fn is_sandbox(directory: &Path) -> bool {
         || [".exec", ".run", ".shell"]
             .iter()
             .all(|name| is_there(name).is_ok_and(|metadata| metadata.is_file()))
+}
+
+/// When a sandbox, or what it says of itself, was changed last.
+fn changed_inside(directory: &Path, identity: &Identity) -> FileTime {
+    let told = TELLING.iter().find_map(|name| {
+        let path = directory.join(OsStr::from_bytes(name.to_bytes()));
+        path.symlink_metadata().ok()
+    });
+    told.map_or(identity.changed, |told| {
+        identity.changed.max(file_identity(&told).changed)
+    })
 }
 
 /// Whether a path is another one, or lies below it.

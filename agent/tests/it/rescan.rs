@@ -81,6 +81,50 @@ fn moved_images_are_recognised_without_being_read() {
 }
 
 #[test]
+fn what_a_sandbox_says_of_itself_is_seen_when_it_changes() {
+    for follow_symlinks in [false, true] {
+        let tree = tempfile::tempdir().unwrap();
+        let metadata = tree.path().join("box/.singularity.d");
+        let labels = metadata.join("labels.json");
+        write(&labels, b"{}");
+        write(&metadata.join("runscript"), b"#!/bin/sh\n");
+        for name in ["bin", "etc", "usr"] {
+            fs::create_dir(tree.path().join("box").join(name)).unwrap();
+        }
+        settle(tree.path());
+        outwait_granularity(tree.path());
+        let mut settings = RootSettings::new(tree.path().into());
+        settings.interval = Duration::from_secs(86_400);
+        settings.hints = false;
+        settings.follow_symlinks = follow_symlinks;
+        let site = Site::with(settings, None);
+        let identity = || {
+            let snapshot = site.catalog.snapshot();
+            assert_eq!(snapshot.rows.len(), 1);
+            snapshot.rows[0].view().image_id
+        };
+        let first = identity();
+        let counts = site.rescan(false, true);
+        // One stat for each directory, and one for what the sandbox says.
+        assert!(follow_symlinks || counts.operations <= 3 + 6, "{counts:?}");
+        assert_eq!(
+            (counts.images, counts.bytes),
+            (1, 0),
+            "nothing is read: {counts:?}"
+        );
+        fs::write(&labels, br#"{"org.label-schema.version": "2"}"#).unwrap();
+        site.rescan(false, true);
+        let second = identity();
+        assert_ne!(first, second, "written in place");
+        outwait_granularity(tree.path());
+        site.rescan(false, true);
+        fs::remove_file(&labels).unwrap();
+        site.rescan(false, true);
+        assert_ne!(identity(), second, "removed");
+    }
+}
+
+#[test]
 fn a_time_to_come_is_no_reason_to_read_again() {
     let (tree, paths) = tree_of(2);
     let other = tree.path().join("d0/other");

@@ -17,9 +17,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 
-use crate::catalog::{
-    ChangeKind, DirectoryChange, FileFacts, FileTime, Identity, KnownDirectory, KnownFile,
-};
+use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownDirectory, KnownFile};
 
 use self::listing::{Candidate, Listing, recognise};
 use self::look::{Look, Looked, Place};
@@ -473,8 +471,14 @@ impl<'a> Visitor<'a> {
                     self.counts.images += u64::from(file.image.is_some());
                     continue;
                 }
+                if file.name.is_empty() && self.says_the_same(&directory.path, file) {
+                    self.counts.images += 1;
+                    continue;
+                }
+            }
+            if !file.volatile && !file.name.is_empty() {
                 path.truncate(start);
-                if start > 0 && !file.name.is_empty() {
+                if start > 0 {
                     path.push(b'/');
                 }
                 path.extend_from_slice(&file.name);
@@ -487,7 +491,7 @@ impl<'a> Visitor<'a> {
                     });
                 path.pop();
                 match stat {
-                    Ok((_, facts)) if same(&file.identity, &facts, file.name.is_empty()) => {
+                    Ok((_, facts)) if Identity::from(&facts) == file.identity => {
                         self.counts.images += u64::from(file.image.is_some());
                         found.extend(self.accessed(file, facts));
                         continue;
@@ -562,13 +566,5 @@ fn finish(change: &mut DirectoryChange, looked: Looked) {
     if let ChangeKind::Read { found, removed, .. } = &mut change.kind {
         found.extend(looked.found);
         removed.extend(looked.removed);
-    }
-}
-
-fn same(known: &Identity, facts: &FileFacts, is_directory: bool) -> bool {
-    if is_directory {
-        directory_identity(facts) == *known
-    } else {
-        Identity::from(facts) == *known
     }
 }

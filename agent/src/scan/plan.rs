@@ -1,6 +1,6 @@
 //! What must be read again: the decision, and what the scan asks the catalogue for.
 
-use crate::catalog::{FileFacts, FileTime, Identity, KnownDirectory, KnownImage};
+use crate::catalog::{FileFacts, FileTime, Identity, KnownDirectory, KnownImage, KnownRoot};
 
 /// Timestamps of local file systems are at worst this coarse (FAT; ext4 and xfs have ticks of a few
 /// milliseconds): what changed this short a time before it was read may change again without its
@@ -44,6 +44,30 @@ pub trait Known: Sync {
     ///
     /// The catalogue cannot be read.
     fn image(&self, id: i64) -> Result<Option<KnownImage>, KnownError>;
+}
+
+impl Known for KnownRoot {
+    fn knows_root(&self) -> bool {
+        self.has_root()
+    }
+
+    fn next_directories(&self) -> Result<Vec<KnownDirectory>, KnownError> {
+        self.next_directories()
+            .map_err(|error| KnownError(self.fail(error)))
+    }
+
+    fn children(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, KnownError> {
+        self.children(path)
+            .map_err(|error| KnownError(self.fail(error)))
+    }
+
+    fn images_with_inode(&self, inode: u64) -> Vec<(i64, Identity)> {
+        self.images_with_inode(inode)
+    }
+
+    fn image(&self, id: i64) -> Result<Option<KnownImage>, KnownError> {
+        self.image(id).map_err(|error| KnownError(self.fail(error)))
+    }
 }
 
 /// Whether something that was changed at `identity`'s times and read at `read` may have changed

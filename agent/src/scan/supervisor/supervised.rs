@@ -6,15 +6,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::catalog::{
-    Catalog, FileTime, Identity, KnownDirectory, KnownImage, KnownRoot, RootDirectory, RootIndex,
-    StoreError,
-};
+use crate::catalog::{Catalog, FileTime, KnownRoot, RootDirectory, RootIndex, StoreError};
 use crate::config::RootSettings;
 use crate::scan::candidates::{Candidacy, candidacy};
 use crate::scan::hint::{self, HintState};
 use crate::scan::intake::Intake;
-use crate::scan::plan::{Known, KnownError};
+use crate::scan::plan::KnownError;
 use crate::scan::progress::Progress;
 use crate::scan::{FileSystemType, Root, RootFacts, ScanError, ScanOptions};
 
@@ -140,12 +137,13 @@ impl Supervised {
             "the file system does not answer since {} seconds",
             idle.as_secs()
         );
-        let news = {
-            let mut state = self.lock();
-            let news = !matches!(state.condition, Condition::Unavailable(_));
-            state.condition = Condition::Unavailable(message.clone());
-            news
-        };
+        let mut state = self.lock();
+        // It has ended meanwhile: nobody would take this back before the next one.
+        if state.progress.is_none() {
+            return;
+        }
+        let news = !matches!(state.condition, Condition::Unavailable(_));
+        state.condition = Condition::Unavailable(message.clone());
         if news {
             tracing::warn!(root = %crate::escape::path(&self.settings.path), message, "root hangs");
             catalog.set_unavailable(self.index, Some(message));
@@ -238,13 +236,13 @@ impl Supervised {
         if whole || error.is_some() {
             self.log(&report);
         }
-        match (&condition, error) {
-            (Condition::Ok, _) => catalog.set_unavailable(self.index, None),
-            (_, Some(error)) => catalog.set_unavailable(self.index, Some(error)),
-            _ => {}
-        }
         let number = {
             let mut state = self.lock();
+            match (&condition, error) {
+                (Condition::Ok, _) => catalog.set_unavailable(self.index, None),
+                (_, Some(error)) => catalog.set_unavailable(self.index, Some(error)),
+                _ => {}
+            }
             if condition != Condition::Pending {
                 state.condition = condition;
             }
@@ -448,30 +446,6 @@ impl Supervised {
     }
 }
 
-impl Known for KnownRoot {
-    fn knows_root(&self) -> bool {
-        self.has_root()
-    }
-
-    fn next_directories(&self) -> Result<Vec<KnownDirectory>, KnownError> {
-        self.next_directories()
-            .map_err(|error| KnownError(self.fail(error)))
-    }
-
-    fn children(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, KnownError> {
-        self.children(path)
-            .map_err(|error| KnownError(self.fail(error)))
-    }
-
-    fn images_with_inode(&self, inode: u64) -> Vec<(i64, Identity)> {
-        self.images_with_inode(inode)
-    }
-
-    fn image(&self, id: i64) -> Result<Option<KnownImage>, KnownError> {
-        self.image(id).map_err(|error| KnownError(self.fail(error)))
-    }
-}
-
 /// The interval, up to a tenth more or less, so that the agents of a site do not all ask a file
 /// server at the same moment.
 fn with_jitter(interval: Duration) -> Duration {
@@ -479,4 +453,33 @@ fn with_jitter(interval: Duration) -> Duration {
     let random = RandomState::new().hash_one(Instant::now());
     let permille = 900 + u32::try_from(random % 201).unwrap_or(100);
     interval * permille / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Condition, Supervised};
+    use crate::catalog::{Catalog, RootIndex};
+    use crate::config::RootSettings;
+
+    #[test]
+    fn a_scan_that_has_ended_does_not_hang() {
+        let settings = RootSettings::new("/r".into());
+        let catalog = Catalog::open(None, std::slice::from_ref(&settings.path));
+        let root = Supervised::new(RootIndex(0), settings);
+        let hangs = || {
+            root.hangs(&catalog, Duration::from_secs(31));
+            let status = root.status(&catalog);
+            let is_unavailable = matches!(status.condition, Condition::Unavailable(_));
+            assert_eq!(!catalog.snapshot().unavailable.is_empty(), is_unavailable);
+            is_unavailable
+        };
+        let _running = root.begin();
+        assert!(hangs());
+        root.lock().progress = None;
+        root.lock().condition = Condition::Ok;
+        catalog.set_unavailable(RootIndex(0), None);
+        assert!(!hangs());
+    }
 }

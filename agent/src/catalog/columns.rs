@@ -88,6 +88,7 @@ pub(super) fn read<'r>(
             gid: small(7)?,
             mode: small(8)?,
             links: small(9)?,
+            born: None,
         },
         image_id: row
             .get_ref(at(10))?

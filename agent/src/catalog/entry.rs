@@ -31,6 +31,8 @@ pub struct FileFacts {
     pub modified: FileTime,
     /// Last change of the inode.
     pub changed: FileTime,
+    /// When the inode was made, where the file system tells and it was asked for.
+    pub born: Option<FileTime>,
 }
 
 /// A time of a file: nanoseconds since 1970, which hold the years 1678 to 2262. Files outside are
@@ -97,6 +99,28 @@ impl From<&FileFacts> for Identity {
     }
 }
 
+/// What tells the directory that a root is from another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootDirectory {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// When the inode was made, where the file system tells: the next one that is mounted may get the same
+    /// device number, and all of a kind have the same inode number at their root.
+    pub born: Option<FileTime>,
+}
+
+impl RootDirectory {
+    /// Whether it is the one that was.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let born = self.born.zip(other.born);
+        (self.device, self.inode) == (other.device, other.inode)
+            && born.is_none_or(|(one, other)| one == other)
+    }
+}
+
 /// A candidate file (or sandbox directory) as the scan found it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
@@ -140,6 +164,10 @@ pub struct KnownImage {
     pub row: KeptRow,
     /// What only view FULL shows.
     pub details: v1::Image,
+    /// When its inode was made, if that was told.
+    pub born: Option<FileTime>,
+    /// Whether it must be looked at again.
+    pub volatile: bool,
 }
 
 /// The digest of an image's whole content, and of which file it is.

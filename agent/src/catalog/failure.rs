@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::state::State;
-use super::{Catalog, FileTime, KnownRoot, Store, StoreError};
+use super::{Catalog, FileTime, KnownRoot, RootIndex, Store, StoreError, StoredRoot};
 
 /// Numbers of images in a database in memory begin here, so that they differ from those of the
 /// database on disk that it stands in for.
@@ -20,13 +20,26 @@ impl Catalog {
             return false;
         }
         let (store, failure) = open_or_set_aside(path);
-        if failure.is_some() {
+        // A disk that is still full would end the scan that is about to begin, which would read everything anew.
+
+        if failure.is_some() || store.try_write().is_err() {
             return false;
         }
         let mut state = self.lock();
-        state.failure = None;
+        // The scan of another root may have been first.
+        if state.failure.take().is_none() {
+            return false;
+        }
         self.replace_store(&mut state, store);
         true
+    }
+
+    /// Whether what is listed of a root comes from another database, and stays so until a scan of all of it is
+    /// complete.
+    #[must_use]
+    pub fn awaits_scan(&self, root: RootIndex) -> bool {
+        let state = self.lock();
+        state.roots.get(root.0).is_some_and(|root| root.rebuild)
     }
 
     /// Notes that what is known could not be read to its end, if so: the database is done without then, or
@@ -70,7 +83,12 @@ impl Catalog {
             // A database in memory does not fail for want of a disk; if it does for want of
             // memory, the scan that follows says so.
             if let Ok(stored) = store.root(&record.path) {
-                record.stored = stored;
+                // Another database knows no less of what the root was.
+                let directory = stored.directory.or(record.stored.directory);
+                record.stored = StoredRoot {
+                    directory,
+                    ..stored
+                };
             }
             record.rebuild = true;
         }
@@ -116,4 +134,123 @@ fn set_aside(path: &Path, error: &StoreError) -> Result<Store, String> {
         let _ = std::fs::remove_file(name);
     }
     Store::open(path).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+
+    use super::super::testing::cut_image;
+    use super::super::{
+        Catalog, ChangeKind, Condition, Content, DirectoryChange, FileFacts, Found, Identity,
+        RootDirectory, RootIndex, StoreError,
+    };
+
+    const DIRECTORY: RootDirectory = RootDirectory {
+        device: 1,
+        inode: 2,
+        born: None,
+    };
+
+    const A: RootIndex = RootIndex(0);
+    const B: RootIndex = RootIndex(1);
+
+    /// One image in a root.
+    fn image(name: &str) -> Vec<DirectoryChange> {
+        vec![DirectoryChange {
+            id: None,
+            path: Box::default(),
+            kind: ChangeKind::Read {
+                identity: Identity::default(),
+                volatile: false,
+                children: Vec::new(),
+                found: vec![Found {
+                    name: name.as_bytes().into(),
+                    facts: FileFacts::default(),
+                    volatile: false,
+                    content: Content::Image(Box::new(cut_image())),
+                }],
+                removed: Vec::new(),
+            },
+        }]
+    }
+
+    /// A catalogue of two roots with an image each.
+    fn two_roots(file: &Path) -> Catalog {
+        let catalog = Catalog::open(Some(file), &["/a", "/b"].map(PathBuf::from));
+        for root in [A, B] {
+            let known = catalog.known(root).unwrap();
+            catalog.apply(root, &known, image("first")).unwrap();
+            catalog.finish_scan(root, &known, DIRECTORY, true).unwrap();
+        }
+        assert_eq!(catalog.snapshot().rows.len(), 2);
+        catalog
+    }
+
+    fn no_space() -> StoreError {
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        StoreError::Sqlite(rusqlite::Error::SqliteFailure(full, None))
+    }
+
+    #[test]
+    fn a_scan_does_not_end_in_another_database_than_it_began_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = two_roots(&directory.path().join("catalog.sqlite"));
+        // The scan of one root is under way while the other one's meets a full disk.
+        let known = catalog.known(A).unwrap();
+        let other = catalog.known(B).unwrap();
+        catalog.failed(other.store(), &no_space());
+        let applied = catalog.apply(A, &known, image("second"));
+        assert!(matches!(applied, Err(StoreError::Replaced)), "{applied:?}");
+        let finished = catalog.finish_scan(A, &known, DIRECTORY, true);
+        assert!(
+            matches!(finished, Err(StoreError::Replaced)),
+            "{finished:?}"
+        );
+        assert_eq!(catalog.snapshot().rows.len(), 2, "nothing is lost");
+        assert!(catalog.awaits_scan(A));
+        assert_eq!(catalog.root(A).unwrap().directory, Some(DIRECTORY));
+
+        // So is one that began in memory when the database is used again.
+        let known = catalog.known(A).unwrap();
+        catalog.apply(A, &known, image("second")).unwrap();
+        assert!(catalog.recover());
+        let applied = catalog.apply(A, &known, image("third"));
+        assert!(matches!(applied, Err(StoreError::Replaced)), "{applied:?}");
+        let known = catalog.known(A).unwrap();
+        catalog.apply(A, &known, image("fourth")).unwrap();
+        catalog.finish_scan(A, &known, DIRECTORY, true).unwrap();
+        assert!(!catalog.awaits_scan(A));
+        let snapshot = catalog.snapshot();
+        let mut paths: Vec<_> = snapshot.rows.iter().map(|row| row.path()).collect();
+        paths.sort_unstable();
+        let expected: [&[u8]; 3] = [b"/a/first", b"/a/fourth", b"/b/first"];
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn nobody_who_reads_waits_for_a_locked_database() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("catalog.sqlite");
+        let catalog = Arc::new(two_roots(&file));
+        let known = catalog.known(A).unwrap();
+        let image_number = catalog.snapshot().rows[0].id();
+        let other = rusqlite::Connection::open(&file).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        std::thread::scope(|scope| {
+            let applied = scope.spawn(|| catalog.apply(A, &known, image("second")));
+            while catalog.writing.try_lock().is_ok() {
+                std::thread::yield_now();
+            }
+            // The writer waits for some seconds before it takes the database for broken.
+            let generation = catalog.snapshot().generation;
+            assert!(catalog.snapshot_of(generation + 1).is_none());
+            assert!(catalog.details(image_number).is_ok());
+            assert_eq!(catalog.condition(), Condition::Ok);
+            assert!(!applied.is_finished());
+            other.execute_batch("ROLLBACK").unwrap();
+            assert!(applied.join().unwrap().is_ok());
+        });
+    }
 }

@@ -214,6 +214,7 @@ impl KeptRow {
             accessed: self.accessed,
             modified: self.modified,
             changed: self.changed,
+            born: None,
         }
     }
 

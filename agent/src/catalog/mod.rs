@@ -37,6 +37,7 @@ pub use self::change::{ChangeKind, DirectoryChange, KnownDirectory, KnownFile};
 pub use self::detail::{details, fill_details};
 pub use self::entry::{
     Content, ContentDigest, FileFacts, FileTime, Found, Identity, KnownImage, Prepared,
+    RootDirectory,
 };
 pub use self::kept::{Commons, KeptRow};
 pub use self::lease::LEASE_MAX;
@@ -72,6 +73,9 @@ pub struct Catalog {
     /// Where the database is; `None`: in memory, as configured.
     path: Option<PathBuf>,
     current: ArcSwap<Snapshot>,
+    /// Held by whoever changes the database, which may take as long as another process holds it locked;
+    /// the state is locked without waiting for that. Taken before the state.
+    writing: Mutex<()>,
     state: Mutex<State>,
     generation: watch::Sender<u64>,
     selections: Mutex<VecDeque<Arc<Selection>>>,
@@ -121,6 +125,7 @@ impl Catalog {
             path: path.map(Path::to_owned),
             generation: watch::Sender::new(first.generation),
             current: ArcSwap::from_pointee(first),
+            writing: Mutex::default(),
             state: Mutex::new(State {
                 store: Arc::new(store),
                 failure,
@@ -148,6 +153,10 @@ impl Catalog {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // === reading ===
@@ -376,28 +385,39 @@ impl Catalog {
         Some(state.preparation_of(record))
     }
 
-    /// Stores what a scan found; the listing has it after the next [`Catalog::publish_changes`] or
-    /// [`Catalog::finish_scan`].
+    /// Stores what a scan that began with `known` found; the listing has it after the next
+    /// [`Catalog::publish_changes`] or [`Catalog::finish_scan`].
     ///
     /// # Errors
     ///
-    /// The database failed. It is done without from now on: the scan must begin anew.
-    pub fn apply(&self, root: RootIndex, changes: Vec<DirectoryChange>) -> Result<(), StoreError> {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let Some(record) = state.roots.get(root.0) else {
+    /// The database failed and is done without from now on, or is not the one that the scan began with:
+    /// the scan must begin anew.
+    pub fn apply(
+        &self,
+        root: RootIndex,
+        known: &KnownRoot,
+        changes: Vec<DirectoryChange>,
+    ) -> Result<(), StoreError> {
+        let _writing = self.write();
+        let store = known.store();
+        let record = {
+            let state = self.lock();
+            state.expect_store(store)?;
+            let record = state.roots.get(root.0);
+            record.map(|record| (record.clone(), state.preparation_of(record)))
+        };
+        let Some((record, preparation)) = record else {
             return Ok(());
         };
-        let preparation = state.preparation_of(record);
-        let applied = state.store.apply(record.stored.id, &preparation, changes);
-        match applied {
+        match store.apply(record.stored.id, &preparation, changes) {
             Ok(delta) => {
-                let (path, rebuild) = (record.path.clone(), record.rebuild);
-                state.take(&path, delta, !rebuild);
+                let mut state = self.lock();
+                state.expect_store(store)?;
+                state.take(&record.path, delta, !record.rebuild);
                 Ok(())
             }
             Err(error) => {
-                self.fail(state, &error);
+                self.failed(store, &error);
                 Err(error)
             }
         }
@@ -410,20 +430,23 @@ impl Catalog {
     ///
     /// The database failed.
     pub fn set_content_digests(&self, digests: &[ContentDigest]) -> Result<usize, StoreError> {
-        let publishing = self.leases.end();
-        let mut state = self.lock();
-        let current = self.snapshot();
+        let _writing = self.write();
+        let store = Arc::clone(&self.lock().store);
         let mut stored = HashMap::new();
         for digest in digests {
-            match state.store.set_content_digest(digest) {
+            match store.set_content_digest(digest) {
                 Ok(true) => drop(stored.insert(digest.image, digest)),
                 Ok(false) => {}
                 Err(error) => {
-                    self.fail(&mut state, &error);
+                    self.failed(&store, &error);
                     return Err(error);
                 }
             }
         }
+        let publishing = self.leases.end();
+        let mut state = self.lock();
+        state.expect_store(&store)?;
+        let current = self.snapshot();
         let with_digest = |row: &mut Arc<KeptRow>| {
             if let Some(digest) = stored.get(&row.id())
                 && row.identity() == digest.identity
@@ -453,28 +476,51 @@ impl Catalog {
         self.publish(&mut self.lock(), &publishing);
     }
 
-    /// Notes that a scan of a root is complete, and makes what it found part of the listing.
+    /// Notes that a scan of a root that began with `known` is complete, and makes what it found part of the
+    /// listing.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// As [`Catalog::apply`].
     pub fn finish_scan(
         &self,
         root: RootIndex,
-        directory: (u64, u64),
+        known: &KnownRoot,
+        directory: RootDirectory,
         files_checked: bool,
     ) -> Result<(), StoreError> {
-        // After a first scan that takes a while, and nobody who reads is to wait for it.
-        let (store, ..) = self.store_of(root);
-        let indexed = store.index_paths();
+        let _writing = self.write();
+        let store = known.store();
+        let (record, preparation) = {
+            let state = self.lock();
+            state.expect_store(store)?;
+            let Some(record) = state.roots.get(root.0) else {
+                return Ok(());
+            };
+            (record.clone(), state.preparation_of(record))
+        };
+        let (id, now) = (record.stored.id, FileTime::now());
+        // The index after a first scan takes a while, like all rows of a root.
+        let finished = store
+            .index_paths()
+            .and_then(|()| store.finish_scan(id, directory, now, files_checked))
+            .and_then(|()| {
+                record
+                    .rebuild
+                    .then(|| store.load(id, &preparation))
+                    .transpose()
+            });
+        let rows = finished.inspect_err(|error| self.failed(store, error));
         let publishing = self.leases.end();
         let mut state = self.lock();
-        let current = self.snapshot();
-        let finished =
-            indexed.and_then(|()| state.finish_scan(root, directory, files_checked, &current));
-        if let Err(error) = &finished {
-            self.fail(&mut state, error);
-        }
+        let finished = rows.and_then(|rows| {
+            state.expect_store(store)?;
+            state.finish_scan(root, directory, now, files_checked);
+            if let Some(rows) = rows {
+                state.replace_rows(root, rows, &self.snapshot());
+            }
+            Ok(())
+        });
         self.publish(&mut state, &publishing);
         finished
     }

@@ -139,6 +139,7 @@ impl Snapshot {
                 changes.added.push(row);
             }
         }
+        changes.unite_paths();
         let fresh = in_order(changes.added.iter().chain(&changes.changed));
         let mut next = Self {
             generation: changes.generation,
@@ -176,6 +177,22 @@ impl Changes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+    }
+
+    /// What is gone and new at the same path, as where the listing comes from another database, has changed.
+    fn unite_paths(&mut self) {
+        if self.added.is_empty() || self.removed.is_empty() {
+            return;
+        }
+        let new: HashSet<&[u8]> = self.added.iter().map(|row| row.path()).collect();
+        let gone = self.removed.iter().map(|row| row.path());
+        let both: HashSet<Box<[u8]>> = gone
+            .filter(|path| new.contains(path))
+            .map(Into::into)
+            .collect();
+        self.removed.retain(|row| !both.contains(row.path()));
+        let changed = self.added.extract_if(.., |row| both.contains(row.path()));
+        self.changed.extend(changed);
     }
 
     /// How many images are concerned.
@@ -282,6 +299,23 @@ mod tests {
         assert_eq!(ids(&changes.changed), [2], "image 1 is as it was");
         assert_eq!(ids(&changes.removed), [3]);
         assert_eq!(paths(&first).len(), 3, "a snapshot never changes");
+    }
+
+    #[test]
+    fn what_gets_another_number_has_changed() {
+        let (before, _) = Snapshot::default().next(
+            vec![kept(1, "/r/a", "a", "1"), kept(2, "/r/b", "b", "1")],
+            &[],
+            BTreeMap::new(),
+            None,
+        );
+        let new = vec![kept(11, "/r/a", "a", "2"), kept(12, "/r/c", "c", "1")];
+        let (after, changes) = before.next(new, &[1, 2], BTreeMap::new(), None);
+        let ids = |rows: &[Arc<KeptRow>]| rows.iter().map(|row| row.id()).collect::<Vec<_>>();
+        assert_eq!(ids(&changes.added), [12]);
+        assert_eq!(ids(&changes.changed), [11]);
+        assert_eq!(ids(&changes.removed), [2]);
+        assert_eq!(paths(&after), ["/r/a", "/r/c"]);
     }
 
     #[test]

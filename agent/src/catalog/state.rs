@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::{
-    Changes, Commons, Delta, FileTime, KeptRow, Preparation, RootIndex, Snapshot, Store,
-    StoreError, StoredRoot, join_path,
+    Changes, Commons, Delta, FileTime, KeptRow, Preparation, RootDirectory, RootIndex, Snapshot,
+    Store, StoreError, StoredRoot, join_path,
 };
 
 /// What the catalogue keeps behind its lock.
@@ -126,46 +126,47 @@ impl State {
     pub(super) fn finish_scan(
         &mut self,
         root: RootIndex,
-        directory: (u64, u64),
+        directory: RootDirectory,
+        now: FileTime,
         files_checked: bool,
-        current: &Snapshot,
-    ) -> Result<(), StoreError> {
-        let Some(record) = self.roots.get_mut(root.0) else {
-            return Ok(());
-        };
-        let now = FileTime::now();
-        record.stored.directory = Some(directory);
-        record.stored.scanned = Some(now);
-        if files_checked {
-            record.stored.files_checked = Some(now);
+    ) {
+        if let Some(record) = self.roots.get_mut(root.0) {
+            record.stored.directory = Some(directory);
+            record.stored.scanned = Some(now);
+            if files_checked {
+                record.stored.files_checked = Some(now);
+            }
         }
-        let store = Arc::clone(&self.store);
-        store.finish_scan(record.stored.id, directory, now, files_checked)?;
-        if record.rebuild {
-            let record = record.clone();
-            self.replace_rows(&record, &store, current)?;
-            self.roots[root.0].rebuild = false;
-        }
-        Ok(())
     }
 
     /// Replaces all rows of a root by those of the present database.
-    pub(super) fn replace_rows(
-        &mut self,
-        record: &RootRecord,
-        store: &Store,
-        current: &Snapshot,
-    ) -> Result<(), StoreError> {
-        let delta = store.load(record.stored.id, &self.preparation_of(record))?;
-        let kept: HashSet<i64> = delta.upserts.iter().map(|row| row.id()).collect();
+    pub(super) fn replace_rows(&mut self, root: RootIndex, rows: Delta, current: &Snapshot) {
+        let Some(record) = self.roots.get_mut(root.0) else {
+            return;
+        };
+        record.rebuild = false;
+        let record = record.clone();
+        let kept: HashSet<i64> = rows.upserts.iter().map(|row| row.id()).collect();
         let stale = current
             .rows
             .iter()
             .filter(|row| *row.root() == record.text && !kept.contains(&row.id()))
             .map(|row| row.id());
         self.removed.extend(stale);
-        self.take(&record.path, delta, true);
-        Ok(())
+        self.take(&record.path, rows, true);
+    }
+
+    /// Whether this is the database in use.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Replaced`] if it is not.
+    pub(super) fn expect_store(&self, store: &Arc<Store>) -> Result<(), StoreError> {
+        if Arc::ptr_eq(&self.store, store) {
+            Ok(())
+        } else {
+            Err(StoreError::Replaced)
+        }
     }
 }
 

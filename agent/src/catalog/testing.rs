@@ -68,6 +68,7 @@ pub fn full_row() -> Row<'static> {
             accessed: FileTime(1_700_000_003_000_000_001),
             modified: FileTime(1_700_000_002_000_000_000),
             changed: FileTime(1_700_000_001_000_000_000),
+            born: None,
         },
         image_id: Some(ImageId([0xab; 32])),
         uuid: Some(Uuid::from_u128(0x1234_5678_9abc_def0_1122_3344_5566_7788)),

@@ -9,7 +9,7 @@ mod root;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -320,7 +320,11 @@ fn validate_root(raw: RawRoot) -> Result<RootSettings, ConfigError> {
     if !path.is_absolute() {
         return Err(fail("path", "must be absolute".to_owned()));
     }
-    let mut root = RootSettings::new(path);
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(fail("path", "must do without `..`".to_owned()));
+    }
+    // Without a slash at the end, say: it is the beginning of the paths of all images in it.
+    let mut root = RootSettings::new(path.components().collect());
     let span = |key: &str, text: Option<String>, default: Duration| match text {
         None => Ok(default),
         Some(text) => duration(&text).ok_or_else(|| {
@@ -457,6 +461,14 @@ mod tests {
             ("typo = 1", "unknown field"),
             ("[[root]]", "root.path: missing"),
             ("[[root]]\npath='relative'", "must be absolute"),
+            (
+                "[[root]]\npath='/a/../b'",
+                "root /a/../b: path: must do without `..`",
+            ),
+            (
+                "[[root]]\npath='/a/'\n[[root]]\npath='/a/./b//c'",
+                "lies within the root /a,",
+            ),
             (
                 "listen=['0.0.0.0:1']\n[[root]]\npath='/a'",
                 "allow_insecure_remote",

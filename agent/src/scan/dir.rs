@@ -24,6 +24,9 @@ use super::file::{OpenFile, Reading};
 /// Size of the buffer for directory entries: one call for some 1,500 names.
 pub const DIRECTORY_BUFFER: usize = 64 << 10;
 
+/// What is asked for of a file.
+const STATX: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
+
 /// Kind of a directory entry, as far as the walk cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
@@ -204,22 +207,11 @@ impl Access {
 
     /// Kind, device and facts of a file that was just opened.
     fn facts_of_open(&self, fd: &OwnedFd) -> io::Result<(EntryKind, u64, FileFacts)> {
-        if !self.open_tells {
-            let stat = nix::sys::stat::fstat(fd)?;
-            let is_file = stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFREG;
-            let kind = if is_file {
-                EntryKind::File
-            } else {
-                EntryKind::Other
-            };
-            return Ok((kind, stat.st_dev, facts_of_stat(&stat)));
+        let mut flags = AtFlags::EMPTY_PATH;
+        if self.open_tells {
+            flags |= AtFlags::STATX_DONT_SYNC;
         }
-        let stat = rustix::fs::statx(
-            fd,
-            c"",
-            AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
-            StatxFlags::BASIC_STATS,
-        )?;
+        let stat = rustix::fs::statx(fd, c"", flags, STATX)?;
         let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
         Ok((kind_of_statx(&stat), device, facts_of_statx(&stat)))
     }
@@ -335,7 +327,7 @@ impl Dir {
             &self.fd,
             path,
             AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH,
-            StatxFlags::BASIC_STATS,
+            STATX,
         )?;
         Ok((kind_of_statx(&stat), facts_of_statx(&stat)))
     }
@@ -396,6 +388,7 @@ fn facts_of_stat(stat: &nix::sys::stat::FileStat) -> FileFacts {
         accessed: FileTime::new(stat.st_atime, nanoseconds(stat.st_atime_nsec)),
         modified: FileTime::new(stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
         changed: FileTime::new(stat.st_ctime, nanoseconds(stat.st_ctime_nsec)),
+        born: None,
     }
 }
 
@@ -413,6 +406,7 @@ fn kind_of_statx(stat: &Statx) -> EntryKind {
 
 fn facts_of_statx(stat: &Statx) -> FileFacts {
     let time = |time: &rustix::fs::StatxTimestamp| FileTime::new(time.tv_sec, time.tv_nsec);
+    let has_born = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
     FileFacts {
         inode: stat.stx_ino,
         size: stat.stx_size,
@@ -424,5 +418,6 @@ fn facts_of_statx(stat: &Statx) -> FileFacts {
         accessed: time(&stat.stx_atime),
         modified: time(&stat.stx_mtime),
         changed: time(&stat.stx_ctime),
+        born: has_born.then(|| time(&stat.stx_btime)),
     }
 }

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-use crate::catalog::{Catalog, RootIndex};
+use crate::catalog::{Catalog, RootDirectory, RootIndex};
 
 use super::dir::{absolute, join};
 use super::{FileSystemType, Nature};
@@ -68,6 +68,8 @@ pub(super) trait Hinted: Send + Sync + 'static {
     fn finished(&self) -> u64;
     /// Type of the file system, once it is known.
     fn nature(&self) -> Option<FileSystemType>;
+    /// The directory that it is now.
+    fn directory(&self) -> Option<RootDirectory>;
     /// Notes how changes are learned of.
     fn set_state(&self, state: HintState);
     /// Asks for a look at directories.
@@ -164,11 +166,8 @@ struct Watches {
 }
 
 fn watch<H: Hinted>(root: &Weak<H>, catalog: &Catalog) -> io::Result<()> {
-    let mut watches = Watches {
-        inotify: Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?,
-        paths: HashMap::new(),
-        watched: BTreeSet::new(),
-    };
+    let mut watches = Watches::new()?;
+    let mut of = None;
     let mut seen = 0;
     let mut hinted: BTreeSet<Box<[u8]>> = BTreeSet::new();
     let mut since: Option<Instant> = None;
@@ -179,6 +178,12 @@ fn watch<H: Hinted>(root: &Weak<H>, catalog: &Catalog) -> io::Result<()> {
         let finished = root.finished();
         if finished != seen {
             seen = finished;
+            // Watches stay with the directories that were there when they were made.
+            let directory = root.directory();
+            if of.is_some() && of != directory {
+                watches = Watches::new()?;
+            }
+            of = directory;
             watches.add_new(&*root, catalog)?;
             root.set_state(HintState::Inotify);
         }
@@ -196,6 +201,15 @@ fn watch<H: Hinted>(root: &Weak<H>, catalog: &Catalog) -> io::Result<()> {
 }
 
 impl Watches {
+    /// None yet.
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            inotify: Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?,
+            paths: HashMap::new(),
+            watched: BTreeSet::new(),
+        })
+    }
+
     /// Watches directories that are known and not watched yet.
     fn add_new<H: Hinted>(&mut self, root: &H, catalog: &Catalog) -> io::Result<()> {
         let directories = catalog

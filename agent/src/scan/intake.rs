@@ -4,7 +4,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::catalog::{Catalog, DirectoryChange, RootIndex, StoreError};
+use crate::catalog::{Catalog, DirectoryChange, KnownRoot, RootIndex, StoreError};
 
 use super::progress::Progress;
 
@@ -105,7 +105,7 @@ impl Intake {
     }
 
     /// Takes changes as they come into the catalogue, a transaction a batch, until they are complete;
-    /// with `publish` also into the listing.
+    /// with `publish` also into the listing. They were found with `known`.
     ///
     /// # Errors
     ///
@@ -114,6 +114,7 @@ impl Intake {
         &self,
         catalog: &Catalog,
         root: RootIndex,
+        known: &KnownRoot,
         publish: bool,
         progress: &Progress,
     ) -> Result<(), StoreError> {
@@ -128,7 +129,7 @@ impl Intake {
                 self.abandon();
                 return Ok(());
             }
-            if let Err(error) = catalog.apply(root, batch) {
+            if let Err(error) = catalog.apply(root, known, batch) {
                 progress.cancel();
                 self.abandon();
                 return Err(error);

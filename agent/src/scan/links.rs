@@ -3,15 +3,17 @@
 //! roots whose owners the site trusts.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use walkdir::WalkDir;
 
 use crate::catalog::{
-    ChangeKind, Content, DirectoryChange, FileTime, Found, Identity, KnownDirectory,
+    ChangeKind, Content, DirectoryChange, FileFacts, FileTime, Found, Identity, KnownDirectory,
 };
 use crate::config::RootSettings;
 
@@ -19,8 +21,9 @@ use super::ScanOptions;
 use super::candidates::{Candidacy, SIZE_MIN, candidacy, is_excluded};
 use super::dir::{Access, Operations, c_name};
 use super::file::Reading;
-use super::plan::{Known, KnownError};
+use super::plan::{Known, KnownError, is_racy};
 use super::progress::{Counts, Progress};
+use super::sandbox::{SandboxTree, TELLING};
 
 /// Scans by path, following links. Every directory is read each time; files that are known and
 /// unchanged are not opened.
@@ -39,7 +42,9 @@ pub(super) fn scan(
         naming: settings.naming.clone(),
         inside_file_systems: settings.inside_file_systems,
     };
-    let walk = WalkDir::new(&settings.path)
+    let mut unreadable: Vec<Box<[u8]>> = Vec::new();
+    let device = settings.path.metadata().ok().map(|metadata| metadata.dev());
+    let mut walk = WalkDir::new(&settings.path)
         .follow_links(true)
         .max_depth(settings.max_depth as usize + 1)
         .same_file_system(!settings.cross_file_systems)
@@ -54,7 +59,7 @@ pub(super) fn scan(
                     .any(|skip| skip == entry.file_name().as_bytes())
                     || is_excluded(settings, b"", relative))
         });
-    for entry in walk {
+    while let Some(entry) = walk.next() {
         if progress.is_cancelled() {
             return Ok(());
         }
@@ -68,6 +73,12 @@ pub(super) fn scan(
                     && error.kind() != io::ErrorKind::NotFound
                 {
                     progress.problem(&path, "read", &error);
+                    let path = relative(&settings.path, &path);
+                    // A directory, of which there may have been a part, or something in one.
+                    for (_, directory) in &mut open {
+                        directory.cannot_read(path, &error);
+                    }
+                    unreadable.push(path.into());
                 }
                 continue;
             }
@@ -85,11 +96,27 @@ pub(super) fn scan(
                 ..Counts::default()
             });
             let path: Box<[u8]> = relative(&settings.path, entry.path()).into();
-            let identity = entry
-                .metadata()
-                .map_or_else(|_| Identity::default(), |metadata| identity_of(&metadata));
+            let metadata = entry.metadata();
+            // The walk goes not into a directory on another one, but names it.
+            let is_entered = settings.cross_file_systems
+                || metadata.as_ref().ok().map(MetadataExt::dev) == device;
+            let identity =
+                metadata.map_or_else(|_| Identity::default(), |metadata| identity_of(&metadata));
             let known = known.remove(&path);
-            open.push((entry.depth(), OpenDirectory::new(path, identity, known)));
+            let mut directory = OpenDirectory::new(path, identity, known);
+            if is_entered && is_sandbox(entry.path()) {
+                match directory.sandbox(&entry, access, options, &probe, progress) {
+                    Ok(false) => {}
+                    Ok(true) => walk.skip_current_dir(),
+                    // It is one all the same: what is known of it stays, and its inside is nobody's.
+                    Err(error) => {
+                        progress.problem(entry.path(), "read sandbox", &error);
+                        directory.error = Some(error.to_string());
+                        walk.skip_current_dir();
+                    }
+                }
+            }
+            open.push((entry.depth(), directory));
         } else if entry.file_type().is_file()
             && let Some((_, directory)) = open.last_mut()
         {
@@ -99,7 +126,11 @@ pub(super) fn scan(
     while let Some((_, directory)) = open.pop() {
         sink(directory.finish());
     }
+    let is_hidden = |path: &[u8]| unreadable.iter().any(|hidden| is_within(path, hidden));
     for gone in known.into_values() {
+        if is_hidden(&gone.path) {
+            continue;
+        }
         sink(DirectoryChange {
             id: Some(gone.id),
             path: gone.path,
@@ -118,6 +149,8 @@ struct OpenDirectory {
     children: Vec<Box<[u8]>>,
     found: Vec<Found>,
     is_known: bool,
+    /// Why it cannot be read to its end.
+    error: Option<String>,
 }
 
 impl OpenDirectory {
@@ -134,7 +167,91 @@ impl OpenDirectory {
                 .collect(),
             children: Vec::new(),
             found: Vec::new(),
+            error: None,
         }
+    }
+
+    /// Something cannot be read: this directory, or what is known in it stays as it is.
+    fn cannot_read(&mut self, path: &[u8], error: &io::Error) {
+        if *path == *self.path {
+            self.error = Some(error.to_string());
+            return;
+        }
+        let name = match &*self.path {
+            b"" => Some(path),
+            own => path
+                .strip_prefix(own)
+                .and_then(|rest| rest.strip_prefix(b"/")),
+        };
+        if let Some(name) = name {
+            self.known_files.remove(name);
+        }
+    }
+
+    /// Whether the directory is one image, of which nothing but itself is listed then.
+    fn sandbox(
+        &mut self,
+        entry: &walkdir::DirEntry,
+        access: &Access,
+        options: ScanOptions,
+        probe: &sifter_image::Options,
+        progress: &Progress,
+    ) -> io::Result<bool> {
+        let known = self.known_files.get(b"".as_slice());
+        if let Some(known) = known
+            && known.image.is_some()
+            && !known.volatile
+            && !options.full
+            && known.identity
+                == (Identity {
+                    changed: changed_inside(entry.path(), &self.identity),
+                    ..self.identity
+                })
+        {
+            self.known_files.remove(b"".as_slice());
+            progress.add(&Counts {
+                images: 1,
+                ..Counts::default()
+            });
+            return Ok(true);
+        }
+        let mut operations = Operations::default();
+        let dir = access.open_root(entry.path(), &mut operations)?;
+        let (_, facts) = dir.identity(&mut operations)?;
+        let now = FileTime::now();
+        let subject = sifter_image::Subject {
+            path: entry.path(),
+            modified: facts.modified.timestamp(),
+            now: now.timestamp(),
+        };
+        let tree = SandboxTree::new(access, &dir);
+        let facts = FileFacts {
+            size: 0,
+            changed: tree.changed(&facts),
+            ..facts
+        };
+        let verdict = sifter_image::probe_directory(&tree, &subject, probe)?;
+        let cost = tree.operations();
+        progress.add(&Counts {
+            operations: operations.calls + cost.calls,
+            bytes: cost.bytes,
+            ..Counts::default()
+        });
+        let sifter_image::Verdict::Image(image) = verdict else {
+            return Ok(false);
+        };
+        progress.add(&Counts {
+            images: 1,
+            ..Counts::default()
+        });
+        self.known_files.remove(b"".as_slice());
+        self.found.push(Found {
+            name: Box::default(),
+            facts,
+            volatile: is_racy(&Identity::from(&facts), now, options.network),
+            content: Content::Image(image),
+        });
+        Ok(true)
     }
 
     fn child(&mut self, name: &[u8]) {
@@ -179,6 +296,13 @@ impl OpenDirectory {
     }
 
     fn finish(self) -> DirectoryChange {
+        if let Some(message) = self.error {
+            return DirectoryChange {
+                id: self.id,
+                path: self.path,
+                kind: ChangeKind::Unreadable { message },
+            };
+        }
         DirectoryChange {
             id: self.id,
             path: self.path,
@@ -265,6 +389,32 @@ fn look_at(
     }))
 }
 
+/// Whether there are the marks of a sandbox: `.singularity.d`, or the scripts of Singularity 2.2 and earlier.
+fn is_sandbox(directory: &Path) -> bool {
+    let is_there = |name: &str| directory.join(name).symlink_metadata();
+    is_there(".singularity.d").is_ok_and(|metadata| metadata.is_dir())
+        || [".exec", ".run", ".shell"]
+            .iter()
+            .all(|name| is_there(name).is_ok_and(|metadata| metadata.is_file()))
+}
+
+/// When a sandbox, or what it says of itself, was changed last.
+fn changed_inside(directory: &Path, identity: &Identity) -> FileTime {
+    let told = TELLING.iter().find_map(|name| {
+        let path = directory.join(OsStr::from_bytes(name.to_bytes()));
+        path.symlink_metadata().ok()
+    });
+    told.map_or(identity.changed, |told| {
+        identity.changed.max(file_identity(&told).changed)
+    })
+}
+
+/// Whether a path is another one, or lies below it.
+fn is_within(path: &[u8], other: &[u8]) -> bool {
+    let rest = path.strip_prefix(other);
+    rest.is_some_and(|rest| other.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
+}
+
 fn all_known(known: Option<&dyn Known>) -> Result<HashMap<Box<[u8]>, KnownDirectory>, KnownError> {
     let mut all = HashMap::new();
     if let Some(known) = known {
@@ -287,7 +437,6 @@ fn relative<'p>(root: &Path, path: &'p Path) -> &'p [u8] {
 }
 
 fn file_identity(metadata: &std::fs::Metadata) -> Identity {
-    use std::os::unix::fs::MetadataExt;
     let time =
         |seconds, nanoseconds: i64| FileTime::new(seconds, u32::try_from(nanoseconds).unwrap_or(0));
     Identity {

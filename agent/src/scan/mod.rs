@@ -25,7 +25,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::catalog::{DirectoryChange, FileTime, Identity};
+use crate::catalog::{DirectoryChange, FileTime, RootDirectory};
 use crate::config::RootSettings;
 
 pub use self::dir::Access;
@@ -70,10 +70,8 @@ pub struct ScanOptions {
 pub struct RootFacts {
     /// Type of the file system.
     pub file_system: FileSystemType,
-    /// Device number.
-    pub device: u64,
     /// What tells the root directory from another one.
-    pub identity: Identity,
+    pub directory: RootDirectory,
 }
 
 /// Why a root could not be scanned.
@@ -131,7 +129,7 @@ impl Root {
         let access = Access::new(settings.cross_file_systems)
             .with_open_telling(file_system.open_tells() && one_file_system);
         let dir = access.open_root(path, &mut operations).map_err(fail)?;
-        let (identity, _) = dir.identity(&mut operations).map_err(fail)?;
+        let (_, of_root) = dir.stat(c"", &mut operations).map_err(fail)?;
         // A directory that may be entered but not listed is as good as unreadable.
         let is_empty = access
             .open_below(&dir, b"", &mut operations)
@@ -143,8 +141,11 @@ impl Root {
         });
         let facts = RootFacts {
             file_system,
-            device: dir.device(),
-            identity,
+            directory: RootDirectory {
+                device: dir.device(),
+                inode: of_root.inode,
+                born: of_root.born,
+            },
         };
         Ok(Self {
             access,

@@ -1,6 +1,6 @@
 //! What must be read again: the decision, and what the scan asks the catalogue for.
 
-use crate::catalog::{FileTime, Identity, KnownDirectory, KnownImage};
+use crate::catalog::{FileFacts, FileTime, Identity, KnownDirectory, KnownImage, KnownRoot};
 
 /// Timestamps of local file systems are at worst this coarse (FAT; ext4 and xfs have ticks of a few
 /// milliseconds): what changed this short a time before it was read may change again without its
@@ -46,8 +46,33 @@ pub trait Known: Sync {
     fn image(&self, id: i64) -> Result<Option<KnownImage>, KnownError>;
 }
 
+impl Known for KnownRoot {
+    fn knows_root(&self) -> bool {
+        self.has_root()
+    }
+
+    fn next_directories(&self) -> Result<Vec<KnownDirectory>, KnownError> {
+        self.next_directories()
+            .map_err(|error| KnownError(self.fail(error)))
+    }
+
+    fn children(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, KnownError> {
+        self.children(path)
+            .map_err(|error| KnownError(self.fail(error)))
+    }
+
+    fn images_with_inode(&self, inode: u64) -> Vec<(i64, Identity)> {
+        self.images_with_inode(inode)
+    }
+
+    fn image(&self, id: i64) -> Result<Option<KnownImage>, KnownError> {
+        self.image(id).map_err(|error| KnownError(self.fail(error)))
+    }
+}
+
 /// Whether something that was changed at `identity`'s times and read at `read` may have changed
-/// again within its timestamp's granularity ("racy").
+/// again within its timestamp's granularity ("racy"). A modification in times to come was set by somebody, and
+/// the next one has another time.
 #[must_use]
 pub fn is_racy(identity: &Identity, read: FileTime, network: bool) -> bool {
     let granularity = if network {
@@ -55,20 +80,43 @@ pub fn is_racy(identity: &Identity, read: FileTime, network: bool) -> bool {
     } else {
         GRANULARITY_LOCAL
     };
-    identity.modified.max(identity.changed).0 > read.0.saturating_sub(granularity)
+    let since = read.0.saturating_sub(granularity);
+    let until = read.0.saturating_add(granularity);
+    identity.changed.0 > since || (since + 1..=until).contains(&identity.modified.0)
 }
 
-/// Whether a file is the one seen before, at another place: a move or rename changes the inode's
+/// Whether a file may be the one seen before, at another place: a move or rename changes the inode's
 /// change time, and nothing else.
 #[must_use]
-pub fn is_moved(known: &Identity, seen: &Identity) -> bool {
+pub fn may_be_moved(known: &Identity, seen: &Identity) -> bool {
     known.inode == seen.inode && known.size == seen.size && known.modified == seen.modified
+}
+
+/// Whether a file that may be is. A new file may have got the number of one that was removed, and a program
+/// that copies sets its time: when the inode was made nobody can set. Where that is not told, a time of the
+/// last modification is proof enough unless it is one of whole seconds, as archives and downloads have it.
+///
+/// What was written just before it was read may have been written once more, wherever it is now.
+#[must_use]
+pub fn is_moved(known: &KnownImage, seen: &FileFacts, network: bool) -> bool {
+    let was = known.row.identity();
+    let same_inode = match (known.born, seen.born) {
+        (Some(known), Some(seen)) => known == seen,
+        _ => was.modified.0 % 1_000_000_000 != 0,
+    };
+    let written = Identity {
+        changed: was.modified,
+        ..was
+    };
+    let rewritten = known.volatile && is_racy(&written, was.changed, network);
+    may_be_moved(&was, &Identity::from(seen)) && same_inode && !rewritten
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{is_moved, is_racy};
-    use crate::catalog::{FileTime, Identity};
+    use super::{is_moved, is_racy, may_be_moved};
+    use crate::catalog::testing::row;
+    use crate::catalog::{Commons, FileFacts, FileTime, Identity, KeptRow, KnownImage, Row};
 
     fn identity(modified: i64, changed: i64) -> Identity {
         Identity {
@@ -88,7 +136,10 @@ mod tests {
             (100, 100, 110, true, true),
             (10, 10, 110, true, false),
             // A clock behind the file's: nothing can be said.
-            (200, 100, 110, false, true),
+            (200, 200, 110, false, true),
+            (111, 100, 110, false, true),
+            // Set to a time to come.
+            (200, 100, 110, false, false),
         ] {
             let read = FileTime::new(read, 0);
             assert_eq!(
@@ -101,12 +152,60 @@ mod tests {
 
     #[test]
     fn a_move_changes_the_change_time_only() {
-        assert!(is_moved(&identity(1, 1), &identity(1, 9)));
-        assert!(!is_moved(&identity(1, 1), &identity(2, 1)));
+        assert!(may_be_moved(&identity(1, 1), &identity(1, 9)));
+        assert!(!may_be_moved(&identity(1, 1), &identity(2, 1)));
         let other = Identity {
             inode: 2,
             ..identity(1, 1)
         };
-        assert!(!is_moved(&identity(1, 1), &other));
+        assert!(!may_be_moved(&identity(1, 1), &other));
+    }
+
+    #[test]
+    fn what_got_the_number_of_another_is_not_taken_for_it() {
+        let (old, new) = (Some(FileTime(10)), Some(FileTime(11)));
+        let (whole, exact, changed) = (1_000_000_000, 1_000_000_001, 9_000_000_000);
+        for (born, seen_born, modified, volatile, expected) in [
+            (old, old, whole, false, true),
+            (old, new, exact, false, false),
+            (None, None, exact, false, true),
+            (None, None, whole, false, false),
+            // Known from before it was stored, or moved between machines.
+            (None, old, exact, false, true),
+            (None, old, whole, false, false),
+            // Unfinished, but at rest.
+            (old, old, whole, true, true),
+            // Written within the granularity before it was read.
+            (old, old, changed, true, false),
+            (old, old, changed, false, true),
+        ] {
+            let facts = FileFacts {
+                inode: 1,
+                size: 1,
+                modified: FileTime(modified),
+                changed: FileTime(changed),
+                ..FileFacts::default()
+            };
+            let row = Row {
+                facts,
+                ..row(1, "/r/a", "a", "1")
+            };
+            let known = KnownImage {
+                row: KeptRow::new(&row, &mut Commons::default()),
+                details: sifter_proto::v1::Image::default(),
+                born,
+                volatile,
+            };
+            let seen = FileFacts {
+                changed: FileTime(changed + 1),
+                born: seen_born,
+                ..facts
+            };
+            assert_eq!(
+                is_moved(&known, &seen, false),
+                expected,
+                "{born:?} {seen_born:?} {modified} {volatile}"
+            );
+        }
     }
 }

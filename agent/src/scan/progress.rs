@@ -195,6 +195,11 @@ impl Progress {
         add(Count::Misnamed, counts.misnamed);
         add(Count::Operations, counts.operations);
         add(Count::Bytes, counts.bytes);
+        self.note_activity();
+    }
+
+    /// Notes that the scan does not hang.
+    pub(super) fn note_activity(&self) {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_activity.store(elapsed, Ordering::Relaxed);
     }

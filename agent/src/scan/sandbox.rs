@@ -5,8 +5,14 @@ use std::mem::MaybeUninit;
 
 use nix::errno::Errno;
 
+use crate::catalog::{FileFacts, FileTime};
+
 use super::dir::{Access, Dir, Operations, c_name};
 use super::file::Reading;
+
+/// Where a sandbox says what it is, or the directory of that: what tells whether it says something else now, as the
+/// directory itself tells only of names in it.
+pub const TELLING: [&std::ffi::CStr; 2] = [c".singularity.d/labels.json", c".singularity.d"];
 
 /// A sandbox directory as a tree for the image crate: everything below is opened by one name after
 /// the other, so that a link inside leads nowhere.
@@ -31,6 +37,16 @@ impl<'a> SandboxTree<'a> {
     #[must_use]
     pub fn operations(&self) -> Operations {
         *self.operations.borrow()
+    }
+
+    /// When the directory, or what it says of itself, was changed last.
+    #[must_use]
+    pub fn changed(&self, facts: &FileFacts) -> FileTime {
+        let mut operations = self.operations.borrow_mut();
+        let told = TELLING
+            .iter()
+            .find_map(|name| self.dir.stat(name, &mut operations).ok());
+        told.map_or(facts.changed, |(_, told)| facts.changed.max(told.changed))
     }
 
     fn parent_of<'p>(&self, path: &'p str) -> io::Result<Option<(Dir, &'p str)>> {

@@ -34,6 +34,9 @@ pub(super) struct Watcher<A> {
     sender: mpsc::Sender<Result<WatchImagesResponse, Status>>,
 }
 
+/// Images that were sent, by their numbers.
+type Sent = HashMap<i64, (Arc<KeptRow>, ImageStatus)>;
+
 /// The client went away, or cannot be served any longer.
 struct Ended;
 
@@ -69,7 +72,7 @@ impl<A: Agent> Watcher<A> {
         if !Arc::ptr_eq(&self.catalog, &self.service.agent.catalog()) {
             return self.expired(0).await;
         }
-        let mut sent: Option<HashMap<i64, (Arc<KeptRow>, ImageStatus)>> = None;
+        let mut sent: Option<Sent> = None;
         loop {
             generations.borrow_and_update();
             let (snapshot, _) = self.service.present(sight).await;
@@ -88,6 +91,7 @@ impl<A: Agent> Watcher<A> {
                 }
                 now.insert(row.id(), (row, status));
             }
+            changed.append(&mut renumbered(&mut added, &mut gone));
             let quiet = added.is_empty() && changed.is_empty() && gone.is_empty();
             self.images(&snapshot, Event::Added, &added, at).await?;
             self.images(&snapshot, Event::Changed, &changed, at).await?;
@@ -231,6 +235,19 @@ impl<A: Agent> Watcher<A> {
     }
 }
 
+/// Takes out what is gone and new at the same path: it has another number, which nobody sees, and has changed.
+fn renumbered(added: &mut Vec<Arc<KeptRow>>, gone: &mut Sent) -> Vec<Arc<KeptRow>> {
+    let numbers: HashMap<Box<[u8]>, i64> = gone
+        .iter()
+        .map(|(number, (row, _))| (row.path().into(), *number))
+        .collect();
+    let is_gone = |row: &mut Arc<KeptRow>| {
+        let number = numbers.get(row.path());
+        number.is_some_and(|number| gone.remove(number).is_some())
+    };
+    added.extract_if(.., is_gone).collect()
+}
+
 fn removed_image(row: &KeptRow) -> Image {
     let path = crate::escape::utf8(row.path());
     let raw_path = if path.as_bytes() == row.path() {
@@ -243,5 +260,25 @@ fn removed_image(row: &KeptRow) -> Image {
         raw_path,
         root: row.root().as_ref().to_owned(),
         ..Image::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sifter_image::record::Status;
+
+    use super::{Sent, renumbered};
+    use crate::catalog::testing::kept;
+
+    #[test]
+    fn what_gets_another_number_is_neither_gone_nor_new() {
+        let sent = [kept(1, "/r/a", "a", "1"), kept(2, "/r/b", "b", "1")];
+        let sent = sent.map(|row| (row.id(), (row, Status::Ready)));
+        let mut gone = Sent::from(sent);
+        let mut added = vec![kept(11, "/r/a", "a", "1"), kept(12, "/r/c", "c", "1")];
+        let changed = renumbered(&mut added, &mut gone);
+        assert_eq!((changed.len(), changed[0].id()), (1, 11));
+        assert_eq!((added.len(), added[0].id()), (1, 12));
+        assert_eq!(gone.into_keys().collect::<Vec<_>>(), [2]);
     }
 }

@@ -5,14 +5,14 @@ use std::fs;
 use sifter_agent::catalog::Catalog;
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use sifter_agent::catalog::Condition;
 use sifter_agent::config::RootSettings;
 
+use crate::support::mounted::Mounted;
 use crate::support::site::Site;
-use crate::support::tree::{sif, tree_of, write};
+use crate::support::tree::{outwait_granularity, sif, tree_of, write};
 use crate::support::until;
 
 #[test]
@@ -73,14 +73,22 @@ fn a_directory_in_place_of_the_database_leaves_the_listing_in_memory() {
     let (tree, _) = tree_of(4);
     let state = tempfile::tempdir().unwrap();
     fs::create_dir(state.path().join("catalog.sqlite")).unwrap();
-    let site = Site::start(tree.path(), Some(state.path()));
+    let mut settings = RootSettings::new(tree.path().to_owned());
+    settings.interval = Duration::from_secs(86_400);
+    settings.file_interval = settings.interval;
+    let site = Site::with(settings, Some(state.path()));
     assert_eq!(site.listing().len(), 4);
     assert!(matches!(
         site.catalog.condition(),
         sifter_agent::catalog::Condition::Failed(_)
     ));
-    // Once the way is free, the database is used again.
+    // Once the way is free, the database is used again, also where only some directories were to be looked at.
     fs::remove_dir(state.path().join("catalog.sqlite")).unwrap();
+    until("a new image is listed", || {
+        write(&tree.path().join("d0/new.sif"), &sif("new:1", 9));
+        site.listing().len() == 5
+    });
+    fs::remove_file(tree.path().join("d0/new.sif")).unwrap();
     site.rescan(false, true);
     assert_eq!(site.listing().len(), 4);
     assert_eq!(site.catalog.condition(), Condition::Ok);
@@ -141,61 +149,6 @@ fn a_database_that_is_damaged_while_it_is_used_is_set_aside_at_once() {
     }
 }
 
-/// A file system in memory, while it lives.
-struct Mounted<'a>(&'a Path);
-
-impl<'a> Mounted<'a> {
-    /// `None`, and a word of it, where this user may not mount.
-    #[allow(clippy::print_stderr, reason = "a test that was left out must be seen")]
-    fn new(path: &'a Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(path).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"])
-            .arg(path)
-            .status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            eprintln!("\nNOT RUN: this user may not mount\n");
-            return None;
-        }
-        Some(Self(path))
-    }
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        // Also while something in it is still open.
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
-
-#[test]
-fn an_unmounted_root_keeps_its_images_whoever_notices() {
-    let temporary = tempfile::tempdir().unwrap();
-    let root = temporary.path().join("images");
-    let Some(mounted) = Mounted::new(&root, "4m") else {
-        return;
-    };
-    write(&root.join("a.sif"), &sif("a:1", 1));
-    let mut settings = RootSettings::new(root.clone());
-    settings.interval = Duration::from_secs(86_400);
-    settings.file_interval = settings.interval;
-    let site = Site::with(settings, None);
-    let root_status = || site.supervisor.status().remove(0);
-    until("changes are watched", || {
-        write(&root.join("b.sif"), &sif("b:1", 2));
-        site.listing().len() == 2
-    });
-    drop(mounted);
-    until("it is noticed", || {
-        assert_eq!(site.listing().len(), 2);
-        root_status().last.is_some_and(|last| last.error.is_some())
-    });
-    // What happens in the directory that was below is no reason to look elsewhere.
-    write(&root.join("c.sif"), b"text");
-    site.rescan(false, false);
-    assert_eq!(site.listing().len(), 2);
-}
-
 #[test]
 fn a_full_disk_leaves_the_listing_in_memory_until_there_is_space() {
     let temporary = tempfile::tempdir().unwrap();
@@ -211,10 +164,16 @@ fn a_full_disk_leaves_the_listing_in_memory_until_there_is_space() {
         .unwrap();
     let fill = state.join("fill");
     assert!(fs::write(&fill, vec![0; 4 << 20]).is_err(), "it is full");
+    outwait_granularity(tree.path());
     for number in 0..3 {
         let path = format!("new{number}.sif");
         write(&tree.path().join(path), &sif("new:1", 100 + number));
-        site.rescan(false, true);
+        let read = site.rescan(false, true).files_read;
+        assert_eq!(
+            number == 0,
+            read > 40,
+            "what is known in memory is enough: {read}"
+        );
         assert_eq!(site.listing().len(), 41 + usize::from(number));
         assert!(matches!(site.catalog.condition(), Condition::Failed(_)));
         assert_eq!(

@@ -7,6 +7,7 @@ mod doctor;
 mod golden;
 mod ls;
 mod rescan;
+mod roots;
 mod scan;
 mod support;
 mod tls;

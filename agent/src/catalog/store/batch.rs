@@ -328,7 +328,8 @@ impl<'a> Batch<'a> {
             identity.changed.0,
             found.facts.accessed.0,
             found.volatile,
-            image
+            image,
+            image.and(found.facts.born).map(|born| born.0)
         ];
         if known.is_none() {
             match self.insert.file.execute(values) {
@@ -560,8 +561,8 @@ fn is_conflict(error: &rusqlite::Error) -> bool {
 fn file_statement(verb: &str) -> String {
     format!(
         "{verb} INTO files
-         (directory, name, inode, size, modified, changed, accessed, volatile, image)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+         (directory, name, inode, size, modified, changed, accessed, volatile, image, born)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
     )
 }
 

@@ -119,6 +119,11 @@ impl Store {
 }
 
 impl KnownRoot {
+    /// Where it is read from.
+    pub(in crate::catalog) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// Notes that it cannot be read on, and says why.
     pub fn fail(&self, error: StoreError) -> String {
         let message = error.to_string();
@@ -301,7 +306,9 @@ impl KnownRoot {
     pub fn image(&self, id: i64) -> Result<Option<KnownImage>, StoreError> {
         let connection = self.store.read();
         let sql = format!(
-            "SELECT data, unpacked_size, id, {} FROM images LEFT JOIN details ON image = id WHERE id = ?1",
+            "SELECT data, unpacked_size, born, volatile, id, {} FROM images LEFT JOIN details ON image = id
+             LEFT JOIN (SELECT directory AS place, name AS called, born, volatile FROM files)
+             ON place = directory AND called = name WHERE id = ?1",
             columns::LISTING
         );
         let known = connection
@@ -311,9 +318,17 @@ impl KnownRoot {
                     Some(data) => unpack(data, row.get(1)?),
                     None => v1::Image::default(),
                 };
-                let row = columns::read(row, 2, b"", "")?;
+                let born = row.get::<_, Option<i64>>(2)?.map(FileTime);
+                // Without a file that says otherwise it is looked at.
+                let volatile = row.get::<_, Option<bool>>(3)?.unwrap_or(true);
+                let row = columns::read(row, 4, b"", "")?;
                 let row = KeptRow::new(&row, &mut Commons::default());
-                Ok(KnownImage { row, details })
+                Ok(KnownImage {
+                    row,
+                    details,
+                    born,
+                    volatile,
+                })
             })
             .optional()?;
         Ok(known)

@@ -24,7 +24,7 @@ use self::batch::Batch;
 use self::frontier::Frontier;
 pub use self::known::KnownRoot;
 use super::change::DirectoryChange;
-use super::entry::{ContentDigest, FileTime};
+use super::entry::{ContentDigest, FileTime, RootDirectory};
 use super::kept::KeptRow;
 use super::packed::unpack;
 use super::prepare::Preparation;
@@ -37,6 +37,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/2.sql"),
     include_str!("../schema/3.sql"),
     include_str!("../schema/4.sql"),
+    include_str!("../schema/5.sql"),
 ];
 
 /// Bytes of a page: an image takes about one thousand, and each page costs four system calls until it is
@@ -46,6 +47,9 @@ const PAGE_SIZE: u32 = 16 << 10;
 /// KiB of memory in which an index is sorted: what does not fit is written to files beside the database, read
 /// again and merged. Some 300,000 paths fit.
 const SORT_MEMORY: i64 = 32 << 10;
+
+/// Bytes for which there must be room where a database is used again that could not be written.
+const TRIAL_SIZE: u32 = 1 << 20;
 
 /// How long a statement waits for another process (an administrator's `sqlite3`) before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,6 +63,9 @@ pub enum StoreError {
     /// Rows that contradict each other.
     #[error("catalogue: an image in directory number {0}, which is not there")]
     Orphan(i64),
+    /// What is to be stored was found with what another database knew.
+    #[error("catalogue: another database is in use since")]
+    Replaced,
     /// The file can be read, and no more.
     #[error("catalogue: {} cannot be written: give it to the agent's user (chown)", escape::path(.0))]
     ReadOnly(PathBuf),
@@ -80,7 +87,7 @@ impl StoreError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Newer { .. } | Self::ReadOnly(_) => false,
+            Self::Newer { .. } | Self::ReadOnly(_) | Self::Replaced => false,
             Self::Orphan(_) => true,
             Self::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
@@ -158,8 +165,8 @@ impl Writer {
 pub struct StoredRoot {
     /// Number.
     pub id: i64,
-    /// Device and inode of the root directory at the last complete scan.
-    pub directory: Option<(u64, u64)>,
+    /// The root directory at the last complete scan.
+    pub directory: Option<RootDirectory>,
     /// When the last complete scan ended; `None`: never.
     pub scanned: Option<FileTime>,
     /// When the last complete scan that looked at the files ended.
@@ -248,6 +255,22 @@ impl Store {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes about as much as a batch of a scan, and forgets it.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written, or only very little.
+    pub fn try_write(&self) -> Result<(), StoreError> {
+        let connection = &self.write().connection;
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; CREATE TABLE trial (data); INSERT INTO trial VALUES (zeroblob({TRIAL_SIZE})); COMMIT;
+             DROP TABLE trial"
+        )).inspect_err(|_| {
+            let _ = connection.execute_batch("ROLLBACK");
+        })?;
+        Ok(())
+    }
+
     /// A scan of the root begins: what the last one left half-read is read again. The first one of all
     /// does without the index of paths, which it does not need.
     fn begin_scan(&self, root: i64) -> Result<(), StoreError> {
@@ -292,16 +315,19 @@ impl Store {
             [path],
         )?;
         Ok(connection.query_row(
-            "SELECT id, device, inode, scanned, files_checked FROM roots WHERE path = ?1",
+            "SELECT id, device, inode, scanned, files_checked, born FROM roots WHERE path = ?1",
             [path],
             |row| {
                 let device: Option<i64> = row.get(1)?;
                 let inode: Option<i64> = row.get(2)?;
+                let born: Option<i64> = row.get(5)?;
                 Ok(StoredRoot {
                     id: row.get(0)?,
-                    directory: device
-                        .zip(inode)
-                        .map(|(device, inode)| (device.cast_unsigned(), inode.cast_unsigned())),
+                    directory: device.zip(inode).map(|(device, inode)| RootDirectory {
+                        device: device.cast_unsigned(),
+                        inode: inode.cast_unsigned(),
+                        born: born.map(FileTime),
+                    }),
                     scanned: row.get::<_, Option<i64>>(3)?.map(FileTime),
                     files_checked: row.get::<_, Option<i64>>(4)?.map(FileTime),
                 })
@@ -359,21 +385,22 @@ impl Store {
     pub fn finish_scan(
         &self,
         id: i64,
-        directory: (u64, u64),
+        directory: RootDirectory,
         at: FileTime,
         files_checked: bool,
     ) -> Result<(), StoreError> {
         let mut writer = self.write();
         writer.frontiers.remove(&id);
         writer.connection.execute(
-            "UPDATE roots SET device = ?2, inode = ?3, scanned = ?4,
+            "UPDATE roots SET device = ?2, inode = ?3, scanned = ?4, born = ?6,
              files_checked = CASE WHEN ?5 THEN ?4 ELSE files_checked END WHERE id = ?1",
             params![
                 id,
-                directory.0.cast_signed(),
-                directory.1.cast_signed(),
+                directory.device.cast_signed(),
+                directory.inode.cast_signed(),
                 at.0,
-                files_checked
+                files_checked,
+                directory.born.map(|born| born.0)
             ],
         )?;
         Ok(())
@@ -538,7 +565,7 @@ fn forget(transaction: &Transaction<'_>, root: i64) -> Result<(), StoreError> {
         "DELETE FROM images WHERE root = ?1",
         "DELETE FROM files WHERE directory IN (SELECT id FROM directories WHERE root = ?1)",
         "DELETE FROM directories WHERE root = ?1",
-        "UPDATE roots SET device = NULL, inode = NULL, scanned = NULL, files_checked = NULL
+        "UPDATE roots SET device = NULL, inode = NULL, born = NULL, scanned = NULL, files_checked = NULL
          WHERE id = ?1",
     ] {
         transaction.execute(sql, [root])?;

@@ -9,7 +9,7 @@ use sifter_proto::v1;
 
 use super::{MIGRATIONS, Store, StoreError};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
-use crate::catalog::entry::{Content, FileFacts, FileTime, Found, Identity};
+use crate::catalog::entry::{Content, FileFacts, FileTime, Found, Identity, RootDirectory};
 use crate::catalog::kept::{Commons, KeptRow};
 use crate::catalog::prepare::Preparation;
 use crate::catalog::snapshot::Snapshot;
@@ -201,7 +201,14 @@ fn a_directory_is_one_in_whatever_order_it_is_named_and_read() {
             }
             let root = store.root(b"/r").unwrap().id;
             store.index_paths().unwrap();
-            store.finish_scan(root, (1, 2), FileTime(3), true).unwrap();
+            let directory = RootDirectory {
+                device: 1,
+                inode: 2,
+                born: None,
+            };
+            store
+                .finish_scan(root, directory, FileTime(3), true)
+                .unwrap();
             assert!(has_index(&store), "{name}");
             let last_is_read = !name.starts_with("unreadable");
             let expected = [("", false, 0), ("d", false, 1), ("d/e", !last_is_read, 0)];

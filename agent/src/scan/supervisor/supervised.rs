@@ -6,16 +6,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::catalog::{
-    Catalog, ChangeKind, Content, FileTime, Identity, KeptRow, KnownDirectory, KnownImage,
-    KnownRoot, RootIndex, StoreError,
-};
+use crate::catalog::{Catalog, FileTime, KnownRoot, RootDirectory, RootIndex, StoreError};
 use crate::config::RootSettings;
 use crate::scan::candidates::{Candidacy, candidacy};
 use crate::scan::hint::{self, HintState};
 use crate::scan::intake::Intake;
-use crate::scan::plan::{Known, KnownError};
-use crate::scan::progress::{Counts, Progress};
+use crate::scan::plan::KnownError;
+use crate::scan::progress::Progress;
 use crate::scan::{FileSystemType, Root, RootFacts, ScanError, ScanOptions};
 
 use super::{Condition, Request, RootStatus, ScanReport, State, Supervised};
@@ -23,9 +20,6 @@ use super::{Condition, Request, RootStatus, ScanReport, State, Supervised};
 /// Attempts to scan when the catalogue fails in the midst of it: the first failure makes it go on
 /// in memory.
 const ATTEMPTS: usize = 3;
-
-/// So many known images are looked for where a root is another directory than last time, about.
-const LOOKED_FOR: usize = 16;
 
 impl hint::Hinted for Supervised {
     fn path(&self) -> &std::path::Path {
@@ -50,6 +44,10 @@ impl hint::Hinted for Supervised {
 
     fn nature(&self) -> Option<FileSystemType> {
         self.lock().facts.as_ref().map(|facts| facts.file_system)
+    }
+
+    fn directory(&self) -> Option<RootDirectory> {
+        self.lock().facts.as_ref().map(|facts| facts.directory)
     }
 
     fn set_state(&self, hint: HintState) {
@@ -139,12 +137,13 @@ impl Supervised {
             "the file system does not answer since {} seconds",
             idle.as_secs()
         );
-        let news = {
-            let mut state = self.lock();
-            let news = !matches!(state.condition, Condition::Unavailable(_));
-            state.condition = Condition::Unavailable(message.clone());
-            news
-        };
+        let mut state = self.lock();
+        // It has ended meanwhile: nobody would take this back before the next one.
+        if state.progress.is_none() {
+            return;
+        }
+        let news = !matches!(state.condition, Condition::Unavailable(_));
+        state.condition = Condition::Unavailable(message.clone());
         if news {
             tracing::warn!(root = %crate::escape::path(&self.settings.path), message, "root hangs");
             catalog.set_unavailable(self.index, Some(message));
@@ -152,8 +151,14 @@ impl Supervised {
     }
 
     pub(super) fn run(&self, catalog: &Arc<Catalog>) {
-        while let Some(request) = self.wait() {
+        while let Some(mut request) = self.wait() {
             let (progress, started) = self.begin();
+            catalog.recover();
+            // What is listed of a root that comes back, or in a database that does, is old as a whole.
+            request.whole |= catalog.awaits_scan(self.index)
+                || self.is_unavailable()
+                // That walk begins at the root, whatever it knows.
+                || self.settings.follow_symlinks;
             let whole = request.whole;
             let outcome = self.scan(catalog, request, &progress);
             self.end(catalog, &progress, started, outcome, whole);
@@ -184,6 +189,10 @@ impl Supervised {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    fn is_unavailable(&self) -> bool {
+        matches!(self.lock().condition, Condition::Unavailable(_))
     }
 
     fn begin(&self) -> (Arc<Progress>, FileTime) {
@@ -227,13 +236,13 @@ impl Supervised {
         if whole || error.is_some() {
             self.log(&report);
         }
-        match (&condition, error) {
-            (Condition::Ok, _) => catalog.set_unavailable(self.index, None),
-            (_, Some(error)) => catalog.set_unavailable(self.index, Some(error)),
-            _ => {}
-        }
         let number = {
             let mut state = self.lock();
+            match (&condition, error) {
+                (Condition::Ok, _) => catalog.set_unavailable(self.index, None),
+                (_, Some(error)) => catalog.set_unavailable(self.index, Some(error)),
+                _ => {}
+            }
             if condition != Condition::Pending {
                 state.condition = condition;
             }
@@ -284,7 +293,6 @@ impl Supervised {
         request: Request,
         progress: &Arc<Progress>,
     ) -> Result<RootFacts, ScanError> {
-        catalog.recover();
         let root = Root::open(&self.settings, progress)?;
         let facts = root.facts().clone();
         self.lock().facts = Some(facts.clone());
@@ -292,13 +300,26 @@ impl Supervised {
         // file system looks like.
         self.check_mount(catalog, &root, &request, progress)?;
         if !request.whole {
-            match self.scan_hinted(catalog, &root, request.hinted, progress) {
+            match self.scan_hinted(catalog, &root, &request.hinted, progress) {
                 Err(error @ ScanError::Known { .. }) => self.begin_anew(&error, progress),
                 scanned => return scanned.map(|()| facts),
             }
         }
-        let settings = self.settings.fingerprint();
-        let is_new = match catalog.begin_settings(self.index, &settings) {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.scan_whole(catalog, &root, &request, progress) {
+                Err(error @ ScanError::Known { .. }) if attempt < ATTEMPTS => {
+                    self.begin_anew(&error, progress);
+                }
+                scanned => return scanned.map(|()| facts),
+            }
+        }
+    }
+
+    /// How the whole root is scanned, and whether that is otherwise than before.
+    fn options(&self, catalog: &Catalog, request: &Request, settings: &str) -> (ScanOptions, bool) {
+        let is_new = match catalog.begin_settings(self.index, settings) {
             Ok(is_new) => is_new,
             Err(error) => {
                 // No reason to read everything: if the settings are other ones, the next scan sees it.
@@ -321,22 +342,7 @@ impl Supervised {
             check_files,
             ..ScanOptions::default()
         };
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            match self.scan_whole(catalog, &root, options, progress) {
-                Ok(()) => break,
-                Err(error @ ScanError::Known { .. }) if attempt < ATTEMPTS => {
-                    self.begin_anew(&error, progress);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if is_new && let Err(error) = catalog.set_settings(self.index, &settings) {
-            // The next scan reads everything again.
-            tracing::warn!(%error, "it is not stored how the root was scanned");
-        }
-        Ok(facts)
+        (options, is_new)
     }
 
     /// The catalogue failed in the midst of a scan, which that ended; it goes on in memory.
@@ -353,11 +359,11 @@ impl Supervised {
         &self,
         catalog: &Arc<Catalog>,
         root: &Root,
-        directories: BTreeSet<Box<[u8]>>,
+        directories: &BTreeSet<Box<[u8]>>,
         progress: &Arc<Progress>,
     ) -> Result<(), ScanError> {
         let known = catalog
-            .known_some(self.index, directories.into_iter().collect())
+            .known_some(self.index, directories.iter().cloned().collect())
             .map_err(|error| self.catalog_failed(&error))?;
         let options = ScanOptions {
             check_files: true,
@@ -372,21 +378,24 @@ impl Supervised {
         &self,
         catalog: &Arc<Catalog>,
         root: &Root,
-        options: ScanOptions,
+        request: &Request,
         progress: &Arc<Progress>,
     ) -> Result<(), ScanError> {
+        let settings = self.settings.fingerprint();
+        let (options, is_new) = self.options(catalog, request, &settings);
         let known = catalog
             .known(self.index)
             .map_err(|error| self.catalog_failed(&error))?;
         self.scan_into(catalog, root, options, &known, progress)?;
         let facts = root.facts();
         catalog
-            .finish_scan(
-                self.index,
-                (facts.device, facts.identity.inode),
-                options.check_files,
-            )
-            .map_err(|error| self.catalog_failed(&error))
+            .finish_scan(self.index, &known, facts.directory, options.check_files)
+            .map_err(|error| self.catalog_failed(&error))?;
+        if is_new && let Err(error) = catalog.set_settings(self.index, &settings) {
+            // The next scan reads everything again.
+            tracing::warn!(%error, "it is not stored how the root was scanned");
+        }
+        Ok(())
     }
 
     /// Scans with what is known, and stores what is found.
@@ -404,7 +413,7 @@ impl Supervised {
         let preparation = catalog.preparation(self.index);
         let intake = Intake::default();
         std::thread::scope(|scope| {
-            let writer = scope.spawn(|| intake.write(catalog, self.index, listed, progress));
+            let writer = scope.spawn(|| intake.write(catalog, self.index, known, listed, progress));
             let scanned = {
                 let _complete = intake.complete_on_drop();
                 root.scan(
@@ -435,107 +444,6 @@ impl Supervised {
             error: KnownError(error.to_string()),
         }
     }
-
-    /// An empty mount point must not empty the catalogue: where the root is another directory than last time,
-    /// be it on another device or, under a bind mount that is gone, on the same, it must hold an image, or the
-    /// scan must have been asked for as a full one.
-    fn check_mount(
-        &self,
-        catalog: &Catalog,
-        root: &Root,
-        request: &Request,
-        progress: &Arc<Progress>,
-    ) -> Result<(), ScanError> {
-        let facts = root.facts();
-        let Some(last) = catalog.root(self.index).and_then(|stored| stored.directory) else {
-            return Ok(());
-        };
-        if last == (facts.device, facts.identity.inode) || request.full {
-            return Ok(());
-        }
-        let text = crate::escape::utf8(std::os::unix::ffi::OsStrExt::as_bytes(
-            self.settings.path.as_os_str(),
-        ));
-        let snapshot = catalog.snapshot();
-        let known: Vec<_> = snapshot
-            .rows
-            .iter()
-            .filter(|row| **row.root() == *text)
-            .collect();
-        // Network file systems get a new device number with every mount: a look at a few images is less
-        // than one for images.
-        let remains = |row: &&Arc<KeptRow>| {
-            let path: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(row.path());
-            std::fs::symlink_metadata(path).is_ok()
-        };
-        let mut some = known.iter().step_by((known.len() / LOOKED_FOR).max(1));
-        if known.is_empty() || some.any(remains) || self.holds_images(root, progress)? {
-            return Ok(());
-        }
-        Err(ScanError::Root {
-            path: self.settings.path.clone(),
-            error: std::io::Error::other(format!(
-                "not the directory of the last scan (device {}, inode {} instead of device {}, inode {}), \
-                 and no image in it: is its file system mounted? (if it is really empty now: \
-                 sifter rescan --full)",
-                facts.device, facts.identity.inode, last.0, last.1
-            )),
-        })
-    }
-
-    /// Looks through the root for one image, and keeps nothing.
-    fn holds_images(&self, root: &Root, progress: &Arc<Progress>) -> Result<bool, ScanError> {
-        let found = std::sync::atomic::AtomicBool::new(false);
-        let look = Arc::new(Progress::default());
-        let looked = root.scan(
-            &self.settings,
-            ScanOptions::default(),
-            None,
-            &look,
-            &|change| {
-                let is_image =
-                    |found: &crate::catalog::Found| matches!(found.content, Content::Image(_));
-                if let ChangeKind::Read { found: files, .. } | ChangeKind::Part { found: files } =
-                    &change.kind
-                    && files.iter().any(is_image)
-                {
-                    found.store(true, std::sync::atomic::Ordering::Relaxed);
-                    look.cancel();
-                }
-                progress.add(&Counts::default());
-            },
-        );
-        match looked {
-            Ok(()) | Err(ScanError::Cancelled { .. }) => {
-                Ok(found.load(std::sync::atomic::Ordering::Relaxed))
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-impl Known for KnownRoot {
-    fn knows_root(&self) -> bool {
-        self.has_root()
-    }
-
-    fn next_directories(&self) -> Result<Vec<KnownDirectory>, KnownError> {
-        self.next_directories()
-            .map_err(|error| KnownError(self.fail(error)))
-    }
-
-    fn children(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, KnownError> {
-        self.children(path)
-            .map_err(|error| KnownError(self.fail(error)))
-    }
-
-    fn images_with_inode(&self, inode: u64) -> Vec<(i64, Identity)> {
-        self.images_with_inode(inode)
-    }
-
-    fn image(&self, id: i64) -> Result<Option<KnownImage>, KnownError> {
-        self.image(id).map_err(|error| KnownError(self.fail(error)))
-    }
 }
 
 /// The interval, up to a tenth more or less, so that the agents of a site do not all ask a file
@@ -545,4 +453,33 @@ fn with_jitter(interval: Duration) -> Duration {
     let random = RandomState::new().hash_one(Instant::now());
     let permille = 900 + u32::try_from(random % 201).unwrap_or(100);
     interval * permille / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Condition, Supervised};
+    use crate::catalog::{Catalog, RootIndex};
+    use crate::config::RootSettings;
+
+    #[test]
+    fn a_scan_that_has_ended_does_not_hang() {
+        let settings = RootSettings::new("/r".into());
+        let catalog = Catalog::open(None, std::slice::from_ref(&settings.path));
+        let root = Supervised::new(RootIndex(0), settings);
+        let hangs = || {
+            root.hangs(&catalog, Duration::from_secs(31));
+            let status = root.status(&catalog);
+            let is_unavailable = matches!(status.condition, Condition::Unavailable(_));
+            assert_eq!(!catalog.snapshot().unavailable.is_empty(), is_unavailable);
+            is_unavailable
+        };
+        let _running = root.begin();
+        assert!(hangs());
+        root.lock().progress = None;
+        root.lock().condition = Condition::Ok;
+        catalog.set_unavailable(RootIndex(0), None);
+        assert!(!hangs());
+    }
 }

@@ -13,11 +13,11 @@ use crate::catalog::{
 };
 
 use super::super::candidates::SIZE_MIN;
-use super::super::dir::{Dir, EntryKind, absolute, directory_identity, join};
+use super::super::dir::{Dir, EntryKind, absolute, c_name, join};
 use super::super::file::Reading;
 use super::super::pace::Timed;
-use super::super::plan::{is_moved, is_racy};
-use super::super::sandbox::SandboxTree;
+use super::super::plan::{is_moved, is_racy, may_be_moved};
+use super::super::sandbox::{SandboxTree, TELLING};
 use super::Visitor;
 use super::listing::Candidate;
 
@@ -106,10 +106,11 @@ impl Visitor<'_> {
             && let Ok((EntryKind::File, facts)) = place.dir.stat(name, &mut self.operations)
         {
             let seen = Identity::from(&facts);
-            let moved = images.iter().find(|(_, known)| is_moved(known, &seen));
+            let moved = images.iter().find(|(_, known)| may_be_moved(known, &seen));
             // One that is gone from the catalogue meanwhile is read like any other.
             if let Some((id, _)) = moved
                 && let Ok(Some(image)) = known.image(*id)
+                && is_moved(&image, &facts, self.walk.options.network)
             {
                 self.counts.images += 1;
                 // An unfinished one is looked at until it is finished, or old.
@@ -254,7 +255,9 @@ impl Visitor<'_> {
 
     fn is_young(&self, facts: &FileFacts) -> bool {
         let age = i64::try_from(self.walk.settings.transfer_age.as_nanos()).unwrap_or(i64::MAX);
-        facts.modified.0 > FileTime::now().0.saturating_sub(age)
+        let now = FileTime::now().0;
+        // One of a time to come was set, and is not what a clock says that is behind.
+        (now.saturating_sub(age)..=now.saturating_add(age)).contains(&facts.modified.0)
     }
 
     // === sandboxes ===
@@ -274,6 +277,8 @@ impl Visitor<'_> {
             modified: facts.modified.timestamp(),
             now: started.timestamp(),
         };
+        // Before it is read: a later change is seen the next time.
+        let changed = tree.changed(&facts);
         let verdict = sifter_image::probe_directory(&tree, &subject, &walk.probe);
         let cost = tree.operations();
         self.operations.calls += cost.calls;
@@ -281,11 +286,16 @@ impl Visitor<'_> {
         match verdict {
             Ok(Verdict::Image(image)) => {
                 self.counts.images += 1;
+                let facts = FileFacts {
+                    // A directory's own size says nothing about the image in it.
+                    size: 0,
+                    changed,
+                    ..facts
+                };
                 Ok(Some(Found {
                     name: Box::default(),
-                    // A directory's own size says nothing about the image in it.
-                    facts: FileFacts { size: 0, ..facts },
-                    volatile: is_racy(&directory_identity(&facts), started, walk.options.network),
+                    facts,
+                    volatile: is_racy(&Identity::from(&facts), started, walk.options.network),
                     content: Content::Image(image),
                 }))
             }
@@ -295,6 +305,23 @@ impl Visitor<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// Whether a known sandbox, the directory of which is as it was, says of itself what it said.
+    pub(super) fn says_the_same(&mut self, directory: &[u8], known: &KnownFile) -> bool {
+        for name in TELLING {
+            let root = self.walk.root;
+            let told = c_name(&join(directory, name.to_bytes())).and_then(|path| {
+                self.timed(Timed::State, |operations| root.stat(&path, operations))
+            });
+            match told {
+                Ok((_, facts)) => return facts.changed <= known.identity.changed,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Unreadable: looking at it tells.
+                Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// A sandbox has one image, itself, and nothing below it is known.

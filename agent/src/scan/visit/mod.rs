@@ -4,6 +4,8 @@
 mod listing;
 mod look;
 mod sampling;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -15,9 +17,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 
-use crate::catalog::{
-    ChangeKind, DirectoryChange, FileFacts, FileTime, Identity, KnownDirectory, KnownFile,
-};
+use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownDirectory, KnownFile};
 
 use self::listing::{Candidate, Listing, recognise};
 use self::look::{Look, Looked, Place};
@@ -29,6 +29,9 @@ use super::pace::Timed;
 use super::plan::{KnownError, is_racy};
 use super::progress::Counts;
 use super::walk::{Held, Item, Pending, Walk};
+
+/// So many entries of which the kind is not told are asked for before counts are handed on.
+const ASKED_IN_A_ROW: usize = 64;
 
 /// Samples handed to the pace at a time where answers come from memory.
 const SAMPLES: usize = 4;
@@ -93,7 +96,10 @@ impl<'a> Visitor<'a> {
         self.counts = Counts::default();
         self.operations = Operations::default();
         let progress = self.walk.progress;
-        let waited = self.walk.pace.throttle(calls, || progress.is_cancelled());
+        let waited = self.walk.pace.throttle(calls, || {
+            progress.note_activity();
+            progress.is_cancelled()
+        });
         progress.add_throttled(waited);
     }
 
@@ -236,10 +242,14 @@ impl<'a> Visitor<'a> {
             },
         )?;
         // Some network file systems do not tell the kind.
-        for (name, inode) in std::mem::take(&mut listing.unknown) {
-            match dir.stat(&name, &mut self.operations) {
-                Ok((EntryKind::Directory, _)) => listing.directory(&name, path, settings),
-                Ok((EntryKind::File, _)) => listing.file(&name, inode, path, settings),
+        for (index, (name, inode)) in std::mem::take(&mut listing.unknown).iter().enumerate() {
+            // All of them may take minutes, and a scan of which nothing is heard is taken for one that hangs.
+            if (index + 1) % ASKED_IN_A_ROW == 0 {
+                self.hand_on();
+            }
+            match dir.stat(name, &mut self.operations) {
+                Ok((EntryKind::Directory, _)) => listing.directory(name, path, settings),
+                Ok((EntryKind::File, _)) => listing.file(name, *inode, path, settings),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => self.problem(&join(path, name.to_bytes()), "stat", &error),
@@ -461,8 +471,14 @@ impl<'a> Visitor<'a> {
                     self.counts.images += u64::from(file.image.is_some());
                     continue;
                 }
+                if file.name.is_empty() && self.says_the_same(&directory.path, file) {
+                    self.counts.images += 1;
+                    continue;
+                }
+            }
+            if !file.volatile && !file.name.is_empty() {
                 path.truncate(start);
-                if start > 0 && !file.name.is_empty() {
+                if start > 0 {
                     path.push(b'/');
                 }
                 path.extend_from_slice(&file.name);
@@ -475,7 +491,7 @@ impl<'a> Visitor<'a> {
                     });
                 path.pop();
                 match stat {
-                    Ok((_, facts)) if same(&file.identity, &facts, file.name.is_empty()) => {
+                    Ok((_, facts)) if Identity::from(&facts) == file.identity => {
                         self.counts.images += u64::from(file.image.is_some());
                         found.extend(self.accessed(file, facts));
                         continue;
@@ -550,13 +566,5 @@ fn finish(change: &mut DirectoryChange, looked: Looked) {
     if let ChangeKind::Read { found, removed, .. } = &mut change.kind {
         found.extend(looked.found);
         removed.extend(looked.removed);
-    }
-}
-
-fn same(known: &Identity, facts: &FileFacts, is_directory: bool) -> bool {
-    if is_directory {
-        directory_identity(facts) == *known
-    } else {
-        Identity::from(facts) == *known
     }
 }

@@ -1,5 +1,6 @@
 //! The agent as a process, authorities and certificates made for a test, and a gRPC client.
 
+pub mod mounted;
 pub mod site;
 pub mod tree;
 

@@ -1,0 +1,273 @@
+//! Roots that are away, come back, or are others now.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use sifter_agent::config::RootSettings;
+
+use crate::support::mounted::Mounted;
+use crate::support::site::Site;
+use crate::support::tree::{outwait_granularity, settle, sif, write};
+use crate::support::until;
+
+/// A root that is watched, and scanned besides only when asked.
+fn watched(root: &Path) -> Site {
+    let mut settings = RootSettings::new(root.to_owned());
+    settings.interval = Duration::from_secs(86_400);
+    settings.file_interval = settings.interval;
+    Site::with(settings, None)
+}
+
+fn is_listed(site: &Site, name: &str) -> bool {
+    let line = format!("{name}:1 {name}.sif Ready");
+    site.listing().contains(&line)
+}
+
+/// Waits until an image that comes there is listed.
+fn until_seen(site: &Site, directory: &Path, name: &str) {
+    until("changes are watched", || {
+        write(
+            &directory.join(format!("{name}.sif")),
+            &sif(&format!("{name}:1"), 9),
+        );
+        is_listed(site, name)
+    });
+}
+
+#[test]
+fn an_unmounted_root_keeps_its_images_whoever_notices() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path().join("images");
+    let Some(mounted) = Mounted::new(&root, "4m") else {
+        return;
+    };
+    write(&root.join("a.sif"), &sif("a:1", 1));
+    let site = watched(&root);
+    let root_status = || site.supervisor.status().remove(0);
+    until("changes are watched", || {
+        write(&root.join("b.sif"), &sif("b:1", 2));
+        site.listing().len() == 2
+    });
+    drop(mounted);
+    until("it is noticed", || {
+        assert_eq!(site.listing().len(), 2);
+        root_status().last.is_some_and(|last| last.error.is_some())
+    });
+    // What happens in the directory that was below is no reason to look elsewhere.
+    write(&root.join("c.sif"), b"text");
+    site.rescan(false, false);
+    assert_eq!(site.listing().len(), 2);
+}
+
+#[test]
+fn what_happened_while_a_root_was_away_is_seen_when_it_is_back() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (root, away) = (
+        temporary.path().join("images"),
+        temporary.path().join("away"),
+    );
+    write(&root.join("d1/a.sif"), &sif("a:1", 1));
+    write(&root.join("d2/b.sif"), &sif("b:1", 2));
+    let site = watched(&root);
+    until("changes are watched", || {
+        write(&root.join("d2/c.sif"), &sif("c:1", 3));
+        site.listing().len() == 3
+    });
+    fs::rename(&root, &away).unwrap();
+    let tried = || site.supervisor.status()[0].last.as_ref().unwrap().started;
+    site.rescan(false, true);
+    let last = tried();
+    fs::remove_file(away.join("d1/a.sif")).unwrap();
+    until("it is looked for in vain", || tried() > last);
+    assert_eq!(site.listing().len(), 3);
+    fs::rename(&away, &root).unwrap();
+    until("a change elsewhere in it is seen", || {
+        write(&root.join("d2/d.sif"), &sif("d:1", 4));
+        site.listing().iter().any(|line| line.starts_with("d:1"))
+    });
+    let listing = site.listing();
+    assert!(
+        !listing.iter().any(|line| line.starts_with("a:1")),
+        "{listing:?}"
+    );
+}
+
+#[test]
+fn an_empty_directory_in_place_of_a_root_keeps_its_images() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (root, below) = (
+        temporary.path().join("images"),
+        temporary.path().join("below"),
+    );
+    write(&below.join("a.sif"), &sif("a:1", 1));
+    let Some(mounted) = Mounted::bind(&root, below.to_str().unwrap()) else {
+        return;
+    };
+    let site = Site::start(&root, None);
+    assert!(is_listed(&site, "a"));
+    let is_kept = || site.listing() == ["a:1 a.sif Unavailable"];
+    // The directory below a bind mount is on the same device.
+    drop(mounted);
+    site.rescan(false, true);
+    assert!(is_kept(), "{:?}", site.listing());
+    // Of all file systems in memory the root has the same inode number.
+    let mounted = Mounted::new(&root, "1m").unwrap();
+    write(&root.join("a.sif"), &sif("a:1", 1));
+    site.rescan(false, true);
+    assert!(is_listed(&site, "a"));
+    drop(mounted);
+    let other = Mounted::new(&root, "1m").unwrap();
+    write(&root.join("readme.txt"), b"not an image");
+    site.rescan(false, true);
+    assert!(is_kept(), "{:?}", site.listing());
+    // Unless it is said to be true.
+    site.rescan(true, true);
+    assert_eq!(site.listing().len(), 0);
+    drop(other);
+}
+
+#[test]
+fn a_root_that_is_another_directory_now_is_watched() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path().join("images");
+    write(&root.join("a.sif"), &sif("a:1", 1));
+    let site = watched(&root);
+    until_seen(&site, &root, "b");
+    write(&temporary.path().join("new/c.sif"), &sif("c:1", 3));
+    fs::rename(&root, temporary.path().join("old")).unwrap();
+    fs::rename(temporary.path().join("new"), &root).unwrap();
+    site.rescan(false, true);
+    assert_eq!(site.listing(), ["c:1 c.sif Ready"]);
+    // The first one may be seen by a look at what happened before.
+    until_seen(&site, &root, "d");
+    until_seen(&site, &root, "e");
+}
+
+#[test]
+fn a_directory_that_takes_the_name_of_another_is_watched() {
+    let temporary = tempfile::tempdir().unwrap();
+    let at = |name: &str| temporary.path().join(name);
+    write(&at("now/a.sif"), &sif("a:1", 1));
+    let site = watched(temporary.path());
+    until_seen(&site, &at("now"), "b");
+    fs::rename(at("now"), at("before")).unwrap();
+    fs::create_dir(at("now")).unwrap();
+    until_seen(&site, &at("now"), "c");
+    until_seen(&site, &at("before"), "d");
+    // The first ones may have been seen by looks at what happened before.
+    for name in ["e", "f", "g", "h"] {
+        until_seen(&site, &at("now"), name);
+    }
+}
+
+/// A root of which links are followed, scanned by somebody whom modes concern: the threads of the scan inherit that
+/// from the one that starts them.
+fn followed(root: &Path, hints: bool) -> Site {
+    let mut settings = RootSettings::new(root.to_owned());
+    settings.interval = Duration::from_secs(86_400);
+    settings.follow_symlinks = true;
+    settings.hints = hints;
+    let site = std::thread::spawn(move || {
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+        Site::with(settings, None)
+    });
+    site.join().unwrap()
+}
+
+#[test]
+fn what_cannot_be_read_is_kept_where_links_are_followed() {
+    let tree = tempfile::tempdir().unwrap();
+    let at = |path: &str| tree.path().join(path);
+    let mode = |path: &str, mode| {
+        fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("", 0o755);
+    write(&at("closed/a.sif"), &sif("a:1", 1));
+    write(&at("closed/below/b.sif"), &sif("b:1", 2));
+    write(&at("open/c.sif"), &sif("c:1", 3));
+    write(&at("open/sandbox/.singularity.d/labels.json"), b"{}");
+    write(&at("open/sandbox/.singularity.d/runscript"), b"#!/bin/sh\n");
+    write(&at("open/sandbox/inner.sif"), &sif("inner:1", 4));
+    for name in ["bin", "etc", "usr"] {
+        fs::create_dir(at("open/sandbox").join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink(at("open"), at("link")).unwrap();
+    let site = followed(tree.path(), false);
+    let lines = |status: &str| -> Vec<String> {
+        let listing = site.listing().into_iter();
+        listing.filter(|line| line.ends_with(status)).collect()
+    };
+    let ready = lines("Ready");
+    assert_eq!(ready.len(), 6, "{ready:?}");
+    let sandboxes = ready.iter().filter(|line| line.contains(" sandbox "));
+    assert_eq!(sandboxes.count(), 2, "{ready:?}");
+    mode("closed", 0o000);
+    fs::remove_file(at("open/c.sif")).unwrap();
+    site.rescan(false, true);
+    assert_eq!(lines("Ready").len(), 2, "{:?}", site.listing());
+    assert_eq!(lines("Unavailable").len(), 2, "{:?}", site.listing());
+    mode("closed", 0o755);
+    site.rescan(false, true);
+    assert_eq!(lines("Ready").len(), 4, "{:?}", site.listing());
+    assert!(lines("Unavailable").is_empty());
+}
+
+#[test]
+fn an_event_is_no_reason_to_read_all_that_links_lead_to() {
+    let tree = tempfile::tempdir().unwrap();
+    fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for number in 0..20 {
+        let path = tree.path().join(format!("d{number}/a.sif"));
+        write(&path, &sif("a:1", 1));
+    }
+    settle(tree.path());
+    let site = followed(tree.path(), true);
+    let started = || site.supervisor.status()[0].last.as_ref().unwrap().started;
+    let first = started();
+    until_seen(&site, &tree.path().join("d0"), "b");
+    until("the whole is scanned", || started() > first);
+    let last = site.supervisor.status()[0].last.clone().unwrap();
+    assert!(last.counts.files_read < 10, "{:?}", last.counts);
+}
+
+#[test]
+fn an_image_in_whose_place_an_unreadable_file_is_is_not_listed() {
+    let tree = tempfile::tempdir().unwrap();
+    fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["replaced", "closed"] {
+        write(
+            &tree.path().join(name).with_extension("sif"),
+            &sif(&format!("{name}:1"), 1),
+        );
+    }
+    // As somebody whom modes concern; the threads of the scan inherit that from this one.
+    let path = tree.path().to_owned();
+    let site = std::thread::spawn(move || {
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+        Site::start(&path, None)
+    });
+    let site = site.join().unwrap();
+    assert_eq!(site.listing().len(), 2);
+    outwait_granularity(tree.path());
+    let (new, old) = (tree.path().join("new"), tree.path().join("replaced.sif"));
+    write(&new, &sif("other:1", 2));
+    let closed = tree.path().join("closed.sif");
+    for path in [&new, &closed] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    fs::rename(&new, &old).unwrap();
+    site.rescan(false, true);
+    // What may not be read any more is still the image that it was.
+    assert_eq!(site.listing(), ["closed:1 closed.sif Ready"]);
+    assert!(
+        site.supervisor.status()[0]
+            .last
+            .as_ref()
+            .unwrap()
+            .problems
+            .count()
+            > 0
+    );
+}

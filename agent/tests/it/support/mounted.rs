@@ -1,0 +1,41 @@
+//! Mounts, for tests that need file systems of their own.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Something that is mounted, while it lives.
+pub struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    /// A file system in memory; `None`, and a word of it, where this user may not mount.
+    pub fn new(path: &'a Path, size: &str) -> Option<Self> {
+        Self::mount(
+            path,
+            &["-t", "tmpfs", "-o", &format!("size={size}"), "none"],
+        )
+    }
+
+    /// A directory, at a second place.
+    pub fn bind(path: &'a Path, directory: &str) -> Option<Self> {
+        Self::mount(path, &["--bind", directory])
+    }
+
+    #[allow(clippy::print_stderr, reason = "a test that was left out must be seen")]
+    fn mount(path: &'a Path, arguments: &[&str]) -> Option<Self> {
+        fs::create_dir_all(path).unwrap();
+        let mounted = Command::new("mount").args(arguments).arg(path).status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            eprintln!("\nNOT RUN: this user may not mount\n");
+            return None;
+        }
+        Some(Self(path))
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        // Also while something in it is still open.
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}

@@ -7,6 +7,7 @@
 
 mod batch;
 mod frontier;
+mod index;
 mod known;
 mod load;
 #[cfg(test)]
@@ -43,10 +44,6 @@ const MIGRATIONS: &[&str] = &[
 /// Bytes of a page: an image takes about one thousand, and each page costs four system calls until it is
 /// where it stays.
 const PAGE_SIZE: u32 = 16 << 10;
-
-/// KiB of memory in which an index is sorted: what does not fit is written to files beside the database, read
-/// again and merged. Some 300,000 paths fit.
-const SORT_MEMORY: i64 = 32 << 10;
 
 /// Bytes for which there must be room where a database is used again that could not be written.
 const TRIAL_SIZE: u32 = 1 << 20;
@@ -219,7 +216,7 @@ impl Store {
         // the file.
         writer.pragma_update(None, "synchronous", "normal")?;
         migrate(&mut writer)?;
-        index_paths(&writer)?;
+        index::make(&writer)?;
         writer.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
         Ok(Self {
             writer: Mutex::new(Writer::new(writer)?),
@@ -284,12 +281,9 @@ impl Store {
                 .query_row(&sql, values, |row| row.get::<_, bool>(0))
         };
         if exists("WHERE root = ?1", &[root])? {
-            index_paths(&writer.connection)
+            index::make(&writer.connection)
         } else if !exists("", &[])? {
-            writer
-                .connection
-                .execute_batch("DROP INDEX IF EXISTS directories_by_path")?;
-            Ok(())
+            index::remove(&writer.connection)
         } else {
             Ok(())
         }
@@ -374,7 +368,7 @@ impl Store {
     ///
     /// The database fails.
     pub fn index_paths(&self) -> Result<(), StoreError> {
-        index_paths(&self.write().connection)
+        index::make(&self.write().connection)
     }
 
     /// Notes that a scan of the root, the paths of which are indexed, is complete.
@@ -540,23 +534,6 @@ impl std::ops::Deref for Reader<'_> {
             Self::Writer(writer) => &writer.connection,
         }
     }
-}
-
-/// Makes the index of paths, where a first scan or the one before it has left it out.
-fn index_paths(connection: &Connection) -> Result<(), StoreError> {
-    let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'directories_by_path')";
-    if connection.query_row(exists, [], |row| row.get(0))? {
-        return Ok(());
-    }
-    let usual: i64 = connection.pragma_query_value(None, "cache_size", |row| row.get(0))?;
-    // A negative number is one of KiB.
-    connection.pragma_update(None, "cache_size", -SORT_MEMORY)?;
-    let made = connection.execute_batch(
-        "CREATE UNIQUE INDEX IF NOT EXISTS directories_by_path ON directories (root, path)",
-    );
-    connection.pragma_update(None, "cache_size", usual)?;
-    connection.execute_batch("PRAGMA shrink_memory")?;
-    Ok(made?)
 }
 
 fn forget(transaction: &Transaction<'_>, root: i64) -> Result<(), StoreError> {

@@ -69,6 +69,11 @@ impl RootRecord {
 }
 
 impl State {
+    /// Whether images are waiting for the next listing.
+    pub(super) fn has_changes(&self) -> bool {
+        !self.upserts.is_empty() || !self.removed.is_empty()
+    }
+
     pub(super) fn id_of(&self, root: RootIndex) -> i64 {
         self.roots.get(root.0).map_or(0, |root| root.stored.id)
     }

@@ -488,7 +488,7 @@ fn lease_message(lease: Duration) -> sifter_proto::Duration {
 /// How much of a lease is made use of: no more than was asked for, and a tenth less, since no two clocks
 /// run alike.
 fn granted(lease: &sifter_proto::Duration) -> Duration {
-    let lease = Duration::try_from(lease.clone()).unwrap_or_default();
+    let lease = Duration::try_from(*lease).unwrap_or_default();
     lease.min(LEASE) * 9 / 10
 }
 

@@ -1,0 +1,322 @@
+//! What scans do to the catalogue: they store what they find, and make listings of it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::lease::Publishing;
+use super::state::{Past, State, forget_oldest};
+use super::{
+    Catalog, ContentDigest, DirectoryChange, FileTime, KeptRow, KnownRoot, Preparation,
+    RootDirectory, RootIndex, Snapshot, Store, StoreError,
+};
+
+/// Snapshots of past generations that are kept, so that a listing that was begun can be read to
+/// its end. They share what did not change.
+const PAST_SNAPSHOTS: usize = 16;
+
+/// The same counted in rows that they do not share, 16 bytes each besides the row itself: a first scan
+/// changes the whole listing with each generation. The last one is always kept.
+const PAST_ROWS: usize = 1 << 18;
+
+/// Changes that are kept for watchers that fall behind or come back, counted in images.
+const HISTORY_IMAGES: usize = 20_000;
+
+impl Catalog {
+    /// The database, and a root's number and text in it.
+    fn store_of(&self, root: RootIndex) -> (Arc<Store>, i64, Arc<str>) {
+        let state = self.lock();
+        let store = Arc::clone(&state.store);
+        (store, state.id_of(root), state.text_of(root))
+    }
+
+    /// What is known of a root, for a scan of it.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn known(&self, root: RootIndex) -> Result<KnownRoot, StoreError> {
+        let (store, id, text) = self.store_of(root);
+        let known = store.known(id, &text, self.snapshot());
+        known.inspect_err(|error| self.failed(&store, error))
+    }
+
+    /// The same for some directories only, given relative to the root.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn known_some(
+        &self,
+        root: RootIndex,
+        paths: Vec<Box<[u8]>>,
+    ) -> Result<KnownRoot, StoreError> {
+        let (store, id, text) = self.store_of(root);
+        let known = store.known_some(id, &text, self.snapshot(), paths);
+        known.inspect_err(|error| self.failed(&store, error))
+    }
+
+    /// Paths of all directories of a root, relative to it, but no more than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn directories(&self, root: RootIndex, limit: usize) -> Result<Vec<Box<[u8]>>, StoreError> {
+        let (store, id) = {
+            let state = self.lock();
+            (Arc::clone(&state.store), state.id_of(root))
+        };
+        store.directories(id, limit)
+    }
+
+    /// Whether a root will be scanned otherwise than before, so that everything must be read again.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn begin_settings(&self, root: RootIndex, settings: &str) -> Result<bool, StoreError> {
+        let (store, id, _) = self.store_of(root);
+        store.begin_settings(id, settings)
+    }
+
+    /// Notes that everything was read so.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn set_settings(&self, root: RootIndex, settings: &str) -> Result<(), StoreError> {
+        let (store, id, _) = self.store_of(root);
+        store.set_settings(id, settings)
+    }
+
+    /// What of a root its images are made ready with, before they are given to [`Catalog::apply`].
+    #[must_use]
+    pub fn preparation(&self, root: RootIndex) -> Option<Preparation> {
+        let state = self.lock();
+        let record = state.roots.get(root.0)?;
+        Some(state.preparation_of(record))
+    }
+
+    /// Stores what a scan that began with `known` found; the listing has it after the next
+    /// [`Catalog::publish_changes`] or [`Catalog::finish_scan`].
+    ///
+    /// # Errors
+    ///
+    /// The database failed and is done without from now on, or is not the one that the scan began with:
+    /// the scan must begin anew.
+    pub fn apply(
+        &self,
+        root: RootIndex,
+        known: &KnownRoot,
+        changes: Vec<DirectoryChange>,
+    ) -> Result<(), StoreError> {
+        let _writing = self.write();
+        let store = known.store();
+        let record = {
+            let state = self.lock();
+            state.expect_store(store)?;
+            let record = state.roots.get(root.0);
+            record.map(|record| (record.clone(), state.preparation_of(record)))
+        };
+        let Some((record, preparation)) = record else {
+            return Ok(());
+        };
+        match store.apply(record.stored.id, &preparation, changes) {
+            Ok(delta) => {
+                let mut state = self.lock();
+                state.expect_store(store)?;
+                state.take(&record.path, delta, !record.rebuild);
+                Ok(())
+            }
+            Err(error) => {
+                self.failed(store, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Stores digests that were computed in the background and makes them part of the listing; those
+    /// of files that changed meanwhile are passed over. Gives how many were stored.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn set_content_digests(&self, digests: &[ContentDigest]) -> Result<usize, StoreError> {
+        let _writing = self.write();
+        let store = Arc::clone(&self.lock().store);
+        let mut stored = HashMap::new();
+        for digest in digests {
+            match store.set_content_digest(digest) {
+                Ok(true) => drop(stored.insert(digest.image, digest)),
+                Ok(false) => {}
+                Err(error) => {
+                    self.failed(&store, &error);
+                    return Err(error);
+                }
+            }
+        }
+        let publishing = self.leases.end();
+        let mut state = self.lock();
+        state.expect_store(&store)?;
+        let current = self.snapshot();
+        let with_digest = |row: &mut Arc<KeptRow>| {
+            if let Some(digest) = stored.get(&row.id())
+                && row.identity() == digest.identity
+            {
+                Arc::make_mut(row).set_content_digest(Some(digest.digest));
+            }
+        };
+        // What a scan applied and did not publish yet is newer than the listing.
+        state.upserts.iter_mut().for_each(with_digest);
+        let waiting: HashSet<i64> = state.upserts.iter().map(|row| row.id()).collect();
+        let listed = current
+            .rows
+            .iter()
+            .filter(|row| stored.contains_key(&row.id()) && !waiting.contains(&row.id()));
+        for row in listed {
+            let mut row = Arc::clone(row);
+            with_digest(&mut row);
+            state.upserts.push(row);
+        }
+        self.publish(&mut state, &publishing);
+        Ok(stored.len())
+    }
+
+    /// Makes what was applied so far part of the listing.
+    pub fn publish_changes(&self) {
+        let publishing = self.leases.end();
+        self.publish(&mut self.lock(), &publishing);
+    }
+
+    /// Notes that a scan of a root that began with `known` is complete, and makes what it found part of the
+    /// listing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::apply`].
+    pub fn finish_scan(
+        &self,
+        root: RootIndex,
+        known: &KnownRoot,
+        directory: RootDirectory,
+        files_checked: bool,
+    ) -> Result<(), StoreError> {
+        let _writing = self.write();
+        let store = known.store();
+        let (record, preparation) = {
+            let state = self.lock();
+            state.expect_store(store)?;
+            let Some(record) = state.roots.get(root.0) else {
+                return Ok(());
+            };
+            (record.clone(), state.preparation_of(record))
+        };
+        let (id, now) = (record.stored.id, FileTime::now());
+        // The index after a first scan takes a while, like all rows of a root.
+        let finished = store
+            .index_paths()
+            .and_then(|()| store.finish_scan(id, directory, now, files_checked))
+            .and_then(|()| {
+                record
+                    .rebuild
+                    .then(|| store.load(id, &preparation))
+                    .transpose()
+            });
+        let rows = finished.inspect_err(|error| self.failed(store, error));
+        let publishing = self.leases.end();
+        let mut state = self.lock();
+        let finished = rows.and_then(|rows| {
+            state.expect_store(store)?;
+            state.finish_scan(root, directory, now, files_checked);
+            if let Some(rows) = rows {
+                state.replace_rows(root, rows, &self.snapshot());
+            }
+            Ok(())
+        });
+        self.publish(&mut state, &publishing);
+        finished
+    }
+
+    /// Notes that a root cannot be read now (or, with `None`, that it can).
+    pub fn set_unavailable(&self, root: RootIndex, message: Option<String>) {
+        let path = {
+            let state = self.lock();
+            let Some(record) = state.roots.get(root.0) else {
+                return;
+            };
+            // Mostly it is as it was at the last scan: nobody waits for leases then.
+            if state.unavailable.get(&record.path) == message.as_ref() && !state.has_changes() {
+                return;
+            }
+            record.path.clone()
+        };
+        let publishing = self.leases.end();
+        let mut state = self.lock();
+        match message {
+            Some(message) => drop(state.unavailable.insert(path, message)),
+            None => drop(state.unavailable.remove(&path)),
+        }
+        self.publish(&mut state, &publishing);
+    }
+
+    /// Forgets what is known below a root, which then begins anew.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn clear_root(&self, root: RootIndex) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        let id = state.id_of(root);
+        state.store.clear_root(id)?;
+        if let Some(record) = state.roots.get_mut(root.0) {
+            record.rebuild = true;
+        }
+        Ok(())
+    }
+
+    /// Leases are waited for before the state is locked: nobody who reads waits for them.
+    pub(super) fn publish(&self, state: &mut State, _: &Publishing<'_>) {
+        let current = self.snapshot();
+        let as_of = state
+            .roots
+            .iter()
+            .filter_map(|root| root.stored.scanned)
+            .min()
+            .or(current.as_of);
+        if !state.has_changes() && state.unavailable == *current.unavailable {
+            if as_of != current.as_of {
+                self.current.store(Arc::new(Snapshot {
+                    as_of,
+                    ..(*current).clone()
+                }));
+            }
+            return;
+        }
+        let (next, changes) = current.next(
+            std::mem::take(&mut state.upserts),
+            &std::mem::take(&mut state.removed),
+            state.unavailable.clone(),
+            as_of,
+        );
+        if changes.is_empty() {
+            self.current.store(Arc::new(Snapshot {
+                generation: current.generation,
+                ..next
+            }));
+            return;
+        }
+        let own = current.rows.not_shared_with(&next.rows);
+        state.past.push_back(Past {
+            snapshot: current,
+            own,
+        });
+        forget_oldest(&mut state.past, PAST_SNAPSHOTS, PAST_ROWS);
+        state.history.push_back(Arc::new(changes));
+        let mut held: usize = state.history.iter().map(|changes| changes.len()).sum();
+        while held > HISTORY_IMAGES && state.history.len() > 1 {
+            held -= state.history.pop_front().map_or(0, |oldest| oldest.len());
+        }
+        let generation = next.generation;
+        self.current.store(Arc::new(next));
+        self.generation.send_replace(generation);
+    }
+}

@@ -7,13 +7,14 @@
 //! whether they are back, at nobody's expense.
 //!
 //! Requests for one page that come while a call for it is under way share the next call (see
-//! [`together`]). An answer is kept for as long as its agent has promised that nothing of it changes (a
-//! lease of some milliseconds), and no longer: a listing that was read before a request came may
-//! otherwise be untrue when it is answered.
+//! [`together`]). Where there is a crowd, an answer is kept for as long as its agent has promised that
+//! nothing of it changes (a lease of some milliseconds), and no longer: a listing that was read before a
+//! request came may otherwise be untrue when it is answered.
 
 mod breaker;
 mod channel;
 mod failure;
+mod lease;
 mod node;
 mod registry;
 mod tls;
@@ -48,6 +49,8 @@ pub use registry::Registry;
 pub use tls::AgentTlsError;
 pub use tls::load as load_agent_tls;
 
+use lease::LEASE;
+use lease::Lease;
 use together::Outcome;
 use together::Together;
 
@@ -69,10 +72,6 @@ pub struct Fleet {
     together: Arc<Together<PageKey, Listing>>,
     metrics: Arc<Metrics>,
 }
-
-/// How long an agent is asked to promise that its listing stays as it is. Long enough for thousands of
-/// requests to share one call, short enough for nobody to see a new image later.
-const LEASE: Duration = Duration::from_millis(10);
 
 /// What requests must agree in to share a call or its outcome: the page, and the cluster as configured
 /// now, which is another one after a change.
@@ -186,7 +185,7 @@ impl Fleet {
             page_number: request.page_number,
             page_size: request.page_size,
         };
-        let make = || {
+        let make = |crowd: bool| {
             let asked_as: Arc<str> = context.request_id.into();
             let (fleet, cluster) = (Arc::clone(self), Arc::clone(cluster));
             let (request, deadline) = (request.clone(), context.deadline);
@@ -197,12 +196,15 @@ impl Fleet {
                     request_id: &asked_as,
                     deadline,
                 };
-                let result = fleet.list_now(&cluster, &request, context).await;
-                let lasts_until = result.as_ref().ok().and_then(|leased| leased.until);
-                let result = result.map(|leased| Arc::new(leased.page));
+                let max_lease = crowd.then_some(LEASE);
+                let result = fleet.list_now(&cluster, &request, max_lease, context).await;
+                let (result, lease) = match result {
+                    Ok(leased) => (Ok(Arc::new(leased.page)), leased.lease),
+                    Err(error) => (Err(error), None),
+                };
                 Outcome {
                     value: Listing { result, asked_as },
-                    lasts_until,
+                    lease,
                 }
             };
             let lost = move || {
@@ -224,6 +226,7 @@ impl Fleet {
         self: &Arc<Self>,
         cluster: &ClusterSettings,
         request: &ListContainerImages,
+        max_lease: Option<Duration>,
         context: CallContext<'_>,
     ) -> Result<Leased, ApiError> {
         if cluster.login_nodes.is_empty() {
@@ -258,7 +261,7 @@ impl Fleet {
                     attempts.push(Attempt::new(Arc::clone(&node), permit));
                     let fleet = Arc::clone(self);
                     running.push(async move {
-                        (index, fleet.ask(&node, request, context).await)
+                        (index, fleet.ask(&node, request, max_lease, context).await)
                     });
                 }
                 // Nothing left to wait for: no login node may be asked now.
@@ -320,7 +323,7 @@ impl Fleet {
                 request_id: &request_id,
                 deadline,
             };
-            match fleet.ask(&node, &request, context).await {
+            match fleet.ask(&node, &request, None, context).await {
                 Err(failure) if failure.trips_breaker() => permit.failed(Instant::now()),
                 _ => {
                     tracing::info!(node = %node.name(), "login node answers again");
@@ -335,6 +338,7 @@ impl Fleet {
         &self,
         node: &Node,
         request: &ListContainerImages,
+        max_lease: Option<Duration>,
         context: CallContext<'_>,
     ) -> Result<Answer, Failure> {
         let started = Instant::now();
@@ -342,7 +346,7 @@ impl Fleet {
         let message = v1::ListImagesRequest {
             page_size: request.page_size,
             skip: request.skip(),
-            max_lease: Some(lease_message(LEASE)),
+            max_lease: max_lease.map(Into::into),
             ..Default::default()
         };
         let result = node
@@ -350,11 +354,11 @@ impl Fleet {
             .await
             .and_then(|mut response| {
                 let unlisted = std::mem::take(&mut response.unlisted_roots);
-                // The agent counts from when the request arrived there, which was not before.
-                let until = response.lease.take().map(|lease| started + granted(&lease));
+                let lease = response.lease.take();
+                let lease = lease.map(|lease| Lease::granted(lease, started));
                 let page = Page::from_response(request, response)?;
                 Ok(match unlisted.into_iter().next() {
-                    None => Answer::Whole(Leased { page, until }),
+                    None => Answer::Whole(Leased { page, lease }),
                     Some(root) => {
                         let failure =
                             Failure::ScanFailed(format!("{}: {}", root.command, root.error));
@@ -471,25 +475,11 @@ impl Attempt {
     }
 }
 
-/// A page, and until when nothing of it changes, if the agent has promised that.
+/// A page, and the agent's promise that nothing of it changes, if it gave one.
 #[derive(Debug)]
 struct Leased {
     page: Page,
-    until: Option<Instant>,
-}
-
-fn lease_message(lease: Duration) -> sifter_proto::Duration {
-    sifter_proto::Duration {
-        seconds: 0,
-        nanos: lease.subsec_nanos().cast_signed(),
-    }
-}
-
-/// How much of a lease is made use of: no more than was asked for, and a tenth less, since no two clocks
-/// run alike.
-fn granted(lease: &sifter_proto::Duration) -> Duration {
-    let lease = Duration::try_from(*lease).unwrap_or_default();
-    lease.min(LEASE) * 9 / 10
+    lease: Option<Lease>,
 }
 
 /// What a login node answered.
@@ -538,7 +528,7 @@ impl Verdict {
                     error = %failure,
                     "served a listing that lacks a root"
                 );
-                Ok(Leased { page, until: None })
+                Ok(Leased { page, lease: None })
             }
             _ => Err(failure.api_error()),
         }

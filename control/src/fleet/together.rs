@@ -6,9 +6,9 @@
 //! meanwhile, and one call is made for them. Who comes alone waits for nothing. So a crowd costs a
 //! login node one call at a time, and nobody is answered with anything older than the question.
 //!
-//! An outcome may come with a time until which nothing about it changes: who asked has been promised so.
-//! Until then it answers everybody, those also who came while the call for it was under way: it is true
-//! at the moment in which they are answered.
+//! The outcome of a call for several may come with a [`Lease`], the promise that nothing about it changes. As
+//! long as that holds it answers everybody, those also who came while the call for it was under way: it is
+//! true at the moment in which they are answered. Who comes alone always has a call made.
 //!
 //! Invariants: a call that is slow holds nobody up for longer than [`PATIENCE`]; a call whose callers
 //! have all gone away is dropped; no outcome is kept for longer than it lasts.
@@ -22,12 +22,13 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
 use std::time::Duration;
-use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::Either;
 use tokio::sync::SetOnce;
 use tokio_util::task::AbortOnDropHandle;
+
+use super::lease::Lease;
 
 /// How long the next call waits for the one under way. An agent on the same network answers in a
 /// tenth of this; one that does not is not worth waiting for.
@@ -37,13 +38,13 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub(super) struct Outcome<V> {
     pub value: V,
-    /// Until when nothing about it changes, if that is known.
-    pub lasts_until: Option<Instant>,
+    /// The promise that nothing about it changes, if there is one.
+    pub lease: Option<Lease>,
 }
 
 impl<V> Outcome<V> {
     fn lasts(&self) -> bool {
-        self.lasts_until.is_some_and(|until| Instant::now() < until)
+        self.lease.is_some_and(Lease::holds)
     }
 }
 
@@ -99,14 +100,15 @@ where
     }
 
     /// An outcome that is true at a moment after this one: of the call that `make` makes, or of another
-    /// one for the same key. The other half of what it makes says what comes of a call that panics.
+    /// one for the same key. It is told whether there is a crowd: others ask for the same. The other half of
+    /// what it makes says what comes of a call that panics.
     pub(super) fn ask<M, C, L>(
         self: &Arc<Self>,
         key: K,
         make: M,
     ) -> impl Future<Output = V> + Send + 'static
     where
-        M: FnOnce() -> (C, L),
+        M: FnOnce(bool) -> (C, L),
         C: Future<Output = Outcome<V>> + Send + 'static,
         L: FnOnce() -> V + Send + 'static,
     {
@@ -120,7 +122,7 @@ where
     fn join<C, L>(
         self: &Arc<Self>,
         key: K,
-        make: impl FnOnce() -> (C, L),
+        make: impl FnOnce(bool) -> (C, L),
     ) -> Result<V, Arc<Call<V>>>
     where
         C: Future<Output = Outcome<V>> + Send + 'static,
@@ -148,7 +150,7 @@ where
         };
         let has_begun = previous.is_none();
         let outcome = Arc::new(SetOnce::new());
-        let (call, lost) = make();
+        let (call, lost) = make(!has_begun);
         let task = {
             let outcome = Arc::clone(&outcome);
             async move {
@@ -161,7 +163,7 @@ where
                 let result = AssertUnwindSafe(call).catch_unwind().await;
                 let result = result.unwrap_or_else(|_| Outcome {
                     value: lost(),
-                    lasts_until: None,
+                    lease: None,
                 });
                 entry.end(&outcome, result);
             }
@@ -229,7 +231,7 @@ where
 
     /// Gives the outcome to the callers, and keeps it as long as it lasts.
     fn end(self, callers: &SetOnce<Outcome<V>>, outcome: Outcome<V>) {
-        if let Some(until) = outcome.lasts_until {
+        if let Some(until) = outcome.lease.map(Lease::until) {
             self.with_turn(|turn| turn.stage = Stage::Kept(outcome.clone()));
             tokio::spawn(async move {
                 tokio::time::sleep_until(until.into()).await;

@@ -1,5 +1,7 @@
 //! The reply on the wire, and what agents are asked.
 
+use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::json;
@@ -9,6 +11,7 @@ use crate::support::agent::Agent;
 use crate::support::client;
 use crate::support::client::get_bytes;
 use crate::support::client::list_target;
+use crate::support::server::CLUSTER;
 use crate::support::server::Control;
 use crate::support::until;
 
@@ -199,42 +202,53 @@ async fn one_connection_for_many_requests() {
     assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 3, "{text}");
 }
 
-#[tokio::test]
-async fn what_an_agent_promises_is_asked_for_once() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_agent_promises_a_crowd_is_asked_for_once() {
     let promise = |images| Act::Promise(images, Duration::from_millis(10));
     let agent = Agent::tcp("mycluster", promise(1)).await;
     let control = Control::over(&[agent.address()]).await;
-    let total = async |page: &str| control.list(page).await.json()["TotalCount"].clone();
-    // Now and then the machine is too busy to ask twice within the time.
-    until("two answers share a call", async || {
+    let address = control.address;
+    let parameters = || format!("ClusterId={CLUSTER}");
+    // Some that ask ten times each: how often the agent is asked, and what they are told.
+    let crowd = async |size: usize| {
         let before = agent.asked().len();
-        assert_eq!((total("").await, total("").await), (1.into(), 1.into()));
-        agent.asked().len() - before == 1
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..size {
+            asking.spawn(async move {
+                let mut told = Vec::new();
+                for _ in 0..10 {
+                    told.push(client::list(address, &parameters()).await.json());
+                }
+                told
+            });
+        }
+        let told = asking.join_all().await.concat();
+        let ids: HashSet<_> = told.iter().map(|json| json["RequestId"].clone()).collect();
+        assert_eq!(ids.len(), 10 * size, "each has its own ID");
+        let totals: BTreeSet<_> = told
+            .iter()
+            .map(|json| json["TotalCount"].as_u64())
+            .collect();
+        (agent.asked().len() - before, totals)
+    };
+    // Who asks one after the other is always told what the agent says then.
+    assert_eq!(crowd(1).await.0, 10);
+    until("a crowd shares calls with those before it", async || {
+        let (calls, totals) = crowd(8).await;
+        assert_eq!(totals, BTreeSet::from([Some(1)]));
+        calls < 10
     })
     .await;
-    // Each has its own ID, and each page is its own.
-    assert_ne!(
-        control.list("").await.json()["RequestId"],
-        control.list("").await.json()["RequestId"]
-    );
-    assert_eq!(control.list("PageNumber=2").await.json()["PageNumber"], 2);
     agent.act(promise(2));
-    until("the promise has ended", async || total("").await == 2).await;
-}
-
-#[tokio::test]
-async fn no_promise_is_believed_for_long_and_none_is_made_up() {
-    let forever = Act::Promise(1, Duration::from_secs(1 << 40));
-    let agent = Agent::tcp("mycluster", forever).await;
-    let control = Control::over(&[agent.address()]).await;
-    let total = async || control.list("").await.json()["TotalCount"].clone();
-    assert_eq!(total().await, 1);
-    agent.act(Act::List(2));
-    until("the promise has ended", async || total().await == 2).await;
-    let before = agent.asked().len();
-    for images in 3..20 {
-        agent.act(Act::List(images));
-        assert_eq!(total().await, images);
-    }
-    assert_eq!(agent.asked().len() - before, 17);
+    until("the promise has ended", async || {
+        crowd(8).await.1 == BTreeSet::from([Some(2)])
+    })
+    .await;
+    // Nobody who makes no promise has one kept for him.
+    agent.act(Act::List(3));
+    until("the promise has ended", async || {
+        crowd(8).await.1 == BTreeSet::from([Some(3)])
+    })
+    .await;
+    assert!(crowd(8).await.0 >= 10);
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
@@ -39,10 +40,10 @@ impl Asked {
         let call = async move {
             let value = this.count.fetch_add(1, Ordering::SeqCst) + 1;
             this.go.notified().await;
-            let lasts_until = lasts.map(|lasts| Instant::now() + lasts);
-            Outcome { value, lasts_until }
+            let lease = lasts.map(Lease::lasting);
+            Outcome { value, lease }
         };
-        calls.ask(key, || (call, || panic!("a panic"))).boxed()
+        calls.ask(key, |_| (call, || panic!("a panic"))).boxed()
     }
 
     async fn until(&self, count: u32) {
@@ -144,6 +145,21 @@ async fn the_end_of_an_outcome_is_not_that_of_a_later_call() {
 }
 
 #[tokio::test]
+async fn who_comes_alone_is_no_crowd() {
+    let calls: Arc<Together<(), bool>> = Arc::new(Together::new(Duration::MAX));
+    async fn outcome(value: bool) -> Outcome<bool> {
+        tokio::task::yield_now().await;
+        let lease = None;
+        Outcome { value, lease }
+    }
+    let call = || calls.ask((), |crowd| (outcome(crowd), || panic!("a panic")));
+    assert!(!call().await);
+    assert!(!call().await);
+    assert_eq!(tokio::join!(call(), call(), call()), (false, true, true));
+    assert!(!call().await);
+}
+
+#[tokio::test]
 async fn a_slow_call_is_not_waited_for() {
     let (calls, asked) = (calls(PATIENCE), Asked::default());
     let slow = asked.call(&calls, "a");
@@ -179,7 +195,7 @@ async fn a_call_ends_when_its_last_caller_goes() {
 #[tokio::test]
 async fn a_panic_is_everybodys() {
     let calls = calls(PATIENCE);
-    let call = || calls.ask("a", || (async { panic!("a bug") }, || 7));
+    let call = || calls.ask("a", |_| (async { panic!("a bug") }, || 7));
     assert_eq!(tokio::join!(call(), call()), (7, 7));
     assert!(calls.lock().newest.is_empty());
 }

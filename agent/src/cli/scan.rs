@@ -181,6 +181,8 @@ fn scan(
     unprinted: &OnceLock<io::Error>,
 ) -> Result<(), ScanError> {
     let root = Root::open(settings, progress)?;
+    // One that may be entered but not listed is as good as unreadable.
+    root.is_empty(settings, progress)?;
     root.scan(
         settings,
         ScanOptions::default(),

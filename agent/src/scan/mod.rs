@@ -107,7 +107,6 @@ pub struct Root {
     access: Access,
     dir: dir::Dir,
     facts: RootFacts,
-    is_empty: bool,
 }
 
 impl Root {
@@ -130,11 +129,6 @@ impl Root {
             .with_open_telling(file_system.open_tells() && one_file_system);
         let dir = access.open_root(path, &mut operations).map_err(fail)?;
         let (_, of_root) = dir.stat(c"", &mut operations).map_err(fail)?;
-        // A directory that may be entered but not listed is as good as unreadable.
-        let is_empty = access
-            .open_below(&dir, b"", &mut operations)
-            .and_then(|dir| dir.is_empty(&mut operations))
-            .map_err(fail)?;
         progress.add(&Counts {
             operations: operations.calls,
             ..Counts::default()
@@ -147,12 +141,7 @@ impl Root {
                 born: of_root.born,
             },
         };
-        Ok(Self {
-            access,
-            dir,
-            facts,
-            is_empty,
-        })
+        Ok(Self { access, dir, facts })
     }
 
     /// What is known of the root itself.
@@ -161,10 +150,30 @@ impl Root {
         &self.facts
     }
 
-    /// Whether there was nothing in the root directory when it was opened.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.is_empty
+    /// Whether there is nothing in the root directory. Costs two operations, which no scan needs that knows
+    /// what is there.
+    ///
+    /// # Errors
+    ///
+    /// [`ScanError::Root`] if it may be entered, but not listed, which some servers say only then.
+    pub fn is_empty(
+        &self,
+        settings: &RootSettings,
+        progress: &Progress,
+    ) -> Result<bool, ScanError> {
+        let mut operations = dir::Operations::default();
+        let is_empty = self
+            .access
+            .open_below(&self.dir, b"", &mut operations)
+            .and_then(|dir| dir.is_empty(&mut operations));
+        progress.add(&Counts {
+            operations: operations.calls,
+            ..Counts::default()
+        });
+        is_empty.map_err(|error| ScanError::Root {
+            path: settings.path.clone(),
+            error,
+        })
     }
 
     /// How hard a scan of this root leans on its file system.

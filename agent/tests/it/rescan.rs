@@ -22,8 +22,9 @@ fn an_unchanged_tree_is_not_read_again_and_changes_are_seen() {
     assert_eq!(counts.files_read, 0);
     assert_eq!(counts.images, 40);
     assert_eq!(site.rescan(false, false).images, 40);
-    // One stat a directory and one an image, and a handful for the root itself.
-    assert!(counts.operations <= 8 + 40 + 6, "{counts:?}");
+    // One stat a directory and one an image, and three for the root itself: its file system's, to open and
+    // to stat it.
+    assert!(counts.operations <= 8 + 40 + 3, "{counts:?}");
     assert_eq!(site.catalog.snapshot().generation, generation);
 
     // A new one, one gone, one rewritten in place with the same size and its old time.
@@ -46,6 +47,27 @@ fn an_unchanged_tree_is_not_read_again_and_changes_are_seen() {
     assert!(listing.contains(&"rewritten:1 image1.sif Ready".to_owned()));
     assert!(!listing.iter().any(|line| line.contains("image0.sif")));
     assert!(site.catalog.snapshot().generation > generation);
+}
+
+#[test]
+fn the_names_of_a_large_root_are_read_once_and_only_if_they_changed() {
+    const NAMES: u64 = 2000;
+    let tree = tempfile::tempdir().unwrap();
+    for number in 0..NAMES {
+        fs::write(tree.path().join(format!("{number:0>200}.log")), b"").unwrap();
+    }
+    write(&tree.path().join("a.sif"), &sif("a:1", 1));
+    settle(tree.path());
+    outwait_granularity(tree.path());
+    let site = Site::start(tree.path(), None);
+    let counts = site.rescan(false, true);
+    assert!(counts.operations <= 2 + 3, "{counts:?}");
+    write(&tree.path().join("b.sif"), &sif("b:1", 2));
+    let counts = site.rescan(false, true);
+    assert_eq!(counts.images, 2);
+    // As many calls as its buffer takes, and some for the directory and its images.
+    let pass = NAMES * 256 / (64 << 10) + 2;
+    assert!(counts.operations <= pass + 15, "{counts:?}");
 }
 
 #[test]

@@ -16,8 +16,11 @@ const TRIED: usize = 10_000;
 const AHEAD: i64 = 60;
 
 pub(super) fn examine(subject: &str, settings: &RootSettings) -> Vec<Finding> {
-    let root = match Root::open(settings, &Progress::default()) {
-        Ok(root) => root,
+    let progress = Progress::default();
+    let opened = Root::open(settings, &progress)
+        .and_then(|root| Ok((root.is_empty(settings, &progress)?, root)));
+    let (is_empty, root) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             return vec![Finding::failed(
                 subject,
@@ -37,7 +40,7 @@ pub(super) fn examine(subject: &str, settings: &RootSettings) -> Vec<Finding> {
         ""
     };
     let mut findings = vec![Finding::ok(subject, format!("{}{network}", kind.name))];
-    if root.is_empty() {
+    if is_empty {
         findings.push(Finding::warning(
             subject,
             "is empty",

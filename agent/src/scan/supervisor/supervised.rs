@@ -296,6 +296,11 @@ impl Supervised {
         let root = Root::open(&self.settings, progress)?;
         let facts = root.facts().clone();
         self.lock().facts = Some(facts.clone());
+        let stored = catalog.root(self.index);
+        if stored.is_none_or(|stored| stored.scanned.is_none()) {
+            // One that may be entered but not listed is as good as unreadable.
+            root.is_empty(&self.settings, progress)?;
+        }
         // Also when only some directories are looked at: that all is gone from them is what an unmounted
         // file system looks like.
         self.check_mount(catalog, &root, &request, progress)?;

@@ -46,10 +46,15 @@ impl Asked {
         calls.ask(key, |_| (call, || panic!("a panic"))).boxed()
     }
 
+    /// Until it was asked so often; fails after a time that no machine needs.
     async fn until(&self, count: u32) {
-        while self.count.load(Ordering::SeqCst) < count {
-            tokio::task::yield_now().await;
-        }
+        let asked = async {
+            while self.count.load(Ordering::SeqCst) < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(30), asked).await;
+        assert!(in_time.is_ok(), "not asked {count} times");
     }
 }
 

@@ -1,18 +1,26 @@
 #!/usr/bin/env bash
 # What scanning, rescanning and answering cost, against the least work that would do:
 #
-#     tests/bench/run.sh [IMAGES]        default 10000
+#     tests/bench/run.sh [IMAGES [PART...]]        default 10000, and all parts: scan agent flat cold slow
 #
 # Builds a tree of IMAGES synthetic images and ten times as many other files, runs ours and the floor
-# in turn, and prints medians of CPU time (user + system) and their ratios; wall time only where it is
-# what is asked for. The tree generator, the floor program and the latency file system are read from
+# in turn, and prints medians of CPU time (user + system) and their ratios; wall time where it is what is
+# asked for (cold, slow). The tree generator, the floor program and the latency file system are read from
 # SIFTER_BENCH_KIT (default ../shared/bench beside the workspace); they are small C programs.
+#
+#   scan   the command line, warm
+#   agent  first scan, rescans, gRPC and start of an agent, warm
+#   flat   the same images in one directory: command line and agent
+#   cold   caches dropped before each run (root)
+#   slow   1,000 images on a file system with 2 ms an operation (FUSE 3 with its headers)
 #
 # SIFTER_BIN_DIR  prebuilt release binaries, with examples/rpc_bench below
 # ROUNDS  runs of each command (default 5)      WORK  where trees are kept (default target/bench)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 images=${1:-10000}
+parts=" ${*:2} "
+[ $# -gt 1 ] || parts=" scan agent flat cold slow "
 rounds=${ROUNDS:-5}
 kit=${SIFTER_BENCH_KIT:-../shared/bench}
 work=${WORK:-target/bench}
@@ -28,82 +36,111 @@ if [ ! -x "$rpc_bench" ]; then
     cargo build --release --quiet -p sifter-tests --example rpc_bench
     rpc_bench=${CARGO_TARGET_DIR:-target}/release/examples/rpc_bench
 fi
-sifter=$bin/sifter
+sifter=$(cd "$bin" && pwd)/sifter
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
+floor=$work/floor
 cc -O2 -o "$work/gen" "$kit/gen.c"
-cc -O2 -pthread -o "$work/floor" "$kit/floor.c"
-tree=$work/tree-$images
-[ -d "$tree" ] || { echo "making $tree"; "$work/gen" -n "$images" "$tree" > /dev/null; }
-tree=$(cd "$tree" && pwd -P)
+cc -O2 -pthread -o "$floor" "$kit/floor.c"
+grow() { [ -d "$2" ] || { echo "making $2"; "$work/gen" -n "$1" "$2" > /dev/null; }; }
+grow "$images" "$work/tree-$images"
+tree=$(cd "$work/tree-$images" && pwd -P)
 
-agent=
-cleanup() { [ -z "$agent" ] || kill "$agent" 2> /dev/null || true; }
+agent= state= mounted=
+stop_agent() {
+    [ -n "$agent" ] || return 0
+    kill "$agent" 2> /dev/null || true
+    wait "$agent" 2> /dev/null || true
+    agent=
+}
+cleanup() {
+    stop_agent
+    [ -z "$state" ] || rm -rf "$state"
+    [ -z "$mounted" ] || fusermount3 -u "$mounted" || true
+}
 trap cleanup EXIT
 
-# CPU seconds of a command, its output thrown away.
-cpu() {
-    local TIMEFORMAT='%U %S'
+# Processor or wall seconds of a command, its output thrown away.
+measured() {
+    local TIMEFORMAT=$1
+    shift
     { time "$@" > /dev/null 2> /dev/null; } 2>&1 | awk '{print $1 + $2}'
 }
+cpu() { measured '%U %S' "$@"; }
+wall() { measured '%R' "$@"; }
 
 median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 
-# Medians of two commands run in turn, and their ratio: compare NAME LIMIT OURS -- THEIRS
+# row NAME OURS THEIRS LIMIT
+row() {
+    awk -v n="$1" -v a="$2" -v b="$3" -v l="$4" \
+        'BEGIN {printf "%-56s %8.4f s %8.4f s  ratio %.2f  (at most %s)\n", n, a, b, a / b, l}'
+}
+
+# Medians of two commands run in turn, and their ratio: compare cpu|wall BEFORE NAME LIMIT OURS -- THEIRS
 compare() {
-    local name=$1 limit=$2 ours=() theirs=() a b
-    shift 2
+    local how=$1 before=$2 name=$3 limit=$4 ours=()
+    shift 4
     while [ "$1" != -- ]; do ours+=("$1"); shift; done
     shift
-    theirs=("$@")
-    "${ours[@]}" > /dev/null 2>&1 || true
-    "${theirs[@]}" > /dev/null 2>&1
     : > "$work/a"
     : > "$work/b"
     for _ in $(seq "$rounds"); do
-        cpu "${ours[@]}" >> "$work/a"
-        cpu "${theirs[@]}" >> "$work/b"
+        "$before"
+        "$how" "${ours[@]}" >> "$work/a"
+        "$before"
+        "$how" "$@" >> "$work/b"
     done
-    a=$(median < "$work/a")
-    b=$(median < "$work/b")
-    awk -v n="$name" -v a="$a" -v b="$b" -v l="$limit" \
-        'BEGIN {printf "%-52s %7.3f s %7.3f s  ratio %.2f  (at most %s)\n", n, a, b, a / b, l}'
+    row "$name" "$(median < "$work/a")" "$(median < "$work/b")" "$limit"
+}
+drop_caches() {
+    sync
+    echo 3 > /proc/sys/vm/drop_caches
+}
+warm() { "$floor" -m lean -r 0 "$1" > /dev/null; }
+
+# --- the command line ----------------------------------------------------------------------------------
+scans() { # TREE
+    warm "$1"
+    compare cpu true "scan (table) / floor -m lean" 1.5 "$sifter" scan "$1" -- "$floor" -m lean -r 0 "$1"
+    compare cpu true "scan --json / floor -m lean" 1.5 "$sifter" scan --json "$1" -- "$floor" -m lean -r 0 "$1"
 }
 
-echo "machine: $(nproc) processors, $(uname -sr), load $(cut -d' ' -f1 /proc/loadavg); $images images, $rounds rounds"
-echo "CPU time, ours and theirs:"
-compare "scan --json / floor -m lean" 1.5 "$sifter" scan --json "$tree" -- "$work/floor" -m lean -r 0 "$tree"
-compare "scan --json --basic / floor -m lean" 1.5 "$sifter" scan --json --basic "$tree" -- "$work/floor" -m lean -r 0 "$tree"
-compare "scan --json / find -printf" 0.8 "$sifter" scan --json "$tree" -- find "$tree" -type f -printf '%s %T@ %p\n'
+# --- the agent -----------------------------------------------------------------------------------------
+# The unit lets the agent see file systems read-only (ProtectSystem=strict), of which Landlock makes use:
+# here too, where this user may mount.
+as_the_unit=(unshare --mount sh -c 'mount --bind "$TREE" "$TREE" && mount -o remount,bind,ro "$TREE" && exec "$@"' sh)
+TREE=$tree "${as_the_unit[@]}" true 2> /dev/null || { as_the_unit=(env); echo "the tree cannot be mounted read-only, as the unit has it"; }
 
-# --- the agent -------------------------------------------------------------------------------------
-state=$(mktemp -d "$work/state.XXXXXX")
-cat > "$state/agent.toml" << TOML
+# new_state TREE
+new_state() {
+    [ -z "$state" ] || rm -rf "$state"
+    state=$(mktemp -d "$work/state.XXXXXX")
+    cat > "$state/agent.toml" << TOML
 state_directory = "$state"
 listen = ["unix:$state/agent.sock", "127.0.0.1:0"]
 [[root]]
-path = "$tree"
+path = "$1"
 interval = "7d"
 file_interval = "7d"
 hints = false
 TOML
-export SIFTER_ADDRESS=unix:$state/agent.sock
+    export TREE=$1 SIFTER_ADDRESS=unix:$state/agent.sock
+}
 
-# The unit lets the agent see file systems read-only (ProtectSystem=strict), of which Landlock makes use:
-# here too, where this user may mount.
-read_only='mount --bind "$TREE" "$TREE" && mount -o remount,bind,ro "$TREE" && exec "$@"'
-export TREE=$tree
-as_the_unit=(unshare --mount sh -c "$read_only" sh)
-"${as_the_unit[@]}" true 2> /dev/null || { as_the_unit=(); echo "the tree cannot be mounted read-only, as the unit has it"; }
-
+# start_agent CONDITION…: until a command succeeds.
 start_agent() {
     "${as_the_unit[@]}" "$sifter" agent --config "$state/agent.toml" > "$state/out" 2> "$state/log" &
     agent=$!
-    until "$sifter" ls --quiet --filter 'path=/none' > /dev/null 2>&1; do
+    until "$@" > /dev/null 2>&1; do
         kill -0 "$agent" || { cat "$state/log" >&2; exit 1; }
-        sleep 0.05
+        sleep 0.05 # between two looks
     done
 }
+# The end of the first scan is read from the log: the answers to a client that asks again and again would
+# be charged to the agent.
+has_scanned() { grep -q scanned "$state/log"; }
+answers() { "$sifter" ls --quiet --filter 'path=/none'; }
 
 # CPU seconds that the agent has used, in the kernel's steps of some 10 ms.
 used() { awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) / hz}' "/proc/$agent/stat"; }
@@ -121,47 +158,111 @@ scan_cost() {
     awk -v a="$before" -v b="$after" -v n="$scans" 'BEGIN {print (b - a) / n}'
 }
 
-lean=$(for _ in $(seq "$rounds"); do cpu "$work/floor" -m lean -r 0 "$tree"; done | median)
-floor_rescan=$("$work/floor" -m lean -t 1 -r "$rounds" "$tree" | awk '/rescan d\+f/ {print $5}' | median)
-
-# The first scan several times, each with an empty catalogue. Its end is read from the log: the answers to
-# a client that asks again and again would be charged to the agent.
-first_scan() {
-    rm -f "$state"/catalog.sqlite*
-    "${as_the_unit[@]}" "$sifter" agent --config "$state/agent.toml" > "$state/out" 2> "$state/log" &
-    agent=$!
-    until grep -q 'scanned' "$state/log"; do
-        kill -0 "$agent" || { cat "$state/log" >&2; exit 1; }
-        sleep 0.05
-    done
-    used
+# Of an agent over TREE, which is left running: agent_scans TREE
+agent_scans() {
+    local some lean stat none one
+    new_state "$1"
+    warm "$1"
+    lean=$(for _ in $(seq "$rounds"); do cpu "$floor" -m lean -r 0 "$1"; done | median)
+    stat=$("$floor" -m lean -t 1 -r "$rounds" "$1" | awk '/rescan d\+f/ {print $5}' | median)
+    for _ in $(seq "$rounds"); do
+        stop_agent
+        rm -f "$state"/catalog.sqlite*
+        start_agent has_scanned
+        used
+    done > "$work/first"
+    # The loop ran in this shell: the agent of its last round is there.
+    row "first scan with catalogue / floor -m lean" "$(median < "$work/first")" "$lean" 2.0
+    sleep 2.5                      # until nothing is younger than its timestamps are fine
+    "$sifter" rescan > /dev/null   # what was is read again once
+    none=$(scan_cost)
+    row "no-change rescan / stat-only floor (1 thread, wall)" "$none" "$stat" 1.5
+    cat "$work/rescan"
+    some=$(find "$1" -name '*.sif' -print -quit)
+    add_image() { cp --sparse=always "$some" "$(dirname "$some")/new-$1.sif"; }
+    one=$(scan_cost add_image)
+    rm -f "$(dirname "$some")"/new-*.sif
+    row "one new image / no-change rescan" "$one" "$none" "$2"
+    cat "$work/rescan"
+    awk '/VmRSS/ {now = $2} /VmHWM/ {most = $2} END {printf "agent: %d MiB resident, %d MiB at most\n", now / 1024, most / 1024}' "/proc/$agent/status"
 }
-for _ in $(seq "$rounds"); do
-    [ -z "$agent" ] || { kill "$agent"; wait "$agent" 2> /dev/null || true; }
-    first_scan
-done > "$work/first"
-full=$(median < "$work/first")
-awk -v a="$full" -v b="$lean" 'BEGIN {printf "%-52s %7.3f s %7.3f s  ratio %.2f  (at most 2.0)\n", "first scan with catalogue / floor -m lean", a, b, a / b}'
-sleep 2.5
-"$sifter" rescan > /dev/null # what was racy at the first scan is read again once
-none=$(scan_cost)
-awk -v a="$none" -v b="$floor_rescan" 'BEGIN {printf "%-52s %7.4f s %7.4f s  ratio %.2f  (at most 1.5)\n", "no-change rescan / stat-only floor (1 thread, wall)", a, b, a / b}'
-cat "$work/rescan"
-some=$(find "$tree" -name '*.sif' -print -quit)
-add_image() { cp --sparse=always "$some" "$(dirname "$some")/new-$1.sif"; }
-one=$(scan_cost add_image)
-rm -f "$(dirname "$some")"/new-*.sif
-awk -v a="$one" -v b="$none" 'BEGIN {printf "%-52s %7.4f s %7.4f s  ratio %.2f  (at most 1.05)\n", "one new image / no-change rescan", a, b, a / b}'
-echo "agent: $(awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$agent/status") MiB resident, peak $(awk '/VmHWM/ {print int($2 / 1024)}' "/proc/$agent/status") MiB"
-echo
-echo "gRPC on loopback:"
-"$rpc_bench" "$(sed -n 's/^listening on \(127.*\)/\1/p' "$state/out")"
-kill "$agent"
-wait "$agent" 2> /dev/null || true
-start=$(date +%s%N)
-start_agent
-echo "start with a catalogue to first answer               $((($(date +%s%N) - start) / 1000000)) ms (at most 300)"
-kill "$agent"
-wait "$agent" 2> /dev/null || true
-agent=
-rm -rf "$state"
+
+answers_cost() {
+    "$rpc_bench" "$(sed -n 's/^listening on \(127.*\)/\1/p' "$state/out")"
+    stop_agent
+    local start
+    start=$(date +%s%N)
+    start_agent answers
+    echo "start with a catalogue to the first answer               $((($(date +%s%N) - start) / 1000000)) ms (at most 300)"
+}
+
+# --- a file system with latency ------------------------------------------------------------------------
+slow() {
+    local best threads few=$work/tree-1000 at=$work/slow server
+    if ! cc -O2 -D_FILE_OFFSET_BITS=64 -o "$work/delayfs" "$kit/delayfs.c" $(pkg-config --cflags --libs fuse3) -pthread 2> /dev/null; then
+        echo "no FUSE 3 to build against: left out"
+        return
+    fi
+    grow 1000 "$few"
+    mkdir -p "$at"
+    for server in 0 8; do
+        "$work/delayfs" -d 2000 -q "$server" -s "$work/counts" "$few" "$at"
+        mounted=$at
+        best=$(for threads in 32 64 128; do
+            for _ in $(seq "$rounds"); do wall "$floor" -O -m hdr -t "$threads" -r 0 "$at"; done | median
+        done | sort -n | head -n 1)
+        for _ in $(seq "$rounds"); do wall "$sifter" scan -q "$at"; done > "$work/a"
+        if [ "$server" = 0 ]; then
+            row "2 ms an operation / floor -m hdr at its best (wall)" "$(median < "$work/a")" "$best" 1.3
+        else
+            row "the same, $server at once (wall)" "$(median < "$work/a")" "$best" 1.3
+        fi
+        fusermount3 -u "$at"
+        mounted=
+    done
+}
+
+echo "machine: $(nproc) processors, $(uname -sr), load $(cut -d' ' -f1 /proc/loadavg); $images images, $rounds rounds"
+for part in $parts; do
+    echo
+    case $part in
+        scan)
+            echo "The command line, processor time, ours and theirs:"
+            scans "$tree"
+            compare cpu true "scan --json --basic / floor -m lean" 1.5 "$sifter" scan --json --basic "$tree" -- "$floor" -m lean -r 0 "$tree"
+            compare cpu true "scan --json / find -printf" 0.8 "$sifter" scan --json "$tree" -- find "$tree" -type f -printf '%s %T@ %p\n'
+            ;;
+        agent)
+            echo "The agent, processor time:"
+            agent_scans "$tree" 1.05
+            echo
+            echo "gRPC on loopback:"
+            answers_cost
+            stop_agent
+            ;;
+        flat)
+            echo "All images in one directory, processor time:"
+            flat=$work/flat-$images
+            [ -d "$flat" ] || { mkdir "$flat" && find "$tree" -name '*.sif' -exec ln -t "$flat" {} +; }
+            scans "$flat"
+            agent_scans "$flat" "one pass over the names, no other file opened"
+            stop_agent
+            ;;
+        cold)
+            echo "Caches dropped before each run, wall time:"
+            if [ -w /proc/sys/vm/drop_caches ]; then
+                compare wall drop_caches "scan -q / floor -m lean -t 8" 1.2 "$sifter" scan -q "$tree" -- "$floor" -m lean -t 8 -r 0 "$tree"
+            else
+                echo "may not drop caches: left out"
+            fi
+            ;;
+        slow)
+            echo "A file system with latency, wall time:"
+            slow
+            ;;
+        *)
+            echo "no such part: $part" >&2
+            exit 1
+            ;;
+    esac
+done

@@ -158,7 +158,7 @@ impl Catalog {
     }
 
     /// Promises that the snapshot which is read after this stays the present one for a time, `wanted` at
-    /// most, and says how long; see [`lease`](self::lease).
+    /// most, and says how long; see [`lease`].
     #[must_use]
     pub fn lease(&self, wanted: Duration) -> Option<Duration> {
         self.leases.grant(wanted)

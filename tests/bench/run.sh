@@ -206,7 +206,11 @@ slow() {
     grow 1000 "$few"
     mkdir -p "$at"
     for server in 0 8; do
-        "$work/delayfs" -d 2000 -q "$server" -s "$work/counts" "$few" "$at"
+        "$work/delayfs" -d 2000 -q "$server" -s "$work/counts" "$few" "$at" &
+        until mountpoint -q "$at"; do
+            kill -0 $! || { echo "no FUSE here: left out"; return; }
+            sleep 0.05 # between two looks
+        done
         mounted=$at
         best=$(for threads in 32 64 128; do
             for _ in $(seq "$rounds"); do wall "$floor" -O -m hdr -t "$threads" -r 0 "$at"; done | median
@@ -219,6 +223,8 @@ slow() {
         fi
         fusermount3 -u "$at"
         mounted=
+        wait $!
+        grep most_at_once "$work/counts"
     done
 }
 

@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, RawDir, Statx, StatxFlags};
 use crate::catalog::{FileFacts, FileTime, Identity};
 
 use super::file::{OpenFile, Reading};
+use super::file_system::FileSystemType;
 
 /// Size of the buffer for directory entries: one call for some 1,500 names.
 pub const DIRECTORY_BUFFER: usize = 64 << 10;
@@ -52,6 +53,8 @@ pub struct Access {
     no_noatime: AtomicBool,
     /// What opening a file told of it need not be asked for again.
     open_tells: bool,
+    /// See [`FileSystemType::end_of_directory`].
+    end_of_directory: Option<u64>,
 }
 
 /// Counts of what was asked of the file system. One a worker; summed up by whoever reports.
@@ -80,11 +83,15 @@ impl Access {
         }
     }
 
-    /// With `open_tells`, the attributes of a file are taken as opening it brought them: a round trip
-    /// less where the file system is one that asks its server for them with every lookup or open.
+    /// Leaves out what files and directories on this file system, which must be the only one, need not be
+    /// asked for.
     #[must_use]
-    pub fn with_open_telling(self, open_tells: bool) -> Self {
-        Self { open_tells, ..self }
+    pub fn on(self, file_system: &FileSystemType) -> Self {
+        Self {
+            open_tells: file_system.open_tells(),
+            end_of_directory: file_system.end_of_directory(),
+            ..self
+        }
     }
 
     /// Opens a root. The path is the administrator's: links in it are followed.
@@ -115,6 +122,9 @@ impl Access {
         name: &CStr,
         operations: &mut Operations,
     ) -> io::Result<Dir> {
+        if !is_below(name) {
+            return Err(Errno::EXDEV.into());
+        }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let (fd, checked) = self.open_at(parent, name, flags, operations)?;
         let device = if checked {
@@ -216,6 +226,46 @@ impl Access {
         Ok((kind_of_statx(&stat), device, facts_of_statx(&stat)))
     }
 
+    /// Calls `each` for every entry of `dir` but `.` and `..`.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn read_dir(
+        &self,
+        dir: &Dir,
+        buffer: &mut [MaybeUninit<u8>],
+        operations: &mut Operations,
+        mut each: impl FnMut(&CStr, EntryKind, u64),
+    ) -> io::Result<()> {
+        let mut entries = RawDir::new(&dir.fd, buffer);
+        let mut at_end = false;
+        loop {
+            if entries.is_buffer_empty() {
+                if at_end {
+                    return Ok(());
+                }
+                operations.calls += 1;
+            }
+            let Some(entry) = entries.next() else {
+                return Ok(());
+            };
+            let entry = entry?;
+            at_end = self.end_of_directory == Some(entry.next_entry_cookie());
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                rustix::fs::FileType::Directory => EntryKind::Directory,
+                rustix::fs::FileType::RegularFile => EntryKind::File,
+                rustix::fs::FileType::Unknown => EntryKind::Unknown,
+                _ => EntryKind::Other,
+            };
+            each(name, kind, entry.ino());
+        }
+    }
+
     /// Opens `name`; the second value says whether the kernel itself made sure that no other file
     /// system was entered.
     fn open_at(
@@ -227,10 +277,13 @@ impl Access {
     ) -> io::Result<(OwnedFd, bool)> {
         operations.calls += 1;
         if !self.no_openat2.load(Ordering::Relaxed) {
-            let mut resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-            if !self.cross_file_systems {
-                resolve |= ResolveFlag::RESOLVE_NO_XDEV;
-            }
+            // One name that is neither a link nor `..` leads nowhere but below its parent: to have the kernel
+            // prove it (`RESOLVE_BENEATH`) would take a lock that all mounts of the machine share.
+            let resolve = if self.cross_file_systems {
+                ResolveFlag::empty()
+            } else {
+                ResolveFlag::RESOLVE_NO_XDEV
+            };
             let how = OpenHow::new().flags(flags).resolve(resolve);
             match nix::fcntl::openat2(&parent.fd, name, how) {
                 // A seccomp filter answers EPERM to calls it does not know, as old container
@@ -263,40 +316,6 @@ impl Dir {
         let stat = nix::sys::stat::fstat(&self.fd)?;
         let facts = facts_of_stat(&stat);
         Ok((directory_identity(&facts), facts))
-    }
-
-    /// Calls `each` for every entry but `.` and `..`.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says.
-    pub fn read(
-        &self,
-        buffer: &mut [MaybeUninit<u8>],
-        operations: &mut Operations,
-        mut each: impl FnMut(&CStr, EntryKind, u64),
-    ) -> io::Result<()> {
-        let mut entries = RawDir::new(&self.fd, buffer);
-        loop {
-            if entries.is_buffer_empty() {
-                operations.calls += 1;
-            }
-            let Some(entry) = entries.next() else {
-                return Ok(());
-            };
-            let entry = entry?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let kind = match entry.file_type() {
-                rustix::fs::FileType::Directory => EntryKind::Directory,
-                rustix::fs::FileType::RegularFile => EntryKind::File,
-                rustix::fs::FileType::Unknown => EntryKind::Unknown,
-                _ => EntryKind::Other,
-            };
-            each(name, kind, entry.ino());
-        }
     }
 
     /// Whether there are no entries but `.` and `..`.
@@ -337,6 +356,12 @@ impl Dir {
         )?;
         Ok((kind_of_statx(&stat), facts_of_statx(&stat)))
     }
+}
+
+/// Whether a name cannot lead out of the directory it is looked up in, unless it is a link.
+fn is_below(name: &CStr) -> bool {
+    let name = name.to_bytes();
+    name != b".." && !name.contains(&b'/')
 }
 
 /// A name from disk for a system call; names from disk hold no NUL.
@@ -425,5 +450,84 @@ fn facts_of_statx(stat: &Statx) -> FileFacts {
         modified: time(&stat.stx_mtime),
         changed: time(&stat.stx_ctime),
         born: has_born.then(|| time(&stat.stx_btime)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::mem::MaybeUninit;
+
+    use nix::errno::Errno;
+
+    use super::{Access, Operations};
+    use crate::scan::file_system;
+
+    #[test]
+    fn a_directory_is_read_to_its_end_whether_that_is_asked_for_or_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let file_system = file_system::of(directory.path()).unwrap();
+        let knows_end = file_system.end_of_directory().is_some();
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut expected = BTreeSet::new();
+        // With hashed names in one block, and in several, which is where their order is another one.
+        for names in [0, 1, 40, 3000] {
+            for number in expected.len()..names {
+                let name = format!("{number}-{}", "x".repeat(number % 50));
+                std::fs::write(directory.path().join(&name), b"").unwrap();
+                expected.insert(name);
+            }
+            let mut calls = Vec::new();
+            for access in [Access::new(false), Access::new(false).on(&file_system)] {
+                let mut operations = Operations::default();
+                let dir = access.open_root(directory.path(), &mut operations).unwrap();
+                operations = Operations::default();
+                let mut found = Vec::new();
+                access
+                    .read_dir(&dir, &mut buffer, &mut operations, |name, _, _| {
+                        found.push(name.to_str().unwrap().to_owned());
+                    })
+                    .unwrap();
+                assert_eq!(found.len(), names);
+                assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected);
+                calls.push(operations.calls);
+            }
+            assert_eq!(calls[0] - calls[1], u64::from(knows_end), "{names} names");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_opened_below_its_parent_only() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("a/b")).unwrap();
+        std::os::unix::fs::symlink("a", directory.path().join("link")).unwrap();
+        std::fs::write(directory.path().join("file"), b"").unwrap();
+        for access in [Access::new(false), Access::new(true)] {
+            let mut operations = Operations::default();
+            let root = access.open_root(directory.path(), &mut operations).unwrap();
+            let mut open = |name| {
+                let opened = access.open_dir(&root, name, &mut operations);
+                opened.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap()))
+            };
+            for (name, errno) in [
+                (c"..", Errno::EXDEV),
+                (c"a/b", Errno::EXDEV),
+                (c"a/../..", Errno::EXDEV),
+                (c"/", Errno::EXDEV),
+                (c"link", Errno::ENOTDIR),
+                (c"file", Errno::ENOTDIR),
+                (c"none", Errno::ENOENT),
+            ] {
+                assert_eq!(open(name).err(), Some(errno), "{name:?}");
+            }
+            let a = open(c"a").unwrap();
+            assert!(access.open_dir(&a, c"b", &mut operations).is_ok());
+            assert!(access.open_below(&root, b"a/b", &mut operations).is_ok());
+            assert!(
+                access
+                    .open_below(&root, b"a/../../", &mut operations)
+                    .is_err()
+            );
+        }
     }
 }

@@ -32,6 +32,14 @@ impl FileSystemType {
     pub fn open_tells(&self) -> bool {
         matches!(self.name, "nfs" | "fuse")
     }
+
+    /// What the last entry of a directory gives as the place of the next one, where no other entry can: the
+    /// end need then not be asked for. In ext4 it is the largest number (`fs/ext4/dir.c:
+    /// ext4_get_htree_eof`), which is kept from being the hash of a name (`fs/ext4/hash.c: ext4fs_dirhash`).
+    #[must_use]
+    pub fn end_of_directory(&self) -> Option<u64> {
+        (self.name == "ext4").then_some(i64::MAX.cast_unsigned())
+    }
 }
 
 /// Magic numbers by statfs(2), <linux/magic.h> and the file systems' own sources.

@@ -125,8 +125,10 @@ impl Root {
         let file_system = file_system::of(path).map_err(fail)?;
         // Of other file systems that are met it is not known.
         let one_file_system = !settings.cross_file_systems && !settings.follow_symlinks;
-        let access = Access::new(settings.cross_file_systems)
-            .with_open_telling(file_system.open_tells() && one_file_system);
+        let mut access = Access::new(settings.cross_file_systems);
+        if one_file_system {
+            access = access.on(&file_system);
+        }
         let dir = access.open_root(path, &mut operations).map_err(fail)?;
         let (_, of_root) = dir.stat(c"", &mut operations).map_err(fail)?;
         progress.add(&Counts {

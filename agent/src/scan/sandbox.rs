@@ -95,11 +95,12 @@ impl sifter_image::ReadTree for SandboxTree<'_> {
         };
         let mut names = Vec::new();
         let mut buffer = vec![MaybeUninit::uninit(); 8 << 10];
-        dir.read(&mut buffer, &mut operations, |name, _, _| {
-            if names.len() < limit {
-                names.push(name.to_string_lossy().into_owned());
-            }
-        })?;
+        self.access
+            .read_dir(&dir, &mut buffer, &mut operations, |name, _, _| {
+                if names.len() < limit {
+                    names.push(name.to_string_lossy().into_owned());
+                }
+            })?;
         Ok(Some(names))
     }
 }

@@ -231,7 +231,8 @@ impl<'a> Visitor<'a> {
     fn list(&mut self, dir: &Dir, path: &[u8]) -> io::Result<Listing> {
         let settings = self.walk.settings;
         let mut listing = Listing::default();
-        dir.read(
+        self.walk.access.read_dir(
+            dir,
             &mut self.buffer,
             &mut self.operations,
             |name, kind, inode| match kind {

@@ -1,28 +1,44 @@
-//! The columns of table `images` and [`Row`], one to one.
+//! The columns of the tables `images` and `commons`, which together are a [`Row`].
 
 use prost::Message as _;
-use rusqlite::params;
+use rusqlite::{Connection, OptionalExtension, params};
 use sifter_image::record::{Encryption, Format, ImageId, ReferenceSource, Status, TimeSource};
 use sifter_proto::v1;
 use uuid::Uuid;
 
 use super::entry::{FileFacts, FileTime};
+use super::packed::Packed;
 use super::row::Row;
 
-/// Columns in the order in which [`read`] takes them, after `id`.
-pub(super) const LISTING: &str = "inode, size, modified, changed, accessed, allocated, uid, gid, \
-    mode, links, image_id, uuid, format, format_version, status, status_message, repository, tag, \
-    reference_source, base, update_time, update_time_source, create_time, arch, file_system, \
-    compressor, sbom, encryption, signatures, content_digest";
+/// Columns of `images` in the order in which [`read`] takes them, after `id`.
+pub(super) const LISTING: &str = "inode, size, modified, changed, accessed, allocated, image_id, uuid, \
+    status_message, repository, tag, base, update_time, create_time, signatures, content_digest";
+
+/// How many they are, with `id`.
+pub(super) const LISTING_LEN: usize = 17;
+
+/// Columns of `commons` in the order in which [`StoredCommon::read`] takes them.
+pub(super) const COMMON: &str = "uid, gid, mode, links, format, format_version, status, \
+    reference_source, update_time_source, arch, file_system, compressor, sbom, encryption";
 
 /// The statement of [`write`]; `verb` is `INSERT` or `REPLACE`.
 pub(super) fn statement(verb: &str) -> String {
     format!(
-        "{verb} INTO images (id, root, directory, name, {LISTING})
+        "{verb} INTO images (id, root, directory, name, common, {LISTING}, details, details_size)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-         ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)"
+         ?20, ?21, ?22, ?23)"
     )
 }
+
+/// The statement that finds the number of what a row has in common with others; see [`common`].
+pub(super) const FIND_COMMON: &str = "SELECT id FROM commons WHERE (uid, gid, mode, links, format, \
+    format_version, status, reference_source, update_time_source, arch, file_system, compressor, sbom, \
+    encryption) = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+
+/// The statement that adds it.
+pub(super) const ADD_COMMON: &str = "INSERT INTO commons (uid, gid, mode, links, format, \
+    format_version, status, reference_source, update_time_source, arch, file_system, compressor, sbom, \
+    encryption) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 const FORMATS: [Format; 5] = [
     Format::Sif,
@@ -57,19 +73,67 @@ fn value<T: Copy>(values: &[T], number: i64) -> T {
         .unwrap_or(values[0])
 }
 
+/// A row of `commons`.
+#[derive(Debug)]
+pub(super) struct StoredCommon {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    links: u32,
+    format: Format,
+    format_version: Box<str>,
+    status: Status,
+    reference_source: ReferenceSource,
+    update_time_source: TimeSource,
+    arch: Box<str>,
+    file_system: Box<str>,
+    compressor: Box<str>,
+    sbom: Box<str>,
+    encryption: Encryption,
+}
+
+impl StoredCommon {
+    /// Reads a row of `SELECT …, <COMMON>`, which begins at column `first`.
+    pub(super) fn read(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        let integer = |index: usize| row.get::<_, i64>(first + index);
+        let small =
+            |index: usize| integer(index).map(|value| u32::try_from(value).unwrap_or(u32::MAX));
+        let text = |index: usize| row.get::<_, Box<str>>(first + index);
+        Ok(Self {
+            uid: small(0)?,
+            gid: small(1)?,
+            mode: small(2)?,
+            links: small(3)?,
+            format: value(&FORMATS, integer(4)?),
+            format_version: text(5)?,
+            status: value(&STATUSES, integer(6)?),
+            reference_source: value(&REFERENCE_SOURCES, integer(7)?),
+            update_time_source: value(&TIME_SOURCES, integer(8)?),
+            arch: text(9)?,
+            file_system: text(10)?,
+            compressor: text(11)?,
+            sbom: text(12)?,
+            encryption: value(&ENCRYPTIONS, integer(13)?),
+        })
+    }
+}
+
 /// Reads a row of `SELECT …, id, <LISTING>`; `id` is column `first`.
 pub(super) fn read<'r>(
     row: &'r rusqlite::Row<'_>,
     first: usize,
     path: &'r [u8],
     root: &'r str,
+    common: &'r StoredCommon,
 ) -> rusqlite::Result<Row<'r>> {
     let at = |index: usize| first + 1 + index;
     let integer = |index: usize| row.get::<_, i64>(at(index));
-    let small = |index: usize| integer(index).map(|value| u32::try_from(value).unwrap_or(u32::MAX));
     let text =
         |index: usize| -> rusqlite::Result<&'r str> { Ok(row.get_ref(at(index))?.as_str()?) };
-    let signatures = match row.get_ref(at(28))?.as_blob_or_null()? {
+    let blob = |index: usize| -> rusqlite::Result<Option<&'r [u8]>> {
+        Ok(row.get_ref(at(index))?.as_blob_or_null()?)
+    };
+    let signatures = match blob(14)? {
         Some(data) => v1::Image::decode(data).unwrap_or_default().signatures,
         None => Vec::new(),
     };
@@ -84,52 +148,79 @@ pub(super) fn read<'r>(
             changed: FileTime(integer(3)?),
             accessed: FileTime(integer(4)?),
             allocated: integer(5)?.cast_unsigned(),
-            uid: small(6)?,
-            gid: small(7)?,
-            mode: small(8)?,
-            links: small(9)?,
+            uid: common.uid,
+            gid: common.gid,
+            mode: common.mode,
+            links: common.links,
             born: None,
         },
-        image_id: row
-            .get_ref(at(10))?
-            .as_blob_or_null()?
-            .and_then(|id| id.try_into().ok())
-            .map(ImageId),
-        uuid: row
-            .get_ref(at(11))?
-            .as_blob_or_null()?
-            .and_then(|uuid| Uuid::from_slice(uuid).ok()),
-        format: value(&FORMATS, integer(12)?),
-        format_version: text(13)?,
-        status: value(&STATUSES, integer(14)?),
-        status_message: text(15)?,
-        repository: text(16)?,
-        tag: text(17)?,
-        reference_source: value(&REFERENCE_SOURCES, integer(18)?),
-        base: text(19)?,
-        update_time: FileTime(integer(20)?),
-        update_time_source: value(&TIME_SOURCES, integer(21)?),
-        create_time: row.get::<_, Option<i64>>(at(22))?.map(FileTime),
-        arch: text(23)?,
-        file_system: text(24)?,
-        compressor: text(25)?,
-        sbom: text(26)?,
-        encryption: value(&ENCRYPTIONS, integer(27)?),
+        image_id: blob(6)?.and_then(|id| id.try_into().ok()).map(ImageId),
+        uuid: blob(7)?.and_then(|uuid| Uuid::from_slice(uuid).ok()),
+        format: common.format,
+        format_version: &common.format_version,
+        status: common.status,
+        status_message: text(8)?,
+        repository: text(9)?,
+        tag: text(10)?,
+        reference_source: common.reference_source,
+        base: text(11)?,
+        update_time: FileTime(integer(12)?),
+        update_time_source: common.update_time_source,
+        create_time: row.get::<_, Option<i64>>(at(13))?.map(FileTime),
+        arch: &common.arch,
+        file_system: &common.file_system,
+        compressor: &common.compressor,
+        sbom: &common.sbom,
+        encryption: common.encryption,
         signatures: signatures.into(),
-        content_digest: row
-            .get_ref(at(29))?
-            .as_blob_or_null()?
-            .and_then(|digest| digest.try_into().ok()),
+        content_digest: blob(15)?.and_then(|digest| digest.try_into().ok()),
     })
+}
+
+/// The number of what a row has in common with others, which is added if no row had it before.
+pub(super) fn common(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<i64> {
+    let values = params![
+        row.facts.uid,
+        row.facts.gid,
+        row.facts.mode,
+        row.facts.links,
+        number(&FORMATS, &row.format),
+        row.format_version,
+        number(&STATUSES, &row.status),
+        number(&REFERENCE_SOURCES, &row.reference_source),
+        number(&TIME_SOURCES, &row.update_time_source),
+        row.arch,
+        row.file_system,
+        row.compressor,
+        row.sbom,
+        number(&ENCRYPTIONS, &row.encryption),
+    ];
+    let known = connection
+        .prepare_cached(FIND_COMMON)?
+        .query_row(values, |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(number) => Ok(number),
+        None => connection.prepare_cached(ADD_COMMON)?.insert(values),
+    }
+}
+
+/// Where a row is, in numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'n> {
+    pub(super) root: i64,
+    pub(super) directory: i64,
+    pub(super) name: &'n [u8],
+    /// By [`common`].
+    pub(super) common: i64,
 }
 
 /// Writes a row with a [`statement`].
 pub(super) fn write(
     statement: &mut rusqlite::Statement<'_>,
     row: &Row<'_>,
-    root: i64,
-    directory: i64,
-    name: &[u8],
+    place: Place<'_>,
+    details: &Packed,
 ) -> rusqlite::Result<()> {
     let signatures = (!row.signatures.is_empty()).then(|| {
         v1::Image {
@@ -140,39 +231,28 @@ pub(super) fn write(
     });
     statement.execute(params![
         row.id,
-        root,
-        directory,
-        name,
+        place.root,
+        place.directory,
+        place.name,
+        place.common,
         row.facts.inode.cast_signed(),
         row.facts.size.cast_signed(),
         row.facts.modified.0,
         row.facts.changed.0,
         row.facts.accessed.0,
         row.facts.allocated.cast_signed(),
-        row.facts.uid,
-        row.facts.gid,
-        row.facts.mode,
-        row.facts.links,
-        row.image_id.map(|id| id.0),
-        row.uuid.map(Uuid::into_bytes),
-        number(&FORMATS, &row.format),
-        row.format_version,
-        number(&STATUSES, &row.status),
+        row.image_id.as_ref().map(|id| &id.0[..]),
+        row.uuid.as_ref().map(|uuid| &uuid.as_bytes()[..]),
         row.status_message,
         row.repository,
         row.tag,
-        number(&REFERENCE_SOURCES, &row.reference_source),
         row.base,
         row.update_time.0,
-        number(&TIME_SOURCES, &row.update_time_source),
         row.create_time.map(|time| time.0),
-        row.arch,
-        row.file_system,
-        row.compressor,
-        row.sbom,
-        number(&ENCRYPTIONS, &row.encryption),
         signatures,
         row.content_digest,
+        details.data,
+        details.size,
     ])?;
     Ok(())
 }

@@ -41,7 +41,7 @@ const NO_TIME: FileTime = FileTime(i64::MIN);
 
 /// What many images have in common.
 #[derive(Debug, PartialEq, Eq)]
-struct Common {
+pub(super) struct Common {
     root: Arc<str>,
     format_version: Box<str>,
     arch: Box<str>,
@@ -168,6 +168,11 @@ impl KeptRow {
     fn part(&self, index: usize) -> &[u8] {
         let start = index.checked_sub(1).map_or(0, |before| self.end(before));
         self.texts.get(start..self.end(index)).unwrap_or_default()
+    }
+
+    /// What it has in common with others, which have the same piece of memory.
+    pub(super) fn common(&self) -> &Arc<Common> {
+        &self.common
     }
 
     /// Number in the catalogue.

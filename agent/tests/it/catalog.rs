@@ -128,7 +128,7 @@ fn damage(file: &Path, table: &str) {
 
 #[test]
 fn a_database_that_is_damaged_while_it_is_used_is_set_aside_at_once() {
-    for table in ["directories", "files", "images", "details", "roots"] {
+    for table in ["directories", "files", "images", "commons", "roots"] {
         let (tree, _) = tree_of(40);
         let state = tempfile::tempdir().unwrap();
         let file = state.path().join("catalog.sqlite");

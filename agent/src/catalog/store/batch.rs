@@ -20,6 +20,7 @@ use super::super::kept::KeptRow;
 use super::super::packed::Packed;
 use super::super::prepare::Preparation;
 use super::super::row::{Row, join_path};
+use super::commons::Numbered;
 use super::frontier::Frontier;
 use super::{Delta, Numbers, StoreError};
 
@@ -34,6 +35,7 @@ pub(super) struct Batch<'a> {
     delta: Delta,
     /// Directories that were named by their parents and not read in this batch yet.
     pending: HashSet<Box<[u8]>, RandomState>,
+    commons: Numbered,
 }
 
 /// The statements of a first scan, of which all that is found is new. They insert one row and nothing
@@ -43,7 +45,6 @@ struct Insert<'a> {
     directory: CachedStatement<'a>,
     file: CachedStatement<'a>,
     image: CachedStatement<'a>,
-    details: CachedStatement<'a>,
 }
 
 /// A directory in the database.
@@ -74,14 +75,12 @@ impl<'a> Batch<'a> {
                 )?,
                 file: transaction.prepare_cached(&file_statement("INSERT"))?,
                 image: transaction.prepare_cached(&columns::statement("INSERT"))?,
-                details: transaction.prepare_cached(
-                    "INSERT INTO details (image, data, unpacked_size) VALUES (?1, ?2, ?3)",
-                )?,
             },
             root,
             preparation,
             delta: Delta::default(),
             pending: HashSet::default(),
+            commons: Numbered::default(),
         })
     }
 
@@ -439,30 +438,24 @@ impl<'a> Batch<'a> {
         directory: i64,
         name: &[u8],
     ) -> Result<i64, StoreError> {
-        if let Some(known) = known_image {
+        let mut replace;
+        let statement = if let Some(known) = known_image {
             row.set_id(known);
-            let mut replace = self
+            replace = self
                 .transaction
                 .prepare_cached(&columns::statement("REPLACE"))?;
-            columns::write(&mut replace, &row.view(), self.root, directory, name)?;
-            self.transaction
-                .prepare_cached(
-                    "REPLACE INTO details (image, data, unpacked_size) VALUES (?1, ?2, ?3)",
-                )?
-                .execute(params![row.id(), details.data, details.size])?;
+            &mut replace
         } else {
             row.set_id(self.numbers.next_image());
-            columns::write(
-                &mut self.insert.image,
-                &row.view(),
-                self.root,
-                directory,
-                name,
-            )?;
-            self.insert
-                .details
-                .execute(params![row.id(), details.data, details.size])?;
-        }
+            &mut self.insert.image
+        };
+        let place = columns::Place {
+            root: self.root,
+            directory,
+            name,
+            common: self.commons.of(self.transaction, &row)?,
+        };
+        columns::write(statement, &row.view(), place, details)?;
         let id = row.id();
         self.delta.upserts.push(Arc::new(row));
         Ok(id)
@@ -481,12 +474,9 @@ impl<'a> Batch<'a> {
     }
 
     fn remove_image(&mut self, image: i64) -> Result<(), StoreError> {
-        for sql in [
-            "DELETE FROM images WHERE id = ?1",
-            "DELETE FROM details WHERE image = ?1",
-        ] {
-            self.transaction.prepare_cached(sql)?.execute([image])?;
-        }
+        self.transaction
+            .prepare_cached("DELETE FROM images WHERE id = ?1")?
+            .execute([image])?;
         self.delta.removed.push(image);
         Ok(())
     }

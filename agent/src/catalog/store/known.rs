@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use sifter_proto::v1;
 
 use super::super::change::{KnownDirectory, KnownFile};
-use super::super::columns;
+use super::super::columns::{self, StoredCommon};
 use super::super::entry::{FileTime, Identity, KnownImage};
 use super::super::kept::{Commons, KeptRow};
 use super::super::packed::unpack;
@@ -306,10 +306,12 @@ impl KnownRoot {
     pub fn image(&self, id: i64) -> Result<Option<KnownImage>, StoreError> {
         let connection = self.store.read();
         let sql = format!(
-            "SELECT data, unpacked_size, born, volatile, id, {} FROM images LEFT JOIN details ON image = id
+            "SELECT details, details_size, born, volatile, images.id, {}, {}
+             FROM images JOIN commons ON commons.id = common
              LEFT JOIN (SELECT directory AS place, name AS called, born, volatile FROM files)
-             ON place = directory AND called = name WHERE id = ?1",
-            columns::LISTING
+             ON place = directory AND called = name WHERE images.id = ?1",
+            columns::LISTING,
+            columns::COMMON
         );
         let known = connection
             .prepare_cached(&sql)?
@@ -321,7 +323,8 @@ impl KnownRoot {
                 let born = row.get::<_, Option<i64>>(2)?.map(FileTime);
                 // Without a file that says otherwise it is looked at.
                 let volatile = row.get::<_, Option<bool>>(3)?.unwrap_or(true);
-                let row = columns::read(row, 4, b"", "")?;
+                let common = StoredCommon::read(row, 4 + columns::LISTING_LEN)?;
+                let row = columns::read(row, 4, b"", "", &common)?;
                 let row = KeptRow::new(&row, &mut Commons::default());
                 Ok(KnownImage {
                     row,

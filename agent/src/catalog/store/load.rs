@@ -1,13 +1,14 @@
 //! The last listing, as a start begins with: read by several threads, for it is what those wait for who ask
 //! first.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::columns;
+use super::super::columns::{self, StoredCommon};
 use super::super::kept::KeptRow;
 use super::super::prepare::Preparation;
 use super::super::row::join_path;
@@ -85,10 +86,13 @@ fn images(
     preparation: &Preparation,
 ) -> Result<Vec<Arc<KeptRow>>, StoreError> {
     let sql = format!(
-        "SELECT directory, name, id, {} FROM images
+        "SELECT directory, name, common, id, {} FROM images
          WHERE id BETWEEN ?2 AND ?3 AND +root = ?1 ORDER BY id",
         columns::LISTING
     );
+    // One moment of the database: what an image has in common with others may be added with it.
+    let connection = connection.unchecked_transaction()?;
+    let commons = commons(&connection)?;
     let mut path_of = connection.prepare("SELECT path FROM directories WHERE id = ?1")?;
     // Images that lie together were mostly stored one after the other.
     let mut directory: Option<(i64, Vec<u8>)> = None;
@@ -107,12 +111,18 @@ fn images(
         let name = row.get_ref(1)?.as_blob().unwrap_or_default();
         let whole = join_path(&preparation.root_path, &path, name);
         directory = Some((number, path));
-        let row = columns::read(row, 2, &whole, &preparation.root_text)?;
-        let mut commons = preparation
-            .commons
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        images.push(Arc::new(KeptRow::new(&row, &mut commons)));
+        let id = row.get(3)?;
+        let common = commons.get(&row.get(2)?).ok_or(StoreError::Half(id))?;
+        let row = columns::read(row, 3, &whole, &preparation.root_text, common)?;
+        images.push(Arc::new(preparation.keep(&row)));
     }
     Ok(images)
+}
+
+/// What many images have in common, by number.
+fn commons(connection: &Connection) -> Result<HashMap<i64, StoredCommon>, StoreError> {
+    let sql = format!("SELECT id, {} FROM commons", columns::COMMON);
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, StoredCommon::read(row, 1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -6,6 +6,7 @@
 //! was not stored is read again.
 
 mod batch;
+mod commons;
 mod frontier;
 mod index;
 mod known;
@@ -39,6 +40,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/3.sql"),
     include_str!("../schema/4.sql"),
     include_str!("../schema/5.sql"),
+    include_str!("../schema/6.sql"),
 ];
 
 /// Bytes of a page: an image takes about one thousand, and each page costs four system calls until it is
@@ -60,6 +62,9 @@ pub enum StoreError {
     /// Rows that contradict each other.
     #[error("catalogue: an image in directory number {0}, which is not there")]
     Orphan(i64),
+    /// The same.
+    #[error("catalogue: what image number {0} has in common with others is not there")]
+    Half(i64),
     /// What is to be stored was found with what another database knew.
     #[error("catalogue: another database is in use since")]
     Replaced,
@@ -85,7 +90,7 @@ impl StoreError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Newer { .. } | Self::ReadOnly(_) | Self::Replaced => false,
-            Self::Orphan(_) => true,
+            Self::Orphan(_) | Self::Half(_) => true,
             Self::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
                 Some(
@@ -117,6 +122,8 @@ struct Writer {
     numbers: Numbers,
     /// Of each root.
     frontiers: HashMap<i64, Frontier>,
+    /// See [`commons::forget_unused`].
+    forget_at: i64,
 }
 
 /// The last numbers that were given away: those of new rows are chosen here, so that a row need not be
@@ -153,6 +160,7 @@ impl Writer {
             connection,
             numbers,
             frontiers: HashMap::new(),
+            forget_at: 0,
         })
     }
 }
@@ -397,6 +405,7 @@ impl Store {
                 directory.born.map(|born| born.0)
             ],
         )?;
+        writer.forget_at = commons::forget_unused(&writer.connection, writer.forget_at)?;
         Ok(())
     }
 
@@ -408,7 +417,9 @@ impl Store {
     pub fn details(&self, image: i64) -> Result<v1::Image, StoreError> {
         let details = self
             .read()
-            .prepare_cached("SELECT data, unpacked_size FROM details WHERE image = ?1")?
+            .prepare_cached(
+                "SELECT details, details_size FROM images WHERE id = ?1 AND details IS NOT NULL",
+            )?
             .query_row([image], |row| {
                 Ok(unpack(row.get_ref(0)?.as_blob()?, row.get(1)?))
             })
@@ -432,6 +443,7 @@ impl Store {
             connection,
             numbers,
             frontiers,
+            ..
         } = &mut *writer;
         let frontier = frontiers.entry(root).or_default();
         let transaction = connection.transaction()?;
@@ -538,7 +550,6 @@ impl std::ops::Deref for Reader<'_> {
 
 fn forget(transaction: &Transaction<'_>, root: i64) -> Result<(), StoreError> {
     for sql in [
-        "DELETE FROM details WHERE image IN (SELECT id FROM images WHERE root = ?1)",
         "DELETE FROM images WHERE root = ?1",
         "DELETE FROM files WHERE directory IN (SELECT id FROM directories WHERE root = ?1)",
         "DELETE FROM directories WHERE root = ?1",

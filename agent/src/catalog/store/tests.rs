@@ -9,11 +9,15 @@ use sifter_proto::v1;
 
 use super::{MIGRATIONS, Store, StoreError};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
-use crate::catalog::entry::{Content, FileFacts, FileTime, Found, Identity, RootDirectory};
+use crate::catalog::entry::{
+    Content, FileFacts, FileTime, Found, Identity, Prepared, RootDirectory,
+};
 use crate::catalog::kept::{Commons, KeptRow};
+use crate::catalog::packed::Packed;
 use crate::catalog::prepare::Preparation;
+use crate::catalog::row::Row;
 use crate::catalog::snapshot::Snapshot;
-use crate::catalog::testing::{cut_image, row};
+use crate::catalog::testing::{cut_image, full_row, row};
 
 const IDENTITY: Identity = Identity {
     inode: 7,
@@ -101,6 +105,181 @@ fn a_listing_is_the_same_however_many_threads_read_it() {
     assert_eq!(ids(i64::MAX), (1..=41).collect::<Vec<_>>());
     assert_eq!(ids(5), ids(i64::MAX));
     assert_eq!(ids(21), ids(i64::MAX));
+}
+
+/// What is found where a file `name` of the root `/r` is the image of a row.
+fn prepared(name: &str, row: &Row<'_>) -> Found {
+    let mut row = row.clone();
+    let path = format!("/r/{name}");
+    (row.path, row.root) = (path.as_bytes(), "/r");
+    let content = Content::Prepared(Box::new(Prepared {
+        row: preparation().keep(&row),
+        details: Packed::new(b""),
+    }));
+    Found {
+        name: name.as_bytes().into(),
+        facts: row.facts,
+        volatile: false,
+        content,
+    }
+}
+
+#[test]
+fn what_is_stored_of_an_image_is_what_is_listed() {
+    let store = Arc::new(Store::in_memory(0));
+    let rows = [
+        ("a.sif", full_row()),
+        ("b.sif", row(0, "", "b", "1")),
+        ("c.sif", full_row()),
+    ];
+    let found = rows.iter().map(|(name, row)| prepared(name, row));
+    apply(&store, vec![read("", &[], found.collect())]);
+    let root = store.root(b"/r").unwrap().id;
+    let known = store.known(root, &"/r".into(), Arc::new(Snapshot::default()));
+    let known = known.unwrap();
+    let loaded = store.load(root, &preparation()).unwrap().upserts;
+    assert_eq!(loaded.len(), rows.len());
+    for ((loaded, (name, row)), id) in loaded.iter().zip(&rows).zip(1..) {
+        let path = format!("/r/{name}");
+        let expected = Row {
+            id,
+            path: path.as_bytes(),
+            root: "/r",
+            ..row.clone()
+        };
+        assert_eq!(loaded.view(), expected);
+        let known = known.image(id).unwrap().unwrap();
+        let expected = Row {
+            path: b"",
+            root: "",
+            ..expected
+        };
+        assert_eq!(known.row.view(), expected);
+    }
+}
+
+#[test]
+fn what_images_have_in_common_is_stored_once_and_goes_with_the_last_of_them() {
+    const MANY: u32 = 2000;
+    let store = Store::in_memory(0);
+    let commons = || -> u32 {
+        let sql = "SELECT count(*) FROM commons";
+        let connection = &store.write().connection;
+        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    let root = store.root(b"/r").unwrap().id;
+    let finish = || {
+        let directory = RootDirectory {
+            device: 1,
+            inode: 2,
+            born: None,
+        };
+        let finished = store.finish_scan(root, directory, FileTime(1), true);
+        finished.unwrap();
+    };
+    // Images of so many modes in a directory.
+    let add = |directory: &str, modes: u32| {
+        let found = (0..modes).map(|mode| {
+            let mut row = full_row();
+            row.facts.mode = mode;
+            prepared(&format!("{mode}.sif"), &row)
+        });
+        apply(&store, vec![read(directory, &[], found.collect())]);
+    };
+    let remove = |directory: &str| {
+        let gone = DirectoryChange {
+            id: None,
+            path: directory.as_bytes().into(),
+            kind: ChangeKind::Gone,
+        };
+        apply(&store, vec![gone]);
+    };
+    add("a", 3);
+    add("b", 3);
+    assert_eq!(commons(), 3);
+    add("c", MANY);
+    finish();
+    assert_eq!(commons(), MANY, "all are in use");
+    remove("c");
+    finish();
+    assert_eq!(commons(), MANY, "looked for when there are twice as many");
+    add("d", 2 * MANY);
+    remove("d");
+    finish();
+    assert_eq!(commons(), 3);
+    assert_eq!(listed(&store).len(), 6);
+}
+
+#[test]
+fn a_catalogue_in_which_an_image_was_two_rows_keeps_all_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalog.sqlite");
+    let old = Connection::open(&path).unwrap();
+    for step in &MIGRATIONS[..5] {
+        old.execute_batch(step).unwrap();
+    }
+    old.pragma_update(None, "user_version", 5).unwrap();
+    let signatures = v1::Image {
+        signatures: full_row().signatures.into_owned(),
+        ..v1::Image::default()
+    };
+    let details = v1::Image {
+        definition: "Bootstrap: docker".to_owned(),
+        ..v1::Image::default()
+    };
+    let packed = Packed::new(&details.encode_to_vec());
+    old.execute_batch(
+        "INSERT INTO roots (id, path) VALUES (1, CAST('/r' AS BLOB));
+         INSERT INTO directories (id, root, path, inode, modified, changed, volatile)
+         VALUES (5, 1, x'', 7, 1, 2, 0);",
+    )
+    .unwrap();
+    let images = [
+        (9, "a.sif", "arm64"),
+        (10, "b.sif", "amd64"),
+        (11, "c.sif", "arm64"),
+    ];
+    for (id, name, arch) in images {
+        old.execute(
+            "INSERT INTO images VALUES (?1, 1, 5, CAST(?2 AS BLOB), -1, 2199023255552,
+                 1700000002000000000, 1700000001000000000, 1700000003000000001, 4096,
+                 4000000001, 4000000002, 2536, 3, ?3, x'123456789abcdef01122334455667788', 4, '01', 2,
+                 ?4, 'quay.io/biocontainers/samtools', '1.9--0', 5, 'docker://ubuntu:22.04',
+                 -1, 2, 1, ?5, 'ext3', 'zstd', 'spdx-json', 2, ?6, ?7)",
+            rusqlite::params![
+                id,
+                name,
+                [0xab_u8; 32],
+                full_row().status_message,
+                arch,
+                signatures.encode_to_vec(),
+                [0xcd_u8; 32]
+            ],
+        )
+        .unwrap();
+    }
+    old.execute(
+        "INSERT INTO details VALUES (9, ?1, ?2)",
+        rusqlite::params![packed.data, packed.size],
+    )
+    .unwrap();
+    drop(old);
+    let store = Store::open(&path).unwrap();
+    let loaded = store.load(1, &preparation()).unwrap().upserts;
+    assert_eq!(loaded.len(), images.len());
+    for (loaded, (id, name, arch)) in loaded.iter().zip(images) {
+        let path = format!("/r/{name}");
+        let expected = Row {
+            id,
+            path: path.as_bytes(),
+            root: "/r",
+            arch,
+            ..full_row()
+        };
+        assert_eq!(loaded.view(), expected);
+    }
+    assert_eq!(store.details(9).unwrap(), details);
+    assert_eq!(store.details(10).unwrap(), v1::Image::default());
 }
 
 #[test]
@@ -368,6 +547,12 @@ fn details_that_were_stored_before_they_were_compressed_are_shown() {
         old.execute_batch(step).unwrap();
     }
     old.pragma_update(None, "user_version", 3).unwrap();
+    old.execute_batch(
+        "INSERT INTO images VALUES (9, 7, 5, CAST('a.sif' AS BLOB), 11, 12, 0, 0, 13, 0, 0, 0, 0, 1,
+             NULL, NULL, 0, '01', 2, 'cut', 'a', 'latest', 5, '', 0, 2, NULL, '', '', '', '', 0,
+             NULL, NULL);",
+    )
+    .unwrap();
     old.execute(
         "INSERT INTO details VALUES (9, ?1)",
         [labels("amd64").encode_to_vec()],
@@ -392,7 +577,7 @@ fn details_that_were_stored_before_they_were_compressed_are_shown() {
         .write()
         .connection
         .query_row(
-            "SELECT length(data), unpacked_size FROM details WHERE image = ?1",
+            "SELECT length(details), details_size FROM images WHERE id = ?1",
             [id],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
@@ -459,6 +644,12 @@ fn what_lies_below_a_directory_that_became_a_sandbox_is_not_stored() {
         apply(&store, vec![change]);
         assert_eq!(listed(&store), [("/r/p".to_owned(), 13)]);
     }
+    // Half an image is none.
+    let half = "UPDATE images SET common = 4711 WHERE id = ?1";
+    let id = store.load(root, &preparation()).unwrap().upserts[0].id();
+    store.write().connection.execute(half, [id]).unwrap();
+    let error = store.load(root, &preparation()).unwrap_err();
+    assert!(error.is_damage(), "{error}");
     // An image in no directory would be listed at a path that never was.
     let orphan = "UPDATE images SET directory = 4711";
     store.write().connection.execute(orphan, []).unwrap();

@@ -8,6 +8,7 @@ pub mod confine;
 pub mod digest;
 pub mod engine;
 pub mod escape;
+pub mod fields;
 pub mod manager;
 pub mod net;
 pub mod observe;

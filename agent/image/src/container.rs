@@ -7,8 +7,9 @@ use std::io;
 
 use crate::definition::Definition;
 use crate::error::{ExtError, InsideError, SquashfsError};
+use crate::labels::Labels;
 use crate::limits;
-use crate::metadata::{self, LabelMap};
+use crate::metadata;
 use crate::read_at::ReadTree;
 use crate::record::Image;
 
@@ -18,7 +19,7 @@ const HISTORY: &str = ".singularity.d/bootstrap_history";
 /// What is known from a container's root.
 #[derive(Debug, Default)]
 pub(crate) struct Container {
-    pub(crate) labels: LabelMap,
+    pub(crate) labels: Labels,
     pub(crate) definition: Option<String>,
     /// `From` of the definitions it was rebuilt from, oldest first.
     pub(crate) history: Vec<String>,

@@ -10,6 +10,7 @@ mod container;
 pub mod definition;
 pub mod error;
 mod ext;
+mod labels;
 pub mod limits;
 mod metadata;
 mod oci;
@@ -25,6 +26,7 @@ mod sniff;
 mod squashfs;
 mod window;
 
+pub use labels::Labels;
 pub use probe::{
     NotImage, Options, Probed, Subject, Verdict, explain, explain_directory, probe, probe_directory,
 };

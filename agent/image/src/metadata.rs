@@ -7,42 +7,50 @@
 //! still be read of it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::labels::Labels;
 use crate::limits;
-
-/// Labels by name.
-pub(crate) type LabelMap = BTreeMap<String, String>;
 
 /// What `inspect-metadata.json` says.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Inspected {
-    pub(crate) labels: LabelMap,
+    pub(crate) labels: Labels,
     pub(crate) definition: Option<String>,
 }
 
 /// Reads `inspect-metadata.json`.
 pub(crate) fn inspect_metadata(bytes: &[u8]) -> Inspected {
-    let attributes = match parse::<Document>(bytes) {
-        Ok(document) => document.into_attributes(),
-        Err(_) => Attributes {
-            labels: Lenient(salvage::<Labels>(bytes, b"\"labels\":")),
-            deffile: salvage::<Text>(bytes, b"\"deffile\":").unwrap_or_default(),
-        },
-    };
+    let attributes = attributes::<Text>(bytes);
     Inspected {
         labels: attributes.labels.0.unwrap_or_default().0,
         definition: attributes.deffile.0.map(bounded),
     }
 }
 
+/// Reads the labels of `inspect-metadata.json`, where the definition is an object of its own.
+pub(crate) fn inspect_labels(bytes: &[u8]) -> Labels {
+    let attributes = attributes::<Passed>(bytes);
+    attributes.labels.0.unwrap_or_default().0
+}
+
+/// The attributes in `inspect-metadata.json`, with a definition of type `D`.
+fn attributes<D: Deffile>(bytes: &[u8]) -> Attributes<D> {
+    match parse::<Document<D>>(bytes) {
+        Ok(document) => document.into_attributes(),
+        Err(_) => Attributes {
+            labels: Lenient(salvage::<LabelsObject>(bytes, b"\"labels\":")),
+            deffile: salvage::<D>(bytes, b"\"deffile\":").unwrap_or_default(),
+        },
+    }
+}
+
 /// Reads a labels object or file.
-pub(crate) fn labels(bytes: &[u8]) -> LabelMap {
-    parse::<Labels>(bytes).unwrap_or_default().0
+pub(crate) fn labels(bytes: &[u8]) -> Labels {
+    parse::<LabelsObject>(bytes).unwrap_or_default().0
 }
 
 /// Parses a document. Whether it is UTF-8 is asked once for all of its texts.
@@ -54,12 +62,12 @@ fn parse<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> serde_json::Result<T> {
 }
 
 /// Reads the labels of an OCI image configuration's `config` part.
-pub(crate) fn oci_config(bytes: &[u8]) -> LabelMap {
+pub(crate) fn oci_config(bytes: &[u8]) -> Labels {
     #[derive(Deserialize, Default)]
     #[serde(default)]
     struct Config {
         #[serde(rename = "Labels")]
-        labels: Lenient<Labels>,
+        labels: Lenient<LabelsObject>,
     }
     parse::<Config>(bytes)
         .unwrap_or_default()
@@ -86,32 +94,38 @@ fn bounded(mut text: String) -> String {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
-struct Document {
-    data: Lenient<Data>,
-    attributes: Lenient<Attributes>,
-    labels: Lenient<Labels>,
-    deffile: Text,
+#[serde(default, bound = "D: Deffile")]
+struct Document<D> {
+    data: Lenient<Data<D>>,
+    attributes: Lenient<Attributes<D>>,
+    labels: Lenient<LabelsObject>,
+    deffile: D,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
-struct Data {
-    attributes: Lenient<Attributes>,
-    labels: Lenient<Labels>,
-    deffile: Text,
+#[serde(default, bound = "D: Deffile")]
+struct Data<D> {
+    attributes: Lenient<Attributes<D>>,
+    labels: Lenient<LabelsObject>,
+    deffile: D,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
-struct Attributes {
-    labels: Lenient<Labels>,
-    deffile: Text,
+#[serde(default, bound = "D: Deffile")]
+struct Attributes<D> {
+    labels: Lenient<LabelsObject>,
+    deffile: D,
 }
 
-impl Document {
+/// A definition in `inspect-metadata.json`: taken, or passed over.
+trait Deffile: DeserializeOwned + Default {
+    /// Whether this is the one to take.
+    fn is_given(&self) -> bool;
+}
+
+impl<D: Deffile> Document<D> {
     /// The attributes, wherever this release puts them.
-    fn into_attributes(self) -> Attributes {
+    fn into_attributes(self) -> Attributes<D> {
         let data = self.data.0.unwrap_or_default();
         let inner = data.attributes.0.unwrap_or_default();
         let outer = self.attributes.0.unwrap_or_default();
@@ -120,10 +134,10 @@ impl Document {
             .find_map(|labels| labels.0);
         let deffile = [inner.deffile, outer.deffile, data.deffile, self.deffile]
             .into_iter()
-            .find_map(|text| text.0);
+            .find(Deffile::is_given);
         Attributes {
             labels: Lenient(labels),
-            deffile: Text(deffile),
+            deffile: deffile.unwrap_or_default(),
         }
     }
 }
@@ -208,11 +222,33 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
+impl Deffile for Text {
+    fn is_given(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// Any value, passed over.
+#[derive(Default)]
+struct Passed;
+
+impl<'de> Deserialize<'de> for Passed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+impl Deffile for Passed {
+    fn is_given(&self) -> bool {
+        false
+    }
+}
+
 /// Labels, flat or by partition. Numbers and booleans become text; lists and null are left out.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Labels(pub(crate) LabelMap);
+pub(crate) struct LabelsObject(pub(crate) Labels);
 
-impl<'de> Deserialize<'de> for Labels {
+impl<'de> Deserialize<'de> for LabelsObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             Value::Labels(labels) => Ok(Self(labels)),
@@ -226,10 +262,35 @@ impl<'de> Deserialize<'de> for Labels {
     }
 }
 
+/// The name of a label; in place, where nothing in it is escaped.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Borrowed;
+        impl<'de> Visitor<'de> for Borrowed {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Borrowed)
+    }
+}
+
 /// What a label's value may be.
 enum Value<'a> {
     Text(Cow<'a, str>),
-    Labels(LabelMap),
+    Labels(Labels),
     Other,
 }
 
@@ -285,17 +346,15 @@ impl<'de> Deserialize<'de> for Value<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut labels = LabelMap::new();
-                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                let mut labels = Labels::default();
+                while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
                     if labels.len() >= limits::LABELS_MAX {
                         map.next_value::<IgnoredAny>()?;
                         continue;
                     }
                     match map.next_value::<Value<'de>>()? {
-                        Value::Text(text) => {
-                            labels.insert(key.into_owned(), text.into_owned());
-                        }
-                        Value::Labels(inner) => labels.extend(inner),
+                        Value::Text(text) => labels.insert(&name, &text),
+                        Value::Labels(inner) => labels.extend(inner.iter()),
                         Value::Other => {}
                     }
                 }
@@ -310,11 +369,8 @@ impl<'de> Deserialize<'de> for Value<'de> {
 mod tests {
     use super::*;
 
-    fn map(pairs: &[(&str, &str)]) -> LabelMap {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
+    fn map(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().copied().collect()
     }
 
     #[test]
@@ -335,6 +391,7 @@ mod tests {
         ];
         for shape in shapes {
             assert_eq!(inspect_metadata(shape.as_bytes()), expected, "{shape}");
+            assert_eq!(inspect_labels(shape.as_bytes()), expected.labels, "{shape}");
         }
     }
 
@@ -356,14 +413,14 @@ mod tests {
                 "{shape:?}"
             );
             let shape = shape.replace("\"data\":7,", "");
-            assert_eq!(labels(shape.as_bytes()), LabelMap::new(), "{shape:?}");
+            assert_eq!(labels(shape.as_bytes()), Labels::default(), "{shape:?}");
         }
     }
 
     #[test]
     fn deep_nesting_ends() {
         let deep = "{\"a\":".repeat(100_000);
-        assert_eq!(labels(deep.as_bytes()), LabelMap::new());
+        assert_eq!(labels(deep.as_bytes()), Labels::default());
         assert_eq!(inspect_metadata(deep.as_bytes()), Inspected::default());
     }
 
@@ -373,6 +430,6 @@ mod tests {
             oci_config(br#"{"Env":["A=1"],"Labels":{"k":"v"}}"#),
             map(&[("k", "v")])
         );
-        assert_eq!(oci_config(br#"{"Labels":null}"#), LabelMap::new());
+        assert_eq!(oci_config(br#"{"Labels":null}"#), Labels::default());
     }
 }

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::OciError;
 use crate::limits;
-use crate::metadata::Labels;
+use crate::metadata::LabelsObject;
 use crate::probe::Found;
 use crate::record::{ImageId, TimeSource};
 use crate::sif::{RawDescriptor, Sif, data_type, until_nul};
@@ -48,7 +48,7 @@ struct BlobRef {
     media_type: String,
     digest: String,
     platform: Option<Platform>,
-    annotations: Labels,
+    annotations: LabelsObject,
 }
 
 #[derive(Deserialize, Default, Clone)]
@@ -77,7 +77,7 @@ struct Config {
 #[serde(default)]
 struct Inner {
     #[serde(rename = "Labels")]
-    labels: Option<Labels>,
+    labels: Option<LabelsObject>,
 }
 
 #[derive(Deserialize, Default)]
@@ -136,7 +136,7 @@ impl BlobRef {
     }
 
     fn name(&self) -> Option<&str> {
-        self.annotations.0.get(REF_NAME).map(String::as_str)
+        self.annotations.0.get(REF_NAME)
     }
 
     fn is_signature(&self) -> bool {

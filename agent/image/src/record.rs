@@ -1,11 +1,12 @@
 //! What is known of an image from its own bytes. The facts of the file that carries it (owner,
 //! size, links, …) are not here: whoever opened the file has them.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
 use uuid::Uuid;
+
+use crate::labels::Labels;
 
 /// An image, as its content describes it. The field names are those of `sifter.v1.Image`, where
 /// each is documented.
@@ -38,7 +39,7 @@ pub struct Image {
     /// UUID of the SIF global header, unless nil.
     pub uuid: Option<Uuid>,
     /// Labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Definition file as stored.
     pub definition: Option<String>,
     /// File system of the primary partition or of the image itself (`squashfs`, `ext3`, …).
@@ -76,7 +77,7 @@ impl Image {
             create_time: None,
             arch: String::new(),
             uuid: None,
-            labels: BTreeMap::new(),
+            labels: Labels::default(),
             definition: None,
             file_system: None,
             compressor: None,

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sifter_image::Labels;
 use sifter_image::definition::Definition;
 use sifter_image::record::ReferenceSource;
 use sifter_image::reference::{Evidence, Resolution, resolve};
@@ -39,14 +40,10 @@ fn note(text: &str) {
 }
 
 fn resolve_name(path: &str) -> Resolution {
-    resolve_with(path, None, &BTreeMap::new())
+    resolve_with(path, None, &Labels::default())
 }
 
-fn resolve_with(
-    path: &str,
-    definition: Option<&str>,
-    labels: &BTreeMap<String, String>,
-) -> Resolution {
+fn resolve_with(path: &str, definition: Option<&str>, labels: &Labels) -> Resolution {
     resolve(
         &Evidence {
             path: Path::new(path),
@@ -150,6 +147,7 @@ fn origins_of_real_definitions() {
         let file = text(&image, "path").expect("every entry names its file");
         let labels: BTreeMap<String, String> =
             serde_json::from_value(image["labels"].clone()).unwrap_or_default();
+        let labels = labels.into_iter().collect();
         let given = resolve_with(&format!("/images/{file}"), Some(definition), &labels);
         let pulled = given.reference.source == ReferenceSource::Definition;
         let origin = &image["origin"];
@@ -283,7 +281,7 @@ fn names_that_tools_would_give() {
 /// A listing resolves every image of a scan: 100,000 of them may not be felt.
 #[test]
 fn a_hundred_thousand_names_are_quick() {
-    let labels = BTreeMap::new();
+    let labels = Labels::default();
     let definition = "bootstrap: docker\nfrom: quay.io/biocontainers/bwa:0.7.17--h7132678_9\n\n";
     let start = std::time::Instant::now();
     for n in 0..50_000 {

@@ -1,20 +1,18 @@
 //! What only view FULL shows of an image, in the form in which it is stored and sent.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
-use prost::Message as _;
-use sifter_image::Image;
 use sifter_image::record::{Link, Object, ObjectData, Signature, SignatureForm};
+use sifter_image::{Image, Labels};
 use sifter_proto::{Timestamp, v1};
 
 use super::packed::Packed;
-
-/// The field `objects` of an image.
-const OBJECTS: u32 = 30;
+use crate::fields::Fields;
 
 thread_local! {
-    /// Room for the encoded details of an image, and a message whose texts keep their memory.
-    static ROOM: RefCell<(Vec<u8>, v1::Object)> = RefCell::default();
+    /// Room for the encoded details of an image, and for one of its objects.
+    static ROOM: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
 /// Most bytes of room that a thread keeps: long definitions are rare.
@@ -30,7 +28,7 @@ pub fn details(image: Image) -> v1::Image {
 
 /// Gives a message those fields, whatever they were.
 pub fn fill_details(message: &mut v1::Image, image: Image) {
-    message.labels = image.labels;
+    fill_labels(&mut message.labels, &image.labels);
     message.definition = image.definition.unwrap_or_default();
     message
         .objects
@@ -41,9 +39,23 @@ pub fn fill_details(message: &mut v1::Image, image: Image) {
     message.bootstrap_history = image.bootstrap_history;
 }
 
+/// Makes labels, whatever they were, those of an image.
+fn fill_labels(message: &mut BTreeMap<String, String>, labels: &Labels) {
+    // Most images have labels of the same names.
+    if message.keys().eq(labels.iter().map(|(name, _)| name)) {
+        for (text, (_, value)) in message.values_mut().zip(labels.iter()) {
+            value.clone_into(text);
+        }
+        return;
+    }
+    message.clear();
+    let labels = labels.iter();
+    message.extend(labels.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
 /// The same, packed.
 #[must_use]
-pub(super) fn packed_details(image: Image) -> Packed {
+pub(super) fn packed_details(image: &Image) -> Packed {
     ROOM.with_borrow_mut(|(room, object)| {
         room.clear();
         encode_details(image, object, room);
@@ -55,23 +67,81 @@ pub(super) fn packed_details(image: Image) -> Packed {
     })
 }
 
-/// The same encoded, its objects one after another as one message.
-fn encode_details(image: Image, message: &mut v1::Object, data: &mut Vec<u8>) {
-    let texts = v1::Image {
-        labels: image.labels,
-        definition: image.definition.unwrap_or_default(),
-        ..v1::Image::default()
-    };
-    texts.encode_raw(data);
-    for object in image.objects {
-        fill(message, object);
-        prost::encoding::message::encode(OBJECTS, message, data);
+/// The same encoded: the fields of `sifter.v1.Image` that are written by [`fill_details`], in their order.
+/// `room` is for one object.
+fn encode_details(image: &Image, room: &mut Vec<u8>, data: &mut Vec<u8>) {
+    let mut message = Fields(data);
+    for (name, value) in image.labels.iter() {
+        message.entry(26, name, value);
     }
-    let history = v1::Image {
-        bootstrap_history: image.bootstrap_history,
-        ..v1::Image::default()
-    };
-    history.encode_raw(data);
+    message.text(27, image.definition.as_deref().unwrap_or_default());
+    for object in &image.objects {
+        room.clear();
+        encode_object(object, &mut Fields(room));
+        message.element(30, room);
+    }
+    for text in &image.bootstrap_history {
+        message.element(36, text.as_bytes());
+    }
+}
+
+/// The fields of `sifter.v1.Object` that are written by [`fill`], in their order.
+fn encode_object(object: &Object, message: &mut Fields<'_>) {
+    let (linked_id, linked_group_id) = link(object.link);
+    message.number(1, object.id.into());
+    message.number(2, u64::from(data_type(&object.data).unsigned_abs()));
+    message.number(3, object.group_id.unwrap_or_default().into());
+    message.number(4, linked_id.into());
+    message.number(5, linked_group_id.into());
+    message.number(6, object.offset);
+    message.number(7, object.size);
+    message.number(8, object.padded_size);
+    for (tag, at) in [(9, object.create_time), (10, object.update_time)] {
+        if let Some(at) = at {
+            message.time(tag, &time(at));
+        }
+    }
+    message.number(11, object.uid);
+    message.number(12, object.gid);
+    message.text(13, &object.name);
+    match &object.data {
+        ObjectData::Partition {
+            file_system,
+            partition_type,
+            arch,
+            compressor,
+        } => {
+            message.text(14, file_system);
+            message.text(15, partition_type);
+            message.text(16, arch);
+            message.text(17, compressor.unwrap_or_default());
+        }
+        ObjectData::OciRootIndex { digest } | ObjectData::OciBlob { digest } => {
+            message.text(18, digest);
+        }
+        ObjectData::Signature {
+            hash_type,
+            fingerprint,
+        } => {
+            message.text(19, hash_type);
+            message.text(20, fingerprint);
+        }
+        ObjectData::CryptoMessage {
+            format,
+            message_type,
+        } => {
+            message.text(21, format);
+            message.text(22, message_type);
+        }
+        ObjectData::Sbom { format } => message.text(23, format),
+        ObjectData::Deffile
+        | ObjectData::EnvVar
+        | ObjectData::Labels
+        | ObjectData::GenericJson
+        | ObjectData::Generic
+        | ObjectData::Unknown(_) => {}
+    }
+    message.number(24, object.slot.into());
 }
 
 /// A signature as the protocol has it.
@@ -107,7 +177,7 @@ fn fill(message: &mut v1::Object, object: Object) {
     let (linked_id, linked_group_id) = link(object.link);
     message.id = object.id;
     message.slot = object.slot;
-    message.data_type = data_type(&object.data).into();
+    message.data_type = data_type(&object.data);
     message.group_id = object.group_id.unwrap_or_default();
     message.linked_id = linked_id;
     message.linked_group_id = linked_group_id;
@@ -118,7 +188,7 @@ fn fill(message: &mut v1::Object, object: Object) {
     message.update_time = object.update_time.map(time);
     message.uid = object.uid;
     message.gid = object.gid;
-    message.name = object.name;
+    object.name.clone_into(&mut message.name);
     for text in [
         &mut message.file_system,
         &mut message.partition_type,
@@ -172,8 +242,8 @@ fn fill(message: &mut v1::Object, object: Object) {
     }
 }
 
-fn data_type(data: &ObjectData) -> v1::DataType {
-    match data {
+fn data_type(data: &ObjectData) -> i32 {
+    let data_type = match data {
         ObjectData::Deffile => v1::DataType::Deffile,
         ObjectData::EnvVar => v1::DataType::EnvVar,
         ObjectData::Labels => v1::DataType::Labels,
@@ -186,7 +256,8 @@ fn data_type(data: &ObjectData) -> v1::DataType {
         ObjectData::OciRootIndex { .. } => v1::DataType::OciRootIndex,
         ObjectData::OciBlob { .. } => v1::DataType::OciBlob,
         ObjectData::Unknown(_) => v1::DataType::Unspecified,
-    }
+    };
+    data_type.into()
 }
 
 fn time(time: jiff::Timestamp) -> Timestamp {
@@ -195,12 +266,9 @@ fn time(time: jiff::Timestamp) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use prost::Message as _;
     use sifter_image::Image;
     use sifter_image::record::{Link, Object, ObjectData};
-    use sifter_proto::v1;
 
     use super::{details, encode_details, fill_details, packed_details};
     use crate::catalog::packed::Packed;
@@ -250,10 +318,7 @@ mod tests {
             data,
         });
         Image {
-            labels: BTreeMap::from([
-                ("a".to_owned(), "1".to_owned()),
-                ("b".to_owned(), String::new()),
-            ]),
+            labels: [("a", "1"), ("b", "")].into_iter().collect(),
             definition: Some("Bootstrap: docker\n".to_owned()),
             objects: objects.collect(),
             bootstrap_history: vec!["Bootstrap: library\n".to_owned(), String::new()],
@@ -266,11 +331,11 @@ mod tests {
         let message = details(image());
         assert_eq!(message.objects.len(), 8);
         let mut encoded = Vec::new();
-        encode_details(image(), &mut v1::Object::default(), &mut encoded);
+        encode_details(&image(), &mut Vec::new(), &mut encoded);
         assert_eq!(encoded, message.encode_to_vec());
         // What one image leaves behind is no part of the next.
         for _ in 0..2 {
-            assert_eq!(packed_details(image()), Packed::new(&encoded));
+            assert_eq!(packed_details(&image()), Packed::new(&encoded));
         }
     }
 
@@ -278,6 +343,7 @@ mod tests {
     fn a_message_that_was_another_image_is_as_a_new_one() {
         let mut message = details(image());
         let mut other = image();
+        other.labels.insert("b", "other");
         other.objects.rotate_left(3);
         other.objects.truncate(6);
         for image in [other, cut_image(), image()] {

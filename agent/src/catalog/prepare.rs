@@ -30,7 +30,7 @@ impl Preparation {
             if let Content::Image(_) = found.content
                 && let Content::Image(image) = std::mem::replace(&mut found.content, Content::Other)
             {
-                let prepared = self.image(&change.path, &found.name, found.facts, *image);
+                let prepared = self.image(&change.path, &found.name, found.facts, &image);
                 found.content = Content::Prepared(Box::new(prepared));
             }
         }
@@ -42,11 +42,11 @@ impl Preparation {
         path: &[u8],
         name: &[u8],
         facts: FileFacts,
-        image: sifter_image::Image,
+        image: &sifter_image::Image,
     ) -> Prepared {
         let path = join_path(&self.root_path, path, name);
         Prepared {
-            row: self.keep(&Row::new(&path, &self.root_text, facts, &image)),
+            row: self.keep(&Row::new(&path, &self.root_text, facts, image)),
             details: detail::packed_details(image),
         }
     }

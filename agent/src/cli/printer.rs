@@ -51,11 +51,11 @@ thread_local! {
 }
 
 /// Labels of the image that is looked at.
-struct LabelsOf<'a>(&'a BTreeMap<String, String>);
+struct LabelsOf<'a>(&'a sifter_image::Labels);
 
 impl Labels for LabelsOf<'_> {
     fn label(&self, _image: i64, key: &str) -> Option<String> {
-        self.0.get(key).cloned()
+        self.0.get(key).map(str::to_owned)
     }
 }
 
@@ -72,7 +72,8 @@ impl Printer {
             query: args.query()?,
             order: args.order()?,
             ordered,
-            full: (full && listing.streams()) || args.output().needs_details(),
+            full: (full && args.output().is_whole() && !listing.is_grouped())
+                || args.output().needs_details(),
             independent: listing.independent().filter(|_| !ordered).cloned(),
             empty: Snapshot::default(),
             owners: Owners::default(),
@@ -175,7 +176,10 @@ impl Printer {
         if self.ordered {
             let (snapshot, _) = self.empty.next(printed.rows, &[], BTreeMap::new(), None);
             let mut message = v1::Image::default();
-            for row in self.order.select(&snapshot, &LabelsOf(&BTreeMap::new())) {
+            for row in self
+                .order
+                .select(&snapshot, &LabelsOf(&sifter_image::Labels::default()))
+            {
                 convert::fill(&mut message, &row.view(), &self.owners);
                 if let Some(details) = printed.details.remove(&row.id()) {
                     convert::add_details(&mut message, details);

@@ -115,6 +115,17 @@ impl Output {
         }
     }
 
+    /// Whether all that is known of an image is printed.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        match &self.format {
+            Format::Template(pieces) if !self.json && !self.quiet => {
+                pieces.iter().any(|piece| matches!(piece, Piece::Json))
+            }
+            _ => self.json,
+        }
+    }
+
     /// Prints one image of a streaming form.
     ///
     /// # Errors

@@ -2,11 +2,11 @@
 //! them, without a message of some twenty texts for each.
 
 use prost::Message as _;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use sifter_image::record::{Sha256Text, Status};
 
-use crate::catalog::{FileTime, Row};
+use crate::catalog::Row;
 use crate::escape;
+use crate::fields::Fields;
 
 use super::convert;
 use super::owners::Owners;
@@ -63,7 +63,7 @@ impl<'o> Encoder<'o> {
         }
         image.text(2, row.root);
         if let Some(id) = row.image_id {
-            image.digest(3, &id.0);
+            image.text(3, Sha256Text::of(&id.0).as_str());
         }
         image.number(4, v1_number(convert::format(row.format).into()));
         image.text(5, row.format_version);
@@ -76,13 +76,13 @@ impl<'o> Encoder<'o> {
             v1_number(convert::reference_source(row.reference_source).into()),
         );
         image.text(11, row.base);
-        image.time(12, row.update_time);
+        image.time(12, &convert::timestamp(row.update_time));
         image.number(
             13,
             v1_number(convert::time_source(row.update_time_source).into()),
         );
         if let Some(time) = row.create_time {
-            image.time(14, time);
+            image.time(14, &convert::timestamp(time));
         }
         image.text(15, row.arch);
         if let Some(uuid) = row.uuid {
@@ -97,7 +97,7 @@ impl<'o> Encoder<'o> {
         image.text(22, &self.group.1);
         image.number(23, facts.mode.into());
         image.number(24, facts.links.into());
-        image.time(25, facts.accessed);
+        image.time(25, &convert::timestamp(facts.accessed));
         image.text(28, row.file_system);
         image.text(29, row.compressor);
         for signature in row.signatures.as_ref() {
@@ -106,7 +106,7 @@ impl<'o> Encoder<'o> {
         image.number(32, v1_number(convert::encryption(row.encryption).into()));
         image.text(33, row.sbom);
         if let Some(digest) = &row.content_digest {
-            image.digest(34, digest);
+            image.text(34, Sha256Text::of(digest).as_str());
         }
         if !is_text {
             image.bytes(35, row.path);
@@ -119,54 +119,6 @@ impl<'o> Encoder<'o> {
 /// The number of an enumeration's value, of which none is negative.
 fn v1_number(value: i32) -> u64 {
     u64::from(value.unsigned_abs())
-}
-
-/// Appends fields to a message. What is empty or zero is left out, as proto3 has it.
-struct Fields<'i>(&'i mut Vec<u8>);
-
-impl Fields<'_> {
-    fn element(&mut self, tag: u32, bytes: &[u8]) {
-        encode_key(tag, WireType::LengthDelimited, self.0);
-        encode_varint(bytes.len() as u64, self.0);
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn bytes(&mut self, tag: u32, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.element(tag, bytes);
-        }
-    }
-
-    fn text(&mut self, tag: u32, text: &str) {
-        self.bytes(tag, text.as_bytes());
-    }
-
-    fn number(&mut self, tag: u32, number: u64) {
-        if number != 0 {
-            encode_key(tag, WireType::Varint, self.0);
-            encode_varint(number, self.0);
-        }
-    }
-
-    fn digest(&mut self, tag: u32, digest: &[u8; 32]) {
-        self.element(tag, Sha256Text::of(digest).as_str().as_bytes());
-    }
-
-    fn time(&mut self, tag: u32, time: FileTime) {
-        let time = convert::timestamp(time);
-        let (seconds, nanos) = (
-            time.seconds.cast_unsigned(),
-            u64::from(time.nanos.unsigned_abs()),
-        );
-        let length = |number| match number {
-            0 => 0,
-            number => 1 + encoded_len_varint(number),
-        };
-        encode_key(tag, WireType::LengthDelimited, self.0);
-        encode_varint((length(seconds) + length(nanos)) as u64, self.0);
-        self.number(1, seconds);
-        self.number(2, nanos);
-    }
 }
 
 #[cfg(test)]

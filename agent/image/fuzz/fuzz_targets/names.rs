@@ -1,12 +1,12 @@
 //! Names: path, definition, labels and OCI reference, separated by NULs.
 #![no_main]
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
+use sifter_image::Labels;
 use sifter_image::reference::{Evidence, resolve};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -15,9 +15,9 @@ fuzz_target!(|bytes: &[u8]| {
     let mut text = || parts.next().map(String::from_utf8_lossy);
     let definition = text();
     let oci_reference = text();
-    let mut labels = BTreeMap::new();
+    let mut labels = Labels::default();
     while let (Some(key), Some(value)) = (text(), text()) {
-        labels.insert(key.into_owned(), value.into_owned());
+        labels.insert(&key, &value);
     }
     let evidence = Evidence {
         path,

@@ -106,7 +106,7 @@ fn label(case: &Case<'_>, names: &[&str]) -> String {
         .filter_map(|name| {
             Some(format!(
                 "{name}={}",
-                shown(case.evidence.labels.get(*name)?)
+                shown(case.evidence.labels.get(name)?)
             ))
         })
         .collect();

@@ -12,11 +12,10 @@
 //!   then be in `%labels` of the last stage, as it stands in the image.
 //! - The name must be such as a repository can have: `CentOS Base Image` is none.
 
-use std::collections::BTreeMap;
-
 use super::origin::Origin;
 use super::{Found, Outcome, shape};
 use crate::definition::Definition;
+use crate::labels::Labels;
 
 /// Labels for name and version, by vocabulary.
 pub(super) const PAIRS: [(&str, &str); 2] = [
@@ -32,7 +31,7 @@ const UBUNTU: &str = "org.opencontainers.image.ref.name";
 
 /// Applies the rule.
 pub(super) fn own_name(
-    labels: &BTreeMap<String, String>,
+    labels: &Labels,
     definition: Option<&Definition<'_>>,
     origin: Option<&Origin>,
 ) -> Outcome {
@@ -47,7 +46,11 @@ pub(super) fn own_name(
         };
         match check(labels, definition, origin, (name_label, name), version) {
             Ok(()) => {
-                return Found::new(name.clone(), version.clone(), "the image names itself");
+                return Found::new(
+                    name.to_owned(),
+                    version.to_owned(),
+                    "the image names itself",
+                );
             }
             Err(why) => reason = why,
         }
@@ -56,7 +59,7 @@ pub(super) fn own_name(
 }
 
 fn check(
-    labels: &BTreeMap<String, String>,
+    labels: &Labels,
     definition: Option<&Definition<'_>>,
     origin: Option<&Origin>,
     (name_label, name): (&str, &str),
@@ -169,10 +172,7 @@ mod tests {
             // On a rebuild the labels of the base win over new ones.
             (other, &[(TITLE, "old"), (VERSION, "1")], None),
         ] {
-            let labels: BTreeMap<_, _> = labels
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect();
+            let labels: Labels = labels.iter().copied().collect();
             let parsed = definition.map(Definition::parse);
             let origin = Origin::of(parsed.as_ref(), &labels);
             let given = own_name(&labels, parsed.as_ref(), origin.as_ref()).ok();

@@ -21,12 +21,12 @@ mod origin;
 mod shape;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use self::naming::NamingRule;
 use self::origin::Origin;
 use crate::definition::{Definition, bounded};
+use crate::labels::Labels;
 use crate::record::{Reference, ReferenceSource};
 
 /// Bytes of a repository or tag that are listed: what a registry takes, and a file name's length.
@@ -44,7 +44,7 @@ pub struct Evidence<'a> {
     /// Definition as stored.
     pub definition: Option<&'a str>,
     /// Labels.
-    pub labels: &'a BTreeMap<String, String>,
+    pub labels: &'a Labels,
 }
 
 /// What the rules made of the evidence.

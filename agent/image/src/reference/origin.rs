@@ -1,10 +1,9 @@
 //! Rules 2 and 3: what the file says of its origin, by a stored OCI reference or by the
 //! definition; and, of an image that was built, what it was built on.
 
-use std::collections::BTreeMap;
-
 use super::{Evidence, Found, Outcome, oci};
 use crate::definition::Definition;
+use crate::labels::Labels;
 
 /// Labels that `build` writes from the header of a definition; 2.4 and every later release
 /// (`libexec/bootstrap-scripts/post.sh`, `internal/pkg/build/metadata.go: addBuildLabels`).
@@ -39,10 +38,7 @@ pub(super) struct Origin {
 
 impl Origin {
     /// Reads the origin; `None` where nothing is known of it.
-    pub(super) fn of(
-        definition: Option<&Definition<'_>>,
-        labels: &BTreeMap<String, String>,
-    ) -> Option<Self> {
+    pub(super) fn of(definition: Option<&Definition<'_>>, labels: &Labels) -> Option<Self> {
         if let Some(definition) = definition {
             let agent = definition.get("bootstrap")?;
             return Some(Self::new(
@@ -56,7 +52,6 @@ impl Origin {
         let label = |key: &str| {
             labels
                 .get(&[HEADER_LABEL, key].join("."))
-                .map(String::as_str)
                 .filter(|value| !value.is_empty())
         };
         if let Some(agent) = label("bootstrap") {
@@ -66,7 +61,6 @@ impl Origin {
         let label = |key: &str| {
             labels
                 .get(&format!("SINGULARITY_DEFFILE_{}", key.to_ascii_uppercase()))
-                .map(String::as_str)
                 .filter(|value| !value.is_empty())
         };
         let agent = label("bootstrap")?;
@@ -123,12 +117,11 @@ fn reference<'a>(agent: &str, get: impl Fn(&str) -> Option<&'a str>) -> Option<(
 
 /// Whether labels alone show that a written definition was built: by its file's name, by its
 /// `%help`, or by a header key that no pull writes.
-fn built_by_labels(labels: &BTreeMap<String, String>) -> bool {
-    BUILT_LABELS.iter().any(|label| labels.contains_key(*label))
+fn built_by_labels(labels: &Labels) -> bool {
+    BUILT_LABELS.iter().any(|label| labels.contains_key(label))
         || labels
-            .range(HEADER_LABEL.to_owned()..)
-            .map_while(|(label, _)| label.strip_prefix(HEADER_LABEL))
-            .filter_map(|rest| rest.strip_prefix('.'))
+            .starting_with(HEADER_LABEL)
+            .filter_map(|(label, _)| label[HEADER_LABEL.len()..].strip_prefix('.'))
             .any(|key| !matches!(key, "bootstrap" | "from" | "registry" | "namespace"))
 }
 
@@ -169,7 +162,7 @@ pub(super) fn stored(evidence: &Evidence<'_>, origin: Option<&Origin>) -> Outcom
     }
 }
 
-fn written_by_apptainer_1_5(labels: &BTreeMap<String, String>) -> bool {
+fn written_by_apptainer_1_5(labels: &Labels) -> bool {
     let Some(version) = labels.get(APPTAINER_VERSION) else {
         return false;
     };
@@ -200,15 +193,12 @@ pub(super) fn definition(origin: Option<&Origin>) -> Outcome {
 mod tests {
     use super::*;
 
-    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().copied().collect()
     }
 
     fn origin(definition: &str) -> Option<Origin> {
-        Origin::of(Some(&Definition::parse(definition)), &BTreeMap::new())
+        Origin::of(Some(&Definition::parse(definition)), &Labels::default())
     }
 
     #[test]

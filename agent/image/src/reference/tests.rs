@@ -20,11 +20,7 @@ const PLAIN: File<'static> = File {
 
 impl File<'_> {
     fn resolve(&self, explain: bool) -> Resolution {
-        let labels = self
-            .labels
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
+        let labels = self.labels.iter().copied().collect();
         resolve(
             &Evidence {
                 path: Path::new(self.path),
@@ -260,7 +256,7 @@ fn texts_are_bounded() {
 fn a_name_that_is_no_text() {
     use std::os::unix::ffi::OsStrExt;
     let path = Path::new(std::ffi::OsStr::from_bytes(b"/images/\xff\xfe_1.0.sif"));
-    let labels = BTreeMap::new();
+    let labels = Labels::default();
     let given = resolve(
         &Evidence {
             path,

@@ -163,9 +163,11 @@ fn read_objects(
     };
     found.image.definition = bytes(chosen.definition).map(metadata::definition);
     if let Some(bytes) = bytes(chosen.inspect) {
-        let inspected = metadata::inspect_metadata(bytes);
-        found.image.labels = inspected.labels;
-        if found.image.definition.is_none() {
+        if found.image.definition.is_some() {
+            found.image.labels = metadata::inspect_labels(bytes);
+        } else {
+            let inspected = metadata::inspect_metadata(bytes);
+            found.image.labels = inspected.labels;
             found.image.definition = inspected.definition.filter(|text| !text.is_empty());
         }
     }

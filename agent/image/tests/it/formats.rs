@@ -105,7 +105,7 @@ fn a_sif_with_metadata_objects_costs_three_reads_of_64_kib() {
 fn labels_definition_times_and_platform_come_from_the_header() {
     let image = image(&native().bytes());
     assert_eq!((image.format, image.status), (Format::Sif, Status::Ready));
-    assert_eq!(image.labels.get("k").map(String::as_str), Some("v"));
+    assert_eq!(image.labels.get("k"), Some("v"));
     assert_eq!(
         image.definition.as_deref(),
         Some("bootstrap: docker\nfrom: alpine:3.19\n")
@@ -297,10 +297,7 @@ fn an_oci_sif_is_read_through_its_chain() {
         (Format::OciSif, "")
     );
     assert_eq!(one.arch, "arm64");
-    assert_eq!(
-        one.labels.get("of").map(String::as_str),
-        Some("quay.io/lab/tool:1")
-    );
+    assert_eq!(one.labels.get("of"), Some("quay.io/lab/tool:1"));
     assert_eq!(
         one.update_time.map(|time| time.to_string()).as_deref(),
         Some("2024-01-02T03:04:05Z")

@@ -49,11 +49,7 @@ fn check_inside(image: &Image, what: &str) {
         "{what}: {}",
         image.status_message
     );
-    assert_eq!(
-        image.labels.get("Author").map(String::as_str),
-        Some("someone"),
-        "{what}"
-    );
+    assert_eq!(image.labels.get("Author"), Some("someone"), "{what}");
     assert_eq!(image.labels.len(), 3, "{what}");
     assert!(
         image

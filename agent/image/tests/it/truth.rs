@@ -69,7 +69,7 @@ fn the_images_of_the_repository_agree() {
         if let Ok(labels) =
             serde_json::from_value::<BTreeMap<String, String>>(entry["labels"].clone())
         {
-            comparison.equal("labels", &image.labels, &labels);
+            comparison.equal("labels", &image.labels, &labels.into_iter().collect());
         }
         if let Some(definition) = entry["definition"].as_str() {
             let found = image.definition.as_deref().unwrap_or_default();
@@ -199,7 +199,7 @@ fn common(entry: &Value, format: &str, image: &Image, comparison: &mut Compariso
     );
     let labels: BTreeMap<String, String> =
         serde_json::from_value(entry["labels"].clone()).unwrap_or_default();
-    comparison.equal("labels", &image.labels, &labels);
+    comparison.equal("labels", &image.labels, &labels.into_iter().collect());
     comparison.equal(
         "definition",
         image.definition.as_deref(),

@@ -307,7 +307,7 @@ impl<'a> Batch<'a> {
             Content::Image(image) => {
                 let prepared = self
                     .preparation
-                    .image(path, &found.name, found.facts, *image);
+                    .image(path, &found.name, found.facts, &image);
                 Some(self.new_image(prepared, known_image, directory, &found.name)?)
             }
             Content::Prepared(prepared) => {
@@ -523,11 +523,7 @@ fn resolution(row: &Row<'_>, details: &v1::Image) -> Option<Resolution> {
     ) {
         return None;
     }
-    let labels = details
-        .labels
-        .iter()
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    let labels = details.labels.iter().collect();
     Some(resolve(
         &Evidence {
             path: Path::new(OsStr::from_bytes(row.path)),

@@ -564,7 +564,7 @@ fn details_that_were_stored_before_they_were_compressed_are_shown() {
     assert_eq!(store.details(10).unwrap(), v1::Image::default());
     // And one that is compressed, to both who ask.
     let mut image = cut_image();
-    image.labels = labels("arm64").labels;
+    image.labels = labels("arm64").labels.into_iter().collect();
     let image = Content::Image(Box::new(image));
     apply(&store, vec![read("", &[], vec![found("a.sif", image)])]);
     let root = store.root(b"/r").unwrap().id;

@@ -9,6 +9,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 /// Bytes of a definition that are looked at. Longer ones are none that a person wrote.
 const MAX_TEXT: usize = 1 << 20;
 
@@ -22,7 +24,8 @@ const REFERENCE_KEYS: [&str; 4] = ["bootstrap", "from", "registry", "namespace"]
 /// A definition file, read as far as its last stage's header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition<'a> {
-    header: Vec<(String, Cow<'a, str>)>,
+    /// Keys as they are written.
+    header: Vec<(&'a str, Cow<'a, str>)>,
     body: &'a str,
     generated: bool,
     stages: usize,
@@ -36,17 +39,17 @@ impl<'a> Definition<'a> {
         let text = bounded(text, MAX_TEXT);
         let (stage, stages) = last_stage(text);
         let end = header_end(stage);
-        let mut header = Vec::new();
+        let mut header = Vec::with_capacity(REFERENCE_KEYS.len());
         let plain = read_header(&stage[..end], &mut header);
         let body = &stage[end..];
         let generated = whole
             && plain
             && stages <= 1
             && body.is_empty()
-            && header.iter().any(|(key, _)| key == "bootstrap")
+            && header.iter().any(|(key, _)| is_key(key, "bootstrap"))
             && header
                 .iter()
-                .all(|(key, _)| REFERENCE_KEYS.contains(&key.as_str()));
+                .all(|(key, _)| REFERENCE_KEYS.iter().any(|known| is_key(key, known)));
         Self {
             header,
             body,
@@ -55,18 +58,19 @@ impl<'a> Definition<'a> {
         }
     }
 
-    /// The header of the last stage, in order of appearance: keys in lower case, each once.
+    /// The header of the last stage, in order of appearance: keys in whatever case they are written, each
+    /// once.
     pub fn header(&self) -> impl Iterator<Item = (&str, &str)> {
         self.header
             .iter()
-            .map(|(key, value)| (key.as_str(), value.as_ref()))
+            .map(|(key, value)| (*key, value.as_ref()))
     }
 
-    /// The value of one header key of the last stage, unless empty. The key is in lower case.
+    /// The value of one header key of the last stage, in whatever case it is written, unless empty.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.header()
-            .find(|(name, value)| *name == key && !value.is_empty())
+            .find(|(name, value)| is_key(name, key) && !value.is_empty())
             .map(|(_, value)| value)
     }
 
@@ -105,13 +109,34 @@ impl<'a> Definition<'a> {
     }
 }
 
+/// Lines with their ends.
+fn lines(mut text: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let length = memchr(b'\n', text.as_bytes()).map_or(text.len(), |at| at + 1);
+        let (line, rest) = text.split_at(length);
+        text = rest;
+        (!line.is_empty()).then_some(line)
+    })
+}
+
+/// What stands before and behind the first of an ASCII character.
+fn split_at_first(text: &str, character: u8) -> Option<(&str, &str)> {
+    let at = memchr(character, text.as_bytes())?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+/// Whether two names are the same key.
+fn is_key(name: &str, key: &str) -> bool {
+    name.eq_ignore_ascii_case(key)
+}
+
 /// The text of the last stage, and how many stages there are. What stands before the first
 /// `bootstrap:` belongs to the first stage: 2.x takes the header keys in any order.
 fn last_stage(text: &str) -> (&str, usize) {
     let mut at = 0;
     let mut last = 0;
     let mut stages = 0;
-    for line in text.split_inclusive('\n') {
+    for line in lines(text) {
         if starts_stage(line) {
             stages += 1;
             if stages > 1 {
@@ -133,7 +158,7 @@ fn starts_stage(line: &str) -> bool {
 /// Where the header of a stage ends: at its first section.
 fn header_end(stage: &str) -> usize {
     let mut at = 0;
-    for line in stage.split_inclusive('\n') {
+    for line in lines(stage) {
         if line.trim_start().starts_with('%') {
             return at;
         }
@@ -143,10 +168,10 @@ fn header_end(stage: &str) -> usize {
 }
 
 /// Reads header lines; says whether there was nothing beside keys with values.
-fn read_header<'a>(text: &'a str, header: &mut Vec<(String, Cow<'a, str>)>) -> bool {
+fn read_header<'a>(text: &'a str, header: &mut Vec<(&'a str, Cow<'a, str>)>) -> bool {
     let mut plain = true;
-    let mut continued: Option<(String, String)> = None;
-    for line in text.lines() {
+    let mut continued: Option<(&str, String)> = None;
+    for line in lines(text) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             plain &= line.is_empty();
@@ -155,7 +180,7 @@ fn read_header<'a>(text: &'a str, header: &mut Vec<(String, Cow<'a, str>)>) -> b
             }
             continue;
         }
-        let code = match line.split_once('#') {
+        let code = match split_at_first(line, b'#') {
             Some((code, _)) => {
                 plain = false;
                 code.trim()
@@ -164,10 +189,8 @@ fn read_header<'a>(text: &'a str, header: &mut Vec<(String, Cow<'a, str>)>) -> b
         };
         let (key, value) = match continued.take() {
             Some((key, start)) => (key, Cow::Owned(start + code)),
-            None => match code.split_once(':') {
-                Some((key, value)) => {
-                    (key.trim().to_ascii_lowercase(), Cow::Borrowed(value.trim()))
-                }
+            None => match split_at_first(code, b':') {
+                Some((key, value)) => (key.trim(), Cow::Borrowed(value.trim())),
                 None => {
                     plain = false;
                     continue;
@@ -188,8 +211,8 @@ fn read_header<'a>(text: &'a str, header: &mut Vec<(String, Cow<'a, str>)>) -> b
 }
 
 /// Sets a key; the last value wins, as in the map that the tools keep.
-fn set<'a>(header: &mut Vec<(String, Cow<'a, str>)>, key: String, value: Cow<'a, str>) {
-    if let Some(entry) = header.iter_mut().find(|(name, _)| *name == key) {
+fn set<'a>(header: &mut Vec<(&'a str, Cow<'a, str>)>, key: &'a str, value: Cow<'a, str>) {
+    if let Some(entry) = header.iter_mut().find(|(name, _)| is_key(name, key)) {
         entry.1 = value;
     } else if header.len() < MAX_KEYS && !key.is_empty() {
         header.push((key, value));
@@ -208,7 +231,7 @@ mod tests {
     fn header(text: &str) -> Vec<(String, String)> {
         Definition::parse(text)
             .header()
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .map(|(key, value)| (key.to_ascii_lowercase(), value.to_owned()))
             .collect()
     }
 

@@ -243,7 +243,7 @@ impl Reader<'_, '_> {
             self.layers(&manifest, position == 0, found)?;
         }
         if !architectures.is_empty() {
-            found.image.arch = architectures.join(",");
+            found.image.arch = architectures.join(",").into();
         }
         let image = &mut found.image;
         image.create_time = image.create_time.or(created);
@@ -418,6 +418,36 @@ fn creation(config: &Config) -> Option<Timestamp> {
 /// The identity that a digest gives; only SHA-256 is one.
 fn image_id(digest: &str) -> Option<ImageId> {
     let mut id = [0; 32];
-    hex::decode_to_slice(digest.strip_prefix("sha256:")?, &mut id).ok()?;
+    let digits = digest.strip_prefix("sha256:")?;
+    // Before digits that are enough, `0x` would be taken for none of them.
+    let is_whole = digits.len() == 2 * id.len();
+    hex::decode_to_slice(digits, &mut id)
+        .ok()
+        .filter(|()| is_whole)?;
     Some(ImageId(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::image_id;
+    use crate::record::ImageId;
+
+    #[test]
+    fn a_digest_is_64_digits_and_nothing_else() {
+        let digits = "ab".repeat(32);
+        assert_eq!(
+            image_id(&format!("sha256:{digits}")),
+            Some(ImageId([0xab; 32]))
+        );
+        for digest in [
+            digits.clone(),
+            "sha256:".to_owned(),
+            format!("sha256:0x{digits}"),
+            format!("sha256:0x{}", &digits[2..]),
+            format!("sha256:{}", &digits[2..]),
+            format!("sha512:{digits}"),
+        ] {
+            assert_eq!(image_id(&digest), None, "{digest}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use compact_str::CompactString;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -15,7 +16,7 @@ pub struct Image {
     /// Image format.
     pub format: Format,
     /// Version of the format as the file states it.
-    pub format_version: String,
+    pub format_version: CompactString,
     /// Whether the image can be used.
     pub status: Status,
     /// What is wrong and where, for every status but READY.
@@ -35,7 +36,7 @@ pub struct Image {
     /// When the image was created, by its own word.
     pub create_time: Option<Timestamp>,
     /// Architecture in Go's names; `unknown` where the header says so.
-    pub arch: String,
+    pub arch: CompactString,
     /// UUID of the SIF global header, unless nil.
     pub uuid: Option<Uuid>,
     /// Labels.
@@ -61,7 +62,7 @@ impl Image {
     pub(crate) fn blank(format: Format) -> Self {
         Self {
             format,
-            format_version: String::new(),
+            format_version: CompactString::default(),
             status: Status::Ready,
             status_message: String::new(),
             image_id: None,
@@ -75,7 +76,7 @@ impl Image {
             update_time: None,
             update_time_source: TimeSource::Mtime,
             create_time: None,
-            arch: String::new(),
+            arch: CompactString::default(),
             uuid: None,
             labels: Labels::default(),
             definition: None,
@@ -234,7 +235,7 @@ pub struct Object {
     /// Numeric group recorded in the descriptor.
     pub gid: u64,
     /// Name.
-    pub name: String,
+    pub name: CompactString,
 }
 
 /// What an object is linked to.

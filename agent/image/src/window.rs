@@ -4,6 +4,8 @@
 use std::cell::RefCell;
 use std::io;
 
+use smallvec::SmallVec;
+
 use crate::limits;
 use crate::read_at::ReadAt;
 
@@ -18,7 +20,7 @@ thread_local! {
 pub(crate) struct Windows<'f> {
     file: &'f dyn ReadAt,
     size: u64,
-    parts: Vec<Part>,
+    parts: SmallVec<[Part; limits::SIF_READS]>,
     reads: usize,
     bytes: usize,
 }
@@ -57,7 +59,7 @@ impl<'f> Windows<'f> {
         let mut windows = Self {
             file,
             size,
-            parts: Vec::with_capacity(4),
+            parts: SmallVec::new(),
             reads: 0,
             bytes: 0,
         };

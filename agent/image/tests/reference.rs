@@ -126,12 +126,15 @@ fn headers_of_real_definitions() {
             .map(|header| {
                 header
                     .iter()
-                    .map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()))
+                    .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default()))
                     .collect()
             })
             .unwrap_or_default();
         let parsed = Definition::parse(definition);
-        let given: BTreeMap<_, _> = parsed.header().collect();
+        let given: BTreeMap<_, _> = parsed
+            .header()
+            .map(|(key, value)| (key.to_ascii_lowercase(), value))
+            .collect();
         assert_eq!(given, expected, "{}", image["path"]);
     }
 }

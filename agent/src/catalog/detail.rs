@@ -188,7 +188,7 @@ fn fill(message: &mut v1::Object, object: Object) {
     message.update_time = object.update_time.map(time);
     message.uid = object.uid;
     message.gid = object.gid;
-    object.name.clone_into(&mut message.name);
+    object.name.as_str().clone_into(&mut message.name);
     for text in [
         &mut message.file_system,
         &mut message.partition_type,
@@ -310,11 +310,7 @@ mod tests {
             update_time: None,
             uid: u64::from(id % 2),
             gid: 0,
-            name: if id == 1 {
-                "all".to_owned()
-            } else {
-                String::new()
-            },
+            name: if id == 1 { "all" } else { "" }.into(),
             data,
         });
         Image {

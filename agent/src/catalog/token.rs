@@ -50,7 +50,11 @@ impl PageToken {
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
         let mut bytes = [0; LEN + 8];
-        hex::decode_to_slice(text, &mut bytes).ok()?;
+        // `0x` before the digits would be taken, too.
+        let is_whole = text.len() == 2 * bytes.len();
+        hex::decode_to_slice(text, &mut bytes)
+            .ok()
+            .filter(|()| is_whole)?;
         let (body, check) = bytes.split_at(LEN);
         if first_u64(&Sha256::digest(body)).to_be_bytes() != *check || body[0] != VERSION {
             return None;
@@ -98,7 +102,7 @@ mod tests {
             let forged = String::from_utf8(forged).unwrap();
             assert_eq!(PageToken::decode(&forged), None, "digit {index}");
         }
-        for text in ["", "zz", "00", &text[2..]] {
+        for text in ["", "zz", "00", &text[2..], &format!("0x{text}")] {
             assert_eq!(PageToken::decode(text), None);
         }
         assert_ne!(PageToken::query_of("a", "b"), PageToken::query_of("ab", ""));

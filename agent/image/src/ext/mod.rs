@@ -37,7 +37,7 @@ pub(crate) fn probe(
         return Ok(Err(NotImage::OtherContent));
     };
     let mut image = Image::blank(Format::Ext3);
-    image.format_version = superblock.revision.get().to_string();
+    image.format_version = superblock.revision.get().to_string().into();
     image.file_system = Some(superblock.name());
     image.create_time = timestamp(superblock.made());
     image.update_time = timestamp(i64::from(superblock.write_time.get()));

@@ -103,12 +103,7 @@ fn saw(case: &Case<'_>, rule: ReferenceSource) -> String {
 fn label(case: &Case<'_>, names: &[&str]) -> String {
     let found: Vec<_> = names
         .iter()
-        .filter_map(|name| {
-            Some(format!(
-                "{name}={}",
-                shown(case.evidence.labels.get(name)?)
-            ))
-        })
+        .filter_map(|name| Some(format!("{name}={}", shown(case.evidence.labels.get(name)?))))
         .collect();
     if found.is_empty() {
         "no such label".to_owned()

@@ -1,6 +1,8 @@
 //! References as people and tools write them (`host:port/namespace/name:tag@digest`), and their
 //! familiar form.
 
+use memchr::{memchr, memrchr};
+
 /// Bytes of a reference that are looked at; the longest a registry takes is 255 + 128 + 71.
 const MAX_REFERENCE: usize = 1024;
 
@@ -12,20 +14,15 @@ const MAX_REFERENCE: usize = 1024;
 /// reference: empty, with blanks or control characters, an unfilled `{{ }}`, or far too long.
 pub(crate) fn split(reference: &str, familiar: bool) -> Option<(String, String)> {
     let reference = without_scheme(reference.trim());
-    if reference.is_empty()
-        || reference.len() > MAX_REFERENCE
-        || reference
-            .chars()
-            .any(|c| c.is_whitespace() || c.is_control() || matches!(c, '{' | '}'))
-    {
+    if reference.is_empty() || reference.len() > MAX_REFERENCE || !is_one_word(reference) {
         return None;
     }
-    let (name, digest) = match reference.split_once('@') {
-        Some((name, digest)) => (name, Some(digest)),
+    let (name, digest) = match memchr(b'@', reference.as_bytes()) {
+        Some(at) => (&reference[..at], Some(&reference[at + 1..])),
         None => (reference, None),
     };
-    let start = name.rfind('/').map_or(0, |at| at + 1);
-    let (repository, tag) = match name[start..].rfind(':') {
+    let start = memrchr(b'/', name.as_bytes()).map_or(0, |at| at + 1);
+    let (repository, tag) = match memrchr(b':', &name.as_bytes()[start..]) {
         Some(at) => (&name[..start + at], Some(&name[start + at + 1..])),
         None => (name, None),
     };
@@ -37,6 +34,17 @@ pub(crate) fn split(reference: &str, familiar: bool) -> Option<(String, String)>
         repository
     };
     (!repository.is_empty()).then(|| (repository.to_owned(), tag.unwrap_or("latest").to_owned()))
+}
+
+/// Whether there are no blanks, control characters and braces.
+fn is_one_word(text: &str) -> bool {
+    if text.is_ascii() {
+        let is_allowed = |byte: u8| byte > b' ' && !matches!(byte, b'{' | b'}' | 0x7f);
+        return text.bytes().all(is_allowed);
+    }
+    !text
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control() || matches!(c, '{' | '}'))
 }
 
 /// A repository and tag in one piece.
@@ -59,16 +67,10 @@ pub(crate) fn familiarize(repository: &str) -> &str {
 }
 
 fn without_scheme(reference: &str) -> &str {
-    let rest = match reference.split_once("://") {
-        Some((scheme, rest))
-            if scheme
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-') =>
-        {
-            rest
-        }
-        _ => reference,
-    };
+    let is_of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let scheme = reference.bytes().take_while(|byte| is_of_scheme(*byte));
+    let rest = &reference[scheme.count()..];
+    let rest = rest.strip_prefix("://").unwrap_or(reference);
     rest.trim_start_matches('/')
 }
 

@@ -3,6 +3,7 @@
 //! Source: apptainer/sif `pkg/sif/descriptor.go: rawDescriptor`, `pkg/sif/sif.go` (the types),
 //! sylabs/sif `pkg/sif/descriptor.go: ociBlob.MarshalBinary`.
 
+use compact_str::CompactString;
 use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -211,7 +212,7 @@ impl RawDescriptor {
             update_time: super::timestamp(self.modified.get()),
             uid: self.uid.get(),
             gid: self.gid.get(),
-            name: String::from_utf8_lossy(self.name()).into_owned(),
+            name: CompactString::from_utf8_lossy(self.name()),
         }
     }
 }

@@ -7,6 +7,9 @@
 
 use std::io;
 
+use compact_str::CompactString;
+use smallvec::SmallVec;
+
 use crate::limits;
 use crate::metadata;
 use crate::probe::{Context, Found};
@@ -58,9 +61,9 @@ pub(crate) fn probe(windows: &mut Windows<'_>, context: &Context<'_>) -> io::Res
 /// What header and descriptors alone say.
 fn describe(sif: &Sif, image: &mut Image) {
     let header = &sif.header;
-    image.format_version = String::from_utf8_lossy(header.version_text()).into_owned();
+    image.format_version = CompactString::from_utf8_lossy(header.version_text());
     image.uuid = header.uuid();
-    arch_name(&header.arch).clone_into(&mut image.arch);
+    image.arch = CompactString::const_new(arch_name(&header.arch));
     image.create_time = timestamp(header.created.get());
     image.update_time = timestamp(header.modified.get());
     if image.update_time.is_some() {
@@ -221,7 +224,7 @@ fn read_wanted<'s>(
     sif: &Sif,
     wanted: impl Iterator<Item = &'s RawDescriptor>,
 ) -> io::Result<()> {
-    let mut wants = Vec::with_capacity(8);
+    let mut wants: SmallVec<[Want; 8]> = SmallVec::new();
     let size = windows.size();
     let mut want = |object: &RawDescriptor, length: u64, required: bool| {
         let Some((offset, _)) = object.range() else {
@@ -291,8 +294,8 @@ fn has_superblock(object: &RawDescriptor) -> bool {
 
 /// Covers `wants`, which are in order, by at most `most` spans, cut at the widest gaps; nearer
 /// neighbours than [`limits::READ_GAP`] are never cut apart.
-fn spans(wants: &[Want], most: usize) -> Vec<(u64, u64)> {
-    let mut spans: Vec<(u64, u64)> = Vec::with_capacity(wants.len());
+fn spans(wants: &[Want], most: usize) -> SmallVec<[(u64, u64); 8]> {
+    let mut spans: SmallVec<[(u64, u64); 8]> = SmallVec::new();
     for want in wants {
         let end = want.offset + want.length;
         match spans.last_mut() {

@@ -48,7 +48,7 @@ pub(crate) fn probe(
             Err(NotImage::OtherContent)
         });
     };
-    image.format_version = format!(
+    image.format_version = compact_str::format_compact!(
         "{}.{}",
         superblock.version_major.get(),
         superblock.version_minor.get()

@@ -210,11 +210,15 @@ fn common(entry: &Value, format: &str, image: &Image, comparison: &mut Compariso
 
 fn sif(entry: &Value, image: &Image, comparison: &mut Comparison) {
     let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-    comparison.equal("version", image.format_version.clone(), text("sif_version"));
+    comparison.equal(
+        "version",
+        image.format_version.to_string(),
+        text("sif_version"),
+    );
     let uuid = image.uuid.unwrap_or_default().to_string();
     comparison.equal("uuid", uuid, text("uuid"));
     if image.format == Format::Sif {
-        comparison.equal("arch", image.arch.clone(), text("arch"));
+        comparison.equal("arch", image.arch.to_string(), text("arch"));
         comparison.equal("created", image.create_time, time(&entry["created_epoch"]));
         let modified = time(&entry["modified_epoch"]);
         let source = if modified.is_some() {

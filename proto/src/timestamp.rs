@@ -67,22 +67,34 @@ thread_local! {
     static LAST: RefCell<Option<(Timestamp, String)>> = const { RefCell::new(None) };
 }
 
-impl Serialize for Timestamp {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Timestamp {
+    /// Hands its text to `take`: the one that JSON has.
+    ///
+    /// # Errors
+    ///
+    /// It is before the year -9999 or after the year 9999.
+    pub fn with_text<T>(&self, take: impl FnOnce(&str) -> T) -> Result<T, jiff::Error> {
         LAST.with_borrow_mut(|last| {
             let mut text = match last.take() {
                 Some((time, text)) if time == *self => {
                     let (_, text) = last.insert((time, text));
-                    return serializer.serialize_str(text);
+                    return Ok(take(text));
                 }
                 Some((_, text)) => text,
                 None => String::new(),
             };
             text.clear();
-            self.print(&mut text).map_err(ser::Error::custom)?;
+            self.print(&mut text)?;
             let (_, text) = last.insert((*self, text));
-            serializer.serialize_str(text)
+            Ok(take(text))
         })
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.with_text(|text| serializer.serialize_str(text))
+            .map_err(ser::Error::custom)?
     }
 }
 

@@ -1,6 +1,7 @@
 //! Names from disk are untrusted: on terminals and in logs they are shown escaped, so that they
 //! can neither move the cursor nor forge a line.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -25,10 +26,11 @@ pub fn utf8(bytes: &[u8]) -> String {
 /// Text for a terminal or a log line: control characters and those that reorder or hide text as
 /// escapes.
 #[must_use]
-pub fn terminal(text: &str) -> String {
-    // As nearly all texts are.
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return text.to_owned();
+pub fn terminal(text: &str) -> Cow<'_, str> {
+    // As nearly all texts are. All of their bytes are looked at, so that many are at a time.
+    let is_other = |byte| u8::from(!matches!(byte, b' '..=b'~'));
+    if text.bytes().fold(0, |any, byte| any | is_other(byte)) == 0 {
+        return text.into();
     }
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -42,13 +44,13 @@ pub fn terminal(text: &str) -> String {
             c => escaped.push(c),
         }
     }
-    escaped
+    escaped.into()
 }
 
 /// A path for a terminal or a log line.
 #[must_use]
 pub fn path(path: &Path) -> String {
-    terminal(&utf8(path.as_os_str().as_bytes()))
+    terminal(&utf8(path.as_os_str().as_bytes())).into_owned()
 }
 
 fn is_unsafe(character: char) -> bool {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use anyhow::bail;
-use serde_json::Value;
+use serde::Serialize;
 use sifter_proto::Timestamp;
 use sifter_proto::v1::Image;
 
@@ -17,12 +17,11 @@ use super::words::{ago, cut, short_id, size};
 const CELL_MAX: usize = 72;
 
 /// A column: a field of `Image`, or one of the short forms for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Column {
     /// As written, in snake case.
     name: String,
-    /// Key in the JSON form.
-    key: String,
+    field: &'static Field,
 }
 
 impl FromStr for Column {
@@ -30,7 +29,7 @@ impl FromStr for Column {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let name = snake_case(text.trim());
-        let key = match name.as_str() {
+        let field = match name.as_str() {
             // What docker, podman and crictl call them.
             "id" => "image_id",
             "size" => "size_bytes",
@@ -41,60 +40,131 @@ impl FromStr for Column {
             "digest" => "content_digest",
             other => other,
         };
-        if !FIELDS.contains(&key) {
-            bail!("no such field: {text} (fields: {})", FIELDS.join(", "));
-        }
-        Ok(Self {
-            key: camel_case(key),
-            name,
-        })
+        let Some(field) = FIELDS.iter().find(|known| known.name == field) else {
+            let names: Vec<_> = FIELDS.iter().map(|field| field.name).collect();
+            bail!("no such field: {text} (fields: {})", names.join(", "));
+        };
+        Ok(Self { name, field })
     }
 }
 
+/// A field of `sifter.v1.Image`.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    value: Value,
+}
+
+/// Where the value of a field is, and with that how it is shown.
+#[derive(Debug)]
+enum Value {
+    Text(fn(&Image) -> &str),
+    /// A text of which a cell has only the beginning.
+    Tag(fn(&Image) -> &str),
+    Digest(fn(&Image) -> &str),
+    /// A name from an enumeration, with the words that all of them begin with.
+    Constant(fn(&Image) -> &'static str, &'static str),
+    Time(fn(&Image) -> Option<&Timestamp>),
+    Bytes(fn(&Image) -> u64),
+    Number(fn(&Image) -> u64),
+    Mode(fn(&Image) -> u32),
+    /// As JSON has it.
+    Json,
+    /// The same, and only view FULL has it.
+    Detail,
+}
+
 /// Fields of `sifter.v1.Image`; a test compares them with the contract.
-pub(super) const FIELDS: &[&str] = &[
-    "path",
-    "root",
-    "image_id",
-    "format",
-    "format_version",
-    "status",
-    "status_message",
-    "repository",
-    "tag",
-    "reference_source",
-    "base",
-    "update_time",
-    "update_time_source",
-    "create_time",
-    "arch",
-    "uuid",
-    "size_bytes",
-    "allocated_bytes",
-    "uid",
-    "gid",
-    "owner",
-    "group",
-    "mode",
-    "links",
-    "access_time",
-    "labels",
-    "definition",
-    "file_system",
-    "compressor",
-    "objects",
-    "signatures",
-    "encryption",
-    "sbom",
-    "content_digest",
-    "raw_path",
-    "bootstrap_history",
+pub(super) static FIELDS: &[Field] = &[
+    field("path", Value::Text(|image| &image.path)),
+    field("root", Value::Text(|image| &image.root)),
+    field("image_id", Value::Digest(|image| &image.image_id)),
+    field(
+        "format",
+        Value::Constant(|image| image.format().as_str_name(), "FORMAT_"),
+    ),
+    field("format_version", Value::Text(|image| &image.format_version)),
+    field(
+        "status",
+        Value::Constant(|image| image.status().as_str_name(), "STATUS_"),
+    ),
+    field("status_message", Value::Text(|image| &image.status_message)),
+    field("repository", Value::Text(|image| &image.repository)),
+    field("tag", Value::Tag(|image| &image.tag)),
+    field(
+        "reference_source",
+        Value::Constant(
+            |image| image.reference_source().as_str_name(),
+            "REFERENCE_SOURCE_",
+        ),
+    ),
+    field("base", Value::Text(|image| &image.base)),
+    field(
+        "update_time",
+        Value::Time(|image| image.update_time.as_ref()),
+    ),
+    field(
+        "update_time_source",
+        Value::Constant(
+            |image| image.update_time_source().as_str_name(),
+            "TIME_SOURCE_",
+        ),
+    ),
+    field(
+        "create_time",
+        Value::Time(|image| image.create_time.as_ref()),
+    ),
+    field("arch", Value::Text(|image| &image.arch)),
+    field("uuid", Value::Text(|image| &image.uuid)),
+    field("size_bytes", Value::Bytes(|image| image.size_bytes)),
+    field(
+        "allocated_bytes",
+        Value::Bytes(|image| image.allocated_bytes),
+    ),
+    field("uid", Value::Number(|image| image.uid.into())),
+    field("gid", Value::Number(|image| image.gid.into())),
+    field("owner", Value::Text(|image| &image.owner)),
+    field("group", Value::Text(|image| &image.group)),
+    field("mode", Value::Mode(|image| image.mode)),
+    field("links", Value::Number(|image| image.links)),
+    field(
+        "access_time",
+        Value::Time(|image| image.access_time.as_ref()),
+    ),
+    field("labels", Value::Detail),
+    field("definition", Value::Detail),
+    field("file_system", Value::Text(|image| &image.file_system)),
+    field("compressor", Value::Text(|image| &image.compressor)),
+    field("objects", Value::Detail),
+    field("signatures", Value::Json),
+    field(
+        "encryption",
+        Value::Constant(|image| image.encryption().as_str_name(), "ENCRYPTION_"),
+    ),
+    field("sbom", Value::Text(|image| &image.sbom)),
+    field(
+        "content_digest",
+        Value::Digest(|image| &image.content_digest),
+    ),
+    field("raw_path", Value::Json),
+    field("bootstrap_history", Value::Detail),
 ];
+
+const fn field(name: &'static str, value: Value) -> Field {
+    Field { name, value }
+}
+
+impl Field {
+    /// Key in the JSON form.
+    fn key(&self) -> String {
+        camel_case(self.name)
+    }
+}
 
 impl Column {
     /// Key in the JSON form.
-    pub(super) fn key(&self) -> &str {
-        &self.key
+    pub(super) fn key(&self) -> String {
+        self.field.key()
     }
 
     /// The heading.
@@ -103,126 +173,83 @@ impl Column {
     }
 
     /// The value in a table: escaped, and cut to what a table can hold.
-    pub(super) fn cell(&self, image: &Image, exact: bool) -> String {
-        let shown = escape::terminal(&self.show(image, exact));
-        if exact || self.key == "path" {
+    pub(super) fn cell<'i>(&self, image: &'i Image, exact: bool) -> Cow<'i, str> {
+        let shown = match self.show(image, exact) {
+            Cow::Borrowed(shown) => escape::terminal(shown),
+            Cow::Owned(shown) => escape::terminal(&shown).into_owned().into(),
+        };
+        if exact || self.field.name == "path" {
             shown
         } else {
-            cut(&shown, CELL_MAX)
+            cut(shown, CELL_MAX)
         }
-    }
-
-    /// A time, if the column is one.
-    fn time<'i>(&self, image: &'i Image) -> Option<Option<&'i Timestamp>> {
-        Some(match self.key.as_str() {
-            "updateTime" => image.update_time.as_ref(),
-            "createTime" => image.create_time.as_ref(),
-            "accessTime" => image.access_time.as_ref(),
-            _ => return None,
-        })
     }
 
     /// The value as JSON has it, but for numbers, which JSON leaves out where they are zero.
     fn text<'i>(&self, image: &'i Image) -> Cow<'i, str> {
-        fn name(name: &'static str) -> Cow<'static, str> {
-            // JSON leaves out what is not known.
-            if name.ends_with("_UNSPECIFIED") {
-                ""
-            } else {
-                name
-            }
-            .into()
-        }
-        match self.key.as_str() {
-            "path" => image.path.as_str().into(),
-            "root" => image.root.as_str().into(),
-            "imageId" => image.image_id.as_str().into(),
-            "format" => name(image.format().as_str_name()),
-            "formatVersion" => image.format_version.as_str().into(),
-            "status" => name(image.status().as_str_name()),
-            "statusMessage" => image.status_message.as_str().into(),
-            "repository" => image.repository.as_str().into(),
-            "tag" => image.tag.as_str().into(),
-            "referenceSource" => name(image.reference_source().as_str_name()),
-            "base" => image.base.as_str().into(),
-            "updateTimeSource" => name(image.update_time_source().as_str_name()),
-            "arch" => image.arch.as_str().into(),
-            "uuid" => image.uuid.as_str().into(),
-            "sizeBytes" => image.size_bytes.to_string().into(),
-            "allocatedBytes" => image.allocated_bytes.to_string().into(),
-            "uid" => image.uid.to_string().into(),
-            "gid" => image.gid.to_string().into(),
-            "owner" => image.owner.as_str().into(),
-            "group" => image.group.as_str().into(),
-            "mode" => image.mode.to_string().into(),
-            "links" => image.links.to_string().into(),
-            "definition" => image.definition.as_str().into(),
-            "fileSystem" => image.file_system.as_str().into(),
-            "compressor" => image.compressor.as_str().into(),
-            "encryption" => name(image.encryption().as_str_name()),
-            "sbom" => image.sbom.as_str().into(),
-            "contentDigest" => image.content_digest.as_str().into(),
-            _ => match serde_json::to_value(image)
-                .ok()
-                .as_mut()
-                .and_then(|value| value.get_mut(&self.key))
-                .map(Value::take)
-            {
-                None | Some(Value::Null) => "".into(),
-                Some(Value::String(text)) => text.into(),
-                Some(other) => other.to_string().into(),
+        match &self.field.value {
+            Value::Text(of) | Value::Tag(of) | Value::Digest(of) => of(image).into(),
+            Value::Constant(of, _) => match of(image) {
+                // JSON leaves out what is not known.
+                name if name.ends_with("_UNSPECIFIED") => "".into(),
+                name => name.into(),
             },
+            Value::Bytes(of) | Value::Number(of) => of(image).to_string().into(),
+            Value::Mode(of) => of(image).to_string().into(),
+            Value::Time(of) => json(of(image)),
+            Value::Json | Value::Detail => {
+                let mut image = serde_json::to_value(image).unwrap_or_default();
+                json(image.get_mut(self.key()).map(serde_json::Value::take))
+            }
         }
     }
 
     /// Whether only view FULL has it.
     pub(super) fn is_detail(&self) -> bool {
-        matches!(
-            self.key.as_str(),
-            "labels" | "definition" | "objects" | "bootstrapHistory"
-        )
+        matches!(self.field.value, Value::Detail)
     }
 
     /// Whether it is shown flush right.
     pub(super) fn is_number(&self) -> bool {
-        matches!(
-            self.key.as_str(),
-            "sizeBytes" | "allocatedBytes" | "uid" | "gid" | "links"
-        )
-    }
-
-    /// Whether a number of bytes is shown in its unit.
-    fn is_short(&self, exact: bool) -> bool {
-        !exact && !self.name.ends_with("_bytes")
+        matches!(self.field.value, Value::Bytes(_) | Value::Number(_))
     }
 
     /// The value for people. `exact` shows what is stored.
     pub(super) fn show<'i>(&self, image: &'i Image, exact: bool) -> Cow<'i, str> {
-        if !exact
-            && !self.name.ends_with("_time")
-            && let Some(Some(time)) = self.time(image)
-            && let Ok(time) = jiff::Timestamp::try_from(*time)
-        {
-            return ago(time, jiff::Timestamp::now()).into();
-        }
-        let text = self.text(image);
-        let prefixed = |prefix: &str| text.strip_prefix(prefix).unwrap_or(&text);
-        let shown: Cow<'_, str> = match self.key.as_str() {
-            "status" => prefixed("STATUS_").to_owned().into(),
-            "format" => prefixed("FORMAT_").to_lowercase().replace('_', "-").into(),
-            "encryption" => prefixed("ENCRYPTION_").to_lowercase().into(),
-            "referenceSource" => prefixed("REFERENCE_SOURCE_").to_lowercase().into(),
-            "updateTimeSource" => prefixed("TIME_SOURCE_").to_lowercase().into(),
-            "imageId" | "contentDigest" if !exact => short_id(&text).into(),
-            "mode" => format!("{:04o}", image.mode).into(),
-            "sizeBytes" if self.is_short(exact) => size(image.size_bytes).into(),
-            "allocatedBytes" if self.is_short(exact) => size(image.allocated_bytes).into(),
-            "tag" if !exact && text.len() > 19 && text.starts_with("sha256:") => {
-                format!("{}…", text.get(..19).unwrap_or_default()).into()
+        let shown = match &self.field.value {
+            Value::Constant(_, prefix) => {
+                let text = self.text(image);
+                let word = text.strip_prefix(prefix).unwrap_or(&text);
+                match self.field.name {
+                    "status" => word.to_owned().into(),
+                    "format" => word.to_lowercase().replace('_', "-").into(),
+                    _ => word.to_lowercase().into(),
+                }
             }
-            _ => text,
+            Value::Mode(of) => format!("{:04o}", of(image)).into(),
+            Value::Digest(of) if !exact => short_id(of(image)).into(),
+            Value::Bytes(of) if !exact && !self.name.ends_with("_bytes") => size(of(image)).into(),
+            Value::Tag(of)
+                if !exact && of(image).len() > 19 && of(image).starts_with("sha256:") =>
+            {
+                format!("{}…", of(image).get(..19).unwrap_or_default()).into()
+            }
+            Value::Time(of) if !exact && !self.name.ends_with("_time") => {
+                let time = of(image).and_then(|time| jiff::Timestamp::try_from(*time).ok());
+                time.map_or("".into(), |time| ago(time, jiff::Timestamp::now()).into())
+            }
+            _ => self.text(image),
         };
         if shown.is_empty() { "-".into() } else { shown }
+    }
+}
+
+/// A value as JSON has it, in one text.
+fn json(value: impl Serialize) -> Cow<'static, str> {
+    match serde_json::to_value(value) {
+        Err(_) | Ok(serde_json::Value::Null) => "".into(),
+        Ok(serde_json::Value::String(text)) => text.into(),
+        Ok(other) => other.to_string().into(),
     }
 }
 
@@ -278,7 +305,7 @@ mod tests {
             .find(|message| message.name() == "Image")
             .unwrap();
         let mut fields: Vec<&str> = image.field.iter().map(|field| field.name()).collect();
-        let mut known = FIELDS.to_vec();
+        let mut known: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
         fields.sort_unstable();
         known.sort_unstable();
         assert_eq!(fields, known);
@@ -295,9 +322,9 @@ mod tests {
         image.labels = [("a".to_owned(), "b".to_owned())].into();
         image.definition = "Bootstrap: docker".to_owned();
         let json = serde_json::to_value(&image).unwrap();
-        for name in FIELDS {
+        for super::Field { name, .. } in FIELDS {
             let column: Column = name.parse().unwrap();
-            let expected = match json.get(&column.key) {
+            let expected = match json.get(column.key()) {
                 Some(serde_json::Value::String(text)) => text.clone(),
                 Some(other) => other.to_string(),
                 None => String::new(),

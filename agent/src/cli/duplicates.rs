@@ -89,15 +89,8 @@ impl Duplicates {
                 writeln!(out, "{}", group.json()?)?;
             } else if output.quiet {
                 let id = group.name();
-                writeln!(
-                    out,
-                    "{}",
-                    if output.no_trunc {
-                        id.to_owned()
-                    } else {
-                        short_id(id)
-                    }
-                )?;
+                let shown = if output.no_trunc { id } else { short_id(id) };
+                writeln!(out, "{shown}")?;
             } else {
                 group.write(out, output.no_trunc)?;
             }
@@ -202,7 +195,7 @@ impl Group {
             }
         };
         let id = if exact {
-            self.name().to_owned()
+            self.name()
         } else {
             short_id(self.name())
         };
@@ -232,12 +225,12 @@ impl Group {
             escape::terminal(&reference),
             self.files,
         )?;
-        let owners: Vec<String> = self
+        let owners: Vec<_> = self
             .images
             .iter()
             .map(|image| {
                 if image.owner.is_empty() {
-                    image.uid.to_string()
+                    image.uid.to_string().into()
                 } else {
                     escape::terminal(&image.owner)
                 }

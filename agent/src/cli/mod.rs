@@ -125,7 +125,7 @@ impl WithExit {
 /// A message on standard error. What is wrong in a file is shown in several lines, of which only the first can
 /// look like a message.
 fn complain(message: &str) {
-    let lines: Vec<String> = message.lines().map(crate::escape::terminal).collect();
+    let lines: Vec<_> = message.lines().map(crate::escape::terminal).collect();
     let _ = writeln!(std::io::stderr().lock(), "sifter: {}", lines.join("\n  "));
 }
 

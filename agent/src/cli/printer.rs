@@ -181,7 +181,9 @@ impl Printer {
                 .select(&snapshot, &LabelsOf(&sifter_image::Labels::default()))
             {
                 convert::fill(&mut message, &row.view(), &self.owners);
-                if let Some(details) = printed.details.remove(&row.id()) {
+                if self.full
+                    && let Some(details) = printed.details.remove(&row.id())
+                {
                     convert::add_details(&mut message, details);
                 }
                 printed.listing.image(&message)?;

@@ -9,7 +9,7 @@ use sifter_proto::v1::Image;
 
 use crate::escape;
 
-use super::column::{Column, FIELDS};
+use super::column::{Column, FIELDS, Field};
 use super::table::Table;
 use super::words::short_id;
 
@@ -140,7 +140,7 @@ impl Output {
                 return Ok(());
             }
             let id = if self.no_trunc {
-                image.image_id.clone()
+                &*image.image_id
             } else {
                 short_id(&image.image_id)
             };
@@ -216,7 +216,7 @@ impl ImageTable {
 /// What writing says.
 pub fn write_all(out: &mut dyn Write, image: &Image) -> io::Result<()> {
     let value = serde_json::to_value(image)?;
-    for name in FIELDS {
+    for Field { name, .. } in FIELDS {
         let Ok(column) = name.parse::<Column>() else {
             continue;
         };
@@ -251,8 +251,8 @@ pub fn write_all(out: &mut dyn Write, image: &Image) -> io::Result<()> {
                 }
             }
             Some(_) => {
-                let shown = escape::terminal(&column.show(image, true));
-                writeln!(out, "{title:<22}{shown}")?;
+                let shown = column.show(image, true);
+                writeln!(out, "{title:<22}{}", escape::terminal(&shown))?;
             }
         }
     }

@@ -53,9 +53,9 @@ impl Table {
     ///
     /// What writing says.
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut cells = self.cells.split_terminator('\n').peekable();
+        let mut cells = Cells(&self.cells);
         let mut line = String::new();
-        while cells.peek().is_some() {
+        while !cells.0.is_empty() {
             line.clear();
             for (column, cell) in self.columns.iter().zip(&mut cells) {
                 let blanks = column.width - width(cell);
@@ -64,15 +64,39 @@ impl Table {
                 } else {
                     (0, blanks + GAP)
                 };
-                line.extend(std::iter::repeat_n(' ', before));
+                pad(&mut line, before);
                 line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', after));
+                pad(&mut line, after);
             }
             line.truncate(line.trim_end_matches(' ').len());
             line.push('\n');
             out.write_all(line.as_bytes())?;
         }
         Ok(())
+    }
+}
+
+/// Cells that are still to be printed.
+struct Cells<'t>(&'t str);
+
+impl<'t> Iterator for Cells<'t> {
+    type Item = &'t str;
+
+    fn next(&mut self) -> Option<&'t str> {
+        let end = memchr::memchr(b'\n', self.0.as_bytes())?;
+        let cell = &self.0[..end];
+        self.0 = &self.0[end + 1..];
+        Some(cell)
+    }
+}
+
+/// Appends blanks.
+fn pad(line: &mut String, mut blanks: usize) {
+    const BLANKS: &str = "                                ";
+    while blanks > 0 {
+        let some = &BLANKS[..blanks.min(BLANKS.len())];
+        line.push_str(some);
+        blanks -= some.len();
     }
 }
 

@@ -273,7 +273,7 @@ impl Groups {
         if !no_header {
             table.row([&*self.by.name().to_uppercase(), "IMAGES", "SIZE", "ON DISK"]);
         }
-        let total = total.map(|sum| ("total".to_owned(), sum));
+        let total = total.map(|sum| ("total".into(), sum));
         let rows = self
             .ordered()
             .into_iter()
@@ -281,9 +281,9 @@ impl Groups {
         for (name, sum) in rows.chain(total) {
             table.row([
                 name,
-                sum.images().to_string(),
-                bytes(sum.size()),
-                bytes(sum.allocated()),
+                sum.images().to_string().into(),
+                bytes(sum.size()).into(),
+                bytes(sum.allocated()).into(),
             ]);
         }
         table.write(out)

@@ -1,10 +1,12 @@
 //! Sizes, ages and identifiers in the words of `docker images`.
 
+use std::borrow::Cow;
+
 /// The first 12 digits, as docker shows them.
 #[must_use]
-pub fn short_id(id: &str) -> String {
+pub fn short_id(id: &str) -> &str {
     let digits = id.strip_prefix("sha256:").unwrap_or(id);
-    digits.get(..12).unwrap_or(digits).to_owned()
+    digits.get(..12).unwrap_or(digits)
 }
 
 /// A size in the units of `docker images` (powers of 1000), rounded half up to three digits as it
@@ -22,16 +24,20 @@ pub fn size(bytes: u64) -> String {
         let is_last = index + 1 == UNITS.len();
         // Rounding may give a digit more: 9.999 is 10.0, and 999.9 kB is 1.00 MB.
         let in_parts = |parts: u128| (bytes * parts + divisor / 2) / divisor;
-        match (in_parts(100), in_parts(10), in_parts(1)) {
-            (hundredths @ ..1000, ..) => {
-                return format!("{}.{:02} {unit}", hundredths / 100, hundredths % 100);
-            }
-            (_, tenths @ ..1000, _) => {
-                return format!("{}.{} {unit}", tenths / 10, tenths % 10);
-            }
-            (_, _, whole) if whole < 1000 || is_last => return format!("{whole} {unit}"),
-            _ => divisor *= 1000,
+        let whole = in_parts(1);
+        if whole >= 1000 && !is_last {
+            divisor *= 1000;
+            continue;
         }
+        let hundredths = in_parts(100);
+        if hundredths < 1000 {
+            return format!("{}.{:02} {unit}", hundredths / 100, hundredths % 100);
+        }
+        let tenths = in_parts(10);
+        if tenths < 1000 {
+            return format!("{}.{} {unit}", tenths / 10, tenths % 10);
+        }
+        return format!("{whole} {unit}");
     }
     unreachable!("the last unit has no end")
 }
@@ -64,17 +70,12 @@ pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
 
 /// A text cut to `columns` characters, the last of them an ellipsis.
 #[must_use]
-pub fn cut(text: &str, columns: usize) -> String {
-    if text.len() <= columns {
-        return text.to_owned();
+pub fn cut(text: Cow<'_, str>, columns: usize) -> Cow<'_, str> {
+    if text.len() <= columns || text.char_indices().nth(columns).is_none() {
+        return text;
     }
-    match text.char_indices().nth(columns) {
-        None => text.to_owned(),
-        Some(_) => {
-            let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
-            format!("{kept}…")
-        }
-    }
+    let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
+    format!("{kept}…").into()
 }
 
 #[cfg(test)]
@@ -130,7 +131,7 @@ mod tests {
             ("äöüß", 3, "äö…"),
             ("", 3, ""),
         ] {
-            assert_eq!(cut(text, columns), shown);
+            assert_eq!(cut(text.into(), columns), shown);
         }
     }
 }

@@ -268,6 +268,17 @@ fn columns_of_the_full_view_are_filled_wherever_they_are_asked_for() {
             );
         }
     }
+    // A scan has read everything, and prints all of it unless told otherwise.
+    for format in ["json", "{{json .}}"] {
+        for (basic, shown) in [(&[][..], true), (&["--basic"], false)] {
+            let scan = [&["scan", "images", "--format", format], basic].concat();
+            let ran = crate::tool::run(directory, &scan);
+            assert!(ran.out.contains("tools.sif"), "{scan:?}: {}", ran.err);
+            for detail in ["Sifter tests", "ootstrap", "objects"] {
+                assert_eq!(ran.out.contains(detail), shown, "{scan:?}: {}", ran.out);
+            }
+        }
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/6.sql"),
 ];
 
-/// Bytes of a page: an image takes about one thousand, and each page costs four system calls until it is
+/// Bytes of a page: an image takes about five hundred, and each page costs four system calls until it is
 /// where it stays.
 const PAGE_SIZE: u32 = 16 << 10;
 

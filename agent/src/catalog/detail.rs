@@ -339,7 +339,7 @@ mod tests {
     fn a_message_that_was_another_image_is_as_a_new_one() {
         let mut message = details(image());
         let mut other = image();
-        other.labels.insert("b", "other");
+        other.labels = [("a", "2"), ("c", "3")].into_iter().collect();
         other.objects.rotate_left(3);
         other.objects.truncate(6);
         for image in [other, cut_image(), image()] {

@@ -132,6 +132,20 @@ mod tests {
     }
 
     #[test]
+    fn a_column_is_as_wide_as_its_widest_cell() {
+        for width in [1, 31, 32, 33, 64, 100] {
+            let mut table = Table::new([false, false]);
+            table.row([&*"x".repeat(width), "|"]);
+            table.row(["", "|"]);
+            let mut written = Vec::new();
+            table.write(&mut written).unwrap();
+            let (x, blanks) = ("x".repeat(width), " ".repeat(width));
+            let expected = format!("{x}  |\n{blanks}  |\n");
+            assert_eq!(String::from_utf8(written).unwrap(), expected);
+        }
+    }
+
+    #[test]
     fn without_rows_or_columns_nothing_is_printed() {
         for columns in [0, 2] {
             let mut table = Table::new(vec![false; columns]);

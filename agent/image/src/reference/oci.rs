@@ -127,6 +127,14 @@ mod tests {
             "a b",
             "alpine:{{ TAG }}",
             "a\u{1b}[31m",
+            "a\u{7f}",
+            "a}",
+            // The same where not all is ASCII.
+            "\u{e9} b",
+            "\u{e9}{b",
+            "\u{e9}\u{7f}",
+            "a\u{9b}",
+            "a\u{a0}b",
             "/",
             &long,
         ] {

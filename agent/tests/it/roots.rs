@@ -3,9 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sifter_agent::catalog::LEASE_MAX;
 use sifter_agent::config::RootSettings;
+use sifter_agent::engine::Engines;
+use sifter_agent::telemetry::Metrics;
 
 use crate::support::mounted::Mounted;
 use crate::support::site::Site;
@@ -270,4 +274,24 @@ fn an_image_in_whose_place_an_unreadable_file_is_is_not_listed() {
             .count()
             > 0
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_others_replace_is_promised_to_nobody() {
+    let tree = tempfile::tempdir().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let roots = || vec![RootSettings::new(tree.path().to_owned())];
+    let database = state.path().join("catalog.sqlite");
+    let engines = Engines::start(Some(database), roots(), Arc::new(Metrics::default()));
+    let engines = Arc::new(engines.unwrap());
+    let lease = |catalog: &sifter_agent::catalog::Catalog| catalog.lease(LEASE_MAX);
+    let first = Arc::clone(&engines.current().catalog);
+    until("nothing is published", || lease(&first).is_some());
+    engines.replace(roots()).unwrap();
+    let former = engines.former().unwrap();
+    assert!(Arc::ptr_eq(&first, &former));
+    assert_eq!(lease(&former), None);
+    let now = Arc::clone(&engines.current().catalog);
+    until("nothing is published", || lease(&now).is_some());
+    engines.stop();
 }

@@ -28,8 +28,8 @@ pub const DESCRIPTORS_MAX: i64 = 8192;
 /// holds the definition, the environment and the scripts, so some multiple of [`DEFINITION_MAX`].
 pub const METADATA_OBJECT_MAX: usize = 4 << 20;
 
-/// Objects nearer than this are read together: a page more is cheaper than a read more. Two pages are
-/// not, where memory answers: between the metadata objects and the partition of today's SIFs lies
+/// Objects nearer than this are read together, where memory answers: a page more is cheaper than a read more. Two pages are
+/// not: between the metadata objects and the partition of today's SIFs lies
 /// `oci-config.json`, and copying it costs as much as another read.
 pub const READ_GAP: u64 = 4 << 10;
 

@@ -17,6 +17,12 @@ pub trait ReadAt {
     /// [`io::ErrorKind::UnexpectedEof`] if the file ends before `buf` is full; otherwise what the
     /// operating system says.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// What one read more is worth, in bytes: parts of the file that are nearer to each other are read
+    /// together.
+    fn read_gap(&self) -> u64 {
+        crate::limits::READ_GAP
+    }
 }
 
 impl ReadAt for [u8] {
@@ -51,6 +57,10 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         (**self).read_exact_at(buf, offset)
+    }
+
+    fn read_gap(&self) -> u64 {
+        (**self).read_gap()
     }
 }
 

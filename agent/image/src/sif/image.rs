@@ -264,7 +264,7 @@ fn read_wanted<'s>(
     let mut reads = limits::SIF_READS.saturating_sub(reads).max(1);
     let budget = (limits::SIF_READ_BUDGET as u64).saturating_sub(bytes as u64);
     loop {
-        let spans = spans(&wants, reads);
+        let spans = spans(&wants, reads, windows.file().read_gap());
         let total = spans.iter().map(|(start, end)| end - start).sum::<u64>();
         if total <= budget || spans.len() < reads {
             return spans
@@ -293,13 +293,13 @@ fn has_superblock(object: &RawDescriptor) -> bool {
 }
 
 /// Covers `wants`, which are in order, by at most `most` spans, cut at the widest gaps; nearer
-/// neighbours than [`limits::READ_GAP`] are never cut apart.
-fn spans(wants: &[Want], most: usize) -> SmallVec<[(u64, u64); 8]> {
+/// neighbours than `near` are never cut apart.
+fn spans(wants: &[Want], most: usize, near: u64) -> SmallVec<[(u64, u64); 8]> {
     let mut spans: SmallVec<[(u64, u64); 8]> = SmallVec::new();
     for want in wants {
         let end = want.offset + want.length;
         match spans.last_mut() {
-            Some((_, last)) if want.offset <= last.saturating_add(limits::READ_GAP) => {
+            Some((_, last)) if want.offset <= last.saturating_add(near) => {
                 *last = end.max(*last);
             }
             _ => spans.push((want.offset, end)),

@@ -21,6 +21,8 @@ fn image(bytes: &[u8]) -> Image {
 /// Counts the reads of a file.
 struct Counting<'a> {
     bytes: &'a [u8],
+    /// What one more is worth, if it is another number than usual.
+    gap: Option<u64>,
     reads: RefCell<Vec<(u64, usize)>>,
 }
 
@@ -33,11 +35,20 @@ impl ReadAt for Counting<'_> {
         self.reads.borrow_mut().push((offset, buf.len()));
         self.bytes.read_exact_at(buf, offset)
     }
+
+    fn read_gap(&self) -> u64 {
+        self.gap.unwrap_or_else(|| self.bytes.read_gap())
+    }
 }
 
 fn reads(bytes: &[u8]) -> Vec<(u64, usize)> {
+    reads_with(bytes, None)
+}
+
+fn reads_with(bytes: &[u8], gap: Option<u64>) -> Vec<(u64, usize)> {
     let file = Counting {
         bytes,
+        gap,
         reads: RefCell::default(),
     };
     verdict(&file, Path::new("/images/x.sif"));
@@ -99,6 +110,24 @@ fn a_sif_with_metadata_objects_costs_three_reads_of_64_kib() {
     }
     assert!(total >= 2 * cases.len() - 2, "the count counts nothing");
     assert_eq!(reads(&native().bytes()).len(), 2);
+}
+
+#[test]
+fn what_is_near_enough_is_read_together() {
+    let objects = native().objects;
+    let mut sif = Sif::new();
+    let between = Object::new(0x4007, "between", "x".repeat(10_000));
+    sif.objects = vec![
+        objects[0].clone(),
+        objects[1].clone(),
+        Some(between),
+        objects[2].clone(),
+    ];
+    let bytes = sif.bytes();
+    for (gap, count) in [(None, 3), (Some(8 << 10), 3), (Some(16 << 10), 2)] {
+        let reads = reads_with(&bytes, gap);
+        assert_eq!(reads.len(), count, "{gap:?}: {reads:?}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod frontier;
 mod index;
 mod known;
 mod load;
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -31,17 +32,6 @@ use super::kept::KeptRow;
 use super::packed::unpack;
 use super::prepare::Preparation;
 use crate::escape;
-
-/// Steps from one schema version to the next; `user_version` counts those that were taken. A step
-/// that was released is never changed.
-const MIGRATIONS: &[&str] = &[
-    include_str!("../schema/1.sql"),
-    include_str!("../schema/2.sql"),
-    include_str!("../schema/3.sql"),
-    include_str!("../schema/4.sql"),
-    include_str!("../schema/5.sql"),
-    include_str!("../schema/6.sql"),
-];
 
 /// Bytes of a page: an image takes about five hundred, and each page costs four system calls until it is
 /// where it stays.
@@ -216,14 +206,14 @@ impl Store {
             return Err(StoreError::ReadOnly(path.to_owned()));
         }
         prepare(&writer)?;
-        check(&writer)?;
+        schema::check(&writer)?;
         // Of a new file; that of another stays.
         writer.pragma_update(None, "page_size", PAGE_SIZE)?;
         writer.pragma_update(None, "journal_mode", "wal")?;
         // A power cut may lose the last batches, which the next scan finds again; it cannot damage
         // the file.
         writer.pragma_update(None, "synchronous", "normal")?;
-        migrate(&mut writer)?;
+        schema::migrate(&mut writer)?;
         index::make(&writer)?;
         writer.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
         Ok(Self {
@@ -244,7 +234,7 @@ impl Store {
         let open = || -> Result<Writer, StoreError> {
             let mut connection = Connection::open_in_memory()?;
             prepare(&connection)?;
-            migrate(&mut connection)?;
+            schema::migrate(&mut connection)?;
             let mut writer = Writer::new(connection)?;
             writer.numbers.image = first_id;
             Ok(writer)
@@ -578,30 +568,4 @@ fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     )?;
     prepare(&reader)?;
     Ok(reader)
-}
-
-fn check(connection: &Connection) -> Result<(), StoreError> {
-    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if found > MIGRATIONS.len() as i64 {
-        return Err(StoreError::Newer {
-            found,
-            known: MIGRATIONS.len(),
-        });
-    }
-    Ok(())
-}
-
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let done: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    for (index, migration) in MIGRATIONS
-        .iter()
-        .enumerate()
-        .skip(usize::try_from(done).unwrap_or(0))
-    {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", index as i64 + 1)?;
-        transaction.commit()?;
-    }
-    Ok(())
 }

@@ -30,15 +30,8 @@ pub(super) fn statement(verb: &str) -> String {
     )
 }
 
-/// The statement that finds the number of what a row has in common with others; see [`common`].
-pub(super) const FIND_COMMON: &str = "SELECT id FROM commons WHERE (uid, gid, mode, links, format, \
-    format_version, status, reference_source, update_time_source, arch, file_system, compressor, sbom, \
-    encryption) = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
-
-/// The statement that adds it.
-pub(super) const ADD_COMMON: &str = "INSERT INTO commons (uid, gid, mode, links, format, \
-    format_version, status, reference_source, update_time_source, arch, file_system, compressor, sbom, \
-    encryption) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+/// Values for [`COMMON`].
+const COMMON_VALUES: &str = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14";
 
 const FORMATS: [Format; 5] = [
     Format::Sif,
@@ -196,12 +189,18 @@ pub(super) fn common(connection: &Connection, row: &Row<'_>) -> rusqlite::Result
         number(&ENCRYPTIONS, &row.encryption),
     ];
     let known = connection
-        .prepare_cached(FIND_COMMON)?
+        .prepare_cached(&format!(
+            "SELECT id FROM commons WHERE ({COMMON}) = ({COMMON_VALUES})"
+        ))?
         .query_row(values, |row| row.get(0))
         .optional()?;
     match known {
         Some(number) => Ok(number),
-        None => connection.prepare_cached(ADD_COMMON)?.insert(values),
+        None => connection
+            .prepare_cached(&format!(
+                "INSERT INTO commons ({COMMON}) VALUES ({COMMON_VALUES})"
+            ))?
+            .insert(values),
     }
 }
 

@@ -213,6 +213,12 @@ mod tests {
                 assert_eq!(bytes, [7; 96]);
             }
             assert_eq!(file.operations().calls, reads, "{reading:?}");
+            let gap = if cold {
+                super::COLD_GAP
+            } else {
+                sifter_image::limits::READ_GAP
+            };
+            assert_eq!(file.read_gap(), gap, "{reading:?}");
             // What lies behind is still there.
             file.read_exact_at(&mut [0; 96], 99_904).unwrap();
         }

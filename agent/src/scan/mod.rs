@@ -46,7 +46,7 @@ const WIDTH_NETWORK: u32 = 4;
 /// really useful is measured.
 const WIDTH_MAX: u32 = 128;
 
-/// Where adapting begins.
+/// Where adapting begins, at most.
 const WIDTH_START: u32 = 8;
 
 /// Operations a second on a network file system unless configured otherwise.
@@ -178,14 +178,15 @@ impl Root {
         })
     }
 
-    /// How hard a scan of this root leans on its file system.
+    /// How hard a scan of this root leans on its file system, and on the processors: what memory answers
+    /// costs them alone, and less of them with one thread than with several.
     #[must_use]
     pub fn pace(&self, settings: &RootSettings) -> Pace {
-        let processors = std::thread::available_parallelism()
-            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
         let (start, max, rate) = match self.facts.file_system.nature {
             Nature::Network => (WIDTH_NETWORK, WIDTH_NETWORK, Some(RATE_NETWORK)),
-            Nature::Local => (processors, WIDTH_MAX, None),
+            // Nobody waits for it.
+            Nature::Local if settings.background => (1, WIDTH_MAX, None),
+            Nature::Local => (processors().min(WIDTH_START), WIDTH_MAX, None),
             Nature::User => (WIDTH_START, WIDTH_MAX, None),
         };
         let max = settings.width.unwrap_or(max);
@@ -247,6 +248,11 @@ impl Root {
         }
         Ok(())
     }
+}
+
+/// How many threads can run at once.
+fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
 }
 
 /// Opens one file by its path, confined as in a scan: for looking at a single image. Links in

@@ -5,7 +5,7 @@
 //! server's, and the width shrinks. Where that does not make it answer faster, the load is not this
 //! scan's (or there is none: a disk answers now from its cache and now not), and the width is what it was,
 //! or what it began with if that is less. A file system that answers from memory needs no more threads than
-//! there are processors.
+//! the scan began with, and gets no more once it has done so for a while.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,6 +31,9 @@ const HELPED_PERCENT: u64 = 75;
 
 /// So many measures of other kinds are waited for until one tells whether halving has helped.
 const TRIAL_MAX: u32 = 16;
+
+/// So many measures in a row that memory answered, and the width is no more than the scan began with.
+const MEMORY_RUN: u32 = 16;
 
 /// Longest sleep for the sake of the rate limit before cancellation is looked at again.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
@@ -72,6 +75,8 @@ struct Latency {
     load: u64,
     /// The width was halved, and whether that helps is not known yet.
     trial: Option<Trial>,
+    /// Latest measures in a row that memory answered.
+    from_memory: u32,
 }
 
 /// What there was before the width was halved.
@@ -91,6 +96,7 @@ impl Default for Latency {
             lowest: [None; Timed::COUNT],
             load: 100,
             trial: None,
+            from_memory: 0,
         }
     }
 }
@@ -158,8 +164,13 @@ impl Pace {
         // What memory answered says nothing of the server, and must not be what its answers are
         // measured by.
         if Duration::from_nanos(median) < FROM_MEMORY {
+            latency.from_memory = latency.from_memory.saturating_add(1);
+            if latency.from_memory >= MEMORY_RUN {
+                self.width.store(width.min(self.start), Ordering::Relaxed);
+            }
             return;
         }
+        latency.from_memory = 0;
         if let Some(mut trial) = latency.trial.take() {
             if trial.kind != kind {
                 trial.others += 1;
@@ -265,6 +276,21 @@ mod tests {
     #[test]
     fn width_does_not_grow_where_memory_answers() {
         assert_eq!(settle(2, 64, 1000, 5_000).1, 2);
+    }
+
+    #[test]
+    fn width_goes_back_to_what_it_began_with_once_memory_answers() {
+        let pace = Pace::new(1, 8, None);
+        let measure = |nanoseconds, times| {
+            for _ in 0..times {
+                pace.record(Timed::File, &mut vec![nanoseconds; 8]);
+            }
+            pace.width()
+        };
+        assert_eq!(measure(200_000, 10), 8);
+        assert_eq!(measure(5_000, 15), 8, "may be a warm corner of a cold disk");
+        assert_eq!(measure(5_000, 1), 1);
+        assert_eq!(measure(200_000, 10), 8, "cold again");
     }
 
     #[test]

@@ -27,24 +27,30 @@ pub fn utf8(bytes: &[u8]) -> String {
 /// escapes.
 #[must_use]
 pub fn terminal(text: &str) -> Cow<'_, str> {
+    escaped(text).map_or(text.into(), Cow::from)
+}
+
+/// The same, of a text that is not printable ASCII: such a one stays as it is.
+#[must_use]
+pub fn escaped(text: &str) -> Option<String> {
     // As nearly all texts are. All of their bytes are looked at, so that many are at a time.
     let is_other = |byte| u8::from(!matches!(byte, b' '..=b'~'));
     if text.bytes().fold(0, |any, byte| any | is_other(byte)) == 0 {
-        return text.into();
+        return None;
     }
-    let mut escaped = String::with_capacity(text.len());
+    let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
-            '\n' => escaped.push_str("\\n"),
-            '\r' => escaped.push_str("\\r"),
-            '\t' => escaped.push_str("\\t"),
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\t' => shown.push_str("\\t"),
             c if is_unsafe(c) => {
-                let _ = write!(escaped, "\\u{{{:x}}}", u32::from(c));
+                let _ = write!(shown, "\\u{{{:x}}}", u32::from(c));
             }
-            c => escaped.push(c),
+            c => shown.push(c),
         }
     }
-    escaped.into()
+    Some(shown)
 }
 
 /// A path for a terminal or a log line.

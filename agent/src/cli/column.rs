@@ -176,7 +176,10 @@ impl Column {
     pub(super) fn cell<'i>(&self, image: &'i Image, exact: bool) -> Cow<'i, str> {
         let shown = match self.show(image, exact) {
             Cow::Borrowed(shown) => escape::terminal(shown),
-            Cow::Owned(shown) => escape::terminal(&shown).into_owned().into(),
+            Cow::Owned(shown) => match escape::escaped(&shown) {
+                Some(escaped) => escaped.into(),
+                None => shown.into(),
+            },
         };
         if exact || self.field.name == "path" {
             shown

@@ -17,13 +17,15 @@ pub fn size(bytes: u64) -> String {
     if bytes < 1000 {
         return format!("{bytes} B");
     }
-    // Without floating point, whose nearest number may be below the half.
-    let bytes = u128::from(bytes);
-    let mut divisor: u128 = 1000;
+    let mut divisor: u64 = 1000;
     for (index, unit) in UNITS.iter().enumerate() {
         let is_last = index + 1 == UNITS.len();
-        // Rounding may give a digit more: 9.999 is 10.0, and 999.9 kB is 1.00 MB.
-        let in_parts = |parts: u128| (bytes * parts + divisor / 2) / divisor;
+        // Without floating point, whose nearest number may be below the half. Rounding may give a digit
+        // more: 9.999 is 10.0, and 999.9 kB is 1.00 MB.
+        let in_parts = |parts: u64| {
+            let part = divisor / parts;
+            bytes.saturating_add(part / 2) / part
+        };
         let whole = in_parts(1);
         if whole >= 1000 && !is_last {
             divisor *= 1000;

@@ -86,6 +86,9 @@ pub(super) fn size(text: &str) -> Option<i128> {
 pub(super) fn duration(text: &str) -> Option<i128> {
     let split = text.len().checked_sub(1)?;
     let (number, unit) = (text.get(..split)?, text.get(split..)?);
+    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     let number: i128 = number.parse().ok()?;
     let seconds = match unit {
         "s" => 1,
@@ -103,7 +106,8 @@ pub(super) fn time(text: &str) -> Option<i128> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Some(time.as_nanosecond());
     }
-    let date: jiff::civil::Date = text.parse().ok()?;
+    // Parsing takes a time of day, too, and forgets it.
+    let date = jiff::civil::Date::strptime("%Y-%m-%d", text).ok()?;
     let midnight =
         jiff::tz::TimeZone::UTC.to_timestamp(date.to_datetime(jiff::civil::Time::midnight()));
     Some(midnight.ok()?.as_nanosecond())

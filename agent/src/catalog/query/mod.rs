@@ -140,8 +140,9 @@ impl Query {
             .iter()
             .map(|(field, descending)| {
                 let order = match (field.number(a), field.number(b)) {
-                    (Some(a), Some(b)) => a.cmp(&b),
-                    _ => field.text(snapshot, a).cmp(&field.text(snapshot, b)),
+                    (None, None) => field.text(snapshot, a).cmp(&field.text(snapshot, b)),
+                    // What has no such number comes before all that have one.
+                    (a, b) => a.cmp(&b),
                 };
                 if *descending { order.reverse() } else { order }
             })
@@ -368,6 +369,28 @@ mod tests {
         }
     }
 
+    /// An image without the field must not be equal to all others: that is no order.
+    #[test]
+    fn images_without_a_time_of_creation_are_ordered_before_the_others() {
+        let mut commons = Commons::default();
+        let rows = (0..200).map(|id| {
+            let mut row = row(id, "/r/a", "a", "1");
+            row.create_time = (id % 3 != 0).then_some(FileTime(id * 7919 % 200));
+            Arc::new(KeptRow::new(&row, &mut commons))
+        });
+        let (snapshot, _) = Snapshot::default().next(rows.collect(), &[], BTreeMap::new(), None);
+        let times = |order| {
+            let selected = Query::parse("", order, FileTime(0))
+                .unwrap()
+                .select(&snapshot, &Fixed);
+            let times = selected.iter().map(|row| row.view().create_time);
+            times.collect::<Vec<_>>()
+        };
+        assert!(times("create_time").is_sorted());
+        assert!(times("size_bytes,create_time").is_sorted());
+        assert!(times("-create_time").iter().rev().is_sorted());
+    }
+
     #[test]
     fn texts_that_few_images_have_select_too() {
         let rows = vec![
@@ -405,6 +428,10 @@ mod tests {
             ),
             ("size>big", "", "`size>big`: not a size"),
             ("age=3d", "", "ages are compared with < and >"),
+            ("age>-5d", "", "not a duration"),
+            ("update_time>2026-01-31T12:00:00", "", "not a time"),
+            ("update_time>2026-01-31T12:00", "", "not a time"),
+            ("update_time>2026-01-31 12:00", "", "has no operator"),
             ("repository<a", "", "with = and != only"),
             ("owner=no-such-user-here", "", "no such user"),
             ("signed=perhaps", "", "neither true nor false"),

@@ -37,10 +37,20 @@ pub const READ_GAP: u64 = 4 << 10;
 /// of what is signed decide how it is encoded.
 pub const SIGNATURE_HEAD: usize = 160;
 
+/// Most bytes of a message that says what is wrong with an image. It may quote the file, and every listing
+/// shows it.
+pub const MESSAGE_MAX: usize = 1 << 10;
+
+/// Longest name of an architecture in OCI JSON; `mips64p32le` is the longest that Go knows.
+pub const ARCH_MAX: usize = 32;
+
+/// Most architectures that are named of one OCI-SIF: Docker Hub's official images have about ten.
+pub const ARCHITECTURES_MAX: usize = 32;
+
 /// Most labels that are kept: the largest images seen have some dozens.
 pub const LABELS_MAX: usize = 4096;
 
-/// Most signature objects that are looked at while probing: more than any group of signers.
+/// Most signature objects that are listed and looked at: more than any group of signers.
 pub const SIGNATURES_MAX: usize = 64;
 
 /// Most partitions whose beginnings are looked at: real images have one or two, and some overlays.

@@ -224,8 +224,9 @@ impl Reader<'_, '_> {
             ]
             .into_iter()
             .flatten()
-            .find(|name| !name.is_empty());
+            .find(|name| !name.is_empty() && name.len() <= limits::ARCH_MAX);
             if let Some(name) = architecture
+                && architectures.len() < limits::ARCHITECTURES_MAX
                 && !architectures.contains(&name)
             {
                 architectures.push(name);

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::container::{self, Container};
 use crate::error::InsideError;
+use crate::limits;
 use crate::read_at::{ReadAt, ReadTree};
 use crate::record::{Format, Image, Status, TimeSource};
 use crate::reference::{Evidence, NamingRule, RuleOutcome, resolve};
@@ -214,7 +215,12 @@ impl Context<'_> {
         } else {
             Status::Failure
         };
-        message.clone_into(&mut image.status_message);
+        let end = message.floor_char_boundary(limits::MESSAGE_MAX);
+        image.status_message.clear();
+        image.status_message.push_str(&message[..end]);
+        if end < message.len() {
+            image.status_message.push('…');
+        }
     }
 
     /// Looks for labels, and for a definition if there is none yet, in the primary partition of a

@@ -94,13 +94,15 @@ fn describe(sif: &Sif, image: &mut Image) {
             ObjectData::Signature {
                 hash_type,
                 fingerprint,
-            } => image.signatures.push(Signature {
-                object_id: object.id,
-                form: SignatureForm::Unknown,
-                fingerprint: fingerprint.clone(),
-                signed: object.link,
-                hash_type,
-            }),
+            } if image.signatures.len() < limits::SIGNATURES_MAX => {
+                image.signatures.push(Signature {
+                    object_id: object.id,
+                    form: SignatureForm::Unknown,
+                    fingerprint: fingerprint.clone(),
+                    signed: object.link,
+                    hash_type,
+                })
+            }
             _ => {}
         }
     }

@@ -286,6 +286,7 @@ fn versions_and_architectures() {
 fn oci(manifests: &[(&str, &str, &str)]) -> Vec<u8> {
     let mut sif = Sif::new();
     (sif.uuid, sif.created, sif.modified, sif.launch) = ([0; 16], 0, 0, b"");
+    sif.slots = sif.slots.max(3 * manifests.len() + 1);
     let mut entries = Vec::new();
     for (name, arch, created) in manifests {
         let layer = hollow_squashfs(4096);
@@ -368,6 +369,56 @@ fn an_oci_sif_is_read_through_its_chain() {
         (none.status, none.arch.as_str()),
         (Status::Ready, "unknown")
     );
+}
+
+/// Every listing has these texts, whole, of every image.
+#[test]
+fn what_an_oci_sif_says_of_itself_is_bounded() {
+    let long = "a".repeat(1 << 20);
+    let named = image(&oci(&[("a:1", &long, "2024-01-02T03:04:05Z")]));
+    assert_eq!(
+        (named.status, named.arch.as_str()),
+        (Status::Ready, "unknown")
+    );
+
+    let names: Vec<String> = (0..100).map(|number| format!("arch{number}")).collect();
+    let many: Vec<_> = names.iter().map(|name| ("a:1", &**name, "")).collect();
+    let many = image(&oci(&many));
+    assert_eq!(many.arch.split(',').count(), 32);
+
+    let manifest = format!(
+        r#"{{"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:{long}"}}}}"#
+    );
+    let index = format!(
+        r#"{{"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}"}}]}}"#,
+        digest(manifest.as_bytes())
+    );
+    let missing = image(
+        &Sif::new()
+            .with(Object::blob(0x400B, manifest))
+            .with(Object::blob(0x400A, index))
+            .bytes(),
+    );
+    assert_eq!(missing.status, Status::Failure);
+    let message = missing.status_message;
+    assert!(
+        message.starts_with("corrupt: OCI configuration sha256:aaa"),
+        "{message}"
+    );
+    assert!(
+        message.ends_with("a…") && message.len() < 1100,
+        "{}",
+        message.len()
+    );
+}
+
+#[test]
+fn more_signatures_than_anybody_makes_are_not_listed() {
+    let mut sif = Sif::new();
+    sif.slots = 100;
+    let signed = (0..100).fold(sif, |sif, _| sif.with(Object::new(0x4005, "", "-")));
+    let signed = image(&signed.bytes());
+    assert_eq!((signed.signatures.len(), signed.objects.len()), (64, 100));
 }
 
 #[test]

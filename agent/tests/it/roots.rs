@@ -265,6 +265,11 @@ fn an_image_in_whose_place_an_unreadable_file_is_is_not_listed() {
     site.rescan(false, true);
     // What may not be read any more is still the image that it was.
     assert_eq!(site.listing(), ["closed:1 closed.sif Ready"]);
+    // Who may see it goes by what its owner has made of it.
+    let mode = || site.catalog.snapshot().rows[0].facts().mode & 0o777;
+    assert_eq!(mode(), 0);
+    site.rescan(false, true);
+    assert_eq!(mode(), 0);
     assert!(
         site.supervisor.status()[0]
             .last

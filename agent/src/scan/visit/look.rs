@@ -200,7 +200,7 @@ impl Visitor<'_> {
                     "released to tape: not recalled, listed from what is known",
                 );
                 self.problem(&path(), "read", &error);
-                return self.unreadable(candidate, facts);
+                return self.unreadable(place, candidate, Some(facts));
             }
             Err(error) => {
                 let errno = error.raw_os_error().map(Errno::from_raw);
@@ -214,8 +214,9 @@ impl Visitor<'_> {
                     (Ok((_, facts)), Some(known)) if facts.inode != known.identity.inode => {
                         Look::Found(other(name, facts, true))
                     }
-                    (facts, _) => self
-                        .unreadable(candidate, facts.map(|(_, facts)| facts).unwrap_or_default()),
+                    (facts, _) => {
+                        self.unreadable(place, candidate, facts.ok().map(|(_, facts)| facts))
+                    }
                 };
             }
         };
@@ -240,17 +241,34 @@ impl Visitor<'_> {
             }
             Err(error) => {
                 self.problem(&path(), "read", &error);
-                self.unreadable(candidate, facts)
+                self.unreadable(place, candidate, Some(facts))
             }
         }
     }
 
-    /// What is known of a file that cannot be read stays; what is not known is looked at again.
-    fn unreadable(&self, candidate: &Candidate, facts: FileFacts) -> Look {
-        if candidate.known.is_some() {
-            return Look::Unchanged;
+    /// What is known of a file that cannot be read stays, with the owner and the mode that it has now: who
+    /// may see it goes by them. What is not known is looked at again.
+    fn unreadable(
+        &self,
+        place: Place<'_>,
+        candidate: &Candidate,
+        facts: Option<FileFacts>,
+    ) -> Look {
+        let Some(known) = place.known(candidate) else {
+            return Look::Found(other(&candidate.name, facts.unwrap_or_default(), true));
+        };
+        let changed = facts.filter(|facts| Identity::from(facts) != known.identity);
+        if let (Some(facts), Some(id), Some(catalogue)) = (changed, known.image, self.walk.known)
+            && let Ok(Some(image)) = catalogue.image(id)
+        {
+            return Look::Found(Found {
+                name: known.name.clone(),
+                facts,
+                volatile: true,
+                content: Content::Moved(Box::new(image)),
+            });
         }
-        Look::Found(other(&candidate.name, facts, true))
+        Look::Unchanged
     }
 
     fn is_young(&self, facts: &FileFacts) -> bool {

@@ -7,10 +7,6 @@ use std::sync::Arc;
 use super::state::State;
 use super::{Catalog, FileTime, KnownRoot, RootIndex, Store, StoreError, StoredRoot};
 
-/// Numbers of images in a database in memory begin here, so that they differ from those of the
-/// database on disk that it stands in for.
-const MEMORY_FIRST_ID: i64 = 1 << 40;
-
 impl Catalog {
     /// Tries to use the database on disk again after a failure. Its listing replaces the present
     /// one root by root, after each one's next scan.
@@ -60,7 +56,7 @@ impl Catalog {
     pub(super) fn fail(&self, state: &mut State, error: &StoreError) {
         tracing::error!(%error, "catalogue failed: the listing goes on from memory");
         state.failure = Some(error.to_string());
-        self.replace_store(state, memory());
+        self.replace_store(state, Store::in_memory());
         if let (true, Some(path)) = (error.is_damage(), &self.path)
             && let Ok(store) = set_aside(path, error)
         {
@@ -78,6 +74,7 @@ impl Catalog {
     }
 
     fn replace_store(&self, state: &mut State, store: Store) {
+        state.given.begin(&store);
         let store = Arc::new(store);
         for record in &mut state.roots {
             // A database in memory does not fail for want of a disk; if it does for want of
@@ -98,10 +95,6 @@ impl Catalog {
     }
 }
 
-pub(super) fn memory() -> Store {
-    Store::in_memory(MEMORY_FIRST_ID)
-}
-
 /// Opens the database; one that is damaged is renamed and begun anew.
 pub(super) fn open_or_set_aside(path: &Path) -> (Store, Option<String>) {
     let error = match Store::open(path) {
@@ -110,11 +103,11 @@ pub(super) fn open_or_set_aside(path: &Path) -> (Store, Option<String>) {
     };
     if !error.is_damage() {
         tracing::error!(%error, path = %crate::escape::path(path), "catalogue cannot be opened");
-        return (memory(), Some(error.to_string()));
+        return (Store::in_memory(), Some(error.to_string()));
     }
     match set_aside(path, &error) {
         Ok(store) => (store, None),
-        Err(error) => (memory(), Some(error)),
+        Err(error) => (Store::in_memory(), Some(error)),
     }
 }
 
@@ -158,6 +151,17 @@ mod tests {
 
     /// One image in a root.
     fn image(name: &str) -> Vec<DirectoryChange> {
+        images(&[name])
+    }
+
+    /// Images in a root.
+    fn images(names: &[&str]) -> Vec<DirectoryChange> {
+        let found = names.iter().map(|name| Found {
+            name: name.as_bytes().into(),
+            facts: FileFacts::default(),
+            volatile: false,
+            content: Content::Image(Box::new(cut_image())),
+        });
         vec![DirectoryChange {
             id: None,
             path: Box::default(),
@@ -165,12 +169,7 @@ mod tests {
                 identity: Identity::default(),
                 volatile: false,
                 children: Vec::new(),
-                found: vec![Found {
-                    name: name.as_bytes().into(),
-                    facts: FileFacts::default(),
-                    volatile: false,
-                    content: Content::Image(Box::new(cut_image())),
-                }],
+                found: found.collect(),
                 removed: Vec::new(),
             },
         }]
@@ -227,6 +226,37 @@ mod tests {
         paths.sort_unstable();
         let expected: [&[u8]; 3] = [b"/a/first", b"/a/fourth", b"/b/first"];
         assert_eq!(paths, expected);
+    }
+
+    /// A damaged database is begun anew while the other roots' images are still listed.
+    #[test]
+    fn images_of_a_new_database_do_not_take_the_place_of_others() {
+        let damaged = || {
+            let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            StoreError::Sqlite(rusqlite::Error::SqliteFailure(corrupt, None))
+        };
+        for error in [damaged, no_space] {
+            let directory = tempfile::tempdir().unwrap();
+            let catalog = two_roots(&directory.path().join("catalog.sqlite"));
+            for scan in ["second", "third"] {
+                catalog.failed(catalog.known(A).unwrap().store(), &error());
+                let known = catalog.known(A).unwrap();
+                let found = images(&[scan, "more", "most"]);
+                catalog.apply(A, &known, found).unwrap();
+                catalog.finish_scan(A, &known, DIRECTORY, true).unwrap();
+                let snapshot = catalog.snapshot();
+                let mut paths: Vec<_> = snapshot
+                    .rows
+                    .iter()
+                    .map(|row| String::from_utf8_lossy(row.path()).into_owned())
+                    .collect();
+                paths.sort_unstable();
+                let scanned = format!("/a/{scan}");
+                let mut expected = vec!["/a/more", "/a/most", &scanned, "/b/first"];
+                expected.sort_unstable();
+                assert_eq!(paths, expected);
+            }
+        }
     }
 
     #[test]

@@ -50,9 +50,9 @@ pub use self::snapshot::{Changes, Snapshot};
 pub use self::store::{Delta, KnownRoot, Store, StoreError, StoredRoot};
 pub use self::token::PageToken;
 
-use self::failure::{memory, open_or_set_aside};
+use self::failure::open_or_set_aside;
 use self::lease::Leases;
-use self::state::{RootRecord, State};
+use self::state::{Given, RootRecord, State};
 
 /// Results of filters that are kept, so that their next pages cost nothing.
 const SELECTIONS: usize = 16;
@@ -103,7 +103,7 @@ impl Catalog {
     #[must_use]
     pub fn open(path: Option<&Path>, roots: &[PathBuf]) -> Self {
         let (store, failure) = match path {
-            None => (memory(), None),
+            None => (Store::in_memory(), None),
             Some(path) => open_or_set_aside(path),
         };
         let first = Snapshot {
@@ -111,6 +111,8 @@ impl Catalog {
             generation: u64::try_from(FileTime::now().0 / 1_000_000).unwrap_or(0),
             ..Snapshot::default()
         };
+        let given = Given::default();
+        given.begin(&store);
         let catalog = Self {
             path: path.map(Path::to_owned),
             generation: watch::Sender::new(first.generation),
@@ -126,6 +128,7 @@ impl Catalog {
                 unavailable: BTreeMap::new(),
                 past: VecDeque::new(),
                 history: VecDeque::new(),
+                given,
             }),
             selections: Mutex::default(),
             leases: Leases::default(),

@@ -23,6 +23,48 @@ pub(super) struct State {
     pub(super) unavailable: BTreeMap<Box<[u8]>, String>,
     pub(super) past: VecDeque<Past>,
     pub(super) history: VecDeque<Arc<Changes>>,
+    pub(super) given: Given,
+}
+
+/// Numbers of images in a database in memory begin behind this, so that they differ from those of the
+/// database on disk that it stands in for.
+const MEMORY: i64 = 1 << 40;
+
+/// The highest numbers of images that were given while the catalogue is open. The listing has images of past
+/// databases until all roots are scanned: in the next database no other image may have their numbers.
+#[derive(Debug)]
+pub(super) struct Given {
+    on_disk: i64,
+    in_memory: i64,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self {
+            on_disk: 0,
+            in_memory: MEMORY,
+        }
+    }
+}
+
+impl Given {
+    fn note(&mut self, number: i64) {
+        let highest = if number > MEMORY {
+            &mut self.in_memory
+        } else {
+            &mut self.on_disk
+        };
+        *highest = number.max(*highest);
+    }
+
+    /// Lets a database give higher numbers only.
+    pub(super) fn begin(&self, store: &Store) {
+        store.number_behind(if store.is_in_memory() {
+            self.in_memory
+        } else {
+            self.on_disk
+        });
+    }
 }
 
 /// A listing that was replaced.
@@ -110,6 +152,9 @@ impl State {
 
     /// Takes what a batch changed; `list` says whether the listing's rows are this database's.
     pub(super) fn take(&mut self, root: &[u8], delta: Delta, list: bool) {
+        for row in &delta.upserts {
+            self.given.note(row.id());
+        }
         if list {
             self.upserts.extend(delta.upserts);
             self.removed.extend(delta.removed);

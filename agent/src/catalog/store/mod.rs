@@ -223,27 +223,37 @@ impl Store {
         })
     }
 
-    /// Makes a database in memory, whose images are numbered from `first_id` on.
+    /// Makes a database in memory.
     ///
     /// # Panics
     ///
     /// SQLite cannot make an empty database in memory, for want of memory.
     #[must_use]
     #[allow(clippy::expect_used)]
-    pub fn in_memory(first_id: i64) -> Self {
+    pub fn in_memory() -> Self {
         let open = || -> Result<Writer, StoreError> {
             let mut connection = Connection::open_in_memory()?;
             prepare(&connection)?;
             schema::migrate(&mut connection)?;
-            let mut writer = Writer::new(connection)?;
-            writer.numbers.image = first_id;
-            Ok(writer)
+            Writer::new(connection)
         };
         Self {
             writer: Mutex::new(open().expect("an empty database in memory")),
             reader: None,
             path: None,
         }
+    }
+
+    /// Whether it is not on disk.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        self.path.is_none()
+    }
+
+    /// Gives new images higher numbers than this one only.
+    pub fn number_behind(&self, number: i64) {
+        let numbers = &mut self.write().numbers;
+        numbers.image = numbers.image.max(number);
     }
 
     fn write(&self) -> MutexGuard<'_, Writer> {

@@ -124,7 +124,7 @@ fn prepared(name: &str, row: &Row<'_>) -> Found {
 
 #[test]
 fn what_is_stored_of_an_image_is_what_is_listed() {
-    let store = Arc::new(Store::in_memory(0));
+    let store = Arc::new(Store::in_memory());
     let rows = [
         ("a.sif", full_row()),
         ("b.sif", row(0, "", "b", "1")),
@@ -159,7 +159,7 @@ fn what_is_stored_of_an_image_is_what_is_listed() {
 #[test]
 fn what_images_have_in_common_is_stored_once_and_goes_with_the_last_of_them() {
     const MANY: u32 = 2000;
-    let store = Store::in_memory(0);
+    let store = Store::in_memory();
     let commons = || -> u32 {
         let sql = "SELECT count(*) FROM commons";
         let connection = &store.write().connection;
@@ -210,7 +210,7 @@ fn what_images_have_in_common_is_stored_once_and_goes_with_the_last_of_them() {
 
 #[test]
 fn a_name_that_a_directory_gives_twice_is_one_image() {
-    let store = Store::in_memory(0);
+    let store = Store::in_memory();
     let twice = vec![found("a.sif", image()), found("a.sif", image())];
     assert_eq!(apply(&store, vec![read("", &[], twice)]), (2, 1));
     assert_eq!(listed(&store), [("/r/a.sif".to_owned(), 13)]);
@@ -238,7 +238,7 @@ fn has_index(store: &Store) -> bool {
 
 #[test]
 fn a_directory_named_in_one_batch_and_read_in_another_is_one_directory() {
-    let store = Arc::new(Store::in_memory(0));
+    let store = Arc::new(Store::in_memory());
     apply(&store, vec![read("", &["d"], Vec::new())]);
     assert_eq!(
         known(&store),
@@ -296,7 +296,7 @@ fn a_directory_is_one_in_whatever_order_it_is_named_and_read() {
     ];
     for (name, batches) in cases {
         for is_first_scan in [true, false] {
-            let store = Arc::new(Store::in_memory(0));
+            let store = Arc::new(Store::in_memory());
             if is_first_scan {
                 assert_eq!(known(&store), []);
             }
@@ -361,7 +361,7 @@ fn images_are_found_by_their_inodes_whether_few_or_many_are_asked_for() {
         Arc::new(KeptRow::new(&row, &mut commons))
     });
     let (listing, _) = Snapshot::default().next(rows.collect(), &[], BTreeMap::new(), None);
-    let store = Arc::new(Store::in_memory(0));
+    let store = Arc::new(Store::in_memory());
     let known = store.known(0, &"/r".into(), Arc::new(listing)).unwrap();
     // Once by search and once by index, and the other way round.
     for inode in (98..112).chain((98..112).rev()) {
@@ -395,7 +395,7 @@ fn directories_that_are_stored_twice_are_damage() {
 
 #[test]
 fn a_directory_that_comes_in_parts_is_one_and_read_again_until_its_end_came() {
-    let store = Arc::new(Store::in_memory(0));
+    let store = Arc::new(Store::in_memory());
     let root = store.root(b"/r").unwrap().id;
     let part = |name: &str| DirectoryChange {
         id: None,
@@ -445,7 +445,7 @@ fn a_file_that_can_only_be_read_is_not_taken_for_a_catalogue() {
 
 #[test]
 fn what_lies_below_a_directory_that_became_a_sandbox_is_not_stored() {
-    let store = Arc::new(Store::in_memory(0));
+    let store = Arc::new(Store::in_memory());
     let file = |name| vec![found(name, image())];
     apply(&store, vec![read("", &["p"], Vec::new())]);
     apply(&store, vec![read("p", &["sub"], Vec::new())]);
@@ -496,7 +496,7 @@ fn what_lies_below_a_directory_that_became_a_sandbox_is_not_stored() {
 
 #[test]
 fn other_settings_count_when_everything_was_read_so() {
-    let store = Store::in_memory(0);
+    let store = Store::in_memory();
     let root = store.root(b"/r").unwrap().id;
     let begin = |settings| store.begin_settings(root, settings).unwrap();
     assert!(begin("one"), "a first scan");

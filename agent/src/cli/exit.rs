@@ -19,6 +19,18 @@ pub enum Exit {
     Unreachable,
 }
 
+impl Exit {
+    /// How a command ended that did one thing after the other: what could not be done at all counts more than
+    /// what was done in part, or an answer that is no.
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Failure, _) | (_, Self::Success) => self,
+            _ => next,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {

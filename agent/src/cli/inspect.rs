@@ -90,12 +90,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let mut exit = Exit::Success;
     let mut out = io::stdout().lock();
     for path in &args.files {
-        match inspector.one(&mut out, path)? {
-            Exit::Success => {}
-            // What could not be read at all counts more than an answer that is no.
-            worse if exit != Exit::Failure => exit = worse,
-            _ => {}
-        }
+        exit = exit.and(inspector.one(&mut out, path)?);
     }
     out.flush()?;
     Ok(exit)

@@ -72,9 +72,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             Target::File(path) => file(&path, &printer),
             Target::Directory(settings) => directory(&settings, &printer),
         }?;
-        if scanned != Exit::Success {
-            exit = scanned;
-        }
+        exit = exit.and(scanned);
     }
     printer.finish()?;
     Ok(exit)

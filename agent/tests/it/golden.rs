@@ -369,3 +369,18 @@ fn what_can_be_no_image_is_called_by_its_name() {
         assert!(ran.err.contains(expected), "{}", ran.err);
     }
 }
+
+#[test]
+fn what_could_not_be_scanned_at_all_decides_the_exit_code() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path();
+    std::fs::write(directory.join("text"), "no image").unwrap();
+    for (paths, code) in [
+        (&["missing", "text"][..], 1),
+        (&["text", "zmissing"], 1),
+        (&["text"], 4),
+    ] {
+        let ran = run(directory, &[&["scan"], paths].concat());
+        assert_eq!(ran.code, Some(code), "{paths:?}: {}", ran.err);
+    }
+}

@@ -266,10 +266,15 @@ mod tests {
         let catalog = Arc::new(two_roots(&file));
         let known = catalog.known(A).unwrap();
         let image_number = catalog.snapshot().rows[0].id();
+        // Of a directory that is known, something is read before anything is written.
+        let mut changes = image("second");
+        changes[0].id = Some(known.next_directories().unwrap()[0].id);
         let other = rusqlite::Connection::open(&file).unwrap();
-        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        other
+            .execute_batch("BEGIN IMMEDIATE; CREATE TABLE other (data)")
+            .unwrap();
         std::thread::scope(|scope| {
-            let applied = scope.spawn(|| catalog.apply(A, &known, image("second")));
+            let applied = scope.spawn(|| catalog.apply(A, &known, changes));
             while catalog.writing.try_lock().is_ok() {
                 std::thread::yield_now();
             }
@@ -279,7 +284,7 @@ mod tests {
             assert!(catalog.details(image_number).is_ok());
             assert_eq!(catalog.condition(), Condition::Ok);
             assert!(!applied.is_finished());
-            other.execute_batch("ROLLBACK").unwrap();
+            other.execute_batch("COMMIT").unwrap();
             assert!(applied.join().unwrap().is_ok());
         });
     }

@@ -258,21 +258,6 @@ impl Catalog {
         self.publish(&mut state, &publishing);
     }
 
-    /// Forgets what is known below a root, which then begins anew.
-    ///
-    /// # Errors
-    ///
-    /// The database fails.
-    pub fn clear_root(&self, root: RootIndex) -> Result<(), StoreError> {
-        let mut state = self.lock();
-        let id = state.id_of(root);
-        state.store.clear_root(id)?;
-        if let Some(record) = state.roots.get_mut(root.0) {
-            record.rebuild = true;
-        }
-        Ok(())
-    }
-
     /// Leases are waited for before the state is locked: nobody who reads waits for them.
     pub(super) fn publish(&self, state: &mut State, _: &Publishing<'_>) {
         let current = self.snapshot();

@@ -20,7 +20,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension, Transaction, params};
+use rusqlite::{
+    Connection, MAIN_DB, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 use sifter_proto::v1;
 
 use self::batch::Batch;
@@ -344,7 +346,7 @@ impl Store {
     /// The database fails.
     pub fn keep_roots(&self, ids: &[i64]) -> Result<(), StoreError> {
         let mut writer = self.write();
-        let transaction = writer.connection.transaction()?;
+        let transaction = begin(&mut writer.connection)?;
         let stored: Vec<i64> = transaction
             .prepare("SELECT id FROM roots")?
             .query_map([], |row| row.get(0))?
@@ -353,19 +355,6 @@ impl Store {
             forget(&transaction, id)?;
             transaction.execute("DELETE FROM roots WHERE id = ?1", [id])?;
         }
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// Forgets everything below a root, which then begins anew.
-    ///
-    /// # Errors
-    ///
-    /// The database fails.
-    pub fn clear_root(&self, id: i64) -> Result<(), StoreError> {
-        let mut writer = self.write();
-        let transaction = writer.connection.transaction()?;
-        forget(&transaction, id)?;
         transaction.commit()?;
         Ok(())
     }
@@ -409,6 +398,16 @@ impl Store {
         Ok(())
     }
 
+    /// Whether any image of a root is known.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn has_images(&self, root: i64) -> Result<bool, StoreError> {
+        let any = "SELECT EXISTS (SELECT 1 FROM images WHERE root = ?1)";
+        Ok(self.read().query_row(any, [root], |row| row.get(0))?)
+    }
+
     /// What only view FULL shows of an image.
     ///
     /// # Errors
@@ -446,7 +445,7 @@ impl Store {
             ..
         } = &mut *writer;
         let frontier = frontiers.entry(root).or_default();
-        let transaction = connection.transaction()?;
+        let transaction = begin(connection)?;
         let mut batch = Batch::new(&transaction, numbers, frontier, root, preparation)?;
         for change in changes {
             batch.change(change)?;
@@ -546,6 +545,12 @@ impl std::ops::Deref for Reader<'_> {
             Self::Writer(writer) => &writer.connection,
         }
     }
+}
+
+/// Begins a transaction that will write. One that only reads at first would not wait for another process's lock
+/// when it comes to write, but fail.
+fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
 fn forget(transaction: &Transaction<'_>, root: i64) -> Result<(), StoreError> {

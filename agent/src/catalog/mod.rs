@@ -301,6 +301,18 @@ impl Catalog {
     pub fn root(&self, root: RootIndex) -> Option<StoredRoot> {
         self.lock().roots.get(root.0).map(|root| root.stored)
     }
+
+    /// Whether the database has images of a root, also such as are not listed: a listing that was made
+    /// without it has none of them.
+    #[must_use]
+    pub fn stores_images(&self, root: RootIndex) -> bool {
+        let (store, id) = {
+            let state = self.lock();
+            (Arc::clone(&state.store), state.id_of(root))
+        };
+        // One that cannot say so may have some.
+        store.has_images(id).unwrap_or(true)
+    }
 }
 
 impl Labels for Catalog {

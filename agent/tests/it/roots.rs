@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sifter_agent::catalog::LEASE_MAX;
+use sifter_agent::catalog::{Condition, LEASE_MAX};
 use sifter_agent::config::RootSettings;
 use sifter_agent::engine::Engines;
 use sifter_agent::telemetry::Metrics;
@@ -63,6 +63,37 @@ fn an_unmounted_root_keeps_its_images_whoever_notices() {
     write(&root.join("c.sif"), b"text");
     site.rescan(false, false);
     assert_eq!(site.listing().len(), 2);
+}
+
+/// What is known of it is in a database that is missing when the agent starts, and there again later.
+#[test]
+fn an_unmounted_root_keeps_its_images_in_a_database_that_comes_back() {
+    let temporary = tempfile::tempdir().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let root = temporary.path().join("images");
+    let Some(mounted) = Mounted::new(&root, "4m") else {
+        return;
+    };
+    write(&root.join("a.sif"), &sif("a:1", 1));
+    drop(Site::start(&root, Some(state.path())));
+    drop(mounted);
+    let (database, away) = (
+        state.path().join("catalog.sqlite"),
+        state.path().join("away"),
+    );
+    fs::rename(&database, &away).unwrap();
+    fs::create_dir(&database).unwrap();
+    let site = Site::start(&root, Some(state.path()));
+    assert!(matches!(site.catalog.condition(), Condition::Failed(_)));
+    fs::remove_dir(&database).unwrap();
+    fs::rename(&away, &database).unwrap();
+    site.rescan(false, true);
+    assert_eq!(site.catalog.condition(), Condition::Ok);
+    let last = site.supervisor.status()[0].last.clone().unwrap();
+    assert!(last.error.is_some(), "{last:?}");
+    drop(site);
+    let site = Site::start(&root, Some(state.path()));
+    assert_eq!(site.listing().len(), 1);
 }
 
 #[test]

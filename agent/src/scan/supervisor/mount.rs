@@ -44,7 +44,8 @@ impl Supervised {
         let remains =
             |row: &&Arc<KeptRow>| std::fs::symlink_metadata(OsStr::from_bytes(row.path())).is_ok();
         let mut some = known.iter().step_by((known.len() / LOOKED_FOR).max(1));
-        if known.is_empty() || some.any(remains) || self.holds_images(root, progress)? {
+        let had_none = known.is_empty() && !catalog.stores_images(self.index);
+        if had_none || some.any(remains) || self.holds_images(root, progress)? {
             return Ok(());
         }
         Err(ScanError::Root {

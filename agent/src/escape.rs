@@ -30,7 +30,7 @@ pub fn terminal(text: &str) -> Cow<'_, str> {
     escaped(text).map_or(text.into(), Cow::from)
 }
 
-/// The same, of a text that is not printable ASCII: such a one stays as it is.
+/// The same; `None` for printable ASCII, which stays as it is.
 #[must_use]
 pub fn escaped(text: &str) -> Option<String> {
     // As nearly all texts are. All of their bytes are looked at, so that many are at a time.

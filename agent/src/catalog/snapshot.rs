@@ -58,6 +58,13 @@ impl Snapshot {
         }
     }
 
+    /// The directory for whose sake an image is UNAVAILABLE, if it is: its root, or one below.
+    #[must_use]
+    pub fn unavailable_directory(&self, row: &KeptRow) -> Option<&[u8]> {
+        let (directory, _) = self.unavailable_at(row.path())?;
+        Some(directory)
+    }
+
     /// The same moment with some of its images only, in the same order.
     #[must_use]
     pub fn with_only(&self, rows: Rows) -> Self {
@@ -70,6 +77,10 @@ impl Snapshot {
     }
 
     fn unavailable_reason(&self, path: &[u8]) -> Option<&str> {
+        self.unavailable_at(path).map(|(_, reason)| reason)
+    }
+
+    fn unavailable_at(&self, path: &[u8]) -> Option<(&[u8], &str)> {
         if self.unavailable.is_empty() {
             return None;
         }
@@ -79,8 +90,9 @@ impl Snapshot {
             .filter(|(_, byte)| **byte == b'/')
             .map(|(index, _)| index.max(1))
             .chain([path.len()]);
-        ends.find_map(|end| self.unavailable.get(path.get(..end)?))
-            .map(String::as_str)
+        let (directory, reason) =
+            ends.find_map(|end| self.unavailable.get_key_value(path.get(..end)?))?;
+        Some((directory, reason))
     }
 
     /// The image listed under `path`.

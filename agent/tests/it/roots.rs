@@ -301,6 +301,15 @@ fn an_image_in_whose_place_an_unreadable_file_is_is_not_listed() {
     assert_eq!(mode(), 0);
     site.rescan(false, true);
     assert_eq!(mode(), 0);
+    // What is written meanwhile does not pass for read, not even under another name.
+    write(&closed, &sif("changed:1", 3));
+    site.rescan(false, true);
+    assert_eq!(site.listing(), ["closed:1 closed.sif Ready"]);
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::rename(&closed, tree.path().join("renamed.sif")).unwrap();
+    outwait_granularity(tree.path());
+    site.rescan(false, true);
+    assert_eq!(site.listing(), ["changed:1 renamed.sif Ready"]);
     assert!(
         site.supervisor.status()[0]
             .last

@@ -247,7 +247,8 @@ impl Visitor<'_> {
     }
 
     /// What is known of a file that cannot be read stays, with the owner and the mode that it has now: who
-    /// may see it goes by them. What is not known is looked at again.
+    /// may see it goes by them. Size and time stay those of what was read, or it would pass for read once it
+    /// is moved. What is not known is looked at again.
     fn unreadable(
         &self,
         place: Place<'_>,
@@ -257,6 +258,11 @@ impl Visitor<'_> {
         let Some(known) = place.known(candidate) else {
             return Look::Found(other(&candidate.name, facts.unwrap_or_default(), true));
         };
+        let facts = facts.map(|facts| FileFacts {
+            size: known.identity.size,
+            modified: known.identity.modified,
+            ..facts
+        });
         let changed = facts.filter(|facts| Identity::from(facts) != known.identity);
         if let (Some(facts), Some(id), Some(catalogue)) = (changed, known.image, self.walk.known)
             && let Ok(Some(image)) = catalogue.image(id)

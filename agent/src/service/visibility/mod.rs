@@ -13,11 +13,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sifter_image::record::Status as ImageStatus;
 use tokio::sync::Semaphore;
 
 use self::permission::Subject;
-use self::places::{Evaluation, Places};
+use self::places::{Evaluation, Places, Sources};
 pub use self::sight::{Sight, Sights};
 use crate::catalog::{FileTime, KeptRow, Rows, Snapshot};
 
@@ -40,8 +39,8 @@ const AT_ONCE: usize = 4;
 /// Callers that are computed for at a time.
 const LANES: usize = 16;
 
-/// An image with its place in the listing, and whether it is unavailable.
-type Candidate = (usize, Arc<KeptRow>, bool);
+/// An image with its place in the listing, and what decides who sees it.
+type Candidate = (usize, Arc<KeptRow>, Sources);
 
 /// What one caller sees of one generation.
 #[derive(Debug)]
@@ -140,9 +139,14 @@ impl Visibility {
         self.places.limit(whole.rows.len());
         let mut by_root: BTreeMap<Arc<str>, Vec<Candidate>> = BTreeMap::new();
         for (index, row) in whole.rows.iter().enumerate() {
-            let unavailable = whole.status_of(row) == ImageStatus::Unavailable;
+            let sources = match whole.unavailable_directory(row) {
+                None => Sources::Now,
+                Some(directory) if directory.len() > row.root().len() => Sources::NowOrRemembered,
+                // A root that hangs must not be asked.
+                Some(_) => Sources::Remembered,
+            };
             let rows = by_root.entry(Arc::clone(row.root())).or_default();
-            rows.push((index, Arc::clone(row), unavailable));
+            rows.push((index, Arc::clone(row), sources));
         }
         let mut running = Vec::new();
         for (root, rows) in by_root {
@@ -191,15 +195,15 @@ impl Visibility {
             let evaluated = async {
                 let slot = slots.acquire_owned().await.ok()?;
                 tokio::task::spawn_blocking(move || {
-                    let mut now = Evaluation::new(&places, &subject, false);
-                    let mut remembered = Evaluation::new(&places, &subject, true);
+                    let evaluation = |sources| Evaluation::new(&places, &subject, sources);
+                    let mut now = evaluation(Sources::Now);
+                    let mut either = evaluation(Sources::NowOrRemembered);
+                    let mut remembered = evaluation(Sources::Remembered);
                     let mut rows = rows;
-                    rows.retain(|(_, row, unavailable)| {
-                        if *unavailable {
-                            remembered.sees(row)
-                        } else {
-                            now.sees(row)
-                        }
+                    rows.retain(|(_, row, sources)| match sources {
+                        Sources::Now => now.sees(row),
+                        Sources::NowOrRemembered => either.sees(row),
+                        Sources::Remembered => remembered.sees(row),
                     });
                     // Given back by the thread itself, however long it takes.
                     drop(slot);

@@ -69,13 +69,24 @@ struct Place {
     identity: (u64, u64),
 }
 
+/// What decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sources {
+    /// What is there.
+    Now,
+    /// What is there and, where that cannot be seen, what is remembered: a directory on the way is closed to
+    /// this process.
+    NowOrRemembered,
+    /// What is remembered, however old: the file system does not answer.
+    Remembered,
+}
+
 /// Decides for one subject.
 #[derive(Debug)]
 pub struct Evaluation<'p> {
     places: &'p Places,
     subject: &'p Subject,
-    /// Only what is remembered counts, however old: the file system does not answer.
-    remembered_only: bool,
+    sources: Sources,
     entered: HashMap<Box<[u8]>, Option<Place>>,
 }
 
@@ -88,14 +99,18 @@ impl Places {
         }
     }
 
-    fn node(&self, path: &[u8], remembered_only: bool) -> Option<Arc<Node>> {
+    fn node(&self, path: &[u8], sources: Sources) -> Option<Arc<Node>> {
         let known = lock(&self.nodes).get(path).map(Arc::clone);
-        match known {
-            Some(node) if remembered_only || node.seen.elapsed() < REMEMBERED => return Some(node),
-            _ if remembered_only => return None,
-            _ => {}
+        if sources == Sources::Remembered
+            || known
+                .as_ref()
+                .is_some_and(|node| node.seen.elapsed() < REMEMBERED)
+        {
+            return known;
         }
-        let node = Arc::new(Node::read(path)?);
+        let Some(node) = Node::read(path).map(Arc::new) else {
+            return known.filter(|_| sources == Sources::NowOrRemembered);
+        };
         let mut nodes = lock(&self.nodes);
         if nodes.len() >= NODES_MAX {
             nodes.clear();
@@ -170,11 +185,11 @@ fn attribute(path: &Path, name: &str) -> Result<Option<Vec<u8>>, Errno> {
 impl<'p> Evaluation<'p> {
     /// For `subject`.
     #[must_use]
-    pub fn new(places: &'p Places, subject: &'p Subject, remembered_only: bool) -> Self {
+    pub fn new(places: &'p Places, subject: &'p Subject, sources: Sources) -> Self {
         Self {
             places,
             subject,
-            remembered_only,
+            sources,
             entered: HashMap::new(),
         }
     }
@@ -194,17 +209,21 @@ impl<'p> Evaluation<'p> {
             self.enter(directory, row.root().as_bytes())?
         };
         let known = lock(&self.places.files).get(&row.id()).map(Arc::clone);
-        if let Some(known) = known
-            && (self.remembered_only
+        let as_known = |known: &Checked| self.subject.may(READ, known.facts, &known.acl);
+        if let Some(known) = &known
+            && (self.sources == Sources::Remembered
                 || known.row == row.identity().changed && known.parent == parent.identity)
         {
-            return Some(self.subject.may(READ, known.facts, &known.acl));
+            return Some(as_known(known));
         }
-        if self.remembered_only {
+        if self.sources == Sources::Remembered {
             return None;
         }
         let path = join(&parent.path, name);
-        let mut node = Node::read(&path)?;
+        let Some(mut node) = Node::read(&path) else {
+            let known = known.filter(|_| self.sources == Sources::NowOrRemembered);
+            return known.map(|known| as_known(&known));
+        };
         if let Kind::Link(target) = &node.kind {
             let target = join(&parent.path, target);
             let (directory, name) = split(&target)?;
@@ -247,7 +266,7 @@ impl<'p> Evaluation<'p> {
             let above = self.enter(above, root)?;
             self.step(&above, name, &mut LINKS_MAX.clone())?
         };
-        let node = self.places.node(&place.path, self.remembered_only)?;
+        let node = self.places.node(&place.path, self.sources)?;
         self.subject
             .may(READ | SEARCH, node.facts, &node.acl)
             .then_some(place)
@@ -256,7 +275,7 @@ impl<'p> Evaluation<'p> {
     /// The directory at an absolute path, after all links; every directory on the way must let
     /// through.
     fn resolve(&self, path: &[u8], links: &mut u32) -> Option<Place> {
-        let root = self.places.node(b"/", self.remembered_only)?;
+        let root = self.places.node(b"/", self.sources)?;
         let mut place = self.through(Place {
             path: (*b"/").into(),
             identity: root.identity,
@@ -280,7 +299,7 @@ impl<'p> Evaluation<'p> {
             _ => {}
         }
         let path = join(&from.path, name);
-        let node = self.places.node(&path, self.remembered_only)?;
+        let node = self.places.node(&path, self.sources)?;
         match &node.kind {
             Kind::Directory => self.through(Place {
                 path,
@@ -295,7 +314,7 @@ impl<'p> Evaluation<'p> {
     }
 
     fn through(&self, place: Place) -> Option<Place> {
-        let node = self.places.node(&place.path, self.remembered_only)?;
+        let node = self.places.node(&place.path, self.sources)?;
         self.subject
             .may(SEARCH, node.facts, &node.acl)
             .then_some(place)
@@ -324,4 +343,75 @@ fn join(directory: &[u8], name: &[u8]) -> Box<[u8]> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::{Evaluation, Places, REMEMBERED, Sources, lock};
+    use crate::catalog::testing::row;
+    use crate::catalog::{Commons, FileTime, KeptRow};
+    use crate::service::visibility::permission::Subject;
+
+    /// As if what is remembered had been seen long ago.
+    fn age(places: &Places) {
+        for node in lock(&places.nodes).values_mut() {
+            let node = Arc::get_mut(node).unwrap();
+            node.seen = node.seen.checked_sub(REMEMBERED).unwrap();
+        }
+    }
+
+    fn close(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Images in a directory that the agent cannot read any more are UNAVAILABLE: they are still its owner's to
+    /// show.
+    #[test]
+    fn a_directory_that_is_closed_hides_what_was_seen_in_it() {
+        let temporary = tempfile::tempdir().unwrap();
+        close(temporary.path(), 0o755);
+        let directory = temporary.path().join("d");
+        fs::create_dir(&directory).unwrap();
+        close(&directory, 0o755);
+        let file = directory.join("a.sif");
+        fs::write(&file, "image").unwrap();
+        close(&file, 0o644);
+        let facts = fs::metadata(&file).unwrap();
+        let path = file.to_str().unwrap();
+        let mut row = row(1, path, "a", "1");
+        row.root = temporary.path().to_str().unwrap();
+        row.facts.inode = facts.ino();
+        row.facts.changed =
+            FileTime::new(facts.ctime(), u32::try_from(facts.ctime_nsec()).unwrap());
+        let row = KeptRow::new(&row, &mut Commons::default());
+        // Whoever runs this may pass all directories above; the superuser may pass everything.
+        let subject = Subject {
+            uid: Some(facts.uid().max(1)),
+            groups: Arc::default(),
+        };
+        let places = Places::default();
+        let sees = |sources| Evaluation::new(&places, &subject, sources).sees(&row);
+        assert!(!sees(Sources::Remembered), "nothing is remembered");
+        assert!(sees(Sources::Now));
+        for sources in [Sources::Remembered, Sources::NowOrRemembered] {
+            assert!(sees(sources), "{sources:?}");
+        }
+        // What cannot be seen any more is remembered.
+        age(&places);
+        fs::rename(&directory, temporary.path().join("away")).unwrap();
+        assert!(!sees(Sources::Now));
+        assert!(sees(Sources::NowOrRemembered));
+        fs::rename(temporary.path().join("away"), &directory).unwrap();
+        close(&directory, 0o000);
+        age(&places);
+        assert!(sees(Sources::Remembered));
+        assert!(!sees(Sources::NowOrRemembered));
+        assert!(!sees(Sources::Now));
+        close(&directory, 0o755);
+    }
 }

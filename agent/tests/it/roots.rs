@@ -303,6 +303,8 @@ fn an_image_in_whose_place_an_unreadable_file_is_is_not_listed() {
     assert_eq!(mode(), 0);
     // What is written meanwhile does not pass for read, not even under another name.
     write(&closed, &sif("changed:1", 3));
+    outwait_granularity(tree.path());
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     site.rescan(false, true);
     assert_eq!(site.listing(), ["closed:1 closed.sif Ready"]);
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o644)).unwrap();

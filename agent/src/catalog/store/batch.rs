@@ -500,6 +500,7 @@ impl<'a> Batch<'a> {
     }
 
     fn gone_below(&mut self, path: &[u8]) -> Result<(), StoreError> {
+        self.frontier.forget(path);
         let (from, to) = descendants(path);
         let ids: Vec<i64> = self
             .transaction

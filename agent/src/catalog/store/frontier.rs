@@ -50,4 +50,17 @@ impl Frontier {
     pub fn was_read(&mut self, path: &[u8]) -> bool {
         !self.early.is_empty() && self.early.remove(path)
     }
+
+    /// What is at `path` and below is gone, with all that was stored of it: numbers given there are no
+    /// directories any more.
+    pub fn forget(&mut self, path: &[u8]) {
+        let stays = |known: &[u8]| {
+            known
+                .strip_prefix(path)
+                .is_none_or(|rest| !(path.is_empty() || rest.is_empty() || rest[0] == b'/'))
+        };
+        self.named.retain(|known, _| stays(known));
+        self.begun.retain(|known, _| stays(known));
+        self.early.retain(|known| stays(known));
+    }
 }

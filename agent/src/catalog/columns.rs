@@ -58,12 +58,27 @@ fn number<T: PartialEq>(values: &[T], value: &T) -> i64 {
     values.iter().position(|other| other == value).unwrap_or(0) as i64
 }
 
-fn value<T: Copy>(values: &[T], number: i64) -> T {
+/// The value of a column that holds a [`number`]; another one is damage, as is all that no version writes.
+fn value<T: Copy>(values: &[T], row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let number = row.get(column)?;
     usize::try_from(number)
         .ok()
         .and_then(|index| values.get(index))
         .copied()
-        .unwrap_or(values[0])
+        .ok_or(rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+/// The value of a column that holds an encoded one.
+fn encoded<T, E: std::error::Error + Send + Sync + 'static>(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+    decode: impl FnOnce(&[u8]) -> Result<T, E>,
+) -> rusqlite::Result<Option<T>> {
+    let data = row.get_ref(column)?.as_blob_or_null()?;
+    data.map(decode).transpose().map_err(|error| {
+        let kind = rusqlite::types::Type::Blob;
+        rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(error))
+    })
 }
 
 /// A row of `commons`.
@@ -88,25 +103,23 @@ pub(super) struct StoredCommon {
 impl StoredCommon {
     /// Reads a row of `SELECT …, <COMMON>`, which begins at column `first`.
     pub(super) fn read(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Self> {
-        let integer = |index: usize| row.get::<_, i64>(first + index);
-        let small =
-            |index: usize| integer(index).map(|value| u32::try_from(value).unwrap_or(u32::MAX));
+        let small = |index: usize| row.get::<_, u32>(first + index);
         let text = |index: usize| row.get::<_, Box<str>>(first + index);
         Ok(Self {
             uid: small(0)?,
             gid: small(1)?,
             mode: small(2)?,
             links: small(3)?,
-            format: value(&FORMATS, integer(4)?),
+            format: value(&FORMATS, row, first + 4)?,
             format_version: text(5)?,
-            status: value(&STATUSES, integer(6)?),
-            reference_source: value(&REFERENCE_SOURCES, integer(7)?),
-            update_time_source: value(&TIME_SOURCES, integer(8)?),
+            status: value(&STATUSES, row, first + 6)?,
+            reference_source: value(&REFERENCE_SOURCES, row, first + 7)?,
+            update_time_source: value(&TIME_SOURCES, row, first + 8)?,
             arch: text(9)?,
             file_system: text(10)?,
             compressor: text(11)?,
             sbom: text(12)?,
-            encryption: value(&ENCRYPTIONS, integer(13)?),
+            encryption: value(&ENCRYPTIONS, row, first + 13)?,
         })
     }
 }
@@ -123,13 +136,7 @@ pub(super) fn read<'r>(
     let integer = |index: usize| row.get::<_, i64>(at(index));
     let text =
         |index: usize| -> rusqlite::Result<&'r str> { Ok(row.get_ref(at(index))?.as_str()?) };
-    let blob = |index: usize| -> rusqlite::Result<Option<&'r [u8]>> {
-        Ok(row.get_ref(at(index))?.as_blob_or_null()?)
-    };
-    let signatures = match blob(14)? {
-        Some(data) => v1::Image::decode(data).unwrap_or_default().signatures,
-        None => Vec::new(),
-    };
+    let signatures = encoded(row, at(14), |data| v1::Image::decode(data))?;
     Ok(Row {
         id: row.get(first)?,
         path,
@@ -147,8 +154,8 @@ pub(super) fn read<'r>(
             links: common.links,
             born: None,
         },
-        image_id: blob(6)?.and_then(|id| id.try_into().ok()).map(ImageId),
-        uuid: blob(7)?.and_then(|uuid| Uuid::from_slice(uuid).ok()),
+        image_id: encoded(row, at(6), |id| id.try_into())?.map(ImageId),
+        uuid: encoded(row, at(7), Uuid::from_slice)?,
         format: common.format,
         format_version: &common.format_version,
         status: common.status,
@@ -165,8 +172,8 @@ pub(super) fn read<'r>(
         compressor: &common.compressor,
         sbom: &common.sbom,
         encryption: common.encryption,
-        signatures: signatures.into(),
-        content_digest: blob(15)?.and_then(|digest| digest.try_into().ok()),
+        signatures: signatures.unwrap_or_default().signatures.into(),
+        content_digest: encoded(row, at(15), |digest| digest.try_into())?,
     })
 }
 

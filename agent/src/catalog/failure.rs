@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rusqlite::ErrorCode;
+
 use super::state::State;
 use super::{Catalog, FileTime, KnownRoot, RootIndex, Store, StoreError, StoredRoot};
 
@@ -26,7 +28,9 @@ impl Catalog {
         if state.failure.take().is_none() {
             return false;
         }
+        let former = Arc::clone(&state.store);
         self.replace_store(&mut state, store);
+        state.former = Some(former);
         true
     }
 
@@ -46,17 +50,37 @@ impl Catalog {
         }
     }
 
-    /// The last listing cannot be read: begins without it.
-    pub(super) fn start_anew(&self, state: &mut State, error: &StoreError) {
-        self.fail(state, error);
-        state.unavailable.clear();
+    /// Begins with the last listing, or with none if it cannot be read.
+    pub(super) fn begin(&self, state: &mut State) {
+        if let Err(error) = state.load() {
+            state.unload();
+            self.fail(state, &error);
+        }
+        // Also a listing of which not all is read may have begun the list of what is unavailable.
+        let (Some(_), Some(path)) = (&state.failure, &self.path) else {
+            return;
+        };
+        let former = Store::open_to_read(path).and_then(|former| state.load_former(former));
+        match former {
+            Ok(()) => tracing::warn!(
+                "catalogue: the last listing is served until it can be written again"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "catalogue: there is no last listing to begin with");
+                state.unload();
+            }
+        }
     }
 
     /// Goes on without the database on disk, or with a new one if it is damaged.
     pub(super) fn fail(&self, state: &mut State, error: &StoreError) {
         tracing::error!(%error, "catalogue failed: the listing goes on from memory");
-        state.failure = Some(error.to_string());
+        state.failure = Some(explained(error, self.path.as_deref()));
+        let former = Arc::clone(&state.store);
         self.replace_store(state, Store::in_memory());
+        if !error.is_damage() {
+            state.former = Some(former);
+        }
         if let (true, Some(path)) = (error.is_damage(), &self.path)
             && let Ok(store) = set_aside(path, error)
         {
@@ -80,18 +104,40 @@ impl Catalog {
             // A database in memory does not fail for want of a disk; if it does for want of
             // memory, the scan that follows says so.
             if let Ok(stored) = store.root(&record.path) {
-                // Another database knows no less of what the root was.
-                let directory = stored.directory.or(record.stored.directory);
+                // Another database knows no less of what the root was, and what is listed stays so.
                 record.stored = StoredRoot {
-                    directory,
-                    ..stored
+                    id: stored.id,
+                    directory: stored.directory.or(record.stored.directory),
+                    scanned: stored.scanned.or(record.stored.scanned),
+                    files_checked: stored.files_checked,
                 };
             }
             record.rebuild = true;
         }
         state.store = store;
+        state.former = None;
         state.upserts.clear();
         state.removed.clear();
+    }
+}
+
+/// What is wrong, and what SQLite does not say of it: a file in shared memory that cannot grow is an I/O error to
+/// it, though there is no room but for that.
+fn explained(error: &StoreError, path: Option<&Path>) -> String {
+    let no_room = || {
+        let room = nix::sys::statvfs::statvfs(path?.parent()?).ok()?;
+        (room.blocks_available() == 0).then_some(())
+    };
+    match error {
+        StoreError::Sqlite(inner)
+            if matches!(
+                inner.sqlite_error_code(),
+                Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
+            ) && no_room().is_some() =>
+        {
+            format!("{error}: the file system is full")
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -103,7 +149,7 @@ pub(super) fn open_or_set_aside(path: &Path) -> (Store, Option<String>) {
     };
     if !error.is_damage() {
         tracing::error!(%error, path = %crate::escape::path(path), "catalogue cannot be opened");
-        return (Store::in_memory(), Some(error.to_string()));
+        return (Store::in_memory(), Some(explained(&error, Some(path))));
     }
     match set_aside(path, &error) {
         Ok(store) => (store, None),

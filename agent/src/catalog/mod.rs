@@ -47,7 +47,7 @@ pub use self::query::{Labels, Query, QueryError, format_name, status_name};
 pub use self::row::{Row, join_path};
 pub use self::rows::Rows;
 pub use self::snapshot::{Changes, Snapshot};
-pub use self::store::{Delta, KnownRoot, Store, StoreError, StoredRoot};
+pub use self::store::{Delta, KnownRoot, Loaded, Store, StoreError, StoredRoot, Tally};
 pub use self::token::PageToken;
 
 use self::failure::open_or_set_aside;
@@ -68,7 +68,7 @@ pub struct Catalog {
     writing: Mutex<()>,
     state: Mutex<State>,
     generation: watch::Sender<u64>,
-    selections: Mutex<VecDeque<Arc<Selection>>>,
+    selections: Mutex<VecDeque<(SelectionKey, Arc<Selection>)>>,
     leases: Leases,
 }
 
@@ -94,12 +94,15 @@ pub struct Selection {
     pub snapshot: Arc<Snapshot>,
     /// The images in order.
     pub rows: Rows,
-    key: (u64, u64, i64),
 }
+
+/// Generation, number of the query, and the time from which ages are counted.
+type SelectionKey = (u64, u64, i64);
 
 impl Catalog {
     /// Opens the catalogue at `path` (or in memory) for the given roots, and loads its last
-    /// listing. Never fails: a database that cannot be used is set aside, or done without.
+    /// listing. Never fails: a database that is damaged is set aside, and one that cannot be written is read, or
+    /// done without.
     #[must_use]
     pub fn open(path: Option<&Path>, roots: &[PathBuf]) -> Self {
         let (store, failure) = match path {
@@ -120,6 +123,7 @@ impl Catalog {
             writing: Mutex::default(),
             state: Mutex::new(State {
                 store: Arc::new(store),
+                former: None,
                 failure,
                 commons: Arc::default(),
                 roots: roots.iter().map(|path| RootRecord::new(path)).collect(),
@@ -136,9 +140,7 @@ impl Catalog {
         {
             let publishing = catalog.leases.end();
             let mut state = catalog.lock();
-            if let Err(error) = state.load() {
-                catalog.start_anew(&mut state, &error);
-            }
+            catalog.begin(&mut state);
             catalog.publish(&mut state, &publishing);
         }
         catalog
@@ -190,61 +192,81 @@ impl Catalog {
 
     /// The images of `snapshot` that a query selects. `query` is the number that stands for its
     /// text, `now` the time from which its ages are counted.
-    #[must_use]
+    ///
+    /// # Errors
+    ///
+    /// The query asks for labels, and the database fails.
     pub fn select(
         &self,
         snapshot: Arc<Snapshot>,
         query: &Query,
         number: u64,
         now: i64,
-    ) -> Arc<Selection> {
+    ) -> Result<Arc<Selection>, StoreError> {
         let key = (snapshot.generation, number, now);
         if query.is_plain() {
-            return Arc::new(Selection {
-                rows: snapshot.rows.clone(),
-                snapshot,
-                key,
-            });
+            return self.select_once(snapshot, query).map(Arc::new);
         }
-        let held = |selections: &VecDeque<Arc<Selection>>| {
-            selections
-                .iter()
-                .find(|selection| selection.key == key)
-                .map(Arc::clone)
+        let selections = || {
+            let selections = self.selections.lock();
+            selections.unwrap_or_else(PoisonError::into_inner)
         };
-        {
-            let selections = self
-                .selections
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if let Some(selection) = held(&selections) {
-                return selection;
-            }
+        let held = |(held, _): &&(SelectionKey, _)| *held == key;
+        if let Some((_, selection)) = selections().iter().find(held) {
+            return Ok(Arc::clone(selection));
         }
-        let selection = Arc::new(Selection {
-            rows: query.select(&snapshot, self).into(),
-            snapshot,
-            key,
-        });
-        let mut selections = self
-            .selections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        selections.push_back(Arc::clone(&selection));
+        let selection = Arc::new(self.select_once(snapshot, query)?);
+        let mut selections = selections();
+        selections.push_back((key, Arc::clone(&selection)));
         while selections.len() > SELECTIONS {
             selections.pop_front();
         }
-        selection
+        Ok(selection)
     }
 
-    /// What only view FULL shows of an image.
+    /// The same, for somebody who reads it in one go: it is not kept.
     ///
     /// # Errors
     ///
-    /// The database fails.
+    /// As [`Catalog::select`].
+    pub fn select_once(
+        &self,
+        snapshot: Arc<Snapshot>,
+        query: &Query,
+    ) -> Result<Selection, StoreError> {
+        let rows = if query.is_plain() {
+            snapshot.rows.clone()
+        } else {
+            query.select(&snapshot, self)?.into()
+        };
+        Ok(Selection { snapshot, rows })
+    }
+
+    /// What only view FULL shows of an image. An image that is not there any more has nothing to show.
+    ///
+    /// # Errors
+    ///
+    /// The database fails, or the image is in none that is in use.
     pub fn details(&self, image: i64) -> Result<v1::Image, StoreError> {
-        let store = Arc::clone(&self.lock().store);
-        store.details(image)
+        let (store, former, is_elsewhere) = {
+            let state = self.lock();
+            let is_partial = state.roots.iter().any(|root| root.rebuild);
+            let is_of_other_kind = state.store.is_in_memory() != (image > state::MEMORY);
+            let is_elsewhere = is_partial || is_of_other_kind;
+            (Arc::clone(&state.store), state.former.clone(), is_elsewhere)
+        };
+        let found = store.details(image).inspect_err(|error| {
+            if error.is_damage() {
+                self.failed(&store, error);
+            }
+        })?;
+        match (found, former) {
+            (Some(details), _) => Ok(details),
+            // No two databases have given the same number.
+            (None, Some(former)) => former.details(image)?.ok_or(StoreError::Elsewhere(image)),
+            (None, None) if is_elsewhere => Err(StoreError::Elsewhere(image)),
+            (None, None) => Ok(v1::Image::default()),
+        }
     }
 
     /// Announces every new generation.
@@ -316,7 +338,7 @@ impl Catalog {
 }
 
 impl Labels for Catalog {
-    fn label(&self, image: i64, key: &str) -> Option<String> {
-        self.details(image).ok()?.labels.remove(key)
+    fn label(&self, image: i64, key: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.details(image)?.labels.remove(key))
     }
 }

@@ -63,22 +63,20 @@ impl Packed {
     }
 }
 
-/// The details of an image from what is stored, [`Packed::data`] and [`Packed::size`]. What cannot be read
-/// was written by another version: it is empty until the image changes.
+/// The details of an image from what is stored, [`Packed::data`] and [`Packed::size`]; `None`: that is damaged.
 #[must_use]
-pub fn unpack(data: &[u8], size: i64) -> v1::Image {
-    let image = match usize::try_from(size) {
-        Ok(0) => v1::Image::decode(data).ok(),
+pub fn unpack(data: &[u8], size: i64) -> Option<v1::Image> {
+    match usize::try_from(size).ok()? {
+        0 => v1::Image::decode(data).ok(),
         // A damaged size must not ask for all memory.
-        Ok(size) if size / MAX_EXPANSION <= data.len() => {
+        size if size / MAX_EXPANSION <= data.len() => {
             lz4_flex::block::decompress_with_dict(data, size, &DICTIONARY)
                 .ok()
                 .filter(|encoded| encoded.len() == size)
                 .and_then(|encoded| v1::Image::decode(&*encoded).ok())
         }
         _ => None,
-    };
-    image.unwrap_or_default()
+    }
 }
 
 /// The details of an image as most are: labels of Apptainer, SingularityCE and OCI images, objects as
@@ -202,7 +200,7 @@ mod tests {
         ] {
             let encoded = image.encode_to_vec();
             let Packed { data, size } = Packed::new(&encoded);
-            assert_eq!(unpack(&data, size.into()), image);
+            assert_eq!(unpack(&data, size.into()).as_ref(), Some(&image));
             assert_eq!(data.len() < encoded.len(), is_smaller);
             assert_eq!(size as usize, if is_smaller { encoded.len() } else { 0 });
         }
@@ -217,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_empty() {
+    fn what_cannot_be_read_is_damage() {
         let encoded = typical().encode_to_vec();
         let Packed { data, size } = Packed::new(&encoded);
         let size = i64::from(size);
@@ -231,7 +229,7 @@ mod tests {
             (b"\xff\xff", 0),
             (b"", 1),
         ] {
-            assert_eq!(unpack(data, size), v1::Image::default(), "{data:?} {size}");
+            assert_eq!(unpack(data, size), None, "{data:?} {size}");
         }
     }
 }

@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex};
 
 use super::{
     Changes, Commons, Delta, FileTime, KeptRow, Preparation, RootDirectory, RootIndex, Snapshot,
-    Store, StoreError, StoredRoot, join_path,
+    Store, StoreError, StoredRoot, Tally, join_path,
 };
 
 /// What the catalogue keeps behind its lock.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) store: Arc<Store>,
+    /// The database that this one stands in for, until all roots are scanned: what is listed is described
+    /// there.
+    pub(super) former: Option<Arc<Store>>,
     /// Why the database on disk is not used, if it is not.
     pub(super) failure: Option<String>,
     pub(super) commons: Arc<Mutex<Commons>>,
@@ -28,7 +31,7 @@ pub(super) struct State {
 
 /// Numbers of images in a database in memory begin behind this, so that they differ from those of the
 /// database on disk that it stands in for.
-const MEMORY: i64 = 1 << 40;
+pub(super) const MEMORY: i64 = 1 << 40;
 
 /// The highest numbers of images that were given while the catalogue is open. The listing has images of past
 /// databases until all roots are scanned: in the next database no other image may have their numbers.
@@ -142,12 +145,49 @@ impl State {
         }
         let ids: Vec<i64> = self.roots.iter().map(|root| root.stored.id).collect();
         store.keep_roots(&ids)?;
+        let mut images = Tally::default();
         for index in 0..self.roots.len() {
             let record = self.roots[index].clone();
-            let delta = store.load(record.stored.id, &self.preparation_of(&record))?;
-            self.take(&record.path, delta, true);
+            let loaded = store.load(record.stored.id, &self.preparation_of(&record))?;
+            images += loaded.tally;
+            self.take(&record.path, loaded.listing, true);
         }
+        let files = store.tally()?;
+        if files == images {
+            Ok(())
+        } else {
+            Err(StoreError::Tally { files, images })
+        }
+    }
+
+    /// The last listing from a database that can only be read, while another one stands in for it.
+    pub(super) fn load_former(&mut self, former: Store) -> Result<(), StoreError> {
+        for index in 0..self.roots.len() {
+            let record = self.roots[index].clone();
+            let Some(stored) = former.find_root(&record.path)? else {
+                continue;
+            };
+            let loaded = former.load(stored.id, &self.preparation_of(&record))?;
+            self.take(&record.path, loaded.listing, true);
+            self.roots[index].rebuild = true;
+            self.roots[index].stored = StoredRoot {
+                id: record.stored.id,
+                ..stored
+            };
+        }
+        self.former = Some(Arc::new(former));
         Ok(())
+    }
+
+    /// Forgets what was read of a listing.
+    pub(super) fn unload(&mut self) {
+        self.upserts.clear();
+        self.removed.clear();
+        self.unavailable.clear();
+        for record in &mut self.roots {
+            record.stored.scanned = None;
+            record.stored.files_checked = None;
+        }
     }
 
     /// Takes what a batch changed; `list` says whether the listing's rows are this database's.
@@ -196,6 +236,9 @@ impl State {
         };
         record.rebuild = false;
         let record = record.clone();
+        if self.roots.iter().all(|root| !root.rebuild) {
+            self.former = None;
+        }
         let kept: HashSet<i64> = rows.upserts.iter().map(|row| row.id()).collect();
         let stale = current
             .rows

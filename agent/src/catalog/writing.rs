@@ -218,7 +218,7 @@ impl Catalog {
             .and_then(|()| {
                 record
                     .rebuild
-                    .then(|| store.load(id, &preparation))
+                    .then(|| Ok(store.load(id, &preparation)?.listing))
                     .transpose()
             });
         let rows = finished.inspect_err(|error| self.failed(store, error));

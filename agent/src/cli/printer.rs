@@ -12,7 +12,8 @@ use sifter_image::Image;
 use sifter_proto::v1;
 
 use crate::catalog::{
-    Commons, Content, FileFacts, Found, KeptRow, Labels, Query, Row, Snapshot, join_path,
+    Commons, Content, FileFacts, Found, KeptRow, Labels, Query, Row, Snapshot, StoreError,
+    join_path,
 };
 use crate::service::{Owners, convert};
 
@@ -54,8 +55,8 @@ thread_local! {
 struct LabelsOf<'a>(&'a sifter_image::Labels);
 
 impl Labels for LabelsOf<'_> {
-    fn label(&self, _image: i64, key: &str) -> Option<String> {
-        self.0.get(key).map(str::to_owned)
+    fn label(&self, _image: i64, key: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.0.get(key).map(str::to_owned))
     }
 }
 
@@ -157,7 +158,10 @@ impl Printer {
 
     fn matches(&self, row: &Row<'_>, image: &Image) -> bool {
         let labels = LabelsOf(&image.labels);
-        self.query.matches(&self.empty, row, &labels)
+        // Labels that are at hand are known.
+        self.query
+            .matches(&self.empty, row, &labels)
+            .unwrap_or_default()
     }
 
     fn printed(&self) -> std::sync::MutexGuard<'_, Printed> {
@@ -176,10 +180,9 @@ impl Printer {
         if self.ordered {
             let (snapshot, _) = self.empty.next(printed.rows, &[], BTreeMap::new(), None);
             let mut message = v1::Image::default();
-            for row in self
-                .order
-                .select(&snapshot, &LabelsOf(&sifter_image::Labels::default()))
-            {
+            let labels = sifter_image::Labels::default();
+            let rows = self.order.select(&snapshot, &LabelsOf(&labels));
+            for row in rows.map_err(io::Error::other)? {
                 convert::fill(&mut message, &row.view(), &self.owners);
                 if self.full
                     && let Some(details) = printed.details.remove(&row.id())

@@ -15,8 +15,9 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::catalog::{Condition, status_name};
+use crate::catalog::{Condition, Snapshot, status_name};
 
+use super::aside;
 use super::convert;
 use super::source::{Agent, Ticket};
 use super::status;
@@ -83,19 +84,11 @@ impl<A: Agent> AgentService for AgentState<A> {
                 .await;
             snapshot = view.of(&snapshot);
         }
-        let mut by_status: BTreeMap<String, u64> = BTreeMap::new();
-        let mut by_root: BTreeMap<String, u64> = BTreeMap::new();
-        for row in snapshot.rows.iter() {
-            let name = status_name(snapshot.status_of(row));
-            match by_status.get_mut(name) {
-                Some(count) => *count += 1,
-                None => drop(by_status.insert(name.to_owned(), 1)),
-            }
-            match by_root.get_mut(&**row.root()) {
-                Some(count) => *count += 1,
-                None => drop(by_root.insert(row.root().as_ref().to_owned(), 1)),
-            }
-        }
+        let (by_status, by_root) = aside::run({
+            let snapshot = Arc::clone(&snapshot);
+            move || Ok(counts(&snapshot))
+        })
+        .await?;
         let (catalog_state, catalog_message) = match catalog.condition() {
             Condition::Ok => (CatalogState::Ok, String::new()),
             Condition::Memory => (CatalogState::Memory, String::new()),
@@ -234,4 +227,19 @@ impl<A: Agent> Follower<A> {
             }
         }
     }
+}
+
+/// How many images have each status, and how many each root has.
+fn counts(snapshot: &Snapshot) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
+    let mut by_status: BTreeMap<String, u64> = BTreeMap::new();
+    let mut by_root: BTreeMap<String, u64> = BTreeMap::new();
+    let count = |counts: &mut BTreeMap<String, u64>, name: &str| match counts.get_mut(name) {
+        Some(count) => *count += 1,
+        None => drop(counts.insert(name.to_owned(), 1)),
+    };
+    for row in snapshot.rows.iter() {
+        count(&mut by_status, status_name(snapshot.status_of(row)));
+        count(&mut by_root, row.root());
+    }
+    (by_status, by_root)
 }

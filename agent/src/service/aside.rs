@@ -3,9 +3,19 @@
 
 use std::sync::Arc;
 
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::spawn_blocking;
+use tonic::Status;
 
+use super::status;
 use crate::catalog::{Catalog, KeptRow, Query, Selection, Snapshot};
+
+/// Work that takes long.
+pub(super) async fn run<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Status> + Send + 'static,
+) -> Result<T, Status> {
+    let done = spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Status::internal(error.to_string())))
+}
 
 /// The images that a query selects; see [`Catalog::select`].
 pub(super) async fn select(
@@ -14,22 +24,43 @@ pub(super) async fn select(
     query: Query,
     number: u64,
     now: i64,
-) -> Result<Arc<Selection>, JoinError> {
-    if query.is_plain() {
-        return Ok(catalog.select(snapshot, &query, number, now));
-    }
+) -> Result<Arc<Selection>, Status> {
     let catalog = Arc::clone(catalog);
-    spawn_blocking(move || catalog.select(snapshot, &query, number, now)).await
+    let is_plain = query.is_plain();
+    let work = move || {
+        let selection = catalog.select(snapshot, &query, number, now);
+        selection.map_err(|error| status::catalog_failed(&error))
+    };
+    if is_plain { work() } else { run(work).await }
 }
 
-/// The same without keeping the selection for the next page.
+/// The same for somebody who reads it in one go.
+pub(super) async fn select_once(
+    catalog: &Arc<Catalog>,
+    snapshot: Arc<Snapshot>,
+    query: Query,
+) -> Result<Selection, Status> {
+    let catalog = Arc::clone(catalog);
+    let is_plain = query.is_plain();
+    let work = move || {
+        let selection = catalog.select_once(snapshot, &query);
+        selection.map_err(|error| status::catalog_failed(&error))
+    };
+    if is_plain { work() } else { run(work).await }
+}
+
+/// The same as a list of their own.
 pub(super) async fn rows(
     catalog: &Arc<Catalog>,
     snapshot: &Arc<Snapshot>,
     query: &Query,
-) -> Result<Vec<Arc<KeptRow>>, JoinError> {
+) -> Result<Vec<Arc<KeptRow>>, Status> {
     let (catalog, snapshot, query) = (Arc::clone(catalog), Arc::clone(snapshot), query.clone());
-    spawn_blocking(move || query.select(&snapshot, &*catalog)).await
+    run(move || {
+        let rows = query.select(&snapshot, &*catalog);
+        rows.map_err(|error| status::catalog_failed(&error))
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -168,19 +168,6 @@ impl<A: Agent> Reading<A> {
         })
     }
 
-    /// The images that a query selects.
-    async fn select(
-        &self,
-        snapshot: Arc<Snapshot>,
-        query: Query,
-        number: u64,
-        now: i64,
-    ) -> Result<Arc<Selection>, Status> {
-        aside::select(&self.catalog, snapshot, query, number, now)
-            .await
-            .map_err(|error| Status::internal(error.to_string()))
-    }
-
     /// One image for the wire.
     fn message(
         &self,
@@ -206,7 +193,20 @@ impl<A: Agent> Reading<A> {
     }
 
     /// The images at some places of a selection, encoded.
-    fn encoded(
+    async fn encoded(
+        &self,
+        selection: &Arc<Selection>,
+        range: Range<usize>,
+        view: ImageView,
+    ) -> Result<Vec<u8>, Status> {
+        if view != ImageView::Full {
+            return self.encode(selection, range, view);
+        }
+        let (this, selection) = (self.clone(), Arc::clone(selection));
+        aside::run(move || this.encode(&selection, range, view)).await
+    }
+
+    fn encode(
         &self,
         selection: &Selection,
         range: Range<usize>,
@@ -276,7 +276,7 @@ impl<A: Agent> Reading<A> {
             seen = Some(view);
         }
         let query = Self::query(&request.filter, &request.order_by, FileTime(token.now))?;
-        let selection = self.select(snapshot, query, number, token.now).await?;
+        let selection = aside::select(&self.catalog, snapshot, query, number, token.now).await?;
         let total = selection.rows.len();
         let start = usize::try_from(token.offset.saturating_add(request.skip))
             .unwrap_or(usize::MAX)
@@ -290,7 +290,7 @@ impl<A: Agent> Reading<A> {
             .encode()
         });
         Ok(ListImagesResponse {
-            images: self.encoded(&selection, start..end, view)?,
+            images: self.encoded(&selection, start..end, view).await?,
             rest: v1::ListImagesResponse {
                 images: Vec::new(),
                 next_page_token: next.unwrap_or_default(),
@@ -343,7 +343,7 @@ impl<A: Agent> Reading<A> {
 
     async fn send_all(
         &self,
-        selection: &Selection,
+        selection: &Arc<Selection>,
         view: ImageView,
         unlisted: Vec<UnlistedRoot>,
         sender: &mpsc::Sender<Result<StreamImagesResponse, Status>>,
@@ -375,6 +375,7 @@ impl<A: Agent> Reading<A> {
             };
             let response = self
                 .encoded(selection, start..end, view)
+                .await
                 .map(|images| StreamImagesResponse { images, rest });
             let failed = response.is_err();
             if sender.send(response).await.is_err() || failed || end == total {
@@ -417,8 +418,8 @@ impl<A: Agent> ImageService for Images<A> {
         let (snapshot, seen) = this.present(&sight).await;
         let now = FileTime(seen.as_ref().map_or(FileTime::now().0, |seen| seen.stamp));
         let query = Reading::<A>::query(&request.filter, &request.order_by, now)?;
-        let number = PageToken::query_of(&request.filter, &request.order_by) ^ sight.number();
-        let selection = this.select(snapshot, query, number, now.0).await?;
+        let selection = aside::select_once(&this.catalog, snapshot, query).await?;
+        let selection = Arc::new(selection);
         let unlisted = this.unlisted(seen.as_deref());
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let service = this;
@@ -452,8 +453,10 @@ impl<A: Agent> ImageService for Images<A> {
         let (snapshot, _) = this.present(&sight).await;
         let row = snapshot
             .get(path)
+            .map(Arc::clone)
             .ok_or_else(|| status::image_not_found(&crate::escape::utf8(path)))?;
-        this.message(&snapshot, row, view).map(Response::new)
+        let message = aside::run(move || this.message(&snapshot, &row, view)).await;
+        message.map(Response::new)
     }
 
     async fn watch_images(

@@ -13,7 +13,7 @@ use sifter_proto::v1::{Image, ImageView, WatchImagesResponse};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::catalog::{Catalog, Changes, FileTime, KeptRow, Query, Snapshot};
+use crate::catalog::{Catalog, Changes, FileTime, KeptRow, Query, Snapshot, StoreError};
 
 use super::aside;
 use super::convert;
@@ -157,8 +157,19 @@ impl<A: Agent> Watcher<A> {
 
     /// The images of a snapshot that are watched.
     async fn select(&self, snapshot: &Arc<Snapshot>) -> Result<Vec<Arc<KeptRow>>, Ended> {
-        let rows = aside::rows(&self.catalog, snapshot, &self.query).await;
-        rows.map_err(|_| Ended)
+        self.answered(aside::rows(&self.catalog, snapshot, &self.query).await)
+            .await
+    }
+
+    /// Tells the client what failed, which ends the call.
+    async fn answered<T>(&self, answer: Result<T, Status>) -> Result<T, Ended> {
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(status) => {
+                let _ = self.sender.send(Err(status)).await;
+                Err(Ended)
+            }
+        }
     }
 
     async fn snapshot(&self, snapshot: &Arc<Snapshot>) -> Result<(), Ended> {
@@ -169,31 +180,27 @@ impl<A: Agent> Watcher<A> {
         self.send(Event::Generation, Vec::new(), at).await
     }
 
-    async fn changes(&self, changes: &Changes) -> Result<(), Ended> {
+    async fn changes(&self, changes: &Arc<Changes>) -> Result<(), Ended> {
         let snapshot = self.catalog.snapshot();
         let at = (changes.generation, changes.as_of);
-        let wanted = |rows: &[Arc<KeptRow>]| -> Vec<Arc<KeptRow>> {
-            rows.iter()
-                .filter(|row| self.query.matches(&snapshot, &row.view(), &*self.catalog))
-                .map(Arc::clone)
-                .collect()
+        let watched = {
+            let (changes, snapshot) = (Arc::clone(changes), Arc::clone(&snapshot));
+            let (catalog, query) = (Arc::clone(&self.catalog), self.query.clone());
+            aside::run(move || {
+                watched(&changes, |row| {
+                    query.matches(&snapshot, &row.view(), &*catalog)
+                })
+                .map_err(|error| status::catalog_failed(&error))
+            })
+            .await
         };
-        let added = wanted(&changes.added);
+        let Watched {
+            added,
+            changed,
+            removed,
+        } = self.answered(watched).await?;
         self.images(&snapshot, Event::Added, &added, at).await?;
-        let changed = wanted(&changes.changed);
         self.images(&snapshot, Event::Changed, &changed, at).await?;
-        // An image that was changed so that it does not match any more is gone for this watcher.
-        // Whether it matched before is not known: being told of an unknown one does no harm.
-        let left = changes
-            .changed
-            .iter()
-            .filter(|row| !self.query.matches(&snapshot, &row.view(), &*self.catalog));
-        let removed: Vec<Image> = changes
-            .removed
-            .iter()
-            .chain(left)
-            .map(|row| removed_image(row))
-            .collect();
         for batch in removed.chunks(BATCH) {
             self.send(Event::Removed, batch.to_vec(), at).await?;
         }
@@ -202,19 +209,22 @@ impl<A: Agent> Watcher<A> {
 
     async fn images(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         event: Event,
         rows: &[Arc<KeptRow>],
         at: (u64, Option<FileTime>),
     ) -> Result<(), Ended> {
         for batch in rows.chunks(BATCH) {
-            match self.service.messages(snapshot, batch, self.view) {
-                Ok(images) => self.send(event, images, at).await?,
-                Err(status) => {
-                    let _ = self.sender.send(Err(status)).await;
-                    return Err(Ended);
+            let images = match self.view {
+                ImageView::Full => {
+                    let (service, view) = (self.service.clone(), self.view);
+                    let (snapshot, batch) = (Arc::clone(snapshot), batch.to_vec());
+                    aside::run(move || service.messages(&snapshot, &batch, view)).await
                 }
-            }
+                view => self.service.messages(snapshot, batch, view),
+            };
+            let images = self.answered(images).await?;
+            self.send(event, images, at).await?;
         }
         Ok(())
     }
@@ -233,6 +243,44 @@ impl<A: Agent> Watcher<A> {
         };
         self.sender.send(Ok(message)).await.map_err(|_| Ended)
     }
+}
+
+/// What a watcher is told of changes.
+struct Watched {
+    added: Vec<Arc<KeptRow>>,
+    changed: Vec<Arc<KeptRow>>,
+    removed: Vec<Image>,
+}
+
+/// An image that was changed so that it does not match any more is gone for a watcher. Whether it matched before
+/// is not known: being told of an unknown one does no harm.
+fn watched(
+    changes: &Changes,
+    matches: impl Fn(&KeptRow) -> Result<bool, StoreError>,
+) -> Result<Watched, StoreError> {
+    let (mut added, mut changed) = (Vec::new(), Vec::new());
+    let mut removed: Vec<Image> = changes
+        .removed
+        .iter()
+        .map(|row| removed_image(row))
+        .collect();
+    for row in &changes.added {
+        if matches(row)? {
+            added.push(Arc::clone(row));
+        }
+    }
+    for row in &changes.changed {
+        if matches(row)? {
+            changed.push(Arc::clone(row));
+        } else {
+            removed.push(removed_image(row));
+        }
+    }
+    Ok(Watched {
+        added,
+        changed,
+        removed,
+    })
 }
 
 /// Takes out what is gone and new at the same path: it has another number, which nobody sees, and has changed.

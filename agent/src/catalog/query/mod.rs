@@ -12,6 +12,7 @@ use super::entry::FileTime;
 use super::kept::KeptRow;
 use super::row::Row;
 use super::snapshot::Snapshot;
+use super::store::StoreError;
 use field::Field;
 pub use field::{format_name, status_name};
 use literal::{duration, glob, split};
@@ -67,7 +68,11 @@ enum Value {
 /// Labels of images, for filters that ask for them.
 pub trait Labels {
     /// The value of label `key` of the image numbered `image`.
-    fn label(&self, image: i64, key: &str) -> Option<String>;
+    ///
+    /// # Errors
+    ///
+    /// It is not known whether there is one.
+    fn label(&self, image: i64, key: &str) -> Result<Option<String>, StoreError>;
 }
 
 impl Query {
@@ -112,27 +117,45 @@ impl Query {
     }
 
     /// Whether the image matches.
-    #[must_use]
-    pub fn matches(&self, snapshot: &Snapshot, row: &Row<'_>, labels: &dyn Labels) -> bool {
-        self.terms
-            .iter()
-            .all(|term| term.matches(snapshot, row, labels))
+    ///
+    /// # Errors
+    ///
+    /// Its labels are not known.
+    pub fn matches(
+        &self,
+        snapshot: &Snapshot,
+        row: &Row<'_>,
+        labels: &dyn Labels,
+    ) -> Result<bool, StoreError> {
+        for term in &self.terms {
+            if !term.matches(snapshot, row, labels)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The images of a snapshot that match, in order.
-    #[must_use]
-    pub fn select(&self, snapshot: &Snapshot, labels: &dyn Labels) -> Vec<Arc<KeptRow>> {
-        let mut rows: Vec<Arc<KeptRow>> = snapshot
-            .rows
-            .iter()
-            .filter(|row| self.terms.is_empty() || self.matches(snapshot, &row.view(), labels))
-            .map(Arc::clone)
-            .collect();
+    ///
+    /// # Errors
+    ///
+    /// The labels of one of them are not known.
+    pub fn select(
+        &self,
+        snapshot: &Snapshot,
+        labels: &dyn Labels,
+    ) -> Result<Vec<Arc<KeptRow>>, StoreError> {
+        let mut rows = Vec::new();
+        for row in snapshot.rows.iter() {
+            if self.terms.is_empty() || self.matches(snapshot, &row.view(), labels)? {
+                rows.push(Arc::clone(row));
+            }
+        }
         if !self.order.is_empty() {
             // Stable: images that are equal stay in the order of the snapshot.
             rows.sort_by(|a, b| self.compare(snapshot, &a.view(), &b.view()));
         }
-        rows
+        Ok(rows)
     }
 
     fn compare(&self, snapshot: &Snapshot, a: &Row<'_>, b: &Row<'_>) -> Ordering {
@@ -218,12 +241,17 @@ impl Term {
         Ok(Self { field, op, value })
     }
 
-    fn matches(&self, snapshot: &Snapshot, row: &Row<'_>, labels: &dyn Labels) -> bool {
-        match &self.value {
+    fn matches(
+        &self,
+        snapshot: &Snapshot,
+        row: &Row<'_>,
+        labels: &dyn Labels,
+    ) -> Result<bool, StoreError> {
+        Ok(match &self.value {
             Value::Text(glob) => {
                 let equal = if let Field::Label(key) = &self.field {
                     labels
-                        .label(row.id, key)
+                        .label(row.id, key)?
                         .is_some_and(|value| glob.is_match(value))
                 } else {
                     glob.is_match(&*self.field.text(snapshot, row))
@@ -245,7 +273,7 @@ impl Term {
                 Op::Greater => number > *wanted,
                 Op::GreaterEqual => number >= *wanted,
             }),
-        }
+        })
     }
 }
 
@@ -281,13 +309,13 @@ mod tests {
 
     use super::{Labels, Query};
     use crate::catalog::testing::{full_row, kept, row};
-    use crate::catalog::{Commons, FileTime, KeptRow, Snapshot};
+    use crate::catalog::{Commons, FileTime, KeptRow, Snapshot, StoreError};
 
     struct Fixed;
 
     impl Labels for Fixed {
-        fn label(&self, image: i64, key: &str) -> Option<String> {
-            (image == 1 && key == "maintainer").then(|| "me".to_owned())
+        fn label(&self, image: i64, key: &str) -> Result<Option<String>, StoreError> {
+            Ok((image == 1 && key == "maintainer").then(|| "me".to_owned()))
         }
     }
 
@@ -359,6 +387,7 @@ mod tests {
             let query = Query::parse(filter, order, now).unwrap();
             let mut ids: Vec<i64> = query
                 .select(&snapshot, &Fixed)
+                .unwrap()
                 .iter()
                 .map(|row| row.id())
                 .collect();
@@ -382,7 +411,8 @@ mod tests {
         let times = |order| {
             let selected = Query::parse("", order, FileTime(0))
                 .unwrap()
-                .select(&snapshot, &Fixed);
+                .select(&snapshot, &Fixed)
+                .unwrap();
             let times = selected.iter().map(|row| row.view().create_time);
             times.collect::<Vec<_>>()
         };
@@ -411,7 +441,7 @@ mod tests {
             "encryption=gocryptfs",
         ] {
             let query = Query::parse(filter, "", FileTime(0)).unwrap();
-            let selected = query.select(&snapshot, &Fixed);
+            let selected = query.select(&snapshot, &Fixed).unwrap();
             let ids: Vec<i64> = selected.iter().map(|row| row.id()).collect();
             assert_eq!(ids, [full_row().id], "{filter}");
         }

@@ -4,15 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sifter_proto::v1;
 
 use super::super::change::{KnownDirectory, KnownFile};
 use super::super::columns::{self, StoredCommon};
 use super::super::entry::{FileTime, Identity, KnownImage};
 use super::super::kept::{Commons, KeptRow};
-use super::super::packed::unpack;
 use super::super::snapshot::Snapshot;
-use super::{Store, StoreError};
+use super::{Store, StoreError, stored_details};
 
 /// Known directories handed out at a time.
 const KNOWN_BATCH: i64 = 1024;
@@ -316,9 +314,8 @@ impl KnownRoot {
         let known = connection
             .prepare_cached(&sql)?
             .query_row([id], |row| {
-                let details = match row.get_ref(0)?.as_blob_or_null()? {
-                    Some(data) => unpack(data, row.get(1)?),
-                    None => v1::Image::default(),
+                let Some(details) = stored_details(row, 0)? else {
+                    return Ok(None);
                 };
                 let born = row.get::<_, Option<i64>>(2)?.map(FileTime);
                 // Without a file that says otherwise it is looked at.
@@ -326,15 +323,17 @@ impl KnownRoot {
                 let common = StoredCommon::read(row, 4 + columns::LISTING_LEN)?;
                 let row = columns::read(row, 4, b"", "", &common)?;
                 let row = KeptRow::new(&row, &mut Commons::default());
-                Ok(KnownImage {
+                Ok(Some(KnownImage {
                     row,
                     details,
                     born,
                     volatile,
-                })
+                }))
             })
             .optional()?;
-        Ok(known)
+        known
+            .map(|known| known.ok_or(StoreError::Details(id)))
+            .transpose()
     }
 }
 

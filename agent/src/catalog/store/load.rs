@@ -2,7 +2,7 @@
 //! first.
 
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
+use std::ops::{AddAssign, RangeInclusive};
 use std::sync::Arc;
 use std::thread;
 
@@ -17,16 +17,76 @@ use super::{Delta, Store, StoreError, open_reader};
 /// Threads that read at most.
 const THREADS_MAX: i64 = 4;
 
+/// What of a number is added up: so the sum of a million of them is no overflow, whatever a damaged one is.
+const NUMBER_MASK: i64 = 0xffff_ffff;
+
+/// What two tables must agree on. SQLite has no checksums: a byte that is wrong in one of its pages can make it
+/// pass over rows in silence.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many images there are.
+    pub images: i64,
+    /// Sum of their numbers.
+    numbers: i64,
+    /// Sum of the numbers of their directories.
+    directories: i64,
+}
+
+impl Tally {
+    fn count(&mut self, number: i64, directory: i64) {
+        self.images += 1;
+        self.numbers += number & NUMBER_MASK;
+        self.directories += directory & NUMBER_MASK;
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.images += other.images;
+        self.numbers += other.numbers;
+        self.directories += other.directories;
+    }
+}
+
+/// What was stored of a root.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its listing.
+    pub listing: Delta,
+    /// Of its images.
+    pub tally: Tally,
+}
+
 /// Images for which one more thread is worth its connection.
 const SHARE: i64 = 16 << 10;
 
 impl Store {
+    /// What the files that are images say of them, of all roots: the same as the images do themselves, for
+    /// both are written in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn tally(&self) -> Result<Tally, StoreError> {
+        let sql = format!(
+            "SELECT count(*), coalesce(sum(image & {NUMBER_MASK}), 0), coalesce(sum(directory & {NUMBER_MASK}), 0)
+             FROM files WHERE image IS NOT NULL"
+        );
+        Ok(self.read().query_row(&sql, [], |row| {
+            Ok(Tally {
+                images: row.get(0)?,
+                numbers: row.get(1)?,
+                directories: row.get(2)?,
+            })
+        })?)
+    }
+
     /// All images of a root by their numbers, and the directories that could not be read.
     ///
     /// # Errors
     ///
     /// The database fails.
-    pub fn load(&self, root: i64, preparation: &Preparation) -> Result<Delta, StoreError> {
+    pub fn load(&self, root: i64, preparation: &Preparation) -> Result<Loaded, StoreError> {
         self.load_shared(root, preparation, SHARE)
     }
 
@@ -36,7 +96,7 @@ impl Store {
         root: i64,
         preparation: &Preparation,
         share: i64,
-    ) -> Result<Delta, StoreError> {
+    ) -> Result<Loaded, StoreError> {
         let connection = self.read();
         let last: i64 =
             connection.query_row("SELECT coalesce(max(id), 0) FROM images", [], |row| {
@@ -44,7 +104,7 @@ impl Store {
             })?;
         let processors = thread::available_parallelism().map_or(1, |count| count.get() as i64);
         let threads = processors.min(THREADS_MAX).min(last / share);
-        let upserts = match &self.path {
+        let (upserts, tally) = match &self.path {
             Some(path) if threads > 1 => thread::scope(|scope| {
                 let parts: Vec<_> = (0..threads)
                     .map(|part| {
@@ -52,14 +112,16 @@ impl Store {
                         scope.spawn(move || images(&open_reader(path)?, root, ids, preparation))
                     })
                     .collect();
-                let mut all = Vec::new();
+                let (mut all, mut tally) = (Vec::new(), Tally::default());
                 for part in parts {
-                    let rows = part
+                    let part = part
                         .join()
                         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                    all.append(&mut rows?);
+                    let (mut images, of_part) = part?;
+                    all.append(&mut images);
+                    tally += of_part;
                 }
-                Ok::<_, StoreError>(all)
+                Ok::<_, StoreError>((all, tally))
             })?,
             _ => images(&connection, root, 1..=last, preparation)?,
         };
@@ -70,10 +132,13 @@ impl Store {
                 Ok((row.get::<_, Vec<u8>>(0)?.into(), row.get(1)?))
             })?
             .collect::<Result<_, _>>()?;
-        Ok(Delta {
-            upserts,
-            unreadable,
-            ..Delta::default()
+        Ok(Loaded {
+            listing: Delta {
+                upserts,
+                unreadable,
+                ..Delta::default()
+            },
+            tally,
         })
     }
 }
@@ -84,7 +149,7 @@ fn images(
     root: i64,
     ids: RangeInclusive<i64>,
     preparation: &Preparation,
-) -> Result<Vec<Arc<KeptRow>>, StoreError> {
+) -> Result<(Vec<Arc<KeptRow>>, Tally), StoreError> {
     let sql = format!(
         "SELECT directory, name, common, id, {} FROM images
          WHERE id BETWEEN ?2 AND ?3 AND +root = ?1 ORDER BY id",
@@ -98,7 +163,7 @@ fn images(
     let mut directory: Option<(i64, Vec<u8>)> = None;
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params![root, ids.start(), ids.end()])?;
-    let mut images = Vec::new();
+    let (mut images, mut tally) = (Vec::new(), Tally::default());
     while let Some(row) = rows.next()? {
         let number = row.get(0)?;
         let path = match directory.take() {
@@ -108,15 +173,16 @@ fn images(
                 .optional()?
                 .ok_or(StoreError::Orphan(number))?,
         };
-        let name = row.get_ref(1)?.as_blob().unwrap_or_default();
+        let name = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
         let whole = join_path(&preparation.root_path, &path, name);
         directory = Some((number, path));
         let id = row.get(3)?;
+        tally.count(id, number);
         let common = commons.get(&row.get(2)?).ok_or(StoreError::Half(id))?;
         let row = columns::read(row, 3, &whole, &preparation.root_text, common)?;
         images.push(Arc::new(preparation.keep(&row)));
     }
-    Ok(images)
+    Ok((images, tally))
 }
 
 /// What many images have in common, by number.

@@ -15,9 +15,14 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../schema/6.sql"),
 ];
 
+/// The version of a database.
+pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
 /// That the database was not written by a newer version.
 pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
-    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let found = version(connection)?;
     if found > MIGRATIONS.len() as i64 {
         return Err(StoreError::Newer {
             found,
@@ -29,7 +34,7 @@ pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
 
 /// Takes the steps that are to be taken, each in a transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let done: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let done = version(connection)?;
     for (index, migration) in MIGRATIONS
         .iter()
         .enumerate()

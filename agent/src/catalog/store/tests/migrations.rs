@@ -79,8 +79,8 @@ fn details_that_were_stored_before_they_were_compressed_are_shown() {
     .unwrap();
     drop(old);
     let store = Arc::new(Store::open(&path).unwrap());
-    assert_eq!(store.details(9).unwrap(), labels("amd64"));
-    assert_eq!(store.details(10).unwrap(), v1::Image::default());
+    assert_eq!(store.details(9).unwrap(), Some(labels("amd64")));
+    assert_eq!(store.details(10).unwrap(), None);
     // And one that is compressed, to both who ask.
     let mut image = cut_image();
     image.labels = labels("arm64").labels.into_iter().collect();
@@ -88,8 +88,8 @@ fn details_that_were_stored_before_they_were_compressed_are_shown() {
     apply(&store, vec![read("", &[], vec![found("a.sif", image)])]);
     let root = store.root(b"/r").unwrap().id;
     let known = store.known(root, &"/r".into(), Arc::new(Snapshot::default()));
-    let id = store.load(root, &preparation()).unwrap().upserts[0].id();
-    assert_eq!(store.details(id).unwrap(), labels("arm64"));
+    let id = store.load(root, &preparation()).unwrap().listing.upserts[0].id();
+    assert_eq!(store.details(id).unwrap(), Some(labels("arm64")));
     let known = known.unwrap().image(id).unwrap().unwrap();
     assert_eq!(known.details, labels("arm64"));
     let stored: (i64, i64) = store
@@ -159,7 +159,7 @@ fn a_catalogue_in_which_an_image_was_two_rows_keeps_all_of_it() {
     .unwrap();
     drop(old);
     let store = Store::open(&path).unwrap();
-    let loaded = store.load(1, &preparation()).unwrap().upserts;
+    let loaded = store.load(1, &preparation()).unwrap().listing.upserts;
     assert_eq!(loaded.len(), images.len());
     for (loaded, (id, name, arch)) in loaded.iter().zip(images) {
         let path = format!("/r/{name}");
@@ -172,6 +172,6 @@ fn a_catalogue_in_which_an_image_was_two_rows_keeps_all_of_it() {
         };
         assert_eq!(loaded.view(), expected);
     }
-    assert_eq!(store.details(9).unwrap(), details);
-    assert_eq!(store.details(10).unwrap(), v1::Image::default());
+    assert_eq!(store.details(9).unwrap(), Some(details));
+    assert_eq!(store.details(10).unwrap(), Some(v1::Image::default()));
 }

@@ -1,0 +1,144 @@
+//! How a database is opened: to be written, to be read only, or in memory.
+
+use std::io;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
+
+use super::{Store, StoreError, Writer, index, schema};
+
+/// Bytes of a page: an image takes about five hundred, and each page costs four system calls until it is
+/// where it stays.
+const PAGE_SIZE: u32 = 16 << 10;
+
+/// How long a statement waits for another process (an administrator's `sqlite3`) before it fails.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Store {
+    /// Opens (or makes) the database at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened or written, is no database, is damaged, or was written by a newer
+    /// version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut writer = Connection::open(path)?;
+        // Known now, not in the midst of a scan. (A transaction of such a file begins as one that reads.)
+        if writer.is_readonly(MAIN_DB)? {
+            return Err(StoreError::ReadOnly {
+                path: path.to_owned(),
+                error: why_not_writable(path),
+            });
+        }
+        prepare(&writer)?;
+        schema::check(&writer)?;
+        // Of a new file; that of another stays.
+        writer.pragma_update(None, "page_size", PAGE_SIZE)?;
+        writer.pragma_update(None, "journal_mode", "wal")?;
+        // A power cut may lose the last batches, which the next scan finds again; it cannot damage
+        // the file.
+        writer.pragma_update(None, "synchronous", "normal")?;
+        schema::migrate(&mut writer)?;
+        index::make(&writer)?;
+        writer.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
+        Ok(Self {
+            writer: Mutex::new(Writer::new(writer)?),
+            reader: Some(Mutex::new(open_reader(path)?)),
+            path: Some(path.to_owned()),
+        })
+    }
+
+    /// Opens a database that is there to be read, and nothing else: for want of permission or of room, or because
+    /// another process writes it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read either, or was written by another version.
+    pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        // Beside its file SQLite needs shared memory, for which there may be no place.
+        let connection =
+            open_reader(path).or_else(|error| open_unchanging(path).ok_or(error)?)?;
+        let found = schema::version(&connection)?;
+        let known = schema::MIGRATIONS.len();
+        if found < known as i64 {
+            return Err(StoreError::Older { found, known });
+        }
+        schema::check(&connection)?;
+        Ok(Self {
+            writer: Mutex::new(Writer::new(connection)?),
+            reader: None,
+            path: None,
+        })
+    }
+
+    /// Makes a database in memory.
+    ///
+    /// # Panics
+    ///
+    /// SQLite cannot make an empty database in memory, for want of memory.
+    #[must_use]
+    #[allow(clippy::expect_used)]
+    pub fn in_memory() -> Self {
+        let open = || -> Result<Writer, StoreError> {
+            let mut connection = Connection::open_in_memory()?;
+            prepare(&connection)?;
+            schema::migrate(&mut connection)?;
+            Writer::new(connection)
+        };
+        Self {
+            writer: Mutex::new(open().expect("an empty database in memory")),
+            reader: None,
+            path: None,
+        }
+    }
+}
+
+fn prepare(connection: &Connection) -> Result<(), StoreError> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    // The file is the agent's own, but a damaged one must not be trusted.
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    Ok(())
+}
+
+/// One more connection that reads.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let reader = Connection::open_with_flags(path, READ)?;
+    prepare(&reader)?;
+    // Opened when it is used.
+    schema::version(&reader)?;
+    Ok(reader)
+}
+
+const READ: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
+/// The same of a file that nobody writes, with no other file beside it; `None` if there may be somebody.
+fn open_unchanging(path: &Path) -> Option<Result<Connection, StoreError>> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let is_empty = std::fs::metadata(log).map_or(true, |log| log.len() == 0);
+    // In a URI these have a meaning.
+    let name = path.to_str().filter(|_| is_empty)?;
+    let name = name
+        .replace('%', "%25")
+        .replace('?', "%3f")
+        .replace('#', "%23");
+    let open = || {
+        let uri = format!("file:{name}?immutable=1");
+        let reader = Connection::open_with_flags(uri, READ | OpenFlags::SQLITE_OPEN_URI)?;
+        prepare(&reader)?;
+        Ok(reader)
+    };
+    Some(open())
+}
+
+/// What the system says to somebody who would write a file.
+fn why_not_writable(path: &Path) -> io::Error {
+    match std::fs::OpenOptions::new().append(true).open(path) {
+        Err(error) => error,
+        Ok(_) => io::Error::other("SQLite opens it for reading only"),
+    }
+}

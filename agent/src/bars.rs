@@ -1,7 +1,7 @@
 //! A line for each scan that runs, below the log, for an agent in the foreground of a terminal.
 
 use std::collections::HashMap;
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,74 +11,49 @@ use indicatif::{MultiProgress, ProgressBar};
 use crate::engine::Engines;
 use crate::escape;
 use crate::scan::Progress;
+use crate::telemetry::Terminal;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// The lower lines of the terminal.
-#[derive(Debug, Clone)]
-pub struct Bars(MultiProgress);
-
-impl Bars {
-    /// Those of standard error, if it is a terminal.
-    #[must_use]
-    pub fn on_terminal() -> Option<Self> {
-        io::stderr()
-            .is_terminal()
-            .then(|| Self(MultiProgress::new()))
-    }
-
-    /// Shows what scans run, as long as there are engines.
-    ///
-    /// # Errors
-    ///
-    /// A thread cannot be started.
-    pub fn show(self, engines: &Arc<Engines>) -> io::Result<()> {
-        let engines = Arc::downgrade(engines);
-        std::thread::Builder::new()
-            .name("sifter-bars".to_owned())
-            .spawn(move || self.run(&engines))
-            .map(drop)
-    }
-
-    fn run(&self, engines: &Weak<Engines>) {
-        let mut bars: HashMap<PathBuf, ProgressBar> = HashMap::new();
-        while let Some(engines) = engines.upgrade() {
-            let status = engines.current().supervisor.status();
-            drop(engines);
-            for root in &status {
-                if let Some((progress, _)) = &root.progress {
-                    let bar = bars
-                        .entry(root.path.clone())
-                        .or_insert_with(|| self.0.add(ProgressBar::new_spinner()));
-                    bar.set_message(progress_line(&root.path, progress));
-                    bar.tick();
-                }
-            }
-            bars.retain(|path, bar| {
-                let runs = status
-                    .iter()
-                    .any(|root| root.path == *path && root.progress.is_some());
-                if !runs {
-                    bar.finish_and_clear();
-                    self.0.remove(bar);
-                }
-                runs
-            });
-            std::thread::sleep(EVERY);
-        }
-    }
+/// Shows what scans run below the log, as long as there are engines.
+///
+/// # Errors
+///
+/// A thread cannot be started.
+pub fn show(terminal: Terminal, engines: &Arc<Engines>) -> io::Result<()> {
+    let engines = Arc::downgrade(engines);
+    std::thread::Builder::new()
+        .name("sifter-bars".to_owned())
+        .spawn(move || run(terminal.bars(), &engines))
+        .map(drop)
 }
 
-/// Lines of the log, above the bars.
-impl Write for Bars {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write_all(line))?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+fn run(lower: &MultiProgress, engines: &Weak<Engines>) {
+    let mut bars: HashMap<PathBuf, ProgressBar> = HashMap::new();
+    while let Some(engines) = engines.upgrade() {
+        let status = engines.current().supervisor.status();
+        drop(engines);
+        for root in &status {
+            if let Some((progress, _)) = &root.progress {
+                let bar = bars
+                    .entry(root.path.clone())
+                    .or_insert_with(|| lower.add(ProgressBar::new_spinner()));
+                bar.set_message(progress_line(&root.path, progress));
+                bar.tick();
+            }
+        }
+        bars.retain(|path, bar| {
+            let runs = status
+                .iter()
+                .any(|root| root.path == *path && root.progress.is_some());
+            if !runs {
+                bar.finish_and_clear();
+                lower.remove(bar);
+            }
+            runs
+        });
+        std::thread::sleep(EVERY);
     }
 }
 

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::bars::Bars;
 use crate::config::{self, Raw, RawRoot, Settings};
-use crate::{run, telemetry};
+use crate::run;
+use crate::telemetry::{self, Terminal};
 
 use super::{Exit, WithExit, words};
 
@@ -124,12 +124,13 @@ impl ConfigArgs {
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     let again = args.config.clone();
     let settings = args.config.resolve()?;
-    let bars = args.foreground.then(Bars::on_terminal).flatten();
-    telemetry::start(&settings.log, bars.clone())
+    let terminal = args.foreground.then(Terminal::of_standard_error);
+    let terminal = terminal.flatten();
+    telemetry::start(&settings.log, terminal.clone())
         .map_err(|error| WithExit::error(Exit::Usage, error))?;
     let files = again.files();
     let reload = Box::new(move || again.clone().resolve());
-    run::agent(settings, &files, reload, bars, |addresses| {
+    run::agent(settings, &files, reload, terminal, |addresses| {
         let mut out = std::io::stdout().lock();
         for address in addresses {
             let _ = writeln!(out, "listening on {address}");

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Server;
 
-use crate::bars::Bars;
+use crate::bars;
 use crate::catalog::{FileTime, LEASE_MAX};
 use crate::config::{Listen, Settings, host_name};
 use crate::confine::{self, Confined, Mounts};
@@ -30,7 +30,7 @@ use crate::service::{Agent, AgentState, Images, Owners, Sights, Visibility};
 
 use self::ending::EndingLayer;
 use self::wired::Wired;
-use crate::telemetry::{Metrics, Pages, RpcLayer, Scrapes};
+use crate::telemetry::{Metrics, Pages, RpcLayer, Scrapes, Terminal};
 
 /// The database's file in the state directory.
 const CATALOG_FILE: &str = "catalog.sqlite";
@@ -56,7 +56,7 @@ pub fn agent(
     settings: Settings,
     files: &[PathBuf],
     reload: reload::Read,
-    bars: Option<Bars>,
+    terminal: Option<Terminal>,
     ready: impl FnOnce(&[String]),
 ) -> anyhow::Result<()> {
     // Before there are threads: they see the environment that this changes …
@@ -78,7 +78,7 @@ pub fn agent(
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(serve(settings, passed, confined, reload, bars, ready));
+    let result = runtime.block_on(serve(settings, passed, confined, reload, terminal, ready));
     // Blocking tasks on a hung file system do not come back.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
@@ -115,7 +115,7 @@ async fn serve(
     passed: Vec<Passed>,
     confined: Confined,
     reload: reload::Read,
-    bars: Option<Bars>,
+    terminal: Option<Terminal>,
     ready: impl FnOnce(&[String]),
 ) -> anyhow::Result<()> {
     let begun = Instant::now();
@@ -154,9 +154,8 @@ async fn serve(
         settings.roots.clone(),
         Arc::clone(&metrics),
     )?);
-    if let Some(bars) = bars {
-        bars.show(&engines)
-            .context("start the thread of the bars")?;
+    if let Some(terminal) = terminal {
+        bars::show(terminal, &engines).context("start the thread of the bars")?;
     }
     let wired = Arc::new(Wired {
         system: settings.system.clone(),

@@ -5,6 +5,7 @@ mod metrics;
 mod quiet;
 mod rpc;
 mod scrape;
+mod terminal;
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -15,31 +16,31 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
-use crate::bars::Bars;
 use crate::config::LogSettings;
 
 pub use self::metrics::{Metrics, RootFigures, Scanned};
 pub use self::quiet::Quiet;
 pub use self::rpc::{REQUEST_ID, RpcLayer, request_id};
 pub use self::scrape::{Pages, Refresh, Scrapes};
+pub use self::terminal::Terminal;
 
 /// The way to another filter while the process runs.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Starts logging, above the bars if there are any. `RUST_LOG` wins over the configuration.
+/// Starts logging, above the lower lines of a terminal if there is one. `RUST_LOG` wins over the configuration.
 ///
 /// # Errors
 ///
 /// The filter cannot be understood.
-pub fn start(settings: &LogSettings, bars: Option<Bars>) -> Result<(), String> {
+pub fn start(settings: &LogSettings, terminal: Option<Terminal>) -> Result<(), String> {
     let (filter, handle) = reload::Layer::new(filter(settings)?);
     let journal = if settings.json {
         None
     } else {
         Journal::of_stderr()
     };
-    let writer = match bars {
-        Some(bars) => BoxMakeWriter::new(move || bars.clone()),
+    let writer = match terminal {
+        Some(terminal) => BoxMakeWriter::new(move || terminal.clone()),
         None => BoxMakeWriter::new(std::io::stderr),
     };
     let lines = tracing_subscriber::fmt::layer()

@@ -9,14 +9,12 @@
 //! * `lifecycle` – reload, drain
 //! * `signed` – keys and policies, seen from outside
 //! * `tls` – HTTPS and mutual TLS to the agents
-//! * `floors` – who may import whom
 //! * `fleet_of_many` – a thousand clusters, a third of them in trouble
 
 mod cli;
 mod errors;
 mod failover;
 mod fleet_of_many;
-mod floors;
 mod http;
 mod lifecycle;
 mod replies;

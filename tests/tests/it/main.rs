@@ -10,6 +10,7 @@ mod damage;
 mod differences;
 mod errors;
 mod faults;
+mod floors;
 mod grpc;
 mod hung;
 mod keys;

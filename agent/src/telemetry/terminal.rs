@@ -1,0 +1,37 @@
+//! The log of an agent in the foreground of a terminal, the lower lines of which somebody else writes.
+
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::MultiProgress;
+
+/// Standard error, if it is a terminal.
+#[derive(Debug, Clone)]
+pub struct Terminal(MultiProgress);
+
+impl Terminal {
+    /// The one that there is.
+    #[must_use]
+    pub fn of_standard_error() -> Option<Self> {
+        io::stderr()
+            .is_terminal()
+            .then(|| Self(MultiProgress::new()))
+    }
+
+    /// Its lower lines.
+    #[must_use]
+    pub fn bars(&self) -> &MultiProgress {
+        &self.0
+    }
+}
+
+/// Lines of the log, above the bars.
+impl Write for Terminal {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write_all(line))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

@@ -175,3 +175,20 @@ fn a_catalogue_in_which_an_image_was_two_rows_keeps_all_of_it() {
     assert_eq!(store.details(9).unwrap(), Some(details));
     assert_eq!(store.details(10).unwrap(), Some(v1::Image::default()));
 }
+
+/// The tables and indices after all steps, as SQLite writes them, for whoever reads the database.
+#[test]
+fn the_present_schema_is_the_one_that_is_kept() {
+    let store = Store::in_memory();
+    let writer = store.write();
+    let mut statement = writer
+        .connection
+        .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type DESC, name")
+        .unwrap();
+    let schema: Vec<String> = statement
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    insta::assert_snapshot!(schema.join(";\n\n"));
+}

@@ -152,6 +152,50 @@ pub fn explain_directory(
     Ok(context.conclude(sandbox::probe(tree)?))
 }
 
+/// What is said of a file of which the probe ended in an internal error, told by `message`: a FAILURE, if its
+/// first bytes are those of an image, of which nothing else is read.
+///
+/// # Errors
+///
+/// As [`probe`].
+pub fn failure(
+    file: &dyn ReadAt,
+    subject: &Subject<'_>,
+    options: &Options,
+    message: &str,
+) -> io::Result<Verdict> {
+    let context = Context {
+        subject,
+        options,
+        explain: false,
+    };
+    let windows = Windows::open(file)?;
+    let format = match sniff(windows.head(), windows.size(), context.has_image_name()) {
+        Kind::Sif => Format::Sif,
+        Kind::Squashfs { .. } => Format::Squashfs,
+        Kind::Ext { .. } => Format::Ext3,
+        Kind::Incomplete { format, .. } | Kind::Damaged { format, .. } => format,
+        Kind::Other if context.has_image_name() => {
+            return Ok(Verdict::NotImage(NotImage::Misnamed));
+        }
+        Kind::Other => return Ok(Verdict::NotImage(NotImage::OtherContent)),
+    };
+    let failed = context.failed(format, message, false);
+    Ok(context.conclude(Ok(failed)).verdict)
+}
+
+/// As [`failure`], of a directory that has the marks of a sandbox.
+#[must_use]
+pub fn failure_of_directory(subject: &Subject<'_>, options: &Options, message: &str) -> Verdict {
+    let context = Context {
+        subject,
+        options,
+        explain: false,
+    };
+    let failed = context.failed(Format::Sandbox, message, false);
+    context.conclude(Ok(failed)).verdict
+}
+
 fn probe_file(file: &dyn ReadAt, context: &Context<'_>) -> io::Result<Probed> {
     let mut windows = Windows::open(file)?;
     let kind = sniff(windows.head(), windows.size(), context.has_image_name());

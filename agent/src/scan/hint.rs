@@ -20,6 +20,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use crate::catalog::{Catalog, RootDirectory, RootIndex};
 
 use super::dir::{absolute, join};
+use super::panics::caught;
 use super::{FileSystemType, Nature};
 
 /// Most directories that are watched under one root: each costs the kernel about a kilobyte that
@@ -110,7 +111,11 @@ pub(super) fn start<H: Hinted>(root: Weak<H>, catalog: &Arc<Catalog>) -> io::Res
                 return;
             }
             let mut last = String::new();
-            while let Err(error) = watch(&root, &catalog) {
+            let watch = || {
+                caught(|| watch(&root, &catalog))
+                    .unwrap_or_else(|message| Err(io::Error::other(message)))
+            };
+            while let Err(error) = watch() {
                 let Some(strong) = root.upgrade() else { return };
                 let message = explain(&error);
                 if message != last {

@@ -118,6 +118,7 @@ impl Intake {
         publish: bool,
         progress: &Progress,
     ) -> Result<(), StoreError> {
+        let _nobody_waits_in_vain = Abandon(self, progress);
         let mut publish_at = Instant::now() + PUBLISH_EVERY;
         loop {
             let batch = self.next();
@@ -128,6 +129,11 @@ impl Intake {
             if progress.is_cancelled() {
                 self.abandon();
                 return Ok(());
+            }
+            #[cfg(test)]
+            for change in &batch {
+                let path = crate::scan::dir::absolute("/".as_ref(), &change.path);
+                crate::scan::panics::fail_on_purpose("panics-when-written", &path);
             }
             if let Err(error) = catalog.apply(root, known, batch) {
                 progress.cancel();
@@ -146,6 +152,18 @@ impl Intake {
 /// How long after one listing was published the next one is, when it took so long.
 fn until_next(cost: Duration) -> Duration {
     PUBLISH_EVERY.max(cost * PUBLISH_SHARE)
+}
+
+/// Ends the scan if its writer panics: its workers would wait for room for ever.
+struct Abandon<'a>(&'a Intake, &'a Progress);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.1.cancel();
+            self.0.abandon();
+        }
+    }
 }
 
 /// See [`Intake::complete_on_drop`].

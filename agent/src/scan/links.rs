@@ -21,6 +21,7 @@ use super::ScanOptions;
 use super::candidates::{Candidacy, SIZE_MIN, candidacy, is_excluded};
 use super::dir::{Access, Operations, c_name};
 use super::file::Reading;
+use super::panics;
 use super::plan::{Known, KnownError, is_racy};
 use super::progress::{Counts, Progress};
 use super::sandbox::{SandboxTree, TELLING};
@@ -230,7 +231,7 @@ impl OpenDirectory {
             changed: tree.changed(&facts),
             ..facts
         };
-        let verdict = sifter_image::probe_directory(&tree, &subject, probe)?;
+        let verdict = panics::probe_directory(&tree, &subject, probe)?;
         let cost = tree.operations();
         progress.add(&Counts {
             operations: operations.calls + cost.calls,
@@ -365,7 +366,7 @@ fn look_at(
         modified: file.facts.modified.timestamp(),
         now: now.timestamp(),
     };
-    let verdict = sifter_image::probe(&file, &subject, probe)?;
+    let verdict = panics::probe(&file, &subject, probe)?;
     let read = file.operations();
     counts.operations += operations.calls + read.calls + 1;
     counts.bytes += read.bytes;

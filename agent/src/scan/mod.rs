@@ -13,6 +13,7 @@ mod hint;
 mod intake;
 mod links;
 mod pace;
+mod panics;
 mod plan;
 mod priority;
 mod progress;
@@ -92,6 +93,14 @@ pub enum ScanError {
         path: PathBuf,
         /// Why.
         error: KnownError,
+    },
+    /// A part of it panicked, or there is no thread for it.
+    #[error("scan {}: {message}", crate::escape::path(path))]
+    Internal {
+        /// The root.
+        path: PathBuf,
+        /// What happened, and what to do.
+        message: String,
     },
     /// The scan was ended before it was complete.
     #[error("scan {}: cancelled", crate::escape::path(path))]
@@ -199,7 +208,8 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// [`ScanError::Known`] if the catalogue fails, [`ScanError::Cancelled`] if it was ended early.
+    /// [`ScanError::Known`] if the catalogue fails, [`ScanError::Cancelled`] if it was ended early,
+    /// [`ScanError::Internal`] if a worker cannot go on.
     pub fn scan(
         &self,
         settings: &RootSettings,
@@ -241,7 +251,19 @@ impl Root {
                     known: None,
                 })]
             };
-            walk.run(start).map_err(fail)?;
+            walk.run(start).map_err(|error| match error {
+                walk::WalkError::Known(error) => fail(error),
+                walk::WalkError::Thread(error) => ScanError::Internal {
+                    path: path.clone(),
+                    message: format!(
+                        "cannot start a thread: {error} (is the limit of the user's threads reached?)"
+                    ),
+                },
+                walk::WalkError::Internal(message) => ScanError::Internal {
+                    path: path.clone(),
+                    message,
+                },
+            })?;
         }
         if progress.is_cancelled() {
             return Err(ScanError::Cancelled { path: path.clone() });

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -176,10 +176,11 @@ impl Progress {
     /// The problems so far.
     #[must_use]
     pub fn problems(&self) -> Problems {
-        self.problems
-            .lock()
-            .map(|problems| problems.clone())
-            .unwrap_or_default()
+        self.lock_problems().clone()
+    }
+
+    fn lock_problems(&self) -> MutexGuard<'_, Problems> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn add(&self, counts: &Counts) {
@@ -216,9 +217,7 @@ impl Progress {
 
     pub(super) fn problem(&self, path: &Path, doing: &str, error: &io::Error) {
         let kind = problem_kind(error);
-        let Ok(mut problems) = self.problems.lock() else {
-            return;
-        };
+        let mut problems = self.lock_problems();
         *problems.by_kind.entry(kind).or_default() += 1;
         if problems.first.len() < PROBLEMS_KEPT {
             problems.first.push(Problem {

@@ -14,6 +14,7 @@ use crate::config::RootSettings;
 use super::ScanOptions;
 use super::dir::{Access, Dir};
 use super::pace::Pace;
+use super::panics::caught;
 use super::plan::{Known, KnownError};
 use super::progress::Progress;
 use super::visit::{Task, Visitor};
@@ -70,8 +71,19 @@ struct Queue {
     /// The catalogue has no more known directories.
     known_done: bool,
     /// Why the walk cannot go on.
-    failure: Option<KnownError>,
+    failure: Option<WalkError>,
     finished: bool,
+}
+
+/// Why a walk ended before it was complete.
+#[derive(Debug)]
+pub(super) enum WalkError {
+    /// The catalogue could not say what is known.
+    Known(KnownError),
+    /// No thread can be started.
+    Thread(std::io::Error),
+    /// A worker panicked.
+    Internal(String),
 }
 
 /// A piece of work.
@@ -148,8 +160,8 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     ///
-    /// The catalogue could not say what is known.
-    pub fn run(&self, start: Vec<Item>) -> Result<(), KnownError> {
+    /// The catalogue could not say what is known, or a worker could not go on.
+    pub fn run(&self, start: Vec<Item>) -> Result<(), WalkError> {
         {
             let mut queue = self.lock();
             queue.items = start;
@@ -201,16 +213,25 @@ impl<'a> Walk<'a> {
             let spawned = std::thread::Builder::new()
                 .name("sifter-scan".to_owned())
                 .stack_size(STACK_SIZE)
-                .spawn_scoped(scope, move || self.work(scope));
+                .spawn_scoped(scope, move || self.work_or_fail(scope));
             match spawned {
                 Ok(_) => queue.threads += 1,
                 // With fewer threads the scan is slower, not wrong; with none it must not hang.
                 Err(_) if queue.threads > 0 => break,
                 Err(error) => {
-                    queue.failure = Some(KnownError(format!("cannot start a thread: {error}")));
+                    queue.failure = Some(WalkError::Thread(error));
                     break;
                 }
             }
+        }
+    }
+
+    /// What a worker was about when it panicked is lost, and its count stays: the others wait for nothing.
+    fn work_or_fail<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        if let Err(message) = caught(|| self.work(scope)) {
+            let mut queue = self.lock();
+            queue.failure.get_or_insert(WalkError::Internal(message));
+            self.wake.notify_all();
         }
     }
 
@@ -322,7 +343,7 @@ impl<'a> Walk<'a> {
                         .push(Item::Known(batch.by_ref().take(share).collect()));
                 }
             }
-            Err(failure) => queue.failure = Some(failure),
+            Err(failure) => queue.failure = Some(WalkError::Known(failure)),
         }
         self.wake.notify_all();
         queue

@@ -3,6 +3,8 @@
 
 mod mount;
 mod supervised;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use crate::catalog::{Catalog, FileTime, RootIndex};
 use crate::config::RootSettings;
 
 use super::hint::{self, HintState};
+use super::panics::caught;
 use super::progress::{Counts, Problems, Progress};
 use super::{FileSystemType, RootFacts};
 
@@ -156,7 +159,9 @@ impl Supervisor {
             .name("sifter-watch".to_owned())
             .spawn(move || {
                 while let Some(supervisor) = watched.upgrade() {
-                    supervisor.look_for_hung();
+                    if let Err(message) = caught(|| supervisor.look_for_hung()) {
+                        tracing::error!(message, "it is not known whether scans hang");
+                    }
                     drop(supervisor);
                     std::thread::sleep(WATCH_EVERY);
                 }

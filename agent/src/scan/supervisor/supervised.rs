@@ -11,6 +11,7 @@ use crate::config::RootSettings;
 use crate::scan::candidates::{Candidacy, candidacy};
 use crate::scan::hint::{self, HintState};
 use crate::scan::intake::Intake;
+use crate::scan::panics::caught;
 use crate::scan::plan::KnownError;
 use crate::scan::progress::Progress;
 use crate::scan::{FileSystemType, Root, RootFacts, ScanError, ScanOptions};
@@ -153,14 +154,19 @@ impl Supervised {
     pub(super) fn run(&self, catalog: &Arc<Catalog>) {
         while let Some(mut request) = self.wait() {
             let (progress, started) = self.begin();
-            catalog.recover();
-            // What is listed of a root that comes back, or in a database that does, is old as a whole.
-            request.whole |= catalog.awaits_scan(self.index)
-                || self.is_unavailable()
-                // That walk begins at the root, whatever it knows.
-                || self.settings.follow_symlinks;
-            let whole = request.whole;
-            let outcome = self.scan(catalog, request, &progress);
+            let mut whole = request.whole;
+            // This thread outlives a panic, for it is the only one that scans the root.
+            let outcome = caught(|| {
+                catalog.recover();
+                // What is listed of a root that comes back, or in a database that does, is old as a whole.
+                request.whole |= catalog.awaits_scan(self.index)
+                    || self.is_unavailable()
+                    // That walk begins at the root, whatever it knows.
+                    || self.settings.follow_symlinks;
+                whole = request.whole;
+                self.scan(catalog, request, &progress)
+            })
+            .unwrap_or_else(|message| Err(self.internal(message)));
             self.end(catalog, &progress, started, outcome, whole);
         }
     }
@@ -195,7 +201,7 @@ impl Supervised {
         matches!(self.lock().condition, Condition::Unavailable(_))
     }
 
-    fn begin(&self) -> (Arc<Progress>, FileTime) {
+    pub(super) fn begin(&self) -> (Arc<Progress>, FileTime) {
         let progress = Arc::new(Progress::default());
         let started = FileTime::now();
         let mut state = self.lock();
@@ -238,10 +244,18 @@ impl Supervised {
         }
         let number = {
             let mut state = self.lock();
-            match (&condition, error) {
+            let told = caught(|| match (&condition, error) {
                 (Condition::Ok, _) => catalog.set_unavailable(self.index, None),
                 (_, Some(error)) => catalog.set_unavailable(self.index, Some(error)),
                 _ => {}
+            });
+            if let Err(message) = told {
+                let root = crate::escape::path(&self.settings.path);
+                tracing::error!(
+                    root,
+                    message,
+                    "the listing does not tell the root's condition"
+                );
             }
             if condition != Condition::Pending {
                 state.condition = condition;
@@ -418,7 +432,8 @@ impl Supervised {
         let preparation = catalog.preparation(self.index);
         let intake = Intake::default();
         std::thread::scope(|scope| {
-            let writer = scope.spawn(|| intake.write(catalog, self.index, known, listed, progress));
+            let writer = scope
+                .spawn(|| caught(|| intake.write(catalog, self.index, known, listed, progress)));
             let scanned = {
                 let _complete = intake.complete_on_drop();
                 root.scan(
@@ -434,13 +449,21 @@ impl Supervised {
                     },
                 )
             };
-            let written = writer
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let written = match writer.join() {
+                Ok(written) => written.map_err(|message| self.internal(message))?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
             written.map_err(|error| self.catalog_failed(&error))?;
             catalog.note_failure(known);
             scanned
         })
+    }
+
+    fn internal(&self, message: String) -> ScanError {
+        ScanError::Internal {
+            path: self.settings.path.clone(),
+            message,
+        }
     }
 
     fn catalog_failed(&self, error: &StoreError) -> ScanError {
@@ -458,33 +481,4 @@ fn with_jitter(interval: Duration) -> Duration {
     let random = RandomState::new().hash_one(Instant::now());
     let permille = 900 + u32::try_from(random % 201).unwrap_or(100);
     interval * permille / 1000
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::{Condition, Supervised};
-    use crate::catalog::{Catalog, RootIndex};
-    use crate::config::RootSettings;
-
-    #[test]
-    fn a_scan_that_has_ended_does_not_hang() {
-        let settings = RootSettings::new("/r".into());
-        let catalog = Catalog::open(None, std::slice::from_ref(&settings.path));
-        let root = Supervised::new(RootIndex(0), settings);
-        let hangs = || {
-            root.hangs(&catalog, Duration::from_secs(31));
-            let status = root.status(&catalog);
-            let is_unavailable = matches!(status.condition, Condition::Unavailable(_));
-            assert_eq!(!catalog.snapshot().unavailable.is_empty(), is_unavailable);
-            is_unavailable
-        };
-        let _running = root.begin();
-        assert!(hangs());
-        root.lock().progress = None;
-        root.lock().condition = Condition::Ok;
-        catalog.set_unavailable(RootIndex(0), None);
-        assert!(!hangs());
-    }
 }

@@ -16,6 +16,7 @@ use super::super::candidates::SIZE_MIN;
 use super::super::dir::{Dir, EntryKind, absolute, c_name, join};
 use super::super::file::Reading;
 use super::super::pace::Timed;
+use super::super::panics;
 use super::super::plan::{is_moved, is_racy, may_be_moved};
 use super::super::sandbox::{SandboxTree, TELLING};
 use super::Visitor;
@@ -186,7 +187,7 @@ impl Visitor<'_> {
                 modified: facts.modified.timestamp(),
                 now: now.timestamp(),
             };
-            let verdict = sifter_image::probe(&file, &subject, &walk.probe);
+            let verdict = panics::probe(&file, &subject, &walk.probe);
             let cost = file.operations();
             operations.calls += cost.calls + 1;
             operations.bytes += cost.bytes;
@@ -303,7 +304,7 @@ impl Visitor<'_> {
         };
         // Before it is read: a later change is seen the next time.
         let changed = tree.changed(&facts);
-        let verdict = sifter_image::probe_directory(&tree, &subject, &walk.probe);
+        let verdict = panics::probe_directory(&tree, &subject, &walk.probe);
         let cost = tree.operations();
         self.operations.calls += cost.calls;
         self.operations.bytes += cost.bytes;

@@ -1,0 +1,159 @@
+//! Roots without a scan, and scans that panic.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use sifter_image::record::Status;
+
+use super::{Condition, Supervised, Supervisor};
+use crate::catalog::{Catalog, RootIndex};
+use crate::config::RootSettings;
+use crate::scan::{Progress, Root, ScanError, ScanOptions};
+
+/// Longest wait for what would else be waited for for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The beginning of an image, which is enough to be listed.
+fn write_image(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let header = [&[b'#'; 32][..], b"SIF_MAGIC\0", b"01\0", &[0; 100]].concat();
+    fs::write(path, header).unwrap();
+}
+
+fn settings(path: &Path) -> RootSettings {
+    let mut settings = RootSettings::new(path.into());
+    settings.interval = Duration::from_secs(86_400);
+    settings.hints = false;
+    settings
+}
+
+/// A supervisor of these roots, all of which were scanned once, be it in vain.
+fn start(roots: &[&Path]) -> (Arc<Catalog>, Arc<Supervisor>) {
+    let paths: Vec<_> = roots.iter().map(|&path| path.to_owned()).collect();
+    let catalog = Arc::new(Catalog::open(None, &paths));
+    let settings = roots.iter().map(|path| settings(path)).collect();
+    let supervisor = Supervisor::start(Arc::clone(&catalog), settings).unwrap();
+    for index in 0..roots.len() {
+        wait(&supervisor, RootIndex(index), 1);
+    }
+    (catalog, supervisor)
+}
+
+fn wait(supervisor: &Supervisor, root: RootIndex, number: u64) {
+    let mut finished = supervisor.finished(root).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let waited = runtime.block_on(async {
+        let done = finished.wait_for(|done| *done >= number);
+        tokio::time::timeout(PATIENCE, done).await.map(drop)
+    });
+    waited.expect("the scan ends");
+}
+
+#[test]
+fn a_scan_that_has_ended_does_not_hang() {
+    let settings = RootSettings::new("/r".into());
+    let catalog = Catalog::open(None, std::slice::from_ref(&settings.path));
+    let root = Supervised::new(RootIndex(0), settings);
+    let hangs = || {
+        root.hangs(&catalog, Duration::from_secs(31));
+        let status = root.status(&catalog);
+        let is_unavailable = matches!(status.condition, Condition::Unavailable(_));
+        assert_eq!(!catalog.snapshot().unavailable.is_empty(), is_unavailable);
+        is_unavailable
+    };
+    let _running = root.begin();
+    assert!(hangs());
+    root.lock().progress = None;
+    root.lock().condition = Condition::Ok;
+    catalog.set_unavailable(RootIndex(0), None);
+    assert!(!hangs());
+}
+
+#[test]
+fn a_probe_that_panics_costs_its_file_alone() {
+    let tree = tempfile::tempdir().unwrap();
+    for follow_symlinks in [false, true] {
+        let root = tree.path().join(follow_symlinks.to_string());
+        let names = ["a.sif", "b.sif", "panics-when-probed"];
+        for name in names {
+            write_image(&root.join("d").join(name));
+        }
+        fs::create_dir_all(root.join("sandbox/panics-when-probed/.singularity.d")).unwrap();
+        let catalog = Arc::new(Catalog::open(None, std::slice::from_ref(&root)));
+        let mut settings = settings(&root);
+        settings.follow_symlinks = follow_symlinks;
+        settings.candidates = crate::config::Candidates::All;
+        let supervisor = Supervisor::start(Arc::clone(&catalog), vec![settings]).unwrap();
+        wait(&supervisor, RootIndex(0), 1);
+        assert_eq!(supervisor.status()[0].condition, Condition::Ok);
+        let snapshot = catalog.snapshot();
+        assert_eq!(snapshot.rows.len(), 4);
+        for row in snapshot.rows.iter() {
+            let row = row.view();
+            let path = String::from_utf8_lossy(row.path);
+            assert_eq!(row.status, Status::Failure);
+            let is_ours = row.status_message.contains("internal error of sifter at ");
+            assert_eq!(is_ours, path.ends_with("panics-when-probed"), "{path}");
+            assert!(!is_ours || row.status_message.contains("please report it"));
+        }
+        supervisor.stop(PATIENCE);
+    }
+}
+
+#[test]
+fn a_worker_that_panics_ends_its_scan() {
+    let tree = tempfile::tempdir().unwrap();
+    for index in 0..50 {
+        write_image(&tree.path().join(format!("d{index}/image.sif")));
+    }
+    let (sender, ended) = mpsc::channel();
+    let path = tree.path().to_owned();
+    std::thread::spawn(move || {
+        let mut settings = settings(&path);
+        settings.width = Some(4);
+        let progress = Arc::new(Progress::default());
+        let root = Root::open(&settings, &progress).unwrap();
+        let sink = |change: crate::catalog::DirectoryChange| {
+            assert!(*change.path != *b"d25", "on purpose");
+        };
+        let scanned = root.scan(&settings, ScanOptions::default(), None, &progress, &sink);
+        let _ = sender.send(scanned);
+    });
+    let scanned = ended.recv_timeout(PATIENCE).expect("the scan ends");
+    let Err(ScanError::Internal { message, .. }) = &scanned else {
+        panic!("{scanned:?}");
+    };
+    assert!(message.contains("on purpose"), "{message}");
+}
+
+#[test]
+fn a_scan_that_panics_is_begun_again_and_stops_no_other() {
+    let tree = tempfile::tempdir().unwrap();
+    let roots = ["one", "two"].map(|name| tree.path().join(name));
+    let directory = roots[0].join("panics-when-written");
+    // More than may wait: the workers wait for room.
+    for index in 0..3000 {
+        write_image(&directory.join(format!("d{index}/image.sif")));
+    }
+    write_image(&roots[1].join("image.sif"));
+    let (catalog, supervisor) = start(&[&roots[0], &roots[1]]);
+    let conditions = || supervisor.status().into_iter().map(|root| root.condition);
+    let conditions = || conditions().collect::<Vec<_>>();
+    match &conditions()[..] {
+        [Condition::Unavailable(why), Condition::Ok] => {
+            assert!(why.contains("internal error of sifter at "), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+    fs::rename(&directory, roots[0].join("d")).unwrap();
+    let number = supervisor.request(RootIndex(0), false, false);
+    wait(&supervisor, RootIndex(0), number);
+    assert_eq!(conditions(), [Condition::Ok, Condition::Ok]);
+    assert_eq!(catalog.snapshot().rows.len(), 3001);
+    supervisor.stop(PATIENCE);
+}

@@ -163,6 +163,15 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
+/// What the kernel told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Events {
+    /// All that happened.
+    Complete,
+    /// More happened than it keeps for a reader.
+    Lost,
+}
+
 /// The watches of one root.
 struct Watches {
     inotify: Inotify,
@@ -192,8 +201,11 @@ fn watch<H: Hinted>(root: &Weak<H>, catalog: &Catalog) -> io::Result<()> {
             watches.add_new(&*root, catalog)?;
             root.set_state(HintState::Inotify);
         }
-        if watches.wait()? {
-            watches.read(&*root, &mut hinted)?;
+        if watches.wait()? && watches.read(&*root, &mut hinted)? == Events::Lost {
+            root.hint_all();
+            // Which directories came to the place of others nobody knows: all get new watches, once the scan
+            // has ended. More than one time a scan would be as much of a load as what made the events.
+            watches = Watches::new()?;
         }
         if hinted.is_empty() {
             since = None;
@@ -264,16 +276,19 @@ impl Watches {
         }
     }
 
-    fn read<H: Hinted>(&mut self, root: &H, hinted: &mut BTreeSet<Box<[u8]>>) -> io::Result<()> {
+    fn read<H: Hinted>(
+        &mut self,
+        root: &H,
+        hinted: &mut BTreeSet<Box<[u8]>>,
+    ) -> io::Result<Events> {
         let events = match self.inotify.read_events() {
             Ok(events) => events,
-            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Events::Complete),
             Err(error) => return Err(error.into()),
         };
         for event in events {
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                root.hint_all();
-                continue;
+                return Ok(Events::Lost);
             }
             if event.mask.contains(AddWatchFlags::IN_IGNORED) {
                 if let Some(path) = self.paths.remove(&event.wd) {
@@ -299,7 +314,7 @@ impl Watches {
                 hinted.insert(directory);
             }
         }
-        Ok(())
+        Ok(Events::Complete)
     }
 
     /// A directory has another name now, or is gone from the root. Its watches follow it; whatever comes to
@@ -316,5 +331,144 @@ impl Watches {
             // One that is gone by itself meanwhile is no error.
             let _ = self.inotify.rm_watch(descriptor);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+
+    use super::{FileSystemType, HintState, Hinted, watch};
+    use crate::catalog::{
+        Catalog, ChangeKind, DirectoryChange, Identity, RootDirectory, RootIndex,
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// More happens in `d` than the kernel keeps, and another directory comes to its place; the watcher reads
+    /// nothing meanwhile, as it is the one that is asked whether it is to end.
+    struct Flooded {
+        path: PathBuf,
+        state: Mutex<State>,
+    }
+
+    #[derive(Default)]
+    struct State {
+        finished: u64,
+        is_watched: bool,
+        is_flooded: bool,
+        all_hinted: bool,
+        is_seen: bool,
+        asked_since: u64,
+        deadline: Option<Instant>,
+    }
+
+    impl Flooded {
+        fn flood(&self) {
+            let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+            let (one, other) = (self.path.join("d/one.sif"), self.path.join("d/other.sif"));
+            // Equal events that follow each other are told as one.
+            for _ in 0..limit.trim().parse::<usize>().unwrap() / 4 + 1 {
+                for path in [&one, &other] {
+                    fs::write(path, b"").unwrap();
+                    fs::remove_file(path).unwrap();
+                }
+            }
+            fs::rename(self.path.join("d"), self.path.join("away")).unwrap();
+            fs::create_dir(self.path.join("d")).unwrap();
+        }
+    }
+
+    impl Hinted for Flooded {
+        fn path(&self) -> &Path {
+            &self.path
+        }
+
+        fn index(&self) -> RootIndex {
+            RootIndex(0)
+        }
+
+        fn matters(&self, _: &[u8], _: &[u8]) -> bool {
+            true
+        }
+
+        fn is_stopping(&self) -> bool {
+            let mut state = self.state.lock().unwrap();
+            if state.is_watched && !state.is_flooded {
+                state.is_flooded = true;
+                self.flood();
+            } else if state.finished == 2 {
+                // The look that new watches ask for is done with by then.
+                state.asked_since += 1;
+                if state.asked_since > 2 {
+                    fs::write(self.path.join("d/new.sif"), b"").unwrap();
+                }
+            }
+            let deadline = *state
+                .deadline
+                .get_or_insert_with(|| Instant::now() + PATIENCE);
+            state.is_seen || Instant::now() > deadline
+        }
+
+        fn finished(&self) -> u64 {
+            let mut state = self.state.lock().unwrap();
+            state.finished = if state.all_hinted { 2 } else { 1 };
+            state.finished
+        }
+
+        fn nature(&self) -> Option<FileSystemType> {
+            None
+        }
+
+        fn directory(&self) -> Option<RootDirectory> {
+            None
+        }
+
+        fn set_state(&self, state: HintState) {
+            assert_eq!(state, HintState::Inotify);
+            self.state.lock().unwrap().is_watched = true;
+        }
+
+        fn hint(&self, directories: BTreeSet<Box<[u8]>>) {
+            let mut state = self.state.lock().unwrap();
+            state.is_seen |= state.asked_since > 2 && directories.contains(b"d".as_slice());
+        }
+
+        fn hint_all(&self) {
+            self.state.lock().unwrap().all_hinted = true;
+        }
+    }
+
+    #[test]
+    fn what_took_the_place_of_another_unseen_is_watched() {
+        let tree = tempfile::tempdir().unwrap();
+        fs::create_dir(tree.path().join("d")).unwrap();
+        let catalog = Catalog::open(None, &[tree.path().to_owned()]);
+        let read = |path: &[u8], children: &[&[u8]]| DirectoryChange {
+            id: None,
+            path: path.into(),
+            kind: ChangeKind::Read {
+                identity: Identity::default(),
+                volatile: false,
+                children: children.iter().map(|&name| name.into()).collect(),
+                found: Vec::new(),
+                removed: Vec::new(),
+            },
+        };
+        let known = catalog.known(RootIndex(0)).unwrap();
+        let changes = vec![read(b"", &[b"d"]), read(b"d", &[])];
+        catalog.apply(RootIndex(0), &known, changes).unwrap();
+        let root = Arc::new(Flooded {
+            path: tree.path().to_owned(),
+            state: Mutex::default(),
+        });
+        watch(&Arc::downgrade(&root), &catalog).unwrap();
+        let state = root.state.lock().unwrap();
+        assert!(state.all_hinted, "events are lost");
+        assert!(state.is_seen, "the new directory is watched");
     }
 }

@@ -96,7 +96,9 @@ pub fn may_be_moved(known: &Identity, seen: &Identity) -> bool {
 /// that copies sets its time: when the inode was made nobody can set. Where that is not told, a time of the
 /// last modification is proof enough unless it is one of whole seconds, as archives and downloads have it.
 ///
-/// What was written just before it was read may have been written once more, wherever it is now.
+/// What was written just before it was read may have been written once more, wherever it is now. So may one
+/// of several names: a new one changes the change time as a move does, but the old one may be there still, and
+/// nothing was moved then.
 #[must_use]
 pub fn is_moved(known: &KnownImage, seen: &FileFacts, network: bool) -> bool {
     let was = known.row.identity();
@@ -108,7 +110,8 @@ pub fn is_moved(known: &KnownImage, seen: &FileFacts, network: bool) -> bool {
         changed: was.modified,
         ..was
     };
-    let rewritten = known.volatile && is_racy(&written, was.changed, network);
+    let rewritten = known.volatile && is_racy(&written, was.changed, network)
+        || seen.links > 1 && seen.changed != was.changed;
     may_be_moved(&was, &Identity::from(seen)) && same_inode && !rewritten
 }
 
@@ -161,6 +164,45 @@ mod tests {
         assert!(!may_be_moved(&identity(1, 1), &other));
     }
 
+    fn known(facts: FileFacts, born: Option<FileTime>, volatile: bool) -> KnownImage {
+        let row = Row {
+            facts,
+            ..row(1, "/r/a", "a", "1")
+        };
+        KnownImage {
+            row: KeptRow::new(&row, &mut Commons::default()),
+            details: sifter_proto::v1::Image::default(),
+            born,
+            volatile,
+        }
+    }
+
+    #[test]
+    fn one_more_name_is_no_move() {
+        let born = Some(FileTime(10));
+        for (links, changed, expected) in [
+            (1, 20, true),
+            (1, 30, true),
+            (2, 30, false),
+            // Its directory was moved: nothing of it has changed.
+            (2, 20, true),
+        ] {
+            let facts = FileFacts {
+                changed: FileTime::new(20, 0),
+                links: 2,
+                ..FileFacts::default()
+            };
+            let seen = FileFacts {
+                changed: FileTime::new(changed, 0),
+                links,
+                born,
+                ..facts
+            };
+            let is = is_moved(&known(facts, born, false), &seen, false);
+            assert_eq!(is, expected, "{links} {changed}");
+        }
+    }
+
     #[test]
     fn what_got_the_number_of_another_is_not_taken_for_it() {
         let (old, new) = (Some(FileTime(10)), Some(FileTime(11)));
@@ -186,16 +228,7 @@ mod tests {
                 changed: FileTime(changed),
                 ..FileFacts::default()
             };
-            let row = Row {
-                facts,
-                ..row(1, "/r/a", "a", "1")
-            };
-            let known = KnownImage {
-                row: KeptRow::new(&row, &mut Commons::default()),
-                details: sifter_proto::v1::Image::default(),
-                born,
-                volatile,
-            };
+            let known = known(facts, born, volatile);
             let seen = FileFacts {
                 changed: FileTime(changed + 1),
                 born: seen_born,

@@ -79,9 +79,9 @@ fn moved_images_are_recognised_without_being_read() {
     fs::rename(&paths[0], tree.path().join("elsewhere/other-name.sif")).unwrap();
     fs::hard_link(&paths[1], tree.path().join("elsewhere/second-name.sif")).unwrap();
     let counts = site.rescan(false, true);
-    // Only the one that got a second name where it was: its change time says that something
-    // changed, and does not say what.
-    assert_eq!(counts.files_read, 1, "{counts:?}");
+    // Only the one that got a second name, under both: its change time says that something changed, and
+    // does not say what.
+    assert_eq!(counts.files_read, 2, "{counts:?}");
     let listing = site.listing();
     assert_eq!(listing.len(), 11);
     assert!(
@@ -100,6 +100,26 @@ fn moved_images_are_recognised_without_being_read() {
     let counts = site.rescan(false, true);
     assert_eq!(counts.files_read, 0, "{counts:?}");
     assert_eq!(site.listing().len(), 11);
+}
+
+#[test]
+fn a_second_name_of_what_was_rewritten_is_read() {
+    let (tree, paths) = tree_of(1);
+    outwait_granularity(tree.path());
+    let site = Site::start(tree.path(), None);
+    let modified = fs::metadata(&paths[0]).unwrap().modified().unwrap();
+    // As long as the first, in the same file.
+    fs::write(&paths[0], sif("image9:1", 9)).unwrap();
+    let file = fs::File::options().write(true).open(&paths[0]).unwrap();
+    file.set_modified(modified).unwrap();
+    fs::hard_link(&paths[0], tree.path().join("second.sif")).unwrap();
+    site.rescan(false, true);
+    let mut listing = site.listing();
+    listing.sort();
+    assert_eq!(
+        listing,
+        ["image9:1 image0.sif Ready", "image9:1 second.sif Ready"]
+    );
 }
 
 #[test]

@@ -181,6 +181,28 @@ fn a_root_that_is_another_directory_now_is_watched() {
 }
 
 #[test]
+fn what_is_written_under_one_name_is_seen_under_the_others() {
+    let tree = tempfile::tempdir().unwrap();
+    let at = |path: &str| tree.path().join(path);
+    write(&at("one/first.sif"), &sif("before:1", 1));
+    for path in ["two/deep/second.sif", "third.sif"] {
+        fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+        fs::hard_link(at("one/first.sif"), at(path)).unwrap();
+    }
+    outwait_granularity(tree.path());
+    let site = watched(tree.path());
+    until_seen(&site, &at("one"), "a");
+    let named = |reference: &str| {
+        let listing = site.listing();
+        let lines = listing.iter().filter(|line| line.starts_with(reference));
+        lines.count()
+    };
+    assert_eq!(named("before:1 "), 3);
+    fs::write(at("one/first.sif"), sif("after:1", 2)).unwrap();
+    until("all names are read", || named("after:1 ") == 3);
+}
+
+#[test]
 fn a_directory_that_takes_the_name_of_another_is_watched() {
     let temporary = tempfile::tempdir().unwrap();
     let at = |name: &str| temporary.path().join(name);

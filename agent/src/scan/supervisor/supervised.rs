@@ -16,6 +16,7 @@ use crate::scan::plan::KnownError;
 use crate::scan::progress::Progress;
 use crate::scan::{FileSystemType, Root, RootFacts, ScanError, ScanOptions};
 
+use super::linked::Linked;
 use super::{Condition, Request, RootStatus, ScanReport, State, Supervised};
 
 /// Attempts to scan when the catalogue fails in the midst of it: the first failure makes it go on
@@ -381,14 +382,22 @@ impl Supervised {
         directories: &BTreeSet<Box<[u8]>>,
         progress: &Arc<Progress>,
     ) -> Result<(), ScanError> {
-        let known = catalog
-            .known_some(self.index, directories.iter().cloned().collect())
-            .map_err(|error| self.catalog_failed(&error))?;
         let options = ScanOptions {
             check_files: true,
             ..ScanOptions::default()
         };
-        self.scan_into(catalog, root, options, &known, progress)?;
+        let linked = Linked::default();
+        let scan = |directories, linked| {
+            let known = catalog
+                .known_some(self.index, directories)
+                .map_err(|error| self.catalog_failed(&error))?;
+            self.scan_into(catalog, root, options, &known, progress, linked)
+        };
+        scan(directories.iter().cloned().collect(), Some(&linked))?;
+        let others = linked.elsewhere(&catalog.snapshot(), &self.settings.path, directories);
+        if !others.is_empty() {
+            scan(others, None)?;
+        }
         catalog.publish_changes();
         Ok(())
     }
@@ -405,7 +414,7 @@ impl Supervised {
         let known = catalog
             .known(self.index)
             .map_err(|error| self.catalog_failed(&error))?;
-        self.scan_into(catalog, root, options, &known, progress)?;
+        self.scan_into(catalog, root, options, &known, progress, None)?;
         let facts = root.facts();
         catalog
             .finish_scan(self.index, &known, facts.directory, options.check_files)
@@ -417,7 +426,7 @@ impl Supervised {
         Ok(())
     }
 
-    /// Scans with what is known, and stores what is found.
+    /// Scans with what is known, and stores what is found; `linked` notes what has several names.
     fn scan_into(
         &self,
         catalog: &Arc<Catalog>,
@@ -425,6 +434,7 @@ impl Supervised {
         options: ScanOptions,
         known: &KnownRoot,
         progress: &Arc<Progress>,
+        linked: Option<&Linked>,
     ) -> Result<(), ScanError> {
         let listed = catalog
             .root(self.index)
@@ -442,6 +452,9 @@ impl Supervised {
                     Some(known),
                     progress,
                     &|mut change| {
+                        if let Some(linked) = linked {
+                            linked.note(&change);
+                        }
                         if let Some(preparation) = &preparation {
                             preparation.change(&mut change);
                         }

@@ -2,7 +2,7 @@
 //! used again as soon as it can be.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::ErrorCode;
 
@@ -13,7 +13,11 @@ impl Catalog {
     /// Tries to use the database on disk again after a failure. Its listing replaces the present
     /// one root by root, after each one's next scan.
     pub fn recover(&self) -> bool {
+        // One at a time: two would rename each other's new file, which the catalogue of before a change of the
+        // roots has, too.
+        static RECOVERING: Mutex<()> = Mutex::new(());
         let Some(path) = &self.path else { return false };
+        let _alone = RECOVERING.lock().unwrap_or_else(PoisonError::into_inner);
         if self.lock().failure.is_none() {
             return false;
         }
@@ -178,7 +182,7 @@ fn set_aside(path: &Path, error: &StoreError) -> Result<Store, String> {
 #[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
-    use std::sync::Arc;
+    use std::sync::{Arc, Barrier};
 
     use super::super::testing::cut_image;
     use super::super::{
@@ -302,6 +306,33 @@ mod tests {
                 expected.sort_unstable();
                 assert_eq!(paths, expected);
             }
+        }
+    }
+
+    #[test]
+    fn a_damaged_database_is_set_aside_once() {
+        const THREADS: usize = 8;
+        // Which thread is first is chance.
+        for _ in 0..20 {
+            let directory = tempfile::tempdir().unwrap();
+            let at = |name: &str| directory.path().join(name);
+            let catalog = two_roots(&at("catalog.sqlite"));
+            catalog.failed(catalog.known(A).unwrap().store(), &no_space());
+            // Nothing of it is in the log either.
+            std::fs::remove_file(at("catalog.sqlite-wal")).unwrap();
+            std::fs::write(at("catalog.sqlite"), [b'x'; 8192]).unwrap();
+            let begin = Barrier::new(THREADS);
+            let recover = || begin.wait().is_leader() | catalog.recover();
+            std::thread::scope(|scope| {
+                (0..THREADS).for_each(|_| drop(scope.spawn(recover)));
+            });
+            assert_eq!(catalog.condition(), Condition::Ok);
+            let names = std::fs::read_dir(directory.path()).unwrap();
+            let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let aside: Vec<_> = names.filter(|name| name.contains("broken")).collect();
+            assert_eq!(aside.len(), 1, "{aside:?}");
+            let aside = std::fs::read(at(&aside[0])).unwrap();
+            assert!(aside == [b'x'; 8192], "not a new one");
         }
     }
 

@@ -2,15 +2,20 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sifter_proto::v1;
 use sifter_proto::v1::watch_images_response::Event;
+use tonic_types::StatusExt;
 
 use super::connect::{Address, block_on, refused};
 use super::{Exit, listing};
 use crate::escape;
+
+/// Time between two looks whether an agent that has other roots now can list them.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Show images as they appear, change and go, until interrupted
 #[derive(Debug, clap::Args)]
@@ -55,17 +60,21 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let watching = async {
         let mut client = args.address.images().await?;
         let mut out = std::io::stdout().lock();
+        let mut begun = false;
         loop {
-            let mut told = false;
-            let mut stream = client
-                .watch_images(request.clone())
-                .await
-                .map_err(|status| refused(&status))?
-                .into_inner();
+            let mut stream = match client.watch_images(request.clone()).await {
+                Ok(stream) => stream.into_inner(),
+                // Of the roots that it has now, none may have been scanned yet.
+                Err(status) if begun && is_not_ready(&status) => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    continue;
+                }
+                Err(status) => return Err(refused(&status)),
+            };
+            begun = true;
             let ended = loop {
                 match stream.message().await {
                     Ok(Some(message)) => {
-                        told = true;
                         if message.event() == Event::SnapshotEnd {
                             silent = false;
                         } else if silent {
@@ -78,7 +87,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
                 }
             };
             // The agent has other roots by now, say. To one that begins it tells all there is.
-            if ended.code() != tonic::Code::Aborted || !told {
+            if ended.code() != tonic::Code::Aborted {
                 return Err(refused(&ended));
             }
             super::complain("the listing was replaced: beginning again");
@@ -92,6 +101,11 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             () = nobody_reads() => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
         }
     })
+}
+
+fn is_not_ready(status: &tonic::Status) -> bool {
+    let info = status.get_details_error_info();
+    info.is_some_and(|info| info.reason == sifter_proto::reason::NOT_READY)
 }
 
 /// Until whoever reads our output has closed the pipe. Writing would say so, too, but not before the

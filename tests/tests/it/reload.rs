@@ -356,6 +356,16 @@ fn sifter_watch_goes_on_over_a_reload() {
         "{}",
         watch.output()
     );
+
+    // Also where no root stays, and the new one takes a while.
+    let text = Reloaded::text(agent.dir.path(), "landlock = false", &["d"]);
+    root(agent.dir.path(), "d");
+    agent.reload_text(&(text + "operations_per_second = 50\n"));
+    assert!(!agent.status().ready);
+    wait::until_true("the last root's image", || {
+        watch.expect_running();
+        watch.output().contains("/d.sif")
+    });
 }
 
 #[test]

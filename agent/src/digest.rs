@@ -38,6 +38,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// Digests become part of the listing in batches: every batch makes a new generation.
 const PUBLISH_EVERY: Duration = Duration::from_secs(2);
 
+/// How long is waited for threads to end when others cannot be started.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The digest of a file's whole content. `each` is told how many bytes were read, and ends it by
 /// `false`; the result is none then.
 ///
@@ -108,7 +111,10 @@ impl Digester {
     /// A thread cannot be started.
     pub fn start(catalog: &Arc<Catalog>, roots: &[RootSettings]) -> io::Result<Self> {
         let stop = Arc::new(Stop::default());
-        let mut threads = Vec::new();
+        let mut digester = Self {
+            stop: Arc::clone(&stop),
+            threads: Vec::new(),
+        };
         for settings in roots.iter().filter(|root| root.content_digest) {
             let rate = settings.digest_bytes_per_second;
             #[allow(clippy::cast_precision_loss)] // a rate, far below 2^52
@@ -125,10 +131,16 @@ impl Digester {
             };
             let thread = std::thread::Builder::new()
                 .name("digest".to_owned())
-                .spawn(move || worker.run())?;
-            threads.push(thread);
+                .spawn(move || worker.run());
+            match thread {
+                Ok(thread) => digester.threads.push(thread),
+                Err(error) => {
+                    digester.stop(START_PATIENCE);
+                    return Err(error);
+                }
+            }
         }
-        Ok(Self { stop, threads })
+        Ok(digester)
     }
 
     /// Ends the threads. One that hangs on a file system is left behind after `patience`.

@@ -47,12 +47,24 @@ impl Engine {
         roots: Vec<RootSettings>,
         added: HashSet<PathBuf>,
         metrics: &Arc<Metrics>,
+        former: Option<&Engine>,
     ) -> anyhow::Result<Self> {
         let paths: Vec<_> = roots.iter().map(|root| root.path.clone()).collect();
         let catalog = Arc::new(Catalog::open(path.map(PathBuf::as_path), &paths));
         let digester = Digester::start(&catalog, &roots).context("start the digesting threads")?;
-        let supervisor =
-            Supervisor::start(Arc::clone(&catalog), roots).context("start the scanning threads")?;
+        let started = match former {
+            None => Supervisor::start(Arc::clone(&catalog), roots),
+            Some(former) => {
+                Supervisor::start_in_place_of(&former.supervisor, Arc::clone(&catalog), roots)
+            }
+        };
+        let supervisor = match started {
+            Ok(supervisor) => supervisor,
+            Err(error) => {
+                digester.stop(PATIENCE);
+                return Err(error).context("start the scanning threads");
+            }
+        };
         let followers = follow_scans(metrics, &supervisor);
         Ok(Self {
             catalog,
@@ -110,7 +122,7 @@ impl Engines {
         roots: Vec<RootSettings>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
-        let first = Engine::start(path.as_ref(), roots, HashSet::new(), &metrics)?;
+        let first = Engine::start(path.as_ref(), roots, HashSet::new(), &metrics, None)?;
         Ok(Self {
             path,
             metrics,
@@ -185,7 +197,7 @@ impl Engines {
         };
         self.number.fetch_add(1, Ordering::AcqRel);
         old.stop();
-        let new = Engine::start(self.path.as_ref(), roots, added, &self.metrics)?;
+        let new = Engine::start(self.path.as_ref(), roots, added, &self.metrics, Some(&old))?;
         let catalog = Arc::clone(&old.catalog);
         *self.former.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&catalog));
         catalog.end_leases();

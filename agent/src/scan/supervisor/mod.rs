@@ -10,6 +10,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -28,12 +29,21 @@ const HUNG_AFTER: Duration = Duration::from_secs(30);
 /// How often running scans are looked at for that.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
+/// How long is waited for threads to end when others cannot be started.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a thread runs.
+type Run = Box<dyn FnOnce() + Send>;
+
+/// Starts a thread of this name.
+type Spawn<'s> = dyn FnMut(&'static str, Run) -> std::io::Result<JoinHandle<()>> + 's;
+
 /// All roots and their scans.
 #[derive(Debug)]
 pub struct Supervisor {
     catalog: Arc<Catalog>,
     roots: Vec<Arc<Supervised>>,
-    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// One root and its scans.
@@ -129,45 +139,85 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// A thread cannot be started.
+    /// A thread cannot be started; none is left.
     pub fn start(catalog: Arc<Catalog>, roots: Vec<RootSettings>) -> std::io::Result<Arc<Self>> {
+        Self::start_after(catalog, roots, &[], &mut spawn)
+    }
+
+    /// The same in place of another one: a root that could not be read is none that can before a scan has
+    /// shown it, which takes as long as its file system hangs.
+    ///
+    /// # Errors
+    ///
+    /// A thread cannot be started; none is left.
+    pub fn start_in_place_of(
+        former: &Self,
+        catalog: Arc<Catalog>,
+        roots: Vec<RootSettings>,
+    ) -> std::io::Result<Arc<Self>> {
+        Self::start_after(catalog, roots, &former.status(), &mut spawn)
+    }
+
+    fn start_after(
+        catalog: Arc<Catalog>,
+        roots: Vec<RootSettings>,
+        former: &[RootStatus],
+        spawn: &mut Spawn<'_>,
+    ) -> std::io::Result<Arc<Self>> {
         let roots: Vec<Arc<Supervised>> = roots
             .into_iter()
             .enumerate()
             .map(|(index, settings)| Arc::new(Supervised::new(RootIndex(index), settings)))
             .collect();
-        let mut threads = Vec::new();
         for root in &roots {
-            let (root, catalog) = (Arc::clone(root), Arc::clone(&catalog));
-            threads.push(
-                std::thread::Builder::new()
-                    .name("sifter-root".to_owned())
-                    .spawn(move || root.run(&catalog))?,
-            );
+            let was = former
+                .iter()
+                .find(|former| former.path == root.settings.path);
+            if let Some(Condition::Unavailable(why)) = was.map(|was| &was.condition) {
+                root.lock().condition = Condition::Unavailable(why.clone());
+                catalog.set_unavailable(root.index, Some(why.clone()));
+            }
         }
         let supervisor = Arc::new(Self {
             catalog,
             roots,
-            threads: Mutex::new(threads),
+            threads: Mutex::default(),
         });
-        for root in &supervisor.roots {
+        if let Err(error) = supervisor.start_threads(spawn) {
+            supervisor.stop(STOP_PATIENCE);
+            return Err(error);
+        }
+        Ok(supervisor)
+    }
+
+    fn start_threads(self: &Arc<Self>, spawn: &mut Spawn<'_>) -> std::io::Result<()> {
+        let mut start = |name, run| {
+            let thread = spawn(name, run)?;
+            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            threads.push(thread);
+            Ok::<_, std::io::Error>(())
+        };
+        for root in &self.roots {
+            let (root, catalog) = (Arc::clone(root), Arc::clone(&self.catalog));
+            start("sifter-root", Box::new(move || root.run(&catalog)))?;
+        }
+        // These end by themselves once the supervisor is no more.
+        for root in &self.roots {
             if root.settings.hints {
-                hint::start(Arc::downgrade(root), &supervisor.catalog)?;
+                hint::start(Arc::downgrade(root), &self.catalog)?;
             }
         }
-        let watched = Arc::downgrade(&supervisor);
-        std::thread::Builder::new()
-            .name("sifter-watch".to_owned())
-            .spawn(move || {
-                while let Some(supervisor) = watched.upgrade() {
-                    if let Err(message) = caught(|| supervisor.look_for_hung()) {
-                        tracing::error!(message, "it is not known whether scans hang");
-                    }
-                    drop(supervisor);
-                    std::thread::sleep(WATCH_EVERY);
+        let watched = Arc::downgrade(self);
+        let watch = move || {
+            while let Some(supervisor) = watched.upgrade() {
+                if let Err(message) = caught(|| supervisor.look_for_hung()) {
+                    tracing::error!(message, "it is not known whether scans hang");
                 }
-            })?;
-        Ok(supervisor)
+                drop(supervisor);
+                std::thread::sleep(WATCH_EVERY);
+            }
+        };
+        spawn("sifter-watch", Box::new(watch)).map(drop)
     }
 
     /// What is known of every root.
@@ -245,4 +295,8 @@ impl Supervisor {
             }
         }
     }
+}
+
+fn spawn(name: &str, run: Run) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
 }

@@ -157,3 +157,62 @@ fn a_scan_that_panics_is_begun_again_and_stops_no_other() {
     assert_eq!(catalog.snapshot().rows.len(), 3001);
     supervisor.stop(PATIENCE);
 }
+
+/// A thread that does nothing.
+fn idle(_: &'static str, _: super::Run) -> std::io::Result<std::thread::JoinHandle<()>> {
+    Ok(std::thread::spawn(|| {}))
+}
+
+#[test]
+fn a_root_that_cannot_be_read_is_none_that_can_before_a_scan_shows_it() {
+    let tree = tempfile::tempdir().unwrap();
+    let (away, there) = (tree.path().join("away"), tree.path().join("there"));
+    write_image(&there.join("image.sif"));
+    let (_, former) = start(&[&away, &there]);
+    former.stop(PATIENCE);
+    let conditions = |supervisor: &Supervisor| {
+        let status = supervisor.status().into_iter();
+        status.map(|root| root.condition).collect::<Vec<_>>()
+    };
+    let before = conditions(&former);
+    assert!(matches!(&before[0], Condition::Unavailable(_)));
+    // In another order, and with one that was not there.
+    let roots = [tree.path().join("new"), there, away];
+    let catalog = Arc::new(Catalog::open(None, &roots));
+    let settings = roots.iter().map(|path| settings(path)).collect();
+    let status = former.status();
+    let later =
+        Supervisor::start_after(Arc::clone(&catalog), settings, &status, &mut idle).unwrap();
+    let after = conditions(&later);
+    assert_eq!(after[..2], [Condition::Pending, Condition::Pending]);
+    assert_eq!(after[2], before[0]);
+    assert_eq!(catalog.snapshot().unavailable.len(), 1);
+}
+
+#[test]
+fn no_thread_is_left_where_one_cannot_be_started() {
+    let tree = tempfile::tempdir().unwrap();
+    let roots = ["one", "two", "three"].map(|name| tree.path().join(name));
+    let catalog = Arc::new(Catalog::open(None, &roots));
+    let settings = roots.iter().map(|path| settings(path)).collect();
+    let running = Arc::new(());
+    let mut spawn = |name, run: super::Run| {
+        if Arc::strong_count(&running) > 2 {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        let is_running = Arc::clone(&running);
+        super::spawn(
+            name,
+            Box::new(move || {
+                run();
+                drop(is_running);
+            }),
+        )
+    };
+    Supervisor::start_after(catalog, settings, &[], &mut spawn).unwrap_err();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while Arc::strong_count(&running) > 1 {
+        assert!(std::time::Instant::now() < deadline, "all have ended");
+        std::thread::yield_now();
+    }
+}

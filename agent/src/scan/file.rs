@@ -61,6 +61,14 @@ thread_local! {
     static SPARE: RefCell<Option<Box<[u8]>>> = const { RefCell::new(None) };
 }
 
+/// Why nothing is read of a file that [is released](OpenFile::released).
+pub(super) fn released() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "released to tape: not recalled, listed from what is known",
+    )
+}
+
 impl Window {
     fn new() -> Self {
         let spare = SPARE.take();

@@ -1,6 +1,9 @@
 //! The walk that follows symbolic links (`follow_symlinks`): walkdir with its loop detection, one
 //! directory after the other, by path. Slower and less confined than the fd-relative walk: for
-//! roots whose owners the site trusts.
+//! roots whose owners the site trusts. One operation is in flight at a time, whatever the width.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -8,7 +11,6 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use walkdir::WalkDir;
 
@@ -20,22 +22,77 @@ use crate::config::RootSettings;
 use super::ScanOptions;
 use super::candidates::{Candidacy, SIZE_MIN, candidacy, is_excluded};
 use super::dir::{Access, Operations, c_name};
-use super::file::Reading;
-use super::panics;
+use super::file::{Reading, released};
+use super::pace::Pace;
+use super::panics::{self, caught};
 use super::plan::{Known, KnownError, is_racy};
 use super::progress::{Counts, Progress};
 use super::sandbox::{SandboxTree, TELLING};
+use super::walk::{STACK_SIZE, WalkError};
 
 /// Scans by path, following links. Every directory is read each time; files that are known and
-/// unchanged are not opened.
+/// unchanged are not opened. The walk has a thread of its own, for a priority is never raised again.
 pub(super) fn scan(
     settings: &RootSettings,
     access: &Access,
     options: ScanOptions,
     known: Option<&dyn Known>,
-    progress: &Arc<Progress>,
+    pace: &Pace,
+    progress: &Progress,
+    sink: &(dyn Fn(DirectoryChange) + Sync),
+) -> Result<(), WalkError> {
+    std::thread::scope(|scope| {
+        let walk = || {
+            caught(|| {
+                if settings.background {
+                    super::priority::lower_this_thread();
+                }
+                let account = Account { pace, progress };
+                walk(settings, access, options, known, &account, sink)
+            })
+        };
+        let walking = std::thread::Builder::new()
+            .name("sifter-scan".to_owned())
+            .stack_size(STACK_SIZE)
+            .spawn_scoped(scope, walk)
+            .map_err(WalkError::Thread)?;
+        match walking.join() {
+            Ok(Ok(walked)) => walked.map_err(WalkError::Known),
+            Ok(Err(message)) => Err(WalkError::Internal(message)),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// What the walk counts, and how fast it may.
+struct Account<'a> {
+    pace: &'a Pace,
+    progress: &'a Progress,
+}
+
+impl Account<'_> {
+    /// Hands counts on, and gives way if the rate asks for it.
+    fn add(&self, counts: &Counts) {
+        let progress = self.progress;
+        progress.set_queue(0, 1);
+        progress.add(counts);
+        let waited = self.pace.throttle(counts.operations, || {
+            progress.note_activity();
+            progress.is_cancelled()
+        });
+        progress.add_throttled(waited);
+    }
+}
+
+fn walk(
+    settings: &RootSettings,
+    access: &Access,
+    options: ScanOptions,
+    known: Option<&dyn Known>,
+    account: &Account<'_>,
     sink: &(dyn Fn(DirectoryChange) + Sync),
 ) -> Result<(), KnownError> {
+    let progress = account.progress;
     let mut known = all_known(known)?;
     let mut open: Vec<(usize, OpenDirectory)> = Vec::new();
     let probe = sifter_image::Options {
@@ -91,7 +148,7 @@ pub(super) fn scan(
             if let Some((_, parent)) = open.last_mut() {
                 parent.child(entry.file_name().as_bytes());
             }
-            progress.add(&Counts {
+            account.add(&Counts {
                 directories: 1,
                 operations: 4,
                 ..Counts::default()
@@ -106,7 +163,7 @@ pub(super) fn scan(
             let known = known.remove(&path);
             let mut directory = OpenDirectory::new(path, identity, known);
             if is_entered && is_sandbox(entry.path()) {
-                match directory.sandbox(&entry, access, options, &probe, progress) {
+                match directory.sandbox(&entry, access, options, &probe, account) {
                     Ok(false) => {}
                     Ok(true) => walk.skip_current_dir(),
                     // It is one all the same: what is known of it stays, and its inside is nobody's.
@@ -121,7 +178,7 @@ pub(super) fn scan(
         } else if entry.file_type().is_file()
             && let Some((_, directory)) = open.last_mut()
         {
-            directory.file(&entry, settings, access, options, &probe, progress);
+            directory.file(&entry, settings, access, options, &probe, account);
         }
     }
     while let Some((_, directory)) = open.pop() {
@@ -196,7 +253,7 @@ impl OpenDirectory {
         access: &Access,
         options: ScanOptions,
         probe: &sifter_image::Options,
-        progress: &Progress,
+        account: &Account<'_>,
     ) -> io::Result<bool> {
         let known = self.known_files.get(b"".as_slice());
         if let Some(known) = known
@@ -210,7 +267,7 @@ impl OpenDirectory {
                 })
         {
             self.known_files.remove(b"".as_slice());
-            progress.add(&Counts {
+            account.add(&Counts {
                 images: 1,
                 ..Counts::default()
             });
@@ -233,7 +290,7 @@ impl OpenDirectory {
         };
         let verdict = panics::probe_directory(&tree, &subject, probe)?;
         let cost = tree.operations();
-        progress.add(&Counts {
+        account.add(&Counts {
             operations: operations.calls + cost.calls,
             bytes: cost.bytes,
             ..Counts::default()
@@ -241,7 +298,7 @@ impl OpenDirectory {
         let sifter_image::Verdict::Image(image) = verdict else {
             return Ok(false);
         };
-        progress.add(&Counts {
+        account.add(&Counts {
             images: 1,
             ..Counts::default()
         });
@@ -268,7 +325,7 @@ impl OpenDirectory {
         access: &Access,
         options: ScanOptions,
         probe: &sifter_image::Options,
-        progress: &Progress,
+        account: &Account<'_>,
     ) {
         let name = entry.file_name().as_bytes();
         let mut counts = Counts {
@@ -290,10 +347,10 @@ impl OpenDirectory {
             match looked {
                 Ok(Some(found)) => self.found.push(found),
                 Ok(None) => {}
-                Err(error) => progress.problem(entry.path(), "read", &error),
+                Err(error) => account.progress.problem(entry.path(), "read", &error),
             }
         }
-        progress.add(&counts);
+        account.add(&counts);
     }
 
     fn finish(self) -> DirectoryChange {
@@ -359,6 +416,10 @@ fn look_at(
         },
         &mut operations,
     )?;
+    if file.released {
+        counts.operations += operations.calls;
+        return Err(released());
+    }
     counts.files_read += 1;
     let now = FileTime::now();
     let subject = sifter_image::Subject {

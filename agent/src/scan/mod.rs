@@ -224,14 +224,11 @@ impl Root {
             ..options
         };
         let path = &settings.path;
-        let fail = |error| ScanError::Known {
-            path: path.clone(),
-            error,
-        };
-        if settings.follow_symlinks {
-            links::scan(settings, &self.access, options, known, progress, sink).map_err(fail)?;
+        let pace = self.pace(settings);
+        let walked = if settings.follow_symlinks {
+            let access = &self.access;
+            links::scan(settings, access, options, known, &pace, progress, sink)
         } else {
-            let pace = self.pace(settings);
             let walk = walk::Walk::new(
                 settings,
                 &self.access,
@@ -251,20 +248,24 @@ impl Root {
                     known: None,
                 })]
             };
-            walk.run(start).map_err(|error| match error {
-                walk::WalkError::Known(error) => fail(error),
-                walk::WalkError::Thread(error) => ScanError::Internal {
-                    path: path.clone(),
-                    message: format!(
-                        "cannot start a thread: {error} (is the limit of the user's threads reached?)"
-                    ),
-                },
-                walk::WalkError::Internal(message) => ScanError::Internal {
-                    path: path.clone(),
-                    message,
-                },
-            })?;
-        }
+            walk.run(start)
+        };
+        walked.map_err(|error| match error {
+            walk::WalkError::Known(error) => ScanError::Known {
+                path: path.clone(),
+                error,
+            },
+            walk::WalkError::Thread(error) => ScanError::Internal {
+                path: path.clone(),
+                message: format!(
+                    "cannot start a thread: {error} (is the limit of the user's threads reached?)"
+                ),
+            },
+            walk::WalkError::Internal(message) => ScanError::Internal {
+                path: path.clone(),
+                message,
+            },
+        })?;
         if progress.is_cancelled() {
             return Err(ScanError::Cancelled { path: path.clone() });
         }

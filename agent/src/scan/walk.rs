@@ -39,7 +39,7 @@ const KNOWN_SLOW: usize = 4;
 const IN_A_ROW: usize = 64;
 
 /// Stack of a worker: decompression of a file system inside an image is the deepest user.
-const STACK_SIZE: usize = 2 << 20;
+pub(super) const STACK_SIZE: usize = 2 << 20;
 
 /// All that the workers of one scan share.
 pub(super) struct Walk<'a> {

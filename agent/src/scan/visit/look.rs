@@ -14,7 +14,7 @@ use crate::catalog::{
 
 use super::super::candidates::SIZE_MIN;
 use super::super::dir::{Dir, EntryKind, absolute, c_name, join};
-use super::super::file::Reading;
+use super::super::file::{Reading, released};
 use super::super::pace::Timed;
 use super::super::panics;
 use super::super::plan::{is_moved, is_racy, may_be_moved};
@@ -196,11 +196,7 @@ impl Visitor<'_> {
         let (facts, verdict) = match opened {
             Ok((facts, Some(verdict))) => (facts, verdict),
             Ok((facts, None)) => {
-                let error = io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    "released to tape: not recalled, listed from what is known",
-                );
-                self.problem(&path(), "read", &error);
+                self.problem(&path(), "read", &released());
                 return self.unreadable(place, candidate, Some(facts));
             }
             Err(error) => {

@@ -1,0 +1,80 @@
+//! What a walk that follows links owes to everybody else, as any other.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::scan;
+use crate::catalog::{ChangeKind, DirectoryChange};
+use crate::config::RootSettings;
+use crate::scan::dir::{Access, Operations};
+use crate::scan::pace::Pace;
+use crate::scan::progress::Progress;
+use crate::scan::{Root, ScanOptions};
+
+fn settings(root: &Path) -> RootSettings {
+    let mut settings = RootSettings::new(root.into());
+    settings.follow_symlinks = true;
+    settings
+}
+
+/// Names that are found.
+fn found(changes: Vec<DirectoryChange>) -> BTreeSet<String> {
+    let files = changes.into_iter().flat_map(|change| match change.kind {
+        ChangeKind::Read { found, .. } => found,
+        _ => Vec::new(),
+    });
+    let names = files.map(|file| String::from_utf8(file.name.into()).unwrap());
+    names.collect()
+}
+
+#[test]
+fn the_rate_and_the_priority_are_kept() {
+    let tree = tempfile::tempdir().unwrap();
+    fs::write(tree.path().join("a.sif"), [0; 5000]).unwrap();
+    symlink(tree.path().join("a.sif"), tree.path().join("b.sif")).unwrap();
+    let own = || rustix::process::getpriority_process(None).unwrap();
+    let before = own();
+    for background in [false, true] {
+        let mut settings = settings(tree.path());
+        settings.background = background;
+        settings.operations_per_second = Some(500.0);
+        let progress = std::sync::Arc::default();
+        let root = Root::open(&settings, &progress).unwrap();
+        let sink = |_| assert_eq!(own(), if background { 19 } else { before });
+        root.scan(&settings, ScanOptions::default(), None, &progress, &sink)
+            .unwrap();
+        assert_eq!(own(), before);
+        assert_eq!(progress.width(), 1);
+        assert!(progress.throttled() > Duration::ZERO);
+        assert_eq!(progress.counts().images, 2);
+    }
+}
+
+#[test]
+fn what_is_on_tape_is_not_recalled() {
+    let tree = tempfile::tempdir().unwrap();
+    fs::write(tree.path().join("here.sif"), [0; 5000]).unwrap();
+    let tape = File::create(tree.path().join("tape.sif")).unwrap();
+    tape.set_len(1 << 20).unwrap();
+    let changes = Mutex::new(Vec::new());
+    let progress = Progress::default();
+    let options = ScanOptions {
+        network: true,
+        ..ScanOptions::default()
+    };
+    let mut operations = Operations::default();
+    let access = Access::new(true);
+    access.open_root(tree.path(), &mut operations).unwrap();
+    let sink = |change| changes.lock().unwrap().push(change);
+    let pace = Pace::new(1, 1, None);
+    let settings = settings(tree.path());
+    scan(&settings, &access, options, None, &pace, &progress, &sink).unwrap();
+    let names = found(changes.into_inner().unwrap());
+    assert_eq!(names, BTreeSet::from(["here.sif".to_owned()]));
+    assert_eq!(progress.problems().by_kind["RELEASED"], 1);
+    assert_eq!(progress.counts().files_read, 1);
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::scan;
@@ -42,14 +42,17 @@ fn the_rate_and_the_priority_are_kept() {
         let mut settings = settings(tree.path());
         settings.background = background;
         settings.operations_per_second = Some(500.0);
-        let progress = std::sync::Arc::default();
+        let progress = Arc::new(Progress::default());
         let root = Root::open(&settings, &progress).unwrap();
+        let opening = progress.counts().operations;
         let sink = |_| assert_eq!(own(), if background { 19 } else { before });
         root.scan(&settings, ScanOptions::default(), None, &progress, &sink)
             .unwrap();
         assert_eq!(own(), before);
         assert_eq!(progress.width(), 1);
-        assert!(progress.throttled() > Duration::ZERO);
+        // One after the other, each waits for all that it costs.
+        let operations = u32::try_from(progress.counts().operations - opening).unwrap();
+        assert!(progress.throttled() >= operations * Duration::from_secs(1) / 500);
         assert_eq!(progress.counts().images, 2);
     }
 }

@@ -337,16 +337,20 @@ impl OpenDirectory {
             let looked = look_at(
                 entry,
                 candidacy,
-                self.known_files.remove(name),
+                self.known_files.get(name),
                 access,
                 options,
                 probe,
                 settings,
                 &mut counts,
             );
+            // What is left of those that were known is gone.
+            if !matches!(looked, Ok(Look::Gone)) {
+                self.known_files.remove(name);
+            }
             match looked {
-                Ok(Some(found)) => self.found.push(found),
-                Ok(None) => {}
+                Ok(Look::Found(found)) => self.found.push(*found),
+                Ok(Look::Gone | Look::Unchanged) => {}
                 Err(error) => account.progress.problem(entry.path(), "read", &error),
             }
         }
@@ -376,34 +380,43 @@ impl OpenDirectory {
     }
 }
 
+/// What looking at a file gave.
+enum Look {
+    Found(Box<Found>),
+    Gone,
+    Unchanged,
+}
+
 #[allow(clippy::too_many_arguments)] // one call, above
 fn look_at(
     entry: &walkdir::DirEntry,
     candidacy: Candidacy,
-    known: Option<crate::catalog::KnownFile>,
+    known: Option<&crate::catalog::KnownFile>,
     access: &Access,
     options: ScanOptions,
     probe: &sifter_image::Options,
     settings: &RootSettings,
     counts: &mut Counts,
-) -> io::Result<Option<Found>> {
+) -> io::Result<Look> {
     counts.operations += 1;
     let metadata = entry.metadata()?;
-    if let Some(known) = &known
+    if let Some(known) = known
         && !known.volatile
         && !options.full
         && known.identity == file_identity(&metadata)
     {
         counts.images += u64::from(known.image.is_some());
-        return Ok(None);
+        return Ok(Look::Unchanged);
     }
-    if candidacy == Candidacy::IfLarge && known.is_none() && metadata.len() < SIZE_MIN {
-        return Ok(None);
+    // What is known of it counts, unless all is to be as if nothing were known.
+    let goes_by_size = known.is_none() || options.full;
+    if candidacy == Candidacy::IfLarge && goes_by_size && metadata.len() < SIZE_MIN {
+        return Ok(Look::Gone);
     }
     let mut operations = Operations::default();
     let target = entry.path().canonicalize()?;
     let (Some(directory), Some(target_name)) = (target.parent(), target.file_name()) else {
-        return Ok(None);
+        return Ok(Look::Gone);
     };
     let dir = access.open_root(directory, &mut operations)?;
     let file = access.open_file(
@@ -443,12 +456,12 @@ fn look_at(
             Content::Other
         }
     };
-    Ok(Some(Found {
+    Ok(Look::Found(Box::new(Found {
         name: entry.file_name().as_bytes().into(),
         facts: file.facts,
         volatile,
         content,
-    }))
+    })))
 }
 
 /// Whether there are the marks of a sandbox: `.singularity.d`, or the scripts of Singularity 2.2 and earlier.

@@ -103,6 +103,36 @@ fn moved_images_are_recognised_without_being_read() {
 }
 
 #[test]
+fn a_full_scan_finds_what_a_first_one_would() {
+    for follow_symlinks in [false, true] {
+        let tree = tempfile::tempdir().unwrap();
+        // By its name it is none, unless it is large enough to be one.
+        let path = tree.path().join("tool:1.0");
+        write(&path, &sif("tool:1.0", 1));
+        settle(tree.path());
+        let mut settings = RootSettings::new(tree.path().into());
+        settings.interval = Duration::from_secs(86_400);
+        settings.hints = false;
+        settings.follow_symlinks = follow_symlinks;
+        let site = Site::with(settings, None);
+        assert_eq!(site.listing().len(), 1);
+        write(&path, &sif("tool:1.0", 1)[..2000]);
+        settle(tree.path());
+        site.rescan(false, true);
+        let listing = site.listing();
+        assert!(listing[0].ends_with("Failure"), "{listing:?}");
+        site.rescan(true, true);
+        assert_eq!(
+            site.listing().len(),
+            0,
+            "follow_symlinks: {follow_symlinks}"
+        );
+        site.rescan(true, true);
+        assert_eq!(site.listing().len(), 0);
+    }
+}
+
+#[test]
 fn a_second_name_of_what_was_rewritten_is_read() {
     let (tree, paths) = tree_of(1);
     outwait_granularity(tree.path());

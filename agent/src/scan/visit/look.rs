@@ -125,7 +125,8 @@ impl Visitor<'_> {
                 });
             }
         }
-        if candidate.if_large && candidate.known.is_none() {
+        // What is known of it counts, unless all is to be as if nothing were known.
+        if candidate.if_large && (candidate.known.is_none() || self.walk.options.full) {
             match self.timed(Timed::State, |operations| place.dir.stat(name, operations)) {
                 Ok((EntryKind::File, facts)) if facts.size >= SIZE_MIN => {}
                 // Small now, but perhaps only because it is being written.
@@ -134,6 +135,8 @@ impl Visitor<'_> {
                 }
                 Ok(_) => return Look::Gone,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Look::Gone,
+                // Opening it says the same, and keeps what is known.
+                Err(_) if candidate.known.is_some() => {}
                 Err(error) => {
                     self.problem(&join(place.path, name.to_bytes()), "stat", &error);
                     return Look::Gone;

@@ -1,7 +1,7 @@
 //! Where the database fails: the listing goes on from memory, a damaged file is set aside, and the database is
 //! used again as soon as it can be.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::ErrorCode;
@@ -171,12 +171,19 @@ fn set_aside(path: &Path, error: &StoreError) -> Result<Store, String> {
         "catalogue is damaged: set aside, and rebuilt from the next scan"
     );
     std::fs::rename(path, &aside).map_err(|error| error.to_string())?;
-    for ending in ["-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
+    for name in beside(path) {
         let _ = std::fs::remove_file(name);
     }
     Store::open(path).map_err(|error| error.to_string())
+}
+
+/// What SQLite keeps beside a database.
+pub(super) fn beside(path: &Path) -> [PathBuf; 2] {
+    ["-wal", "-shm"].map(|ending| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        name.into()
+    })
 }
 
 #[cfg(test)]

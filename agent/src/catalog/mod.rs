@@ -15,6 +15,7 @@ mod lease;
 mod packed;
 mod prepare;
 mod query;
+mod replaced;
 mod row;
 mod rows;
 mod snapshot;
@@ -70,6 +71,7 @@ pub struct Catalog {
     generation: watch::Sender<u64>,
     selections: Mutex<VecDeque<(SelectionKey, Arc<Selection>)>>,
     leases: Leases,
+    origin: replaced::Origin,
 }
 
 /// Number of a root, in the order of the configuration.
@@ -136,6 +138,7 @@ impl Catalog {
             }),
             selections: Mutex::default(),
             leases: Leases::default(),
+            origin: replaced::Origin::default(),
         };
         {
             let publishing = catalog.leases.end();

@@ -69,6 +69,44 @@ fn a_damaged_database_is_set_aside_and_rebuilt() {
 }
 
 #[test]
+fn a_database_whose_file_is_gone_is_begun_anew() {
+    let (tree, _) = tree_of(6);
+    outwait_granularity(tree.path());
+    let state = tempfile::tempdir().unwrap();
+    let at = |ending: &str| state.path().join(format!("catalog.sqlite{ending}"));
+    let site = Site::start(tree.path(), Some(state.path()));
+    for case in ["deleted", "deleted with all beside", "replaced", "deleted"] {
+        match case {
+            "replaced" => {
+                fs::write(at(".new"), [b'x'; 8192]).unwrap();
+                fs::rename(at(".new"), at("")).unwrap();
+            }
+            "deleted" => fs::remove_file(at("")).unwrap(),
+            _ => ["", "-wal", "-shm"]
+                .iter()
+                .for_each(|ending| fs::remove_file(at(ending)).unwrap()),
+        }
+        site.rescan(false, false);
+        assert_eq!(site.catalog.condition(), Condition::Ok, "{case}");
+        assert_eq!(site.listing().len(), 6, "{case}");
+        let stored = rusqlite::Connection::open(at("")).unwrap();
+        let count = |table: &str| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            stored
+                .query_row(&sql, [], |row| row.get::<_, i64>(0))
+                .unwrap()
+        };
+        assert_eq!(count("images"), 6, "{case}");
+        drop(stored);
+        let counts = site.rescan(false, false);
+        assert_eq!(counts.files_read, 0, "{case}: it is the same one now");
+    }
+    drop(site);
+    let catalog = Catalog::open(Some(&at("")), &[tree.path().to_path_buf()]);
+    assert_eq!(catalog.snapshot().rows.len(), 6);
+}
+
+#[test]
 fn a_directory_in_place_of_the_database_leaves_the_listing_in_memory() {
     let (tree, _) = tree_of(4);
     let state = tempfile::tempdir().unwrap();

@@ -158,7 +158,10 @@ impl Supervised {
             let mut whole = request.whole;
             // This thread outlives a panic, for it is the only one that scans the root.
             let outcome = caught(|| {
-                catalog.recover();
+                catalog.look_for_file();
+                if catalog.recover() {
+                    catalog.look_for_file();
+                }
                 // What is listed of a root that comes back, or in a database that does, is old as a whole.
                 request.whole |= catalog.awaits_scan(self.index)
                     || self.is_unavailable()

@@ -42,7 +42,8 @@ pub struct RootSettings {
     pub width: Option<u32>,
     /// Most operations a second; `None`: by kind of file system; zero: no limit.
     pub operations_per_second: Option<f64>,
-    /// Whether scanning threads ask for the idle I/O class and the lowest CPU priority.
+    /// Whether scanning threads ask for the lowest CPU priority, which their I/O priority follows. The idle
+    /// I/O class is given by the service's unit.
     pub background: bool,
     /// Directories deeper than this below the root are not entered.
     pub max_depth: u32,

@@ -16,7 +16,7 @@ use sifter_proto::v1::image_service_client::ImageServiceClient;
 use sifter_proto::v1::watch_images_response::Event;
 use tonic::transport::Endpoint;
 
-use super::support::{Agent, images};
+use super::support::{Agent, images, skip};
 
 /// Users and a group that no host has.
 const ALICE: u32 = 61_001;
@@ -66,11 +66,12 @@ fn lines(command: &mut Command) -> Vec<String> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn each_user_is_shown_what_find_finds() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only the superuser can become other users");
-        return;
+        return skip(
+            "each_user_is_shown_what_find_finds",
+            "only the superuser can become other users",
+        );
     }
     let temporary = tempfile::Builder::new()
         .permissions(fs::Permissions::from_mode(0o755))

@@ -14,7 +14,7 @@ use sifter_agent::telemetry::Metrics;
 use crate::support::mounted::Mounted;
 use crate::support::site::Site;
 use crate::support::tree::{outwait_granularity, settle, sif, write};
-use crate::support::until;
+use crate::support::{unprivileged, until};
 
 /// A root that is watched, and scanned besides only when asked.
 fn watched(root: &Path) -> Site {
@@ -219,18 +219,13 @@ fn a_directory_that_takes_the_name_of_another_is_watched() {
     }
 }
 
-/// A root of which links are followed, scanned by somebody whom modes concern: the threads of the scan inherit that
-/// from the one that starts them.
+/// A root of which links are followed, scanned by somebody whom modes concern.
 fn followed(root: &Path, hints: bool) -> Site {
     let mut settings = RootSettings::new(root.to_owned());
     settings.interval = Duration::from_secs(86_400);
     settings.follow_symlinks = true;
     settings.hints = hints;
-    let site = std::thread::spawn(move || {
-        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
-        Site::with(settings, None)
-    });
-    site.join().unwrap()
+    unprivileged(move || Site::with(settings, None))
 }
 
 #[test]
@@ -299,13 +294,8 @@ fn an_image_in_whose_place_an_unreadable_file_is_is_not_listed() {
             &sif(&format!("{name}:1"), 1),
         );
     }
-    // As somebody whom modes concern; the threads of the scan inherit that from this one.
     let path = tree.path().to_owned();
-    let site = std::thread::spawn(move || {
-        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
-        Site::start(&path, None)
-    });
-    let site = site.join().unwrap();
+    let site = unprivileged(move || Site::start(&path, None));
     assert_eq!(site.listing().len(), 2);
     outwait_granularity(tree.path());
     let (new, old) = (tree.path().join("new"), tree.path().join("replaced.sif"));

@@ -13,7 +13,7 @@ use sifter_proto::v1::image_service_client::ImageServiceClient;
 use sifter_proto::v1::{ListImagesRequest, WatchImagesRequest};
 use tonic::transport::Channel;
 
-use super::support::{Agent, Authority, Identity, connect, images, until};
+use super::support::{Agent, Authority, Identity, connect, images, skip, until};
 
 const NOW: (i32, i32) = (2020, 2120);
 
@@ -216,7 +216,6 @@ async fn certificates_and_names_are_read_again_and_no_request_is_lost() {
 
 /// The documented way to certificates, tried.
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 async fn certificates_of_the_enrolment_script_work() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/enroll.sh");
     if std::process::Command::new("openssl")
@@ -224,8 +223,10 @@ async fn certificates_of_the_enrolment_script_work() {
         .output()
         .is_err()
     {
-        eprintln!("skipped: openssl is not installed");
-        return;
+        return skip(
+            "certificates_of_the_enrolment_script_work",
+            "openssl is not installed",
+        );
     }
     let directory = tempfile::tempdir().unwrap();
     let enroll = |arguments: &[&str]| {

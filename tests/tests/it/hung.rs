@@ -21,6 +21,7 @@ use sifter_tests::images;
 use sifter_tests::leave_out;
 use sifter_tests::process::Process;
 use sifter_tests::sif::Tiny;
+use sifter_tests::skip;
 use sifter_tests::wait;
 use tempfile::TempDir;
 
@@ -59,17 +60,21 @@ impl Drop for Slow {
     }
 }
 
+/// The latency file system's source, which a checkout need not have beside it.
+fn source() -> Option<PathBuf> {
+    let source = images::corpus()?.join("../bench/delayfs.c");
+    source.is_file().then_some(source)
+}
+
 /// The latency file system, built; or why it cannot be.
-fn program(dir: &Path) -> Result<PathBuf, &'static str> {
-    let corpus = images::corpus().ok_or("nothing beside the work tree (SIFTER_SHARED)")?;
-    let source = corpus.join("../bench/delayfs.c");
+fn program(source: &Path, dir: &Path) -> Result<PathBuf, &'static str> {
     let built = dir.join("delayfs");
     let flags = Command::new("pkg-config")
         .args(["--cflags", "--libs", "fuse3"])
         .output();
     let flags = flags.map_err(|_| "no pkg-config")?;
-    if !source.is_file() || !flags.status.success() || !Path::new("/dev/fuse").exists() {
-        return Err("no latency file system, or no FUSE to build or mount it with");
+    if !flags.status.success() || !Path::new("/dev/fuse").exists() {
+        return Err("no FUSE to build or mount the latency file system with");
     }
     let flags = String::from_utf8_lossy(&flags.stdout).into_owned();
     let compiled = Command::new("cc")
@@ -86,15 +91,17 @@ fn program(dir: &Path) -> Result<PathBuf, &'static str> {
 
 #[test]
 fn a_root_that_hangs_holds_up_neither_another_nor_any_answer() {
+    let what = "a_root_that_hangs_holds_up_neither_another_nor_any_answer";
     let dir = TempDir::new().unwrap();
-    let program = match program(dir.path()) {
+    let Some(source) = source() else {
+        return leave_out(
+            what,
+            "no latency file system beside the work tree (SIFTER_SHARED)",
+        );
+    };
+    let program = match program(&source, dir.path()) {
         Ok(program) => program,
-        Err(why) => {
-            return leave_out(
-                "a_root_that_hangs_holds_up_neither_another_nor_any_answer",
-                why,
-            );
-        }
+        Err(why) => return skip(what, why),
     };
     let [source, mount, local] = ["source", "mount", "local"].map(|name| {
         let path = dir.path().join(name);

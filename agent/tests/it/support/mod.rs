@@ -35,6 +35,30 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Leaves a test out for want of something that CI has: loudly, and where `CI` is set it fails instead.
+pub fn skip(what: &str, why: &str) {
+    let ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
+    assert!(!ci, "{what} cannot run, and CI is set: {why}");
+    leave_out(what, why);
+}
+
+/// Leaves a test out for want of something that a machine need not have.
+///
+/// Not by a macro: what those print is shown of tests that fail only.
+pub fn leave_out(what: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "\nNOT RUN: {what}: {why}\n");
+}
+
+/// Runs something as somebody whom modes concern; threads that it starts inherit that.
+pub fn unprivileged<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
+        // Who is not root is concerned already.
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+        run()
+    });
+    thread.join().unwrap()
+}
+
 /// A running agent over `directory/images`, ended when dropped.
 pub struct Agent {
     process: Child,

@@ -111,7 +111,8 @@ fn a_root_that_hangs_holds_up_neither_another_nor_any_answer() {
     Tiny::numbered(1, "lab/far:1").write(&source.join("far.sif"));
     Tiny::numbered(2, "lab/near:1").write(&local.join("near.sif"));
     let slow = Slow::mount(&program, &source, &mount, &dir.path().join("log"));
-    let agent = Agent::ready(Options::roots([&mount, &local]));
+    let roots = [&mount, &local].map(|path| format!("[[root]]\npath = '{}'\n", path.display()));
+    let agent = Agent::ready(Options::config(&roots.concat()));
     let runtime = runtime();
     // Repository and status of each image.
     let listed = || {
@@ -159,6 +160,17 @@ fn a_root_that_hangs_holds_up_neither_another_nor_any_answer() {
     let status = runtime.block_on(agent.status()).unwrap();
     let states: Vec<_> = status.roots.iter().map(|root| root.state()).collect();
     assert_eq!(states, [RootState::Unavailable, RootState::Ok]);
+
+    // A reload, which has a new scan hang, does not make it readable.
+    let config = agent.socket.with_file_name("agent.toml");
+    fs::write(&config, roots.concat() + "max_depth = 100\n").unwrap();
+    agent.process.signal(Signal::SIGHUP);
+    wait::until_true("the reload", || {
+        agent.process.output().contains("roots in use")
+    });
+    assert_eq!(listed()[0], far(Status::Unavailable));
+    let status = runtime.block_on(agent.status()).unwrap();
+    assert_eq!(status.roots[0].state(), RootState::Unavailable);
 
     // On return it is scanned, by itself.
     slow.server.signal(Signal::SIGCONT);

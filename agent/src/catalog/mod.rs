@@ -28,6 +28,7 @@ mod writing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct Catalog {
     generation: watch::Sender<u64>,
     selections: Mutex<VecDeque<(SelectionKey, Arc<Selection>)>>,
     leases: Leases,
+    /// See [`Catalog::take_wish`].
+    scan_wanted: AtomicBool,
     origin: replaced::Origin,
 }
 
@@ -138,6 +141,7 @@ impl Catalog {
             }),
             selections: Mutex::default(),
             leases: Leases::default(),
+            scan_wanted: AtomicBool::new(false),
             origin: replaced::Origin::default(),
         };
         {
@@ -261,6 +265,7 @@ impl Catalog {
         let found = store.details(image).inspect_err(|error| {
             if error.is_damage() {
                 self.failed(&store, error);
+                self.scan_wanted.store(true, Ordering::Relaxed);
             }
         })?;
         match (found, former) {
@@ -325,6 +330,13 @@ impl Catalog {
     #[must_use]
     pub fn root(&self, root: RootIndex) -> Option<StoredRoot> {
         self.lock().roots.get(root.0).map(|root| root.stored)
+    }
+
+    /// Whether scans of all roots have been wished for since this was last asked: somebody who read found the
+    /// database damaged, and nobody else would begin one before the interval is over.
+    #[must_use]
+    pub fn take_wish(&self) -> bool {
+        self.scan_wanted.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the database has images of a root, also such as are not listed: a listing that was made

@@ -210,6 +210,7 @@ impl Supervisor {
         let watched = Arc::downgrade(self);
         let watch = move || {
             while let Some(supervisor) = watched.upgrade() {
+                supervisor.grant_wish();
                 if let Err(message) = caught(|| supervisor.look_for_hung()) {
                     tracing::error!(message, "it is not known whether scans hang");
                 }
@@ -280,6 +281,15 @@ impl Supervisor {
         while !threads.is_empty() && Instant::now() < until {
             threads.retain(|thread| !thread.is_finished());
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Scans all roots, if the catalogue asks for it.
+    fn grant_wish(&self) {
+        if self.catalog.take_wish() {
+            for root in &self.roots {
+                self.request(root.index, false, false);
+            }
         }
     }
 

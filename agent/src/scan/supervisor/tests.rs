@@ -216,3 +216,26 @@ fn no_thread_is_left_where_one_cannot_be_started() {
         std::thread::yield_now();
     }
 }
+
+/// Who reads what is damaged does not wait for the interval, which is a day here.
+#[test]
+fn a_database_that_is_found_damaged_is_made_anew_at_once() {
+    let (tree, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_image(&tree.path().join("a.sif"));
+    let path = state.path().join("catalog.sqlite");
+    let roots = [tree.path().to_owned()];
+    let catalog = Arc::new(Catalog::open(Some(&path), &roots));
+    let supervisor = Supervisor::start(Arc::clone(&catalog), vec![settings(tree.path())]).unwrap();
+    wait(&supervisor, RootIndex(0), 1);
+    let id = || catalog.snapshot().rows.iter().next().unwrap().id();
+    assert!(catalog.details(id()).is_ok());
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other
+        .execute("UPDATE images SET details = x'ff'", [])
+        .unwrap();
+    assert!(catalog.details(id()).is_err());
+    assert_eq!(catalog.snapshot().rows.len(), 1);
+    wait(&supervisor, RootIndex(0), 2);
+    assert!(catalog.details(id()).is_ok());
+    supervisor.stop(PATIENCE);
+}

@@ -98,6 +98,7 @@ fn details_that_cannot_be_read_are_damage_and_those_of_another_database_are_not_
     let error = catalog.details(2).unwrap_err();
     assert!(matches!(error, StoreError::Details(2)), "{error}");
     assert_eq!(aside(directory.path()), 1);
+    assert!(catalog.take_wish() && !catalog.take_wish());
     assert_eq!(catalog.snapshot().rows.len(), 3, "the listing goes on");
     let error = catalog.details(1).unwrap_err();
     assert!(matches!(error, StoreError::Elsewhere(1)), "{error}");

@@ -250,13 +250,7 @@ pub fn probe(path: &Path, options: &Options) -> io::Result<(FileFacts, Probed)> 
     };
     let kind = std::fs::metadata(path)?.file_type();
     if !kind.is_dir() && !kind.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "{}: only files and directories can be images",
-                kind_name(kind)
-            ),
-        ));
+        return Err(no_image(kind));
     }
     if kind.is_dir() {
         return scan::with_directory(path, |tree, facts| {
@@ -269,15 +263,19 @@ pub fn probe(path: &Path, options: &Options) -> io::Result<(FileFacts, Probed)> 
     Ok((file.facts, probed))
 }
 
-/// What is neither a file nor a directory.
-fn kind_name(kind: std::fs::FileType) -> &'static str {
-    match () {
+/// Why what is neither a file nor a directory cannot be an image.
+pub fn no_image(kind: std::fs::FileType) -> io::Error {
+    let name = match () {
         () if kind.is_fifo() => "a FIFO (named pipe)",
         () if kind.is_socket() => "a socket",
         () if kind.is_block_device() => "a block device",
         () if kind.is_char_device() => "a character device",
         () => "neither a file nor a directory",
-    }
+    };
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("{name}: only files and directories can be images"),
+    )
 }
 
 fn why_not(why: sifter_image::NotImage) -> &'static str {

@@ -19,6 +19,7 @@ mod rescan;
 mod scan;
 mod status;
 mod table;
+mod targets;
 mod usage;
 mod verify;
 mod watch;

@@ -1,13 +1,10 @@
 //! `sifter scan`: no daemon, no configuration, no privilege.
 
-use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-use anyhow::Context;
 
 use crate::catalog::{ChangeKind, Content, Found};
 use crate::config::RootSettings;
@@ -15,6 +12,7 @@ use crate::scan::{Progress, Root, ScanError, ScanOptions};
 
 use super::listing::ListingArgs;
 use super::printer::Printer;
+use super::targets::{self, Apart, Target};
 use super::{Exit, complain};
 
 /// Scan directories (or look at files) for images and print them
@@ -64,59 +62,41 @@ pub struct Args {
 ///
 /// Writing failed, or no path could be scanned.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let roots = roots(&args)?;
     let printer = Printer::new(&args.listing, !args.basic)?;
     let mut exit = Exit::Success;
-    for target in roots {
+    for target in targets::targets(&args.paths) {
         let scanned = match target {
-            Target::File(path) => file(&path, &printer),
-            Target::Directory(settings) => directory(&settings, &printer),
-        }?;
+            Target::File(path) => file(&path, &printer)?,
+            Target::Directory(path, apart) => {
+                let settings = settings(path, &args, &apart);
+                directory(&settings, &apart, &printer)?
+            }
+            Target::Refused(path, error) => {
+                complain(&format!("scan {}: {error}", crate::escape::path(&path)));
+                Exit::Failure
+            }
+        };
         exit = exit.and(scanned);
     }
     printer.finish()?;
     Ok(exit)
 }
 
-enum Target {
-    File(PathBuf),
-    Directory(Box<RootSettings>),
-}
-
-/// The paths to scan, without those that lie in others.
-fn roots(args: &Args) -> anyhow::Result<Vec<Target>> {
-    let mut paths = BTreeSet::new();
-    for path in &args.paths {
-        let absolute = std::path::absolute(path)
-            .with_context(|| format!("{}: no absolute path", path.display()))?;
-        paths.insert(absolute);
+fn settings(path: PathBuf, args: &Args, apart: &Apart) -> RootSettings {
+    let mut settings = RootSettings::new(path);
+    settings.background = false;
+    settings.cross_file_systems = args.cross_file_systems;
+    settings.follow_symlinks = args.follow_symlinks;
+    settings.width = args.width;
+    settings.operations_per_second = args.operations_per_second;
+    settings.exclude = apart.globs();
+    if let Some(depth) = args.max_depth {
+        settings.max_depth = depth;
     }
-    let mut targets: Vec<Target> = Vec::new();
-    let mut last: Option<PathBuf> = None;
-    for path in paths {
-        if last.as_ref().is_some_and(|last| path.starts_with(last)) {
-            continue;
-        }
-        if path.is_file() {
-            targets.push(Target::File(path));
-            continue;
-        }
-        let mut settings = RootSettings::new(path.clone());
-        settings.background = false;
-        settings.cross_file_systems = args.cross_file_systems;
-        settings.follow_symlinks = args.follow_symlinks;
-        settings.width = args.width;
-        settings.operations_per_second = args.operations_per_second;
-        if let Some(depth) = args.max_depth {
-            settings.max_depth = depth;
-        }
-        if args.all_files {
-            settings.candidates = crate::config::Candidates::All;
-        }
-        targets.push(Target::Directory(Box::new(settings)));
-        last = Some(path);
+    if args.all_files {
+        settings.candidates = crate::config::Candidates::All;
     }
-    Ok(targets)
+    settings
 }
 
 fn file(path: &Path, printer: &Printer) -> anyhow::Result<Exit> {
@@ -144,11 +124,11 @@ fn file(path: &Path, printer: &Printer) -> anyhow::Result<Exit> {
     }
 }
 
-fn directory(settings: &RootSettings, printer: &Printer) -> anyhow::Result<Exit> {
+fn directory(settings: &RootSettings, apart: &Apart, printer: &Printer) -> anyhow::Result<Exit> {
     let progress = Arc::new(Progress::default());
     let bar = Bar::start(&settings.path, &progress);
     let unprinted = OnceLock::new();
-    let scanned = scan(settings, &progress, printer, &unprinted);
+    let scanned = scan(settings, apart, &progress, printer, &unprinted);
     bar.finish();
     if let Some(error) = unprinted.into_inner() {
         return Err(error.into());
@@ -174,6 +154,7 @@ fn directory(settings: &RootSettings, printer: &Printer) -> anyhow::Result<Exit>
 /// Scans and prints; what keeps it from printing ends the scan and goes to `unprinted`.
 fn scan(
     settings: &RootSettings,
+    apart: &Apart,
     progress: &Arc<Progress>,
     printer: &Printer,
     unprinted: &OnceLock<io::Error>,
@@ -187,8 +168,11 @@ fn scan(
         None,
         progress,
         &|change| {
-            if let ChangeKind::Read { found, .. } | ChangeKind::Part { found } = change.kind
-                && !found.is_empty()
+            let (ChangeKind::Read { found, .. } | ChangeKind::Part { found }) = change.kind else {
+                return;
+            };
+            let found = apart.leave_out(&change.path, found);
+            if !found.is_empty()
                 && let Err(error) = printer.directory(&settings.path, &change.path, found)
             {
                 // The first error is the one to tell.

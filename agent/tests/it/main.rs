@@ -6,6 +6,7 @@ mod docs;
 mod doctor;
 mod golden;
 mod ls;
+mod paths;
 mod rescan;
 mod roots;
 mod scan;

@@ -1,0 +1,115 @@
+//! The PATHs of `sifter scan`: every one is reported or refused, and nothing is listed twice.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::support::tree::{sif, write};
+use crate::tool::run;
+
+#[test]
+fn every_path_is_reported_once_or_refused() {
+    let guard = tempfile::tempdir().unwrap();
+    let tree = guard.path().canonicalize().unwrap();
+    let at = |path: &str| tree.join(path);
+    for (number, path) in ["d/a.sif", "d/e/b.sif", "d/e/[x].sif", "out/c.sif"]
+        .iter()
+        .enumerate()
+    {
+        write(
+            &at(path),
+            &sif("image:1", u8::try_from(number + 1).unwrap()),
+        );
+    }
+    write(&at("d/run.py"), &sif("image:1", 9));
+    write(&at("d/text"), b"no image");
+    write(&at("d/node_modules/f.sif"), &sif("image:1", 10));
+    write(&at("d/box/.singularity.d/labels.json"), b"{}");
+    write(&at("d/box/inner.sif"), &sif("image:1", 11));
+    symlink("../out", at("d/link")).unwrap();
+    symlink("a.sif", at("d/link.sif")).unwrap();
+    nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // What the walk of `d` finds by itself.
+    const ALL: &[&str] = &["d/a.sif", "d/box", "d/e/[x].sif", "d/e/b.sif"];
+    let with = |more: &[&'static str]| {
+        let mut all = [ALL, more].concat();
+        all.sort_unstable();
+        all
+    };
+    let all = || with(&[]);
+
+    type Case<'a> = (&'a [&'a str], Vec<&'a str>, &'a str, i32);
+    let cases: &[Case<'_>] = &[
+        (&["d"], all(), "", 0),
+        (&["d", "d/e"], all(), "", 0),
+        (&["d/e", "d", "d/e/[x].sif", "d/a.sif"], all(), "", 0),
+        (
+            &["d", "d/missing"],
+            all(),
+            "scan d/missing: No such file",
+            1,
+        ),
+        (
+            &["d", "d/a.sif/x"],
+            all(),
+            "scan d/a.sif/x: Not a directory",
+            1,
+        ),
+        (&["d", "d/text"], all(), "DIR/d/text: not an image", 4),
+        (&["d", "d/run.py"], with(&["d/run.py"]), "", 0),
+        (&["d", "d/link"], with(&["d/link/c.sif"]), "", 0),
+        (
+            &["-L", "d", "d/link"],
+            with(&["d/link/c.sif", "d/link.sif"]),
+            "",
+            0,
+        ),
+        (&["d", "d/link.sif"], with(&["d/link.sif"]), "", 0),
+        (
+            &["d", "d/node_modules"],
+            with(&["d/node_modules/f.sif"]),
+            "",
+            0,
+        ),
+        (
+            &["--max-depth", "0", "d", "d/e"],
+            vec!["d/a.sif", "d/e/[x].sif", "d/e/b.sif"],
+            "not entered",
+            3,
+        ),
+        // An image is not searched for others, unless somebody points at one.
+        (&["d", "d/box/inner.sif"], with(&["d/box/inner.sif"]), "", 0),
+        (&["d", "d/box"], all(), "", 0),
+        (&["d", "d/../d", "d/e/..", "d/.", "d/"], all(), "", 0),
+        (&["d/link/../out"], vec!["out/c.sif"], "", 0),
+        (&["d/box"], vec!["d/box"], "", 0),
+        (&["d/box/"], vec!["d/box"], "", 0),
+        (&["d/box", "d/box/"], vec!["d/box"], "", 0),
+        (&["d/a.sif/"], vec![], "scan d/a.sif/: Not a directory", 1),
+        (
+            &["fifo"],
+            vec![],
+            "scan fifo: a FIFO (named pipe): only files and directories",
+            1,
+        ),
+        (&["fifo", "out"], vec!["out/c.sif"], "scan fifo: a FIFO", 1),
+    ];
+    for (paths, expected, complaint, code) in cases {
+        let options = ["--no-header", "--sort", "path", "--format", "{{.Path}}"];
+        let ran = run(&tree, &[&["scan"], *paths, &options].concat());
+        let listed: Vec<_> = ran
+            .out
+            .lines()
+            .map(|line| line.strip_prefix("DIR/").unwrap_or(line))
+            .collect();
+        assert_eq!(&listed, expected, "{paths:?}: {}", ran.err);
+        assert!(ran.err.contains(complaint), "{paths:?}: {}", ran.err);
+        assert_eq!(
+            ran.err.is_empty(),
+            complaint.is_empty(),
+            "{paths:?}: {}",
+            ran.err
+        );
+        assert_eq!(ran.code, Some(*code), "{paths:?}: {}", ran.err);
+    }
+    fs::remove_file(at("fifo")).unwrap();
+}

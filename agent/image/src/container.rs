@@ -67,7 +67,7 @@ pub(crate) fn read(tree: &dyn ReadTree) -> io::Result<Option<Container>> {
         container.labels = metadata::labels(&bytes);
     }
     if has("Singularity")
-        && let Some(bytes) = tree.read(".singularity.d/Singularity", limits::DEFINITION_MAX)?
+        && let Some(bytes) = tree.read(".singularity.d/Singularity", limits::DEFINITION_MAX + 1)?
     {
         container.definition = Some(metadata::definition(&bytes));
     }
@@ -106,7 +106,7 @@ fn history(tree: &dyn ReadTree) -> io::Result<Vec<String>> {
     numbered.truncate(limits::HISTORY_MAX);
     let mut history = Vec::with_capacity(numbered.len());
     for (_, name) in numbered {
-        if let Some(bytes) = tree.read(&format!("{HISTORY}/{name}"), limits::DEFINITION_MAX)? {
+        if let Some(bytes) = tree.read(&format!("{HISTORY}/{name}"), limits::DEFINITION_MAX + 1)? {
             let text = metadata::definition(&bytes);
             let definition = Definition::parse(&text);
             let from = definition.get("from").map(str::trim).unwrap_or_default();

@@ -5,14 +5,14 @@
 //! case; its header ends at the first line whose first word begins with `%`; keys are
 //! case-insensitive, blanks around the colon do not count, `#` begins a comment, a backslash at
 //! the end of a line continues the value. Quotes are kept, as the tools keep them. Nothing is
-//! refused: a line that no tool would accept is skipped.
+//! refused: a line that no tool would accept is skipped. But nothing is read from a text that was
+//! cut for its length: its last stage may be in what is missing.
 
 use std::borrow::Cow;
 
 use memchr::memchr;
 
-/// Bytes of a definition that are looked at. Longer ones are none that a person wrote.
-const MAX_TEXT: usize = 1 << 20;
+use crate::limits;
 
 /// Header keys that are kept of a stage; the tools know about thirty.
 const MAX_KEYS: usize = 64;
@@ -29,21 +29,40 @@ pub struct Definition<'a> {
     body: &'a str,
     generated: bool,
     stages: usize,
+    cut: bool,
+}
+
+/// Stands at the end of a cut definition. Longer than a character, so that cutting within one still
+/// leaves more than [`limits::DEFINITION_MAX`] bytes.
+const CUT: &str = "\n…\n";
+
+/// A definition as it is kept: whole, or so much of it as is allowed and a mark. Only one that was cut
+/// is longer than [`limits::DEFINITION_MAX`].
+pub(crate) fn cut(mut text: String) -> String {
+    if text.len() > limits::DEFINITION_MAX {
+        text.truncate(bounded(&text, limits::DEFINITION_MAX).len());
+        text.push_str(CUT);
+    }
+    text
+}
+
+/// Whether a definition was [cut].
+pub(crate) fn is_cut(text: &str) -> bool {
+    text.len() > limits::DEFINITION_MAX
 }
 
 impl<'a> Definition<'a> {
     /// Reads a definition. Any text is one, if an empty one.
     #[must_use]
     pub fn parse(text: &'a str) -> Self {
-        let whole = text.len() <= MAX_TEXT;
-        let text = bounded(text, MAX_TEXT);
+        let cut = is_cut(text);
+        let text = if cut { "" } else { text };
         let (stage, stages) = last_stage(text);
         let end = header_end(stage);
         let mut header = Vec::with_capacity(REFERENCE_KEYS.len());
         let plain = read_header(&stage[..end], &mut header);
         let body = &stage[end..];
-        let generated = whole
-            && plain
+        let generated = plain
             && stages <= 1
             && body.is_empty()
             && header.iter().any(|(key, _)| is_key(key, "bootstrap"))
@@ -55,7 +74,14 @@ impl<'a> Definition<'a> {
             body,
             generated,
             stages,
+            cut,
         }
+    }
+
+    /// Whether this is the beginning of a longer definition, of which nothing is read.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// The header of the last stage, in order of appearance: keys in whatever case they are written, each
@@ -336,9 +362,31 @@ mod tests {
     fn huge_and_odd_texts_are_bounded() {
         let many = (0..10_000).fold(String::new(), |text, n| text + &format!("k{n}: v\n"));
         assert_eq!(Definition::parse(&many).header().count(), MAX_KEYS);
-        let long = format!("bootstrap: docker\nfrom: a\n{}", " ".repeat(MAX_TEXT));
-        assert!(!Definition::parse(&long).is_generated());
-        let cut = format!("{}é", "x".repeat(MAX_TEXT - 1));
-        assert_eq!(Definition::parse(&cut).header().count(), 0);
+    }
+
+    #[test]
+    fn nothing_is_read_from_a_definition_that_was_cut() {
+        const MAX: usize = limits::DEFINITION_MAX;
+        let start = "bootstrap: docker\nfrom: a\n";
+        for (end, is_cut) in [
+            (" ".repeat(MAX - start.len()), false),
+            (" ".repeat(MAX - start.len() + 1), true),
+            (format!("{}é", " ".repeat(MAX - start.len() - 1)), true),
+            (
+                format!("%post\n{}\nbootstrap: docker\nfrom: b\n", "#".repeat(MAX)),
+                true,
+            ),
+        ] {
+            let whole = format!("{start}{end}");
+            let kept = cut(whole.clone());
+            let definition = Definition::parse(&kept);
+            assert_eq!(definition.is_cut(), is_cut);
+            assert_eq!(definition.is_generated(), !is_cut);
+            assert_eq!(definition.get("from"), (!is_cut).then_some("a"));
+            assert_eq!(kept == whole, !is_cut);
+            assert_eq!(kept.ends_with(CUT), is_cut);
+            assert!(kept.starts_with(&whole[..MAX - 2]));
+            assert!(kept.len() <= MAX + CUT.len());
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Named limits on what a file may make us do, each with its reason.
 
 /// Most bytes of a definition that are kept: real ones are a few KiB; generated ones of large conda
-/// environments reach tens of KiB.
+/// environments reach tens of KiB. Nothing is concluded from a longer one.
 pub const DEFINITION_MAX: usize = 256 << 10;
 
 /// Bytes of the first read of every file: global header, gap and the first seven descriptors of a

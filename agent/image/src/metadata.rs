@@ -27,7 +27,7 @@ pub(crate) fn inspect_metadata(bytes: &[u8]) -> Inspected {
     let attributes = attributes::<Text>(bytes);
     Inspected {
         labels: attributes.labels.0.unwrap_or_default().0,
-        definition: attributes.deffile.0.map(bounded),
+        definition: attributes.deffile.0.map(crate::definition::cut),
     }
 }
 
@@ -77,20 +77,15 @@ pub(crate) fn oci_config(bytes: &[u8]) -> Labels {
         .0
 }
 
-/// A definition's bytes as text, within [`limits::DEFINITION_MAX`].
+/// A definition's bytes as text, [cut](crate::definition::cut) where there are more than
+/// [`limits::DEFINITION_MAX`]: the first of those further ones is enough.
 pub(crate) fn definition(bytes: &[u8]) -> String {
-    let end = bytes.len().min(limits::DEFINITION_MAX);
-    match std::str::from_utf8(&bytes[..end]) {
+    let end = bytes.len().min(limits::DEFINITION_MAX + 1);
+    let text = match std::str::from_utf8(&bytes[..end]) {
         Ok(text) => text.to_owned(),
         Err(_) => String::from_utf8_lossy(&bytes[..end]).into_owned(),
-    }
-}
-
-fn bounded(mut text: String) -> String {
-    if text.len() > limits::DEFINITION_MAX {
-        text.truncate(text.floor_char_boundary(limits::DEFINITION_MAX));
-    }
-    text
+    };
+    crate::definition::cut(text)
 }
 
 #[derive(Deserialize, Default)]

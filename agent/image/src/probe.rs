@@ -17,7 +17,7 @@ use crate::record::{Format, Image, Status, TimeSource};
 use crate::reference::{Evidence, NamingRule, RuleOutcome, resolve};
 use crate::sniff::{Kind, sniff};
 use crate::window::Windows;
-use crate::{ext, sandbox, sif, squashfs};
+use crate::{definition, ext, sandbox, sif, squashfs};
 
 /// What is known of the file before a byte of it is read.
 #[derive(Debug, Clone, Copy)]
@@ -351,6 +351,13 @@ impl Context<'_> {
         if image.update_time.is_none() {
             image.update_time = Some(self.subject.modified);
             image.update_time_source = TimeSource::Mtime;
+        }
+        if image.definition.as_deref().is_some_and(definition::is_cut) {
+            image.note(&format!(
+                "the definition is longer than the limit of {} bytes: it is cut there, and repository, tag and base \
+                 are not taken from it",
+                limits::DEFINITION_MAX
+            ));
         }
         let resolution = resolve(
             &Evidence {

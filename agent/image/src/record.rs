@@ -19,7 +19,7 @@ pub struct Image {
     pub format_version: CompactString,
     /// Whether the image can be used.
     pub status: Status,
-    /// What is wrong and where, for every status but READY.
+    /// What is wrong and where, for every status but READY; for READY what was left out for its size.
     pub status_message: String,
     /// Stable identity; `None` where the file is too damaged to say.
     pub image_id: Option<ImageId>,
@@ -41,7 +41,8 @@ pub struct Image {
     pub uuid: Option<Uuid>,
     /// Labels.
     pub labels: Labels,
-    /// Definition file as stored.
+    /// Definition file as stored. A longer one than [`crate::limits::DEFINITION_MAX`] is cut there and
+    /// ends with a line of `…`.
     pub definition: Option<String>,
     /// File system of the primary partition or of the image itself (`squashfs`, `ext3`, …).
     pub file_system: Option<&'static str>,
@@ -86,6 +87,16 @@ impl Image {
             signatures: Vec::new(),
             encryption: Encryption::None,
             sbom: None,
+        }
+    }
+
+    /// Says what was left out of an image that is READY all the same.
+    pub(crate) fn note(&mut self, what: &str) {
+        if self.status == Status::Ready {
+            if !self.status_message.is_empty() {
+                self.status_message.push_str("; ");
+            }
+            self.status_message.push_str(what);
         }
     }
 }

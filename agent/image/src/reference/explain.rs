@@ -56,6 +56,9 @@ fn saw(case: &Case<'_>, rule: ReferenceSource) -> String {
             None => label(case, &[origin::BASE_NAME]),
         },
         ReferenceSource::Definition => match (&case.definition, &case.origin) {
+            (Some(definition), _) if definition.is_cut() => {
+                "a definition that was cut for its length".to_owned()
+            }
             (Some(definition), _) => {
                 let lines: Vec<_> = ["bootstrap", "registry", "namespace", "from"]
                     .iter()

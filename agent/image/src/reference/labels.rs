@@ -9,7 +9,8 @@
 //! - Ubuntu's `…image.version` (`22.04`) is inherited along with its `ref.name`; next to that
 //!   label a version of this form is not the image's own.
 //! - Where the definition shows a build, the labels of the base are still there. The name must
-//!   then be in `%labels` of the last stage, as it stands in the image.
+//!   then be in `%labels` of the last stage, as it stands in the image. One that was cut for its
+//!   length is of a build, and shows no labels.
 //! - The name must be such as a repository can have: `CentOS Base Image` is none.
 
 use super::origin::Origin;
@@ -71,7 +72,8 @@ fn check(
     if labels.contains_key(UBUNTU) && shape::is_ubuntu_release(version) {
         return Err("the version is Ubuntu's, inherited");
     }
-    if origin.is_some_and(|origin| !origin.pulled) {
+    let cut = definition.is_some_and(Definition::is_cut);
+    if cut || origin.is_some_and(|origin| !origin.pulled) {
         let own = definition.is_some_and(|definition| {
             definition
                 .labels()

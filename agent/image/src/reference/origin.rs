@@ -39,7 +39,9 @@ pub(super) struct Origin {
 impl Origin {
     /// Reads the origin; `None` where nothing is known of it.
     pub(super) fn of(definition: Option<&Definition<'_>>, labels: &Labels) -> Option<Self> {
-        if let Some(definition) = definition {
+        // A definition that was cut is too long for a pull's. Labels may repeat its header.
+        let cut = definition.is_some_and(Definition::is_cut);
+        if let Some(definition) = definition.filter(|_| !cut) {
             let agent = definition.get("bootstrap")?;
             return Some(Self::new(
                 agent,
@@ -55,7 +57,8 @@ impl Origin {
                 .filter(|value| !value.is_empty())
         };
         if let Some(agent) = label("bootstrap") {
-            return Some(Self::new(agent, label, !built_by_labels(labels), true));
+            let pulled = !cut && !built_by_labels(labels);
+            return Some(Self::new(agent, label, pulled, true));
         }
         // 2.3 wrote these, and only from a definition file.
         let label = |key: &str| {

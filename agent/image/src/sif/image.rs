@@ -19,7 +19,7 @@ use crate::record::{
 use crate::squashfs::{RawSuperblock, SUPERBLOCK_LEN};
 use crate::window::Windows;
 
-use super::{RawDescriptor, Sif, arch_name, data_type, fs_type, timestamp};
+use super::{RawDescriptor, Sif, arch_name, data_type, fs_type, timestamp, type_name};
 use crate::error::SifError;
 
 const INSPECT_METADATA: &[u8] = b"inspect-metadata.json";
@@ -162,10 +162,21 @@ fn read_objects(
 
     found.image.image_id = identify(windows, sif, chosen.wanted(nil_uuid), nil_uuid);
     let bytes = |object: Option<&RawDescriptor>| {
-        object
-            .and_then(RawDescriptor::range)
-            .and_then(|(offset, size)| windows.get(offset, size))
+        let (offset, _) = object?.range()?;
+        windows.get(offset, wanted_length(object?))
     };
+    for object in [chosen.inspect, chosen.labels].into_iter().flatten() {
+        if let Some((offset, size)) = object.range()
+            && size > limits::METADATA_OBJECT_MAX as u64
+        {
+            found.image.note(&format!(
+                "object {} ({}) at byte {offset} has {size} bytes, more than the limit of {}: not read",
+                object.id.get(),
+                type_name(object.data_type.get()),
+                limits::METADATA_OBJECT_MAX
+            ));
+        }
+    }
     found.image.definition = bytes(chosen.definition).map(metadata::definition);
     if let Some(bytes) = bytes(chosen.inspect) {
         if found.image.definition.is_some() {
@@ -242,10 +253,7 @@ fn read_wanted<'s>(
         }
     };
     for object in wanted {
-        let length = object.range().map_or(0, |(_, size)| size);
-        if length <= limits::METADATA_OBJECT_MAX as u64 {
-            want(object, length, true);
-        }
+        want(object, wanted_length(object), true);
     }
     let partitions = sif
         .of_type(data_type::PARTITION)
@@ -279,6 +287,19 @@ fn read_wanted<'s>(
             }
             None => reads += 1,
         }
+    }
+}
+
+/// How much of a metadata object is read: all, or nothing where that is too much; but of a definition
+/// as much as shows that it is too long.
+fn wanted_length(object: &RawDescriptor) -> u64 {
+    let size = object.range().map_or(0, |(_, size)| size);
+    if size <= limits::METADATA_OBJECT_MAX as u64 {
+        size
+    } else if object.data_type.get() == data_type::DEFFILE {
+        limits::DEFINITION_MAX as u64 + 1
+    } else {
+        0
     }
 }
 

@@ -6,6 +6,7 @@ mod damage;
 mod formats;
 mod hostile;
 mod inside;
+mod large;
 mod made;
 mod truth;
 #[cfg(feature = "verify")]

@@ -1,0 +1,160 @@
+//! Metadata larger than any real one: what is left out is said, and nothing is concluded from the rest.
+
+use std::path::Path;
+
+use sifter_image::limits::{DEFINITION_MAX, METADATA_OBJECT_MAX};
+use sifter_image::record::{Image, ReferenceSource, Status};
+use sifter_image::{Options, ReadTree, Verdict, probe_directory};
+
+use crate::corpus::{subject, verdict};
+use crate::made::{Object, Sif, hollow_squashfs};
+
+const PATH: &str = "/images/made.sif";
+
+fn image(bytes: &[u8]) -> Image {
+    match verdict(&bytes, Path::new(PATH)) {
+        Verdict::Image(image) => *image,
+        Verdict::NotImage(not) => panic!("{not:?}"),
+    }
+}
+
+fn sif(objects: Vec<Object>) -> Vec<u8> {
+    let mut sif = objects.into_iter().fold(Sif::new(), Sif::with);
+    sif.arch = b"02";
+    sif.with(Object::partition(1, 2, b"02", hollow_squashfs(4192)))
+        .bytes()
+}
+
+/// A definition of this length whose last stage, at its end, is not the first.
+fn stages(length: usize) -> String {
+    let (first, last) = (
+        "Bootstrap: docker\nFrom: golang:1.22\n%post\n#",
+        "\nBootstrap: docker\nFrom: debian:12\n%post\n  true\n",
+    );
+    let between = "x".repeat(length - first.len() - last.len());
+    format!("{first}{between}{last}")
+}
+
+#[test]
+fn long_definitions() {
+    let inspect = |definition: &str| {
+        let labels = r#"{"k":"v","org.opencontainers.image.title":"base","org.opencontainers.image.version":"1.0"}"#;
+        let definition = definition.replace('\n', "\\n");
+        format!(r#"{{"data":{{"attributes":{{"labels":{labels},"deffile":"{definition}"}}}}}}"#)
+    };
+    let pulled = format!(
+        "bootstrap: docker\nfrom: alpine:3.19\n{}",
+        " ".repeat(300_000)
+    );
+    for (what, definition) in [
+        ("at the limit", stages(DEFINITION_MAX)),
+        ("a byte more", stages(DEFINITION_MAX + 1)),
+        ("as a pull begins", pulled),
+        ("half of what is read", stages(METADATA_OBJECT_MAX / 2)),
+        ("more than what is read", stages(METADATA_OBJECT_MAX + 1)),
+    ] {
+        let is_whole = definition.len() <= DEFINITION_MAX;
+        let object = Object::new(0x4001, "", definition.as_str());
+        let mut kinds = vec![
+            ("object", sif(vec![object.clone()])),
+            (
+                "object beside labels",
+                sif(vec![
+                    object,
+                    Object::new(0x4006, "inspect-metadata.json", inspect("")),
+                ]),
+            ),
+        ];
+        if definition.len() < METADATA_OBJECT_MAX {
+            let inspect = Object::new(0x4006, "inspect-metadata.json", inspect(&definition));
+            kinds.push(("in JSON", sif(vec![inspect])));
+        }
+        for (kind, bytes) in kinds {
+            let image = image(&bytes);
+            let what = format!("{what}, {kind}");
+            assert_eq!(image.status, Status::Ready, "{what}");
+            let kept = image.definition.as_deref().expect("a definition");
+            if is_whole {
+                assert_eq!(kept, definition, "{what}");
+                assert_eq!(image.base, "debian:12", "{what}");
+                assert_eq!(image.status_message, "", "{what}");
+            } else {
+                assert!(kept.starts_with(&definition[..DEFINITION_MAX]), "{what}");
+                assert_eq!(&kept[DEFINITION_MAX..], "\n…\n", "{what}");
+                assert_eq!(image.base, "", "{what}");
+                assert_eq!(
+                    image.status_message,
+                    "the definition is longer than the limit of 262144 bytes: it is cut there, and repository, tag \
+                     and base are not taken from it",
+                    "{what}"
+                );
+            }
+            assert_eq!(image.reference.source, ReferenceSource::FileStem, "{what}");
+            assert_eq!(image.reference.repository, "made", "{what}");
+        }
+    }
+}
+
+#[test]
+fn labels_say_what_a_cut_definition_was_built_on() {
+    const PREFIX: &str = "org.label-schema.usage.singularity.deffile";
+    let labels = format!(
+        r#"{{"data":{{"attributes":{{"labels":{{"{PREFIX}.bootstrap":"docker","{PREFIX}.from":"debian:12"}}}}}}}}"#
+    );
+    let image = image(&sif(vec![
+        Object::new(0x4001, "", stages(DEFINITION_MAX + 1)),
+        Object::new(0x4006, "inspect-metadata.json", labels),
+    ]));
+    assert_eq!(image.base, "debian:12");
+    assert_eq!(image.reference.source, ReferenceSource::FileStem);
+}
+
+#[test]
+fn objects_that_are_not_read_are_named() {
+    for (kind, name, shown) in [
+        (0x4006, "inspect-metadata.json", "generic JSON"),
+        (0x4003, "", "labels"),
+    ] {
+        let text = format!("{{\"k\":\"{}\"}}", "v".repeat(METADATA_OBJECT_MAX));
+        let size = text.len();
+        let image = image(&sif(vec![Object::new(kind, name, text)]));
+        assert_eq!(image.status, Status::Ready);
+        assert_eq!(
+            image.status_message,
+            format!(
+                "object 1 ({shown}) at byte 32176 has {size} bytes, more than the limit of 4194304: not read"
+            )
+        );
+        assert!(image.labels.is_empty());
+    }
+}
+
+/// A sandbox with one definition.
+struct Sandbox(String);
+
+impl ReadTree for Sandbox {
+    fn read(&self, path: &str, limit: usize) -> std::io::Result<Option<Vec<u8>>> {
+        let bytes = self.0.as_bytes();
+        let found = path == ".singularity.d/Singularity";
+        Ok(found.then(|| bytes[..bytes.len().min(limit)].to_vec()))
+    }
+
+    fn list(&self, path: &str, _: usize) -> std::io::Result<Option<Vec<String>>> {
+        Ok((path == ".singularity.d").then(|| vec!["Singularity".to_owned()]))
+    }
+}
+
+#[test]
+fn long_definitions_in_a_root() {
+    for (length, is_whole) in [(DEFINITION_MAX, true), (DEFINITION_MAX + 1, false)] {
+        let subject = subject(Path::new("/images/box"), 60);
+        let verdict = probe_directory(&Sandbox(stages(length)), &subject, &Options::default());
+        let Ok(Verdict::Image(image)) = verdict else {
+            panic!("{verdict:?}");
+        };
+        assert_eq!(image.status_message.is_empty(), is_whole, "{length}");
+        assert_eq!(image.base.is_empty(), !is_whole, "{length}");
+        let kept = image.definition.expect("a definition");
+        assert_eq!(kept.ends_with("\n…\n"), !is_whole, "{length}");
+    }
+}

@@ -130,7 +130,7 @@ pub enum SifError {
         /// Object ID.
         id: u32,
         /// What is wrong with it.
-        error: SquashfsError,
+        error: InsideError,
     },
     /// What is wrong with the OCI image inside.
     #[error(transparent)]
@@ -183,6 +183,14 @@ pub enum OciError {
         what: &'static str,
         /// Its digest.
         digest: String,
+    },
+    /// A layer that is not what its media type says.
+    #[error("corrupt: OCI layer {digest}: {error}")]
+    Layer {
+        /// Its digest.
+        digest: String,
+        /// What is wrong with it.
+        error: InsideError,
     },
     /// A blob larger than any real one.
     #[error("OCI {what} at byte {offset} has {size} bytes, more than the limit of {limit}")]
@@ -266,12 +274,12 @@ pub enum SquashfsError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ExtError {
-    /// The file ends within the file system.
-    #[error("ext file system ends at byte {end} but the file ends at {size}")]
+    /// The file or partition ends within the file system.
+    #[error("ext file system ends at byte {end} but the file or partition ends at {size}")]
     Truncated {
         /// Where the file system ends.
         end: u64,
-        /// Where the file ends.
+        /// Where what holds it ends.
         size: u64,
     },
     /// The magic is damaged.
@@ -306,9 +314,22 @@ pub enum ExtError {
     },
 }
 
-/// What keeps a file system from being looked into.
+/// What is wrong with a file system inside an image, or keeps it from being looked into.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum InsideError {
+#[non_exhaustive]
+pub enum InsideError {
+    /// Too few bytes for a superblock.
+    #[error("expected {kind} of {expected} bytes or more at byte {offset}, found {found}")]
+    Short {
+        /// What should be there.
+        kind: &'static str,
+        /// Where it should begin.
+        offset: u64,
+        /// What its superblock takes.
+        expected: u64,
+        /// Bytes that there are.
+        found: u64,
+    },
     /// A squashfs.
     #[error(transparent)]
     Squashfs(#[from] SquashfsError),

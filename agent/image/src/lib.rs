@@ -10,6 +10,7 @@ mod container;
 pub mod definition;
 pub mod error;
 mod ext;
+mod held;
 mod labels;
 pub mod limits;
 mod metadata;

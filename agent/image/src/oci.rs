@@ -18,12 +18,12 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use crate::error::OciError;
+use crate::held::Held;
 use crate::limits;
 use crate::metadata::LabelsObject;
 use crate::probe::Found;
 use crate::record::{ImageId, TimeSource};
 use crate::sif::{RawDescriptor, Sif, data_type, until_nul};
-use crate::squashfs::{RawSuperblock, SUPERBLOCK_LEN};
 use crate::window::Windows;
 
 /// The annotation that names a manifest (image-spec `annotations.md`).
@@ -301,7 +301,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Checks that the layers are in the file, and notes the file system of the first.
+    /// Checks that the layers are in the file and, as far as that costs no further read, that they are
+    /// the file systems that they should be. Notes the file system of the first.
     fn layers(&mut self, manifest: &Manifest, first: bool, found: &mut Found) -> io::Result<()> {
         for (position, layer) in manifest.layers.0.iter().enumerate() {
             let Some(descriptor) = self.find(&layer.digest) else {
@@ -311,24 +312,32 @@ impl Reader<'_, '_> {
                 });
                 continue;
             };
-            if !(first && position == 0) {
-                continue;
-            }
-            found.image.file_system = if layer.media_type.ends_with(".squashfs") {
-                Some("squashfs")
+            let (file_system, held) = if layer.media_type.ends_with(".squashfs") {
+                (Some("squashfs"), Some(Held::Squashfs))
             } else if layer.media_type.ends_with(".ext3") {
-                Some("ext3")
+                (Some("ext3"), Some(Held::Ext))
             } else {
-                None
+                (None, None)
             };
-            if found.image.file_system == Some("squashfs")
-                && let Some((offset, size)) = descriptor.range()
-                && size >= SUPERBLOCK_LEN as u64
-                && let Some(bytes) = self.windows.need(offset, SUPERBLOCK_LEN as u64)?
-                && let Some(superblock) = RawSuperblock::read(bytes)
-                && superblock.check(offset, size).is_ok()
-            {
-                found.image.compressor = superblock.compressor_name();
+            let is_base = first && position == 0;
+            if is_base {
+                found.image.file_system = file_system;
+            }
+            let (Some(held), Some((offset, size))) = (held, descriptor.range()) else {
+                continue;
+            };
+            // Of the base the compressor is wanted.
+            if is_base && held == Held::Squashfs && size >= held.head() {
+                self.windows.need(offset, held.head())?;
+            }
+            let head = self.windows.get(offset, held.head());
+            match held.check(offset, size, head) {
+                Ok(compressor) if is_base => found.image.compressor = compressor,
+                Ok(_) => {}
+                Err(error) => self.fault(OciError::Layer {
+                    digest: layer.digest.clone(),
+                    error,
+                }),
             }
         }
         Ok(())

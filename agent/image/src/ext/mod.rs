@@ -88,11 +88,8 @@ pub(crate) fn tree_at(
         return Ok(None);
     }
     file.read_exact_at(&mut bytes, offset)?;
-    let superblock = RawExtSuperblock::read(&bytes).filter(|superblock| {
-        superblock.has_magic()
-            && superblock.is_plausible()
-            && superblock.size().is_some_and(|used| used <= size)
-    });
+    let superblock =
+        RawExtSuperblock::read(&bytes).filter(|superblock| superblock.check(offset, size).is_ok());
     match superblock {
         Some(superblock) => {
             ExtTree::open(file, offset, offset.saturating_add(size), &superblock).map(Some)

@@ -6,6 +6,8 @@
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
+use crate::error::ExtError;
+
 /// Where the superblock begins.
 pub(crate) const SUPERBLOCK_OFFSET: usize = 1024;
 
@@ -77,6 +79,28 @@ impl RawExtSuperblock {
             && self.blocks_count.get() > 0
             && (1..=bits).contains(&self.blocks_per_group.get())
             && (1..=bits).contains(&self.inodes_per_group.get())
+    }
+
+    /// Checks magic and numbers, and that the file system at `offset` ends within `room` bytes.
+    pub(crate) fn check(&self, offset: u64, room: u64) -> Result<(), ExtError> {
+        if !self.has_magic() {
+            return Err(ExtError::Magic {
+                offset: offset.saturating_add(MAGIC_END as u64 - 2),
+                found: self.magic.get(),
+            });
+        }
+        let size = self.size().filter(|_| self.is_plausible());
+        match size {
+            None => Err(ExtError::Unreadable {
+                offset,
+                reason: "the numbers of its superblock make no sense".to_owned(),
+            }),
+            Some(size) if size > room => Err(ExtError::Truncated {
+                end: offset.saturating_add(size),
+                size: offset.saturating_add(room),
+            }),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Bytes of the file system.

@@ -10,13 +10,13 @@ use std::io;
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
+use crate::held::Held;
 use crate::limits;
 use crate::metadata;
 use crate::probe::{Context, Found};
 use crate::record::{
     Encryption, Format, Image, ImageId, Link, ObjectData, Signature, SignatureForm, TimeSource,
 };
-use crate::squashfs::{RawSuperblock, SUPERBLOCK_LEN};
 use crate::window::Windows;
 
 use super::{RawDescriptor, Sif, arch_name, data_type, fs_type, timestamp, type_name};
@@ -257,9 +257,13 @@ fn read_wanted<'s>(
     }
     let partitions = sif
         .of_type(data_type::PARTITION)
-        .filter(|object| has_superblock(object));
-    for object in partitions.take(limits::PARTITIONS_MAX) {
-        want(object, SUPERBLOCK_LEN as u64, object.is_primary());
+        .filter_map(|object| Some((object, held(object)?)))
+        // Only of a primary one it matters whether it is sound.
+        .filter(|(object, held)| object.is_primary() || *held == Held::Squashfs);
+    for (object, held) in partitions.take(limits::PARTITIONS_MAX) {
+        if object.range().is_some_and(|(_, size)| size >= held.head()) {
+            want(object, held.head(), object.is_primary());
+        }
     }
     for object in sif
         .of_type(data_type::SIGNATURE)
@@ -303,16 +307,14 @@ fn wanted_length(object: &RawDescriptor) -> u64 {
     }
 }
 
-/// Whether an object begins with the superblock of a squashfs: plain ones do, and those in which
-/// gocryptfs keeps its files.
-fn has_superblock(object: &RawDescriptor) -> bool {
-    let squashfs = object.partition().is_some_and(|(file_system, _)| {
-        matches!(file_system, fs_type::SQUASHFS | fs_type::GOCRYPTFS_SQUASHFS)
-    });
-    squashfs
-        && object
-            .range()
-            .is_some_and(|(_, size)| size >= SUPERBLOCK_LEN as u64)
+/// The kind of a partition whose superblock can be read: squashfs, plain or as that in which gocryptfs keeps
+/// its files, and ext.
+fn held(object: &RawDescriptor) -> Option<Held> {
+    match object.partition()?.0 {
+        fs_type::SQUASHFS | fs_type::GOCRYPTFS_SQUASHFS => Some(Held::Squashfs),
+        fs_type::EXT3 => Some(Held::Ext),
+        _ => None,
+    }
 }
 
 /// Covers `wants`, which are in order, by at most `most` spans, cut at the widest gaps; nearer
@@ -387,16 +389,13 @@ fn inspect_partitions(windows: &Windows<'_>, sif: &Sif, image: &mut Image) -> Op
         let ObjectData::Partition { compressor, .. } = &mut object.data else {
             continue;
         };
-        let superblock = has_superblock(descriptor)
-            .then(|| windows.get(object.offset, SUPERBLOCK_LEN as u64))
-            .flatten()
-            .and_then(RawSuperblock::read);
-        let Some(superblock) = superblock else {
+        let Some(held) = held(descriptor) else {
             continue;
         };
-        let checked = superblock.check(object.offset, object.size);
-        if checked.is_ok() {
-            *compressor = superblock.compressor_name();
+        let head = windows.get(object.offset, held.head());
+        let checked = held.check(object.offset, object.size, head);
+        if let Ok(found) = checked {
+            *compressor = found;
         }
         if descriptor.is_primary() {
             image.compressor = *compressor;

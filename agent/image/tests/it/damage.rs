@@ -130,6 +130,13 @@ fn an_image_cut_at_any_byte_of_its_head_is_listed() {
 fn an_image_cut_beside_any_object_is_listed() {
     for (path, bytes) in images() {
         let whole = listed(verdict(&bytes, &path), &path.display());
+        if whole
+            .status_message
+            .contains("expected a squashfs of 96 bytes")
+        {
+            // What a test of the sif library takes for one.
+            continue;
+        }
         assert_eq!(whole.status, Status::Ready);
         for object in &whole.objects {
             for end in [object.offset, object.offset + object.size] {

@@ -192,10 +192,27 @@ fn common(entry: &Value, format: &str, image: &Image, comparison: &mut Compariso
         _ => Format::Sandbox,
     };
     comparison.equal("format", image.format, expected);
+    // Two files of a test of the sif library, which no runtime accepts.
+    let hollow = entry["objects"].as_array().and_then(|objects| {
+        objects.iter().find(|object| {
+            (&object["parttype"], &object["fstype"]) == (&"primsys".into(), &"squashfs".into())
+                && object["size"].as_u64() < Some(96)
+        })
+    });
+    let (status, message) = match hollow {
+        Some(object) => (
+            Status::Failure,
+            format!(
+                "corrupt: object {} (partition): expected a squashfs of 96 bytes or more at byte {}, found {}",
+                object["id"], object["offset"], object["size"]
+            ),
+        ),
+        None => (Status::Ready, String::new()),
+    };
     comparison.equal(
         "status",
         (image.status, image.status_message.as_str()),
-        (Status::Ready, ""),
+        (status, message.as_str()),
     );
     let labels: BTreeMap<String, String> =
         serde_json::from_value(entry["labels"].clone()).unwrap_or_default();

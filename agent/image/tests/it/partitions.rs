@@ -1,0 +1,220 @@
+//! File systems in a SIF that cannot be what their descriptors say: FAILURE, judged by what is read anyway.
+
+use std::path::Path;
+
+use sifter_image::Verdict;
+use sifter_image::record::{Image, Status};
+
+use crate::corpus::{verdict, young_verdict};
+use crate::made::{INSPECT, Object, Sif, digest, hollow_squashfs};
+
+const PATH: &str = "/images/made.sif";
+const EXT3: &[u8] = include_bytes!("data/box.ext3");
+
+fn image(verdict: Verdict) -> Image {
+    match verdict {
+        Verdict::Image(image) => *image,
+        Verdict::NotImage(not) => panic!("{not:?}"),
+    }
+}
+
+/// A file system with some bytes at `at` changed.
+fn with(mut bytes: Vec<u8>, at: usize, change: &[u8]) -> Vec<u8> {
+    bytes[at..at + change.len()].copy_from_slice(change);
+    bytes
+}
+
+/// File systems by their type in a partition, and what is wrong with them at byte 32768.
+fn cases() -> Vec<(&'static str, i32, Vec<u8>, &'static str)> {
+    let squashfs = || hollow_squashfs(8192);
+    let ext = || EXT3.to_vec();
+    vec![
+        ("whole squashfs", 1, squashfs(), ""),
+        ("whole ext3", 2, ext(), ""),
+        ("raw", 4, Vec::new(), ""),
+        ("encrypted", 5, vec![7; 4096], ""),
+        (
+            "empty squashfs",
+            1,
+            Vec::new(),
+            "expected a squashfs of 96 bytes or more at byte 32768, found 0",
+        ),
+        (
+            "short squashfs",
+            1,
+            squashfs()[..95].to_vec(),
+            "expected a squashfs of 96 bytes or more at byte 32768, found 95",
+        ),
+        (
+            "empty squashfs of gocryptfs",
+            6,
+            Vec::new(),
+            "expected a squashfs of 96 bytes or more at byte 32768, found 0",
+        ),
+        (
+            "no squashfs",
+            1,
+            vec![0; 8192],
+            "expected a squashfs at byte 32768, found 00000000",
+        ),
+        (
+            "block size",
+            1,
+            with(squashfs(), 12, &[1]),
+            "squashfs superblock at byte 32768: block size expected two to its log, found 131073",
+        ),
+        (
+            "squashfs cut",
+            1,
+            squashfs()[..4096].to_vec(),
+            "squashfs ends at byte 40960 but the file or partition ends at 36864",
+        ),
+        (
+            "empty ext3",
+            2,
+            Vec::new(),
+            "expected an ext file system of 2048 bytes or more at byte 32768, found 0",
+        ),
+        (
+            "short ext3",
+            2,
+            EXT3[..2047].to_vec(),
+            "expected an ext file system of 2048 bytes or more at byte 32768, found 2047",
+        ),
+        (
+            "no ext3",
+            2,
+            vec![0; 8192],
+            "expected an ext superblock with 0xef53 at byte 33848, found 0x0000",
+        ),
+        (
+            "no blocks",
+            2,
+            with(ext(), 1028, &[0; 4]),
+            "ext file system at byte 32768: the numbers of its superblock make no sense",
+        ),
+        (
+            "ext3 cut",
+            2,
+            EXT3[..EXT3.len() / 2].to_vec(),
+            "ext file system ends at byte",
+        ),
+    ]
+}
+
+#[test]
+fn a_primary_partition_is_a_file_system() {
+    for (what, kind, bytes, wrong) in cases() {
+        for (part, is_primary) in [(2, true), (4, false)] {
+            let mut sif = Sif::new()
+                .with(Object::new(0x4006, "inspect-metadata.json", INSPECT))
+                .with(Object::partition(kind, part, b"02", bytes.clone()))
+                .with(Object::new(0x4007, "last", "x"));
+            sif.arch = b"02";
+            let bytes = sif.bytes();
+            let found = image(verdict(&bytes, Path::new(PATH)));
+            if wrong.is_empty() || !is_primary {
+                assert_eq!(
+                    (found.status, found.status_message.as_str()),
+                    (Status::Ready, ""),
+                    "{what}"
+                );
+                continue;
+            }
+            assert_eq!(found.status, Status::Failure, "{what}");
+            let message = format!("corrupt: object 2 (partition): {wrong}");
+            assert!(
+                found.status_message.starts_with(&message),
+                "{what}: {}",
+                found.status_message
+            );
+            // Waiting does not make it whole, unless the file is not there to its end.
+            let young = image(young_verdict(&bytes, Path::new(PATH)));
+            assert_eq!(young.status, Status::Failure, "{what}");
+            let growing = image(young_verdict(&&bytes[..bytes.len() - 1], Path::new(PATH)));
+            assert_eq!(growing.status, Status::Transfer, "{what}");
+        }
+    }
+}
+
+/// An OCI-SIF of one manifest with these layers: media type and content.
+fn oci(layers: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut sif = Sif::new();
+    (sif.uuid, sif.launch) = ([0; 16], b"");
+    let mut entries = Vec::new();
+    for (kind, bytes) in layers {
+        let (digest, size) = (digest(bytes), bytes.len());
+        entries.push(format!(
+            r#"{{"mediaType":"application/vnd.sylabs.image.layer.v1.{kind}","digest":"{digest}","size":{size}}}"#
+        ));
+        sif = sif.with(Object::blob(0x400B, bytes.clone()));
+    }
+    let config = r#"{"architecture":"amd64","os":"linux"}"#;
+    let manifest = format!(
+        r#"{{"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}"}},"layers":[{}]}}"#,
+        digest(config.as_bytes()),
+        entries.join(",")
+    );
+    let index = format!(
+        r#"{{"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}"}}]}}"#,
+        digest(manifest.as_bytes())
+    );
+    sif.with(Object::blob(0x400B, config))
+        .with(Object::blob(0x400B, manifest))
+        .with(Object::blob(0x400A, index))
+        .bytes()
+}
+
+#[test]
+fn layers_are_file_systems() {
+    let whole = || ("squashfs", hollow_squashfs(8192));
+    for (what, layers, wrong) in [
+        ("whole", vec![whole()], None),
+        ("archive", vec![("tar+gzip", vec![1; 10])], None),
+        ("overlay", vec![whole(), ("ext3", EXT3.to_vec())], None),
+        (
+            "empty",
+            vec![("squashfs", Vec::new())],
+            Some((
+                0,
+                "expected a squashfs of 96 bytes or more at byte 32176, found 0",
+            )),
+        ),
+        (
+            "no squashfs",
+            vec![("squashfs", vec![0; 4096])],
+            Some((0, "expected a squashfs at byte 32176, found 00000000")),
+        ),
+        (
+            "short second",
+            vec![whole(), ("squashfs", vec![1; 95])],
+            Some((
+                1,
+                "expected a squashfs of 96 bytes or more at byte 40368, found 95",
+            )),
+        ),
+        // Read together with the JSON behind it.
+        (
+            "no ext3",
+            vec![whole(), ("ext3", vec![0; 4096])],
+            Some((
+                1,
+                "expected an ext superblock with 0xef53 at byte 41448, found 0x0000",
+            )),
+        ),
+    ] {
+        let found = image(verdict(&oci(&layers), Path::new(PATH)));
+        let (status, message) = match wrong {
+            Some((layer, error)) => (
+                Status::Failure,
+                format!("corrupt: OCI layer {}: {error}", digest(&layers[layer].1)),
+            ),
+            None => (Status::Ready, String::new()),
+        };
+        assert_eq!(
+            (found.status, found.status_message),
+            (status, message),
+            "{what}"
+        );
+    }
+}

@@ -11,6 +11,7 @@ pub mod definition;
 pub mod error;
 mod ext;
 mod held;
+mod json;
 mod labels;
 pub mod limits;
 mod metadata;

@@ -9,9 +9,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::json::{self, Numbers};
 use crate::labels::Labels;
 use crate::limits;
 
@@ -41,11 +42,19 @@ pub(crate) fn inspect_labels(bytes: &[u8]) -> Labels {
 fn attributes<D: Deffile>(bytes: &[u8]) -> Attributes<D> {
     match parse::<Document<D>>(bytes) {
         Ok(document) => document.into_attributes(),
-        Err(_) => Attributes {
-            labels: Lenient(salvage::<LabelsObject>(bytes, b"\"labels\":")),
-            deffile: salvage::<D>(bytes, b"\"deffile\":").unwrap_or_default(),
-        },
+        Err(_) => {
+            let mended = json::mended(bytes, Numbers::All);
+            let bytes = mended.as_bytes();
+            Attributes {
+                labels: Lenient(salvage::<LabelsObject>(bytes, b"\"labels\":")),
+                deffile: salvage::<D>(bytes, b"\"deffile\":").unwrap_or_default(),
+            }
+        }
     }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    json::parse(bytes, Numbers::All)
 }
 
 /// Reads a labels object or file.
@@ -53,21 +62,12 @@ pub(crate) fn labels(bytes: &[u8]) -> Labels {
     parse::<LabelsObject>(bytes).unwrap_or_default().0
 }
 
-/// Parses a document. Whether it is UTF-8 is asked once for all of its texts.
-fn parse<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> serde_json::Result<T> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => serde_json::from_str(text),
-        Err(_) => serde_json::from_slice(bytes),
-    }
-}
-
 /// Reads the labels of an OCI image configuration's `config` part.
 pub(crate) fn oci_config(bytes: &[u8]) -> Labels {
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct Config {
-        #[serde(rename = "Labels")]
-        labels: Lenient<LabelsObject>,
+    json::objects! {
+        struct Config {
+            "Labels" => labels: Lenient<LabelsObject>,
+        }
     }
     parse::<Config>(bytes)
         .unwrap_or_default()
@@ -88,28 +88,24 @@ pub(crate) fn definition(bytes: &[u8]) -> String {
     crate::definition::cut(text)
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default, bound = "D: Deffile")]
-struct Document<D> {
-    data: Lenient<Data<D>>,
-    attributes: Lenient<Attributes<D>>,
-    labels: Lenient<LabelsObject>,
-    deffile: D,
-}
+json::objects! {
+    struct Document<D: Deffile> {
+        "data" => data: Lenient<Data<D>>,
+        "attributes" => attributes: Lenient<Attributes<D>>,
+        "labels" => labels: Lenient<LabelsObject>,
+        "deffile" => deffile: D,
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(default, bound = "D: Deffile")]
-struct Data<D> {
-    attributes: Lenient<Attributes<D>>,
-    labels: Lenient<LabelsObject>,
-    deffile: D,
-}
+    struct Data<D: Deffile> {
+        "attributes" => attributes: Lenient<Attributes<D>>,
+        "labels" => labels: Lenient<LabelsObject>,
+        "deffile" => deffile: D,
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(default, bound = "D: Deffile")]
-struct Attributes<D> {
-    labels: Lenient<LabelsObject>,
-    deffile: D,
+    struct Attributes<D: Deffile> {
+        "labels" => labels: Lenient<LabelsObject>,
+        "deffile" => deffile: D,
+    }
 }
 
 /// A definition in `inspect-metadata.json`: taken, or passed over.
@@ -170,7 +166,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(serde_json::from_str(text).ok())
+                Ok(parse(text.as_bytes()).ok())
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
@@ -239,7 +235,7 @@ impl Deffile for Passed {
     }
 }
 
-/// Labels, flat or by partition. Numbers and booleans become text; lists and null are left out.
+/// Labels, flat or by partition. Numbers, as they are written, and booleans become text; lists and null are left out.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct LabelsObject(pub(crate) Labels);
 
@@ -248,8 +244,8 @@ impl<'de> Deserialize<'de> for LabelsObject {
         match Value::deserialize(deserializer)? {
             Value::Labels(labels) => Ok(Self(labels)),
             // One level of quoting and no more: text within text would not end.
-            Value::Text(text) => match serde_json::from_str(&text) {
-                Ok(Value::Labels(labels)) => Ok(Self(labels)),
+            Value::Text(text) => match parse(text.as_bytes()) {
+                Ok(Flat(labels)) => Ok(Self(labels)),
                 _ => Ok(Self::default()),
             },
             _ => Ok(Self::default()),
@@ -257,8 +253,20 @@ impl<'de> Deserialize<'de> for LabelsObject {
     }
 }
 
-/// The name of a label; in place, where nothing in it is escaped.
-struct Name<'a>(Cow<'a, str>);
+/// Labels that are no text.
+struct Flat(Labels);
+
+impl<'de> Deserialize<'de> for Flat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Value::deserialize(deserializer)? {
+            Value::Labels(labels) => Self(labels),
+            _ => Self(Labels::default()),
+        })
+    }
+}
+
+/// The name of a label or member; in place, where nothing in it is escaped.
+pub(crate) struct Name<'a>(pub(crate) Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -327,8 +335,9 @@ impl<'de> Deserialize<'de> for Value<'de> {
                 Ok(Value::Text(Cow::Owned(value.to_string())))
             }
 
-            fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-                Ok(Value::Text(Cow::Owned(value.to_string())))
+            // Not the number that was written any more: as a text, which it is mended to, it is.
+            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
+                Err(E::invalid_type(Unexpected::Float(value), &self))
             }
 
             fn visit_unit<E>(self) -> Result<Self::Value, E> {
@@ -417,6 +426,64 @@ mod tests {
         let deep = "{\"a\":".repeat(100_000);
         assert_eq!(labels(deep.as_bytes()), Labels::default());
         assert_eq!(inspect_metadata(deep.as_bytes()), Inspected::default());
+    }
+
+    #[test]
+    fn one_odd_value_costs_no_other_label() {
+        for (raw, expected) in [
+            (&br#""\ud800""#[..], "\u{fffd}"),
+            (br#""a\udc00b""#, "a\u{fffd}b"),
+            (br#""\ud83d\ude00""#, "\u{1f600}"),
+            (b"\"a\xff\xfe\"", "a\u{fffd}\u{fffd}"),
+            (b"\"tab\there\"", "tab\there"),
+            (br#""C:\dir""#, "C:\\dir"),
+            (b"1e999", "1e999"),
+            (b"NaN", "NaN"),
+            (b"1.10", "1.10"),
+            (b"-0", "-0"),
+            (b"1E5", "1E5"),
+            (b"18446744073709551615", "18446744073709551615"),
+            (b"18446744073709551616", "18446744073709551616"),
+            (b"-9223372036854775809", "-9223372036854775809"),
+            (b"true", "true"),
+        ] {
+            let flat = [br#"{"a":"1 \"<","odd":"#, raw, br#","z":2}"#].concat();
+            let quoted =
+                std::str::from_utf8(&flat).map(|flat| serde_json::json!({ "labels": flat }));
+            let within = [
+                br#"{"data":{"attributes":{"deffile":"x\n","labels":"#,
+                &*flat,
+                b"}}}",
+            ]
+            .concat();
+            let cut = within[..within.len() - 2].to_vec();
+            let expected = map(&[("a", "1 \"<"), ("odd", expected), ("z", "2")]);
+            assert_eq!(labels(&flat), expected);
+            if let Ok(quoted) = quoted {
+                assert_eq!(inspect_labels(quoted.to_string().as_bytes()), expected);
+            }
+            for document in [within, cut] {
+                let inspected = inspect_metadata(&document);
+                assert_eq!(inspected.labels, expected);
+                assert_eq!(inspected.definition.as_deref(), Some("x\n"));
+            }
+            let config = [br#"{"Labels":"#, &*flat, b"}"].concat();
+            assert_eq!(oci_config(&config), expected);
+        }
+    }
+
+    #[test]
+    fn the_last_of_repeated_members_counts() {
+        for shape in [
+            r#"{"labels":{"a":"0"},"labels":{"a":"1","a":"2"}}"#,
+            r#"{"data":null,"data":{"attributes":{"labels":{"a":"2"},"labels":null}}}"#,
+        ] {
+            assert_eq!(
+                inspect_labels(shape.as_bytes()),
+                map(&[("a", "2")]),
+                "{shape}"
+            );
+        }
     }
 
     #[test]

@@ -13,12 +13,13 @@ use std::io;
 use std::marker::PhantomData;
 
 use jiff::Timestamp;
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use crate::error::OciError;
 use crate::held::Held;
+use crate::json::{self, Numbers};
 use crate::limits;
 use crate::metadata::LabelsObject;
 use crate::probe::Found;
@@ -36,57 +37,46 @@ const COSIGN_PREFIX: &str = "_cosign";
 /// first written.
 const READ_BEHIND: u64 = 8 << 10;
 
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct Index {
-    manifests: Capped<BlobRef>,
+json::objects! {
+    struct Index {
+        "manifests" => manifests: Capped<BlobRef>,
+    }
+
+    #[derive(Clone)]
+    struct BlobRef {
+        "mediaType" => media_type: String,
+        "digest" => digest: String,
+        "platform" => platform: Platform,
+        "annotations" => annotations: LabelsObject,
+    }
+
+    #[derive(Clone)]
+    struct Platform {
+        "architecture" => architecture: String,
+    }
+
+    struct Manifest {
+        "config" => config: BlobRef,
+        "layers" => layers: Capped<BlobRef>,
+    }
+
+    struct Config {
+        "architecture" => architecture: String,
+        "created" => created: String,
+        "history" => history: Capped<History>,
+        "config" => config: Inner,
+    }
+
+    struct Inner {
+        "Labels" => labels: LabelsObject,
+    }
+
+    struct History {
+        "created" => created: String,
+    }
 }
 
-#[derive(Deserialize, Default, Clone)]
-#[serde(default, rename_all = "camelCase")]
-struct BlobRef {
-    media_type: String,
-    digest: String,
-    platform: Option<Platform>,
-    annotations: LabelsObject,
-}
-
-#[derive(Deserialize, Default, Clone)]
-#[serde(default)]
-struct Platform {
-    architecture: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Manifest {
-    config: BlobRef,
-    layers: Capped<BlobRef>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Config {
-    architecture: String,
-    created: Option<String>,
-    history: Capped<History>,
-    config: Option<Inner>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Inner {
-    #[serde(rename = "Labels")]
-    labels: Option<LabelsObject>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct History {
-    created: Option<String>,
-}
-
-/// The first [`limits::OCI_LIST_MAX`] entries of a list; null is an empty one.
+/// The first [`limits::OCI_LIST_MAX`] entries of a list; one that is null is an empty one.
 #[derive(Clone)]
 struct Capped<T>(Vec<T>);
 
@@ -96,10 +86,10 @@ impl<T> Default for Capped<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Capped<T> {
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Capped<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct List<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+        impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for List<T> {
             type Value = Vec<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,20 +99,16 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Capped<T> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
                 while entries.len() < limits::OCI_LIST_MAX {
-                    match seq.next_element()? {
-                        Some(entry) => entries.push(entry),
+                    match seq.next_element::<Option<T>>()? {
+                        Some(entry) => entries.push(entry.unwrap_or_default()),
                         None => return Ok(entries),
                     }
                 }
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
                 Ok(entries)
             }
-
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Vec::new())
-            }
         }
-        deserializer.deserialize_any(List(PhantomData)).map(Self)
+        deserializer.deserialize_seq(List(PhantomData)).map(Self)
     }
 }
 
@@ -217,10 +203,7 @@ impl Reader<'_, '_> {
             let config = self.config(&manifest)?;
             let architecture = [
                 config.as_ref().map(|config| config.architecture.clone()),
-                entry
-                    .platform
-                    .as_ref()
-                    .map(|platform| platform.architecture.clone()),
+                Some(entry.platform.architecture.clone()),
             ]
             .into_iter()
             .flatten()
@@ -234,11 +217,7 @@ impl Reader<'_, '_> {
             if let Some(config) = config {
                 created = created.max(creation(&config));
                 if position == 0 {
-                    found.image.labels = config
-                        .config
-                        .and_then(|inner| inner.labels)
-                        .unwrap_or_default()
-                        .0;
+                    found.image.labels = config.config.labels.0;
                 }
             }
             self.layers(&manifest, position == 0, found)?;
@@ -349,7 +328,7 @@ impl Reader<'_, '_> {
     }
 
     /// Reads and parses a blob. What is beyond the end of the file has been reported already.
-    fn json<T: for<'de> Deserialize<'de>>(
+    fn json<T: DeserializeOwned>(
         &mut self,
         what: &'static str,
         blob: &RawDescriptor,
@@ -379,7 +358,7 @@ impl Reader<'_, '_> {
         let found = expected
             .starts_with("sha256:")
             .then(|| format!("sha256:{}", hex::encode(Sha256::digest(bytes))));
-        let parsed = serde_json::from_slice(bytes);
+        let parsed = json::parse(bytes, Numbers::OfLabels);
         if let Some(found) = found
             && found != expected
         {
@@ -410,9 +389,9 @@ impl Reader<'_, '_> {
 
 /// Creation by the configuration, or else the last step of its history.
 fn creation(config: &Config) -> Option<Timestamp> {
-    let time = |text: &Option<String>| {
-        text.as_deref()
-            .and_then(|text| text.parse::<Timestamp>().ok())
+    let time = |text: &str| {
+        text.parse::<Timestamp>()
+            .ok()
             .filter(|time| time.as_second() > 0)
     };
     time(&config.created).or_else(|| {

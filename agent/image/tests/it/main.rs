@@ -8,6 +8,7 @@ mod hostile;
 mod inside;
 mod large;
 mod made;
+mod oci_json;
 mod partitions;
 mod truth;
 #[cfg(feature = "verify")]

@@ -45,7 +45,7 @@ pub use self::entry::{
 pub use self::kept::{Commons, KeptRow};
 pub use self::lease::LEASE_MAX;
 pub use self::prepare::Preparation;
-pub use self::query::{Labels, Query, QueryError, format_name, status_name};
+pub use self::query::{Labels, Query, QueryError, format_name, quote, status_name};
 pub use self::row::{Row, join_path};
 pub use self::rows::Rows;
 pub use self::snapshot::{Changes, Snapshot};

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Stdout, Write};
 
 use sifter_proto::v1::Image;
 
-use crate::catalog::{FileTime, Query};
+use crate::catalog::{FileTime, Query, quote};
 
 use super::render::{Format, ImageTable, Output};
 use super::usage::{GroupBy, Groups, Sum};
@@ -189,15 +189,6 @@ impl ListingArgs {
 fn parse(filter: &str, order_by: &str) -> anyhow::Result<Query> {
     Query::parse(filter, order_by, FileTime::now())
         .map_err(|error| WithExit::error(Exit::Usage, error.to_string()))
-}
-
-/// A term as one word of the filter: blanks in it are kept together.
-pub(super) fn quote(term: &str) -> String {
-    if term.contains(char::is_whitespace) && !term.contains('"') {
-        format!("\"{term}\"")
-    } else {
-        term.to_owned()
-    }
 }
 
 /// Prints images as they come, or together as a table.

@@ -49,7 +49,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let terms: Vec<String> = args
         .filter
         .iter()
-        .map(|term| listing::quote(term))
+        .map(|term| crate::catalog::quote(term))
         .collect();
     let mut request = v1::WatchImagesRequest {
         filter: terms.join(" "),

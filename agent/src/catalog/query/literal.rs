@@ -4,13 +4,20 @@ use globset::{GlobBuilder, GlobSet};
 
 use super::QueryError;
 
-/// Words separated by blanks; `"…"` keeps blanks together.
+/// Words separated by blanks; `"…"` keeps blanks together. `\"` is a quote and `\\` a backslash; before anything
+/// else a backslash is itself, for paths are written with `\xHH` in them.
 pub(super) fn split(text: &str) -> Result<Vec<String>, QueryError> {
     let mut result: Vec<String> = Vec::new();
     let mut word = String::new();
     let (mut quoted, mut any) = (false, false);
-    for character in text.chars() {
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
         match character {
+            '\\' => {
+                let escaped = characters.next_if(|next| is_escaped(*next));
+                word.push(escaped.unwrap_or(character));
+                any = true;
+            }
             '"' => {
                 quoted = !quoted;
                 any = true;
@@ -34,6 +41,40 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, QueryError> {
         result.push(word);
     }
     Ok(result)
+}
+
+/// What a backslash before it makes a character like others.
+fn is_escaped(character: char) -> bool {
+    matches!(character, '"' | '\\')
+}
+
+/// A term as one word of a filter, from which [`Query::parse`](super::Query::parse) takes it as it is.
+#[must_use]
+pub fn quote(term: &str) -> String {
+    let quoted = term.is_empty() || term.contains(char::is_whitespace);
+    let mut word = String::with_capacity(term.len() + 2);
+    if quoted {
+        word.push('"');
+    }
+    let mut characters = term.chars().peekable();
+    while let Some(character) = characters.next() {
+        // Others stay as they are, so that a filter is no longer than it must be. What comes behind
+        // the last is the quote, or a blank, which an older agent understands, too.
+        let needs = match (character, characters.peek()) {
+            ('"', _) => true,
+            ('\\', Some(next)) => is_escaped(*next),
+            ('\\', None) => quoted,
+            _ => false,
+        };
+        if needs {
+            word.push('\\');
+        }
+        word.push(character);
+    }
+    if quoted {
+        word.push('"');
+    }
+    word
 }
 
 /// A set of one: unlike a single glob it compares where there is nothing to be searched for.
@@ -115,6 +156,50 @@ pub(super) fn time(text: &str) -> Option<i128> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::{quote, split};
+
+    #[test]
+    fn quotes_and_backslashes() {
+        for (text, words) in [
+            (r#"a "b c" d"#, &["a", "b c", "d"][..]),
+            (r#"a="b c""#, &["a=b c"]),
+            (r#"a=\"b\" c"#, &["a=\"b\"", "c"]),
+            (r#""say \"hi\" twice""#, &["say \"hi\" twice"]),
+            (r"a\\b", &[r"a\b"]),
+            (r"a\xffb\*\", &[r"a\xffb\*\"]),
+            (r#""a\\" b"#, &["a\\", "b"]),
+            (r#""""#, &[""]),
+        ] {
+            assert_eq!(split(text).unwrap(), words, "{text}");
+            let again: Vec<_> = words.iter().map(|word| quote(word)).collect();
+            assert_eq!(split(&again.join(" ")).unwrap(), words, "{text}");
+        }
+        assert!(split(r#""a\""#).is_err());
+        for plain in ["tag=1.9", r"path=/data/\xff*"] {
+            assert_eq!(quote(plain), plain);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_filter_has_the_terms_that_it_is_made_of(
+            terms in prop::collection::vec(prop_oneof![r#"[a"\\\\ \t=]{0,6}"#, any::<String>()], 0..5),
+        ) {
+            let words: Vec<_> = terms.iter().map(|term| quote(term)).collect();
+            prop_assert_eq!(split(&words.join(" ")).unwrap(), terms);
+        }
+
+        #[test]
+        fn any_text_is_words_or_an_error(text in r#"[a"\\\\ ]{0,12}"#) {
+            if let Ok(words) = split(&text) {
+                let again: Vec<_> = words.iter().map(|word| quote(word)).collect();
+                prop_assert_eq!(split(&again.join(" ")).unwrap(), words);
+            }
+        }
+    }
+
     #[test]
     fn patterns_match_whatever_the_text_looks_like() {
         for (pattern, matching, other) in [

@@ -15,6 +15,7 @@ use super::snapshot::Snapshot;
 use super::store::StoreError;
 use field::Field;
 pub use field::{format_name, status_name};
+pub use literal::quote;
 use literal::{duration, glob, split};
 
 /// Longest filter: what people write has some hundred bytes.

@@ -99,8 +99,9 @@ pub fn probe(file: &dyn ReadAt, subject: &Subject<'_>, options: &Options) -> io:
     .verdict)
 }
 
-/// As [`probe`], with every naming rule's part in the outcome, and with the bootstrap history, for
-/// which the primary partition is looked into even where the header answers for everything else.
+/// As [`probe`], with every naming rule's part in the outcome, and with the bootstrap history of any image:
+/// the primary partition is looked into even where the header answers for everything else and names
+/// no source that leaves a history.
 ///
 /// # Errors
 ///

@@ -10,6 +10,7 @@ use std::io;
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
+use crate::definition::Definition;
 use crate::held::Held;
 use crate::limits;
 use crate::metadata;
@@ -24,6 +25,9 @@ use crate::error::SifError;
 
 const INSPECT_METADATA: &[u8] = b"inspect-metadata.json";
 const OCI_CONFIG: &[u8] = b"oci-config.json";
+
+/// The label that repeats what the definition's header says of the kind of source.
+const BOOTSTRAP_LABEL: &str = "org.label-schema.usage.singularity.deffile.bootstrap";
 
 /// Makes an image of a file that has the magic of a SIF.
 pub(crate) fn probe(windows: &mut Windows<'_>, context: &Context<'_>) -> io::Result<Found> {
@@ -197,13 +201,29 @@ fn read_objects(
 
     let from_config = bytes(chosen.oci_config).map(metadata::oci_config);
     let sound = sif.error.is_none() && error.is_none();
-    if sound && context.options.inside_file_systems && (!chosen.answers() || context.explain) {
+    let inside = !chosen.answers() || context.explain || has_history(&found.image);
+    if sound && context.options.inside_file_systems && inside {
         context.look_inside_partition(windows, sif, found)?;
     }
     if !chosen.answers() && found.image.labels.is_empty() {
         found.image.labels = from_config.unwrap_or_default();
     }
     Ok(error)
+}
+
+/// Whether the image was made of another one of Singularity's, whose definition is then in the root of
+/// this one and nowhere else (apptainer `internal/pkg/build/metadata.go: insertDefinition`). Of others
+/// the root is not worth the reads.
+fn has_history(image: &Image) -> bool {
+    let label = image.labels.get(BOOTSTRAP_LABEL);
+    let definition = image.definition.as_deref().filter(|_| label.is_none());
+    let definition = definition.map(Definition::parse);
+    let agent = label.or_else(|| definition.as_ref()?.get("bootstrap"));
+    agent.is_some_and(|agent| {
+        ["localimage", "library", "shub", "oras"]
+            .iter()
+            .any(|known| agent.eq_ignore_ascii_case(known))
+    })
 }
 
 /// Identity: header and descriptors; without a UUID also the metadata objects, in table order.

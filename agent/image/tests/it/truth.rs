@@ -98,33 +98,67 @@ fn the_images_of_the_repository_agree() {
     );
 }
 
+/// The images of the repository and, where it is, of the corpus: `inspect` says what a listing says.
 #[test]
-fn an_explanation_adds_rules_and_history_and_changes_nothing_else() {
-    let Some(shared) = shared() else {
-        return skipped("explanations");
-    };
-    let probed = |name: &str| {
-        let path = shared.join("images/apptainer").join(name);
-        let bytes = fs::read(&path).expect("an image");
-        let subject = crate::corpus::subject(&path, 86_400);
-        let options = sifter_image::Options::default();
-        let explained = sifter_image::explain(&bytes, &subject, &options).expect("memory");
-        let plain = sifter_image::probe(&bytes, &subject, &options).expect("memory");
-        assert_eq!(explained.rules.len(), 6, "{name}");
-        match (explained.verdict, plain) {
-            (Verdict::Image(explained), Verdict::Image(plain)) => (*explained, *plain),
-            other => panic!("{name}: {other:?}"),
+fn an_explanation_adds_rules_and_changes_nothing_else() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/images");
+    let mut directories = vec![own.join("built"), own.join("pulled"), own.join("formats")];
+    match shared() {
+        Some(shared) => directories.push(shared.join("images/apptainer")),
+        None => skipped("explanations of the corpus"),
+    }
+    let mut histories = BTreeMap::new();
+    for directory in directories {
+        for entry in fs::read_dir(directory).expect("images") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                continue;
+            }
+            let bytes = fs::read(&path).expect("an image");
+            let subject = crate::corpus::subject(&path, 86_400);
+            let options = sifter_image::Options::default();
+            let explained = sifter_image::explain(&bytes, &subject, &options).expect("memory");
+            let plain = sifter_image::probe(&bytes, &subject, &options).expect("memory");
+            assert_eq!(explained.verdict, plain, "{}", path.display());
+            if let Verdict::Image(image) = plain {
+                assert_eq!(explained.rules.len(), 6, "{}", path.display());
+                let name = path
+                    .file_name()
+                    .expect("a name")
+                    .to_string_lossy()
+                    .into_owned();
+                histories.insert(name, image.bootstrap_history);
+            }
         }
-    };
-    let (explained, plain) = probed("ubuntu_22.04.sif");
-    assert_eq!(explained, plain);
-    let (mut explained, plain) = probed("local_of_sif.sif");
-    assert_eq!(
-        explained.bootstrap_history,
-        ["quay.io/biocontainers/samtools:1.9--h91753b0_8"]
-    );
-    explained.bootstrap_history.clear();
-    assert_eq!(explained, plain);
+    }
+    let mut expected = vec![
+        ("tools.sif", ""),
+        ("ubuntu_22.04.sif", ""),
+        ("from-sandbox.sif", "alpine:3.20"),
+        (
+            "localimage.sif",
+            "quay.io/biocontainers/bwa:0.7.18--he4a0461_1",
+        ),
+        (
+            "library.sif",
+            "quay.io/biocontainers/bwa:0.7.18--he4a0461_1",
+        ),
+    ];
+    if shared().is_some() {
+        let samtools = "quay.io/biocontainers/samtools:1.9--h91753b0_8";
+        expected.extend(
+            [
+                "local_of_sif.sif",
+                "shub_def.sif",
+                "lib_direct.sif",
+                "oras_rebuild.sif",
+            ]
+            .map(|name| (name, samtools)),
+        );
+    }
+    for (name, history) in expected {
+        assert_eq!(histories[name].concat(), history, "{name}");
+    }
 }
 
 /// Collects differences between what is expected and what was found.

@@ -81,7 +81,9 @@ impl FromStr for Format {
         };
         if text.contains("{{") {
             let pieces = template(text)?;
-            if !table {
+            // A whole image is no cell of a table.
+            let whole = pieces.iter().any(|piece| matches!(piece, Piece::Json));
+            if !table || whole {
                 return Ok(Self::Template(pieces));
             }
             // `table {{.Repository}}\t{{.Tag}}`, as docker has it: the fields are the columns.
@@ -156,7 +158,7 @@ impl Output {
                             escape::terminal(&column.show(image, self.no_trunc))
                         )?;
                     }
-                    Piece::Json => write!(out, "{}", serde_json::to_value(image)?)?,
+                    Piece::Json => super::json::write(out, image)?,
                 }
             }
         }
@@ -344,6 +346,20 @@ mod tests {
                 format: template.parse().unwrap(),
                 ..Output::default()
             };
+            assert_eq!(printed(&output, &image), text, "{template}");
+        }
+        let json =
+            "{\"repository\":\"ubuntu\",\"tag\":\"22.04\\u001b[2J\",\"sizeBytes\":\"45056\"}\n";
+        for (template, text) in [
+            ("{{json .}}", json.to_owned()),
+            ("table {{json .}}", json.to_owned()),
+            ("table {{.Repository}} {{json .}}", format!("ubuntu {json}")),
+        ] {
+            let output = Output {
+                format: template.parse().unwrap(),
+                ..Output::default()
+            };
+            assert!(output.is_whole() && output.streams(), "{template}");
             assert_eq!(printed(&output, &image), text, "{template}");
         }
         assert!("{{.NoSuch}}".parse::<Format>().is_err());

@@ -71,6 +71,17 @@ fn is_unsafe(character: char) -> bool {
                 | '\u{feff}'
                 | '\u{fff9}'..='\u{fffb}'
                 | '\u{e0000}'..='\u{e007f}'
+                // Soft hyphen, separator and selectors of variants: nothing is seen of them.
+                | '\u{00ad}'
+                | '\u{034f}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{e0100}'..='\u{e01ef}'
+                // Letters that are blank: fillers of Hangul, and Braille without dots.
+                | '\u{115f}'..='\u{1160}'
+                | '\u{3164}'
+                | '\u{ffa0}'
+                | '\u{2800}'
         )
 }
 
@@ -88,6 +99,25 @@ mod tests {
             ("\u{9b}31m", "\\u{9b}31m"),
         ] {
             assert_eq!(terminal(raw), shown);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_escaped() {
+        for code in [
+            0x00ad, 0x034f, 0x061c, 0x115f, 0x1160, 0x180b, 0x180e, 0x180f, 0x200b, 0x200f, 0x2028,
+            0x202e, 0x2060, 0x206f, 0x2800, 0x3164, 0xfe00, 0xfe0f, 0xfeff, 0xffa0, 0xfff9,
+            0xe0001, 0xe007f, 0xe0100, 0xe01ef,
+        ] {
+            let text = format!("a{}b", char::from_u32(code).unwrap());
+            assert_eq!(terminal(&text), format!("a\\u{{{code:x}}}b"));
+        }
+        for code in [
+            0x00ac, 0x00ae, 0x034e, 0x0350, 0x115e, 0x1161, 0x1810, 0x2010, 0x2030, 0x27ff, 0x2801,
+            0x3163, 0x3165, 0xfdff, 0xfe10, 0xff9f, 0xfffc, 0x1f600,
+        ] {
+            let text = format!("a{}b", char::from_u32(code).unwrap());
+            assert_eq!(terminal(&text), text);
         }
     }
 

@@ -297,17 +297,55 @@ fn table(answer: &Value) -> String {
 fn clean(text: &str) -> String {
     text.chars()
         .map(|c| {
-            // The marks that turn the direction of writing are no control characters to Rust.
-            let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if c.is_control() || turns { '\u{fffd}' } else { c }
+            if c.is_control() || is_hidden(c) {
+                '\u{fffd}'
+            } else {
+                c
+            }
         })
         .collect()
+}
+
+/// What turns the direction of writing or is not seen, and is no control character to Rust: the same
+/// characters as the agent's command line escapes.
+fn is_hidden(character: char) -> bool {
+    matches!(
+        character,
+        '\u{00ad}'
+            | '\u{034f}'
+            | '\u{061c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+            | '\u{e0100}'..='\u{e01ef}'
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_cannot_be_seen_is_replaced() {
+        for code in [
+            0x1b, 0xad, 0x034f, 0x061c, 0x1160, 0x180e, 0x200b, 0x200e, 0x2028, 0x202e, 0x2069,
+            0x2800, 0x3164, 0xfe0f, 0xfeff, 0xffa0, 0xe0041, 0xe0100,
+        ] {
+            let text = format!("a{}b", char::from_u32(code).unwrap());
+            assert_eq!(clean(&text), "a\u{fffd}b", "{code:x}");
+        }
+        assert_eq!(clean("é 中 \u{1f600}"), "é 中 \u{1f600}");
+    }
 
     #[test]
     fn table_is_aligned_and_harmless() {

@@ -71,13 +71,14 @@ enum Command {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(error) if error.use_stderr() => {
             let _ = error.print();
-            return if error.use_stderr() {
-                Exit::Usage.into()
-            } else {
-                Exit::Success.into()
-            };
+            return Exit::Usage.into();
+        }
+        // Help or version: what was asked for, and not there unless it was written.
+        Err(help) => {
+            let printed = help.print().and_then(|()| std::io::stdout().flush());
+            return ended(printed.map(|()| Exit::Success).map_err(Into::into));
         }
     };
     let result = match cli.command {
@@ -92,6 +93,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Generate(args) => generate::run(&args),
     };
+    ended(result)
+}
+
+/// The exit code of a command, with a message where it failed.
+fn ended(result: anyhow::Result<Exit>) -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         // Whoever reads our output has seen enough.

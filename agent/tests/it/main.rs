@@ -4,6 +4,7 @@ mod access;
 mod catalog;
 mod docs;
 mod doctor;
+mod full;
 mod golden;
 mod ls;
 mod paths;

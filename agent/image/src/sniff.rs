@@ -206,6 +206,15 @@ fn by_name(head: &[u8], size: u64) -> Kind {
             return damaged_ext(head, 0);
         }
     }
+    if head.len() < squashfs::MAGIC.len() && squashfs::MAGIC.starts_with(head) {
+        return Kind::Incomplete {
+            format: Format::Squashfs,
+            message: format!(
+                "truncated: the squashfs superblock ends at byte {} but the file has {size}",
+                squashfs::SUPERBLOCK_LEN
+            ),
+        };
+    }
     if size < (MAGIC_OFFSET + MAGIC.len()) as u64 && may_become_image(head) {
         return Kind::Incomplete {
             format: Format::Sif,
@@ -216,7 +225,7 @@ fn by_name(head: &[u8], size: u64) -> Kind {
 }
 
 /// Whether the whole of a file too short for a magic is how an image may begin: a launch script or
-/// NULs, and after 32 bytes as much of the magic as there is; or the first letters of `hsqs`.
+/// NULs, and after 32 bytes as much of the magic as there is.
 fn may_become_image(head: &[u8]) -> bool {
     let (launch, magic) = head.split_at(head.len().min(MAGIC_OFFSET));
     let mut text = launch.splitn(2, |byte| *byte == b'\n');
@@ -229,8 +238,7 @@ fn may_become_image(head: &[u8]) -> bool {
             .iter()
             .all(|byte| *byte == 0);
     let empty = launch.iter().all(|byte| *byte == 0);
-    let bare = head.len() < squashfs::MAGIC.len() && squashfs::MAGIC.starts_with(head);
-    bare || ((script || empty) && MAGIC.starts_with(magic))
+    (script || empty) && MAGIC.starts_with(magic)
 }
 
 fn damaged_squashfs(bytes: &[u8], payload: usize) -> Kind {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use sifter_image::record::{Image, Status};
+use sifter_image::record::{Format, Image, Status};
 use sifter_image::{NotImage, ReadAt, Verdict};
 
 use crate::corpus::{shared, skipped, verdict, young_verdict};
@@ -374,5 +374,24 @@ fn what_is_wrong_is_said_with_place_and_numbers() {
             "expected {expected:?}\n   found {:?}",
             image.status_message
         );
+    }
+}
+
+/// A file too short for a magic is what its first bytes begin.
+#[test]
+fn the_beginning_of_an_image_has_its_format() {
+    let squashfs = "truncated: the squashfs superblock ends at byte 96 but the file has";
+    let sif = "truncated: the SIF header ends at byte 128 but the file has";
+    for (bytes, format, message) in [
+        (&b"h"[..], Format::Squashfs, format!("{squashfs} 1")),
+        (b"hsq", Format::Squashfs, format!("{squashfs} 3")),
+        (b"#!/bin/sh\n", Format::Sif, format!("{sif} 10")),
+        (b"#", Format::Sif, format!("{sif} 1")),
+    ] {
+        let image = listed(verdict(&bytes, Path::new("/a/x.simg")), &message);
+        assert_eq!((image.format, image.status), (format, Status::Failure));
+        assert_eq!(image.status_message, message);
+        let young = listed(young_verdict(&bytes, Path::new("/a/x.simg")), &message);
+        assert_eq!(young.status, Status::Transfer);
     }
 }

@@ -226,7 +226,8 @@ fn has_history(image: &Image) -> bool {
     })
 }
 
-/// Identity: header and descriptors; without a UUID also the metadata objects, in table order.
+/// Identity: header and descriptors in table order; without a UUID also the metadata objects, in the
+/// order of their IDs. The tools number objects by their slots, but nothing else says so.
 fn identify<'s>(
     windows: &Windows<'_>,
     sif: &Sif,

@@ -215,6 +215,27 @@ fn the_identity_is_as_documented() {
     );
 }
 
+/// The objects that tell builds apart go by their IDs, descriptors by their slots.
+#[test]
+fn the_identity_goes_by_object_ids() {
+    let mut nil = native();
+    nil.uuid = [0; 16];
+    let mut bytes = nil.bytes();
+    for (slot, id) in [(0, 2u32), (1, 1)] {
+        let at = 4096 + slot * 585 + 5;
+        bytes[at..at + 4].copy_from_slice(&id.to_le_bytes());
+    }
+    let mut identified = bytes[..128].to_vec();
+    identified.extend(&bytes[4096..4096 + 3 * 585]);
+    for object in nil.objects[..2].iter().rev().flatten() {
+        identified.extend(&object.data);
+    }
+    assert_eq!(
+        image(&bytes).image_id.map(|id| id.to_string()),
+        Some(digest(&identified))
+    );
+}
+
 #[test]
 fn objects_are_found_behind_holes_and_in_late_slots() {
     let mut sif = Sif::new();

@@ -7,6 +7,7 @@ mod manager;
 mod policy;
 mod serve;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -38,7 +39,19 @@ impl Cli {
     pub fn parse_and_run() -> ExitCode {
         // The one place that chooses the cryptography of the whole process.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        match Self::parse().command {
+        let cli = match Self::try_parse() {
+            Ok(cli) => cli,
+            Err(error) if error.use_stderr() => error.exit(),
+            // Help or version: what was asked for, and not there unless it was written.
+            Err(help) => {
+                return match help.print().and_then(|()| std::io::stdout().flush()) {
+                    // Whoever reads it has seen enough.
+                    Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => fail(&error, 1),
+                    _ => ExitCode::SUCCESS,
+                };
+            }
+        };
+        match cli.command {
             Command::Serve(args) => serve::run(args),
             Command::CheckConfig(args) => check_config::run(args),
             Command::Policy(args) => policy::run(args),

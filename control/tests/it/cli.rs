@@ -287,3 +287,29 @@ document = '{"Version":"1","Statement":[{"Effect":"Allow","Action":"ehpc:*","Res
         assert!(text.contains(says), "{key} {more:?}: {text}");
     }
 }
+
+#[test]
+fn help_that_cannot_be_written_is_a_failure() {
+    for arguments in [&["--help"][..], &["call", "--help"], &["--version"]] {
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let (read, closed) = std::io::pipe().unwrap();
+        drop(read);
+        for (output, code) in [(Stdio::from(full), 1), (Stdio::from(closed), 0)] {
+            let output = Command::new(env!("CARGO_BIN_EXE_sifter-control"))
+                .args(arguments)
+                .stdout(output)
+                .output()
+                .unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+            assert_eq!(
+                said.contains("No space left on device"),
+                code == 1,
+                "{arguments:?}: {said}"
+            );
+        }
+    }
+}

@@ -14,9 +14,9 @@ use super::dir::Operations;
 /// its length, and header, descriptors and metadata objects of today's SIFs lie within.
 const WINDOW: usize = 64 << 10;
 
-/// What a read more is worth where a disk answers: the metadata objects and the beginning of the partition
-/// of today's SIFs are read together, and the rest of the descriptor table is left out. All in one
-/// piece would be a read less, but three times as many pages to be cleared, filled and copied,
+/// How far apart two pieces may lie to be read together where a disk answers: the metadata objects and the
+/// beginning of the partition of today's SIFs are, and the rest of the descriptor table is left out. All in one
+/// piece would save a read, but cost three times as many pages to be cleared, filled and copied,
 /// which on a fast disk takes longer than the disk does.
 const COLD_GAP: u64 = 16 << 10;
 

@@ -136,7 +136,7 @@ impl Supervised {
 
     pub(super) fn hangs(&self, catalog: &Catalog, idle: Duration) {
         let message = format!(
-            "the file system does not answer since {} seconds",
+            "the file system has not answered for {} seconds",
             idle.as_secs()
         );
         let mut state = self.lock();

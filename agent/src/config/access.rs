@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::{ConfigError, Listen, RawTls};
+use super::{ConfigError, Listen, RawTls, fail};
 
 /// Group whose members see every image, unless another is configured. Where the host has no such
 /// group, nobody is in it.
@@ -41,13 +41,6 @@ pub enum PlainTcp {
     Own,
     /// Everything to everybody.
     All,
-}
-
-fn fail(key: &str, message: impl Into<String>) -> ConfigError {
-    ConfigError::Value {
-        key: key.to_owned(),
-        message: message.into(),
-    }
 }
 
 impl TlsSettings {
@@ -146,7 +139,7 @@ impl super::Settings {
             self.allow_insecure_remote,
         );
         match checked {
-            Err(ConfigError::Value { key, message }) if key == "listen" => Err(message),
+            Err(ConfigError::Value { key, message, .. }) if key.name == "listen" => Err(message),
             _ => Ok(address),
         }
     }

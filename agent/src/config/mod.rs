@@ -4,31 +4,28 @@
 //! the command line.
 
 mod access;
+mod duration;
+mod listen;
 mod raw;
 mod root;
+mod source;
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
-
-use globset::{Glob, GlobSet, GlobSetBuilder};
-use sifter_image::reference::NamingRule;
+use std::path::PathBuf;
 
 pub use self::access::{AccessSettings, DEFAULT_ADMIN_GROUP, PlainTcp, TlsSettings};
+pub use self::duration::duration;
+pub use self::listen::Listen;
 pub use self::raw::{OneOrMany, Raw, RawRoot, RawTls};
 pub use self::root::{
     Candidates, DEPTH_MAX, DIGEST_BYTES_PER_SECOND, RootSettings, SKIPPED_DIRECTORIES,
 };
+pub use self::source::{Place, Sources, read};
 
 /// Where the agent's configuration is by default.
 pub const DEFAULT_FILE: &str = "/etc/sifter/agent.toml";
 
 /// Where the agent listens by default.
 pub const DEFAULT_SOCKET: &str = "unix:/run/sifter/agent.sock";
-
-/// Longest path of a unix socket, in bytes: `sun_path` has 108, one of them for the NUL at its end.
-const SOCKET_PATH_MAX: usize = 107;
 
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -50,13 +47,42 @@ pub enum ConfigError {
         error: Box<toml::de::Error>,
     },
     /// A value makes no sense.
-    #[error("{key}: {message}")]
+    #[error("{}{key}: {message}", place.as_ref().map_or_else(String::new, |place| format!("{place}: ")))]
     Value {
+        /// Where it stands; `None` where it is not from a file, or missing.
+        place: Option<Place>,
         /// Which key.
-        key: String,
+        key: Key,
         /// What is wrong, and what would be right.
         message: String,
     },
+}
+
+/// A key of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The image directory whose setting it is.
+    root: Option<PathBuf>,
+    /// Its name, from the outermost table on: `tls.cert`. Of an image directory, the name alone.
+    name: &'static str,
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.root {
+            Some(root) => write!(f, "root {}: {}", crate::escape::path(root), self.name),
+            None => f.write_str(self.name),
+        }
+    }
+}
+
+/// A value of the whole agent that makes no sense.
+fn fail(name: &'static str, message: impl Into<String>) -> ConfigError {
+    ConfigError::Value {
+        place: None,
+        key: Key { root: None, name },
+        message: message.into(),
+    }
 }
 
 /// Validated configuration of the agent.
@@ -86,17 +112,6 @@ pub struct Settings {
     pub roots: Vec<RootSettings>,
 }
 
-/// An address to listen on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Listen {
-    /// A unix socket.
-    Unix(PathBuf),
-    /// A TCP port.
-    Tcp(SocketAddr),
-    /// A TCP port with TLS.
-    Tls(SocketAddr),
-}
-
 /// How is logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
@@ -106,100 +121,25 @@ pub struct LogSettings {
     pub filter: String,
 }
 
-impl std::str::FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return if !path.starts_with('/') {
-                Err(format!("`{text}`: the path of a socket must be absolute"))
-            } else if path.contains('\0') {
-                Err(format!("`{text}`: there is a NUL in the path"))
-            } else if path.len() > SOCKET_PATH_MAX {
-                Err(format!(
-                    "`{text}`: the path of a socket has at most {SOCKET_PATH_MAX} bytes, and this \
-                     one has {}",
-                    path.len()
-                ))
-            } else {
-                Ok(Self::Unix(path.into()))
-            };
-        }
-        let (kind, address): (fn(SocketAddr) -> Self, &str) = match text.strip_prefix("tls:") {
-            Some(address) => (Self::Tls, address),
-            None => (Self::Tcp, text.strip_prefix("tcp:").unwrap_or(text)),
-        };
-        let address = address.replace("localhost:", "127.0.0.1:");
-        address.parse().map(kind).map_err(|_| {
-            format!("`{text}` is neither unix:/path nor tls:address:port nor address:port")
-        })
-    }
-}
-
-impl std::fmt::Display for Listen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Tls(address) => write!(f, "tls:{address}"),
-        }
-    }
-}
-
-/// Reads a file and its drop-ins, and merges them.
-///
-/// # Errors
-///
-/// A file cannot be read or understood.
-pub fn read(path: &Path) -> Result<Raw, ConfigError> {
-    let mut raw = read_one(path)?;
-    let mut directory = path.as_os_str().to_owned();
-    directory.push(".d");
-    let mut names = BTreeSet::new();
-    match std::fs::read_dir(&directory) {
-        Ok(entries) => names.extend(
-            entries
-                .filter_map(Result::ok)
-                .map(|entry| entry.path())
-                .filter(|path| path.extension().is_some_and(|ending| ending == "toml")),
-        ),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => {
-            return Err(ConfigError::Read {
-                path: directory.into(),
-                error,
-            });
-        }
-    }
-    for path in names {
-        raw = read_one(&path)?.over(raw);
-    }
-    Ok(raw)
-}
-
-fn read_one(path: &Path) -> Result<Raw, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
-        path: path.to_owned(),
-        error,
-    })?;
-    toml::from_str(&text).map_err(|error| ConfigError::Syntax {
-        path: path.to_owned(),
-        error: Box::new(error),
-    })
-}
-
 impl Settings {
     /// Validates. Pure but for the host's name, which is the default of `system`.
     ///
     /// # Errors
     ///
     /// The first value that makes no sense, with its key and what would be right.
-    pub fn validate(raw: Raw) -> Result<Self, ConfigError> {
-        let fail = |key: &str, message: String| ConfigError::Value {
-            key: key.to_owned(),
-            message,
-        };
+    pub fn validate(mut raw: Raw) -> Result<Self, ConfigError> {
+        let sources = std::mem::take(&mut raw.sources);
+        Self::checked(raw).map_err(|error| match error {
+            ConfigError::Value { key, message, .. } => ConfigError::Value {
+                place: sources.place(&key),
+                key,
+                message,
+            },
+            other => other,
+        })
+    }
+
+    fn checked(raw: Raw) -> Result<Self, ConfigError> {
         let listen: Vec<Listen> = raw
             .listen
             .unwrap_or_else(|| vec![DEFAULT_SOCKET.to_owned()])
@@ -287,8 +227,8 @@ impl Settings {
         let defaults = raw.defaults;
         let mut roots: Vec<RootSettings> = Vec::new();
         for root in raw.roots {
-            let root = validate_root(root.over(&defaults))?;
-            check_overlap(&roots, &root)?;
+            let root = RootSettings::validate(root.over(&defaults))?;
+            root::check_overlap(&roots, &root)?;
             roots.push(root);
         }
         Ok(Self {
@@ -305,135 +245,6 @@ impl Settings {
             roots,
         })
     }
-}
-
-fn validate_root(raw: RawRoot) -> Result<RootSettings, ConfigError> {
-    let path = raw.path.ok_or_else(|| ConfigError::Value {
-        key: "root.path".to_owned(),
-        message: "missing".to_owned(),
-    })?;
-    let shown = crate::escape::path(&path);
-    let fail = |key: &str, message: String| ConfigError::Value {
-        key: format!("root {shown}: {key}"),
-        message,
-    };
-    if !path.is_absolute() {
-        return Err(fail("path", "must be absolute".to_owned()));
-    }
-    if path.components().any(|part| part == Component::ParentDir) {
-        return Err(fail("path", "must do without `..`".to_owned()));
-    }
-    // Without a slash at the end, say: it is the beginning of the paths of all images in it.
-    let mut root = RootSettings::new(path.components().collect());
-    let span = |key: &str, text: Option<String>, default: Duration| match text {
-        None => Ok(default),
-        Some(text) => duration(&text).ok_or_else(|| {
-            fail(
-                key,
-                format!("`{text}` is no duration, as in 30s, 5m, 12h, 2d"),
-            )
-        }),
-    };
-    root.interval = span("interval", raw.interval, root.interval)?;
-    root.file_interval = span("file_interval", raw.file_interval, root.file_interval)?;
-    root.transfer_age = span("transfer_age", raw.transfer_age, root.transfer_age)?;
-    if root.interval < Duration::from_secs(1) {
-        return Err(fail("interval", "must be at least 1s".to_owned()));
-    }
-    root.file_interval = root.file_interval.max(root.interval);
-    if raw.width == Some(0) {
-        return Err(fail("width", "must be at least 1".to_owned()));
-    }
-    root.width = raw.width;
-    if raw
-        .operations_per_second
-        .is_some_and(|rate| !(0.0..=1e9).contains(&rate))
-    {
-        return Err(fail(
-            "operations_per_second",
-            "must be 0 (no limit) or more".to_owned(),
-        ));
-    }
-    root.operations_per_second = raw.operations_per_second;
-    root.background = raw.background.unwrap_or(root.background);
-    root.max_depth = raw.max_depth.unwrap_or(root.max_depth);
-    root.candidates = match raw.candidates {
-        None => root.candidates,
-        Some(OneOrMany::One(text)) if text == "auto" => Candidates::Auto,
-        Some(OneOrMany::One(text)) if text == "all" => Candidates::All,
-        Some(OneOrMany::One(text)) => {
-            Candidates::Globs(globs(&[text]).map_err(|message| fail("candidates", message))?)
-        }
-        Some(OneOrMany::Many(texts)) => {
-            Candidates::Globs(globs(&texts).map_err(|message| fail("candidates", message))?)
-        }
-    };
-    if let Some(texts) = raw.exclude {
-        root.exclude = globs(&texts).map_err(|message| fail("exclude", message))?;
-    }
-    if let Some(names) = raw.skip {
-        root.skip = names.into_iter().map(String::into_bytes).collect();
-    }
-    root.cross_file_systems = raw.cross_file_systems.unwrap_or(root.cross_file_systems);
-    root.follow_symlinks = raw.follow_symlinks.unwrap_or(root.follow_symlinks);
-    root.naming = raw
-        .naming
-        .unwrap_or_default()
-        .iter()
-        .map(|text| NamingRule::new(text).map_err(|message| fail("naming", message)))
-        .collect::<Result<_, _>>()?;
-    root.inside_file_systems = raw.inside_file_systems.unwrap_or(root.inside_file_systems);
-    root.hints = raw.hints.unwrap_or(root.hints);
-    root.content_digest = raw.content_digest.unwrap_or(root.content_digest);
-    root.digest_bytes_per_second = raw
-        .digest_bytes_per_second
-        .unwrap_or(root.digest_bytes_per_second);
-    Ok(root)
-}
-
-/// An image is listed once: a root within another one would list its images twice.
-fn check_overlap(roots: &[RootSettings], new: &RootSettings) -> Result<(), ConfigError> {
-    for root in roots {
-        if new.path.starts_with(&root.path) || root.path.starts_with(&new.path) {
-            return Err(ConfigError::Value {
-                key: format!("root {}: path", crate::escape::path(&new.path)),
-                message: format!(
-                    "lies within the root {}, or that one in it: every image would be listed twice; \
-                     keep one of them",
-                    crate::escape::path(&root.path)
-                ),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn globs(texts: &[String]) -> Result<GlobSet, String> {
-    let mut set = GlobSetBuilder::new();
-    for text in texts {
-        set.add(Glob::new(text).map_err(|error| error.to_string())?);
-    }
-    set.build().map_err(|error| error.to_string())
-}
-
-/// A duration as people write it: `30s`, `5m`, `12h`, `2d`.
-#[must_use]
-pub fn duration(text: &str) -> Option<Duration> {
-    let split = text.len().checked_sub(1)?;
-    let (number, unit) = (text.get(..split)?, text.get(split..)?);
-    let seconds: u64 = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 604_800,
-        _ => return None,
-    };
-    number
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(seconds)
-        .map(Duration::from_secs)
 }
 
 /// This host's name.
@@ -506,6 +317,12 @@ mod tests {
             ("[[root]]\npath='/a'\ninterval='0s'", "at least 1s"),
             ("[[root]]\npath='/a'\nwidth=0", "at least 1"),
             ("[[root]]\npath='/a'\nnaming=['(']", "naming"),
+            ("[[root]]\npath='/a'\nskip=['x','a/b']", "skip: `a/b`"),
+            ("[[root]]\npath='/a'\nskip=['']", "skip: ``"),
+            (
+                "[[root]]\npath='/a'\ncandidates=5",
+                "neither a text nor a list of texts",
+            ),
             ("[[root]]\npath='/a'\nexclude=['[']", "exclude"),
             ("[[root]]\npath='/a'\n[[root]]\npath='/a/b'", "listed twice"),
             (

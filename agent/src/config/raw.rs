@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::Sources;
+
 /// One configuration file, or all of them merged.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
@@ -38,6 +40,9 @@ pub struct Raw {
     /// The image directories.
     #[serde(default, rename = "root")]
     pub roots: Vec<RawRoot>,
+    /// The files that it was read from.
+    #[serde(skip)]
+    pub sources: Sources,
 }
 
 /// Certificates, for TLS over TCP.
@@ -98,7 +103,7 @@ pub struct RawRoot {
 
 /// A string or a list of them.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "neither a text nor a list of texts")]
 pub enum OneOrMany {
     /// One.
     One(String),
@@ -110,6 +115,15 @@ impl Raw {
     /// This file over an earlier one: what it says counts, roots are added.
     #[must_use]
     pub fn over(self, earlier: Self) -> Self {
+        let sources = self.sources.over(
+            earlier.sources,
+            &[
+                ("system", self.system.is_some()),
+                ("state_directory", self.state_directory.is_some()),
+                ("listen", self.listen.is_some()),
+                ("interval", self.defaults.interval.is_some()),
+            ],
+        );
         let mut roots = earlier.roots;
         for root in self.roots {
             roots.retain(|other| other.path != root.path);
@@ -130,6 +144,7 @@ impl Raw {
             log: self.log.or(earlier.log),
             defaults: self.defaults.over(&earlier.defaults),
             roots,
+            sources,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Settings of one root: which files are looked at, and how politely.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use globset::GlobSet;
+use globset::{Glob, GlobSet, GlobSetBuilder};
 use sifter_image::reference::NamingRule;
+
+use super::{ConfigError, Key, OneOrMany, RawRoot, duration};
 
 /// Directory names that are never entered unless configured otherwise: snapshots of the file
 /// system itself (each holds all files again), version control, and trees of many small files that
@@ -131,4 +133,135 @@ impl RootSettings {
             digest_bytes_per_second: DIGEST_BYTES_PER_SECOND,
         }
     }
+}
+
+impl RootSettings {
+    /// Validates.
+    pub(super) fn validate(raw: RawRoot) -> Result<Self, ConfigError> {
+        let path = raw
+            .path
+            .ok_or_else(|| super::fail("root.path", "missing"))?;
+        let fail = |name: &'static str, message: String| fail(&path, name, message);
+        if !path.is_absolute() {
+            return Err(fail("path", "must be absolute".to_owned()));
+        }
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err(fail("path", "must do without `..`".to_owned()));
+        }
+        // Without a slash at the end, say: it is the beginning of the paths of all images in it.
+        let mut root = RootSettings::new(path.components().collect());
+        let span = |key: &'static str, text: Option<String>, default: Duration| match text {
+            None => Ok(default),
+            Some(text) => duration(&text).ok_or_else(|| {
+                fail(
+                    key,
+                    format!("`{text}` is no duration, as in 30s, 5m, 12h, 2d, 2w, 1y"),
+                )
+            }),
+        };
+        root.interval = span("interval", raw.interval, root.interval)?;
+        root.file_interval = span("file_interval", raw.file_interval, root.file_interval)?;
+        root.transfer_age = span("transfer_age", raw.transfer_age, root.transfer_age)?;
+        if root.interval < Duration::from_secs(1) {
+            return Err(fail("interval", "must be at least 1s".to_owned()));
+        }
+        root.file_interval = root.file_interval.max(root.interval);
+        if raw.width == Some(0) {
+            return Err(fail("width", "must be at least 1".to_owned()));
+        }
+        root.width = raw.width;
+        if raw
+            .operations_per_second
+            .is_some_and(|rate| !(0.0..=1e9).contains(&rate))
+        {
+            return Err(fail(
+                "operations_per_second",
+                "must be 0 (no limit) or more".to_owned(),
+            ));
+        }
+        root.operations_per_second = raw.operations_per_second;
+        root.background = raw.background.unwrap_or(root.background);
+        root.max_depth = raw.max_depth.unwrap_or(root.max_depth);
+        root.candidates = match raw.candidates {
+            None => root.candidates,
+            Some(OneOrMany::One(text)) if text == "auto" => Candidates::Auto,
+            Some(OneOrMany::One(text)) if text == "all" => Candidates::All,
+            Some(OneOrMany::One(text)) => {
+                Candidates::Globs(globs(&[text]).map_err(|message| fail("candidates", message))?)
+            }
+            Some(OneOrMany::Many(texts)) => {
+                Candidates::Globs(globs(&texts).map_err(|message| fail("candidates", message))?)
+            }
+        };
+        if let Some(texts) = raw.exclude {
+            root.exclude = globs(&texts).map_err(|message| fail("exclude", message))?;
+        }
+        if let Some(names) = raw.skip {
+            if let Some(name) = names
+                .iter()
+                .find(|name| name.is_empty() || name.contains('/'))
+            {
+                return Err(fail(
+                    "skip",
+                    format!(
+                        "`{name}` is not the name of a directory; paths below the root are for `exclude`"
+                    ),
+                ));
+            }
+            root.skip = names.into_iter().map(String::into_bytes).collect();
+        }
+        root.cross_file_systems = raw.cross_file_systems.unwrap_or(root.cross_file_systems);
+        root.follow_symlinks = raw.follow_symlinks.unwrap_or(root.follow_symlinks);
+        root.naming = raw
+            .naming
+            .unwrap_or_default()
+            .iter()
+            .map(|text| NamingRule::new(text).map_err(|message| fail("naming", message)))
+            .collect::<Result<_, _>>()?;
+        root.inside_file_systems = raw.inside_file_systems.unwrap_or(root.inside_file_systems);
+        root.hints = raw.hints.unwrap_or(root.hints);
+        root.content_digest = raw.content_digest.unwrap_or(root.content_digest);
+        root.digest_bytes_per_second = raw
+            .digest_bytes_per_second
+            .unwrap_or(root.digest_bytes_per_second);
+        Ok(root)
+    }
+}
+
+/// A value of one image directory that makes no sense.
+fn fail(root: &Path, name: &'static str, message: String) -> ConfigError {
+    ConfigError::Value {
+        place: None,
+        key: Key {
+            root: Some(root.to_owned()),
+            name,
+        },
+        message,
+    }
+}
+
+/// An image is listed once: a root within another one would list its images twice.
+pub(super) fn check_overlap(roots: &[RootSettings], new: &RootSettings) -> Result<(), ConfigError> {
+    for root in roots {
+        if new.path.starts_with(&root.path) || root.path.starts_with(&new.path) {
+            return Err(fail(
+                &new.path,
+                "path",
+                format!(
+                    "lies within the root {}, or that one in it: every image would be listed twice; \
+                     keep one of them",
+                    crate::escape::path(&root.path)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn globs(texts: &[String]) -> Result<GlobSet, String> {
+    let mut set = GlobSetBuilder::new();
+    for text in texts {
+        set.add(Glob::new(text).map_err(|error| error.to_string())?);
+    }
+    set.build().map_err(|error| error.to_string())
 }

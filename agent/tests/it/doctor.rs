@@ -187,16 +187,19 @@ fn what_is_wrong_in_a_file_is_shown_where_it_is_and_no_name_forges_a_line() {
     );
     // What the agent would refuse at start.
     for (text, key) in [
-        ("log = '=x'", "configuration: log: "),
-        ("metrics = 'nowhere'", "configuration: metrics: "),
+        ("log = '=x'", "configuration: bad.toml, line 1: log: "),
+        (
+            "metrics = 'nowhere'",
+            "configuration: bad.toml, line 1: metrics: ",
+        ),
         (
             "metrics = 'unix:/run/sifter/agent.sock'",
-            "configuration: metrics: ",
+            "configuration: bad.toml, line 1: metrics: ",
         ),
-        ("system = ''", "configuration: system: "),
+        ("system = ''", "configuration: bad.toml, line 1: system: "),
         (
             "state_directory = 'state'",
-            "configuration: state_directory: ",
+            "configuration: bad.toml, line 1: state_directory: ",
         ),
     ] {
         fs::write(

@@ -1,0 +1,88 @@
+use std::fs;
+
+use super::super::{Raw, RawRoot, Settings};
+
+/// What is wrong with a main file and a drop-in, under the command line; the directory of both is `DIR`.
+fn wrong(main: &str, drop_in: &str, given: Raw) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("agent.toml");
+    fs::write(&file, main).unwrap();
+    fs::create_dir(directory.path().join("agent.toml.d")).unwrap();
+    fs::write(directory.path().join("agent.toml.d/10.toml"), drop_in).unwrap();
+    let error = Settings::validate(given.over(super::read(&file).unwrap())).unwrap_err();
+    let shown = directory.path().to_str().unwrap();
+    error.to_string().replace(shown, "DIR")
+}
+
+#[test]
+fn file_and_line_of_what_is_wrong_are_named() {
+    const ROOT: &str = "[[root]]\npath = '/a'\n";
+    for (main, drop_in, expected) in [
+        (
+            "# how often\n\n[defaults]\ninterval = 'x'\n[[root]]\npath = '/a'",
+            "",
+            "DIR/agent.toml, line 4: root /a: interval: `x`",
+        ),
+        (
+            ROOT,
+            "[[root]]\npath = '/b/'\nwidth = 0",
+            "DIR/agent.toml.d/10.toml, line 3: root /b/: width: ",
+        ),
+        // The later one counts.
+        (
+            "log_format = 'text'\n[[root]]\npath = '/a'",
+            "log_format = 'x'",
+            "DIR/agent.toml.d/10.toml, line 1: log_format: ",
+        ),
+        (
+            "[[root]]\npath = '/a'\ninterval = 'x'\n[defaults]\nfile_interval = 'y'",
+            "[[root]]\npath = '/a'",
+            "DIR/agent.toml, line 5: root /a: file_interval: `y`",
+        ),
+        (
+            "[[root]]\npath = '/a'\n[tls]\ncert = 'c'\nkey = '/k'\nclient_ca = '/c'\nallow = ['*']",
+            "",
+            "DIR/agent.toml, line 4: tls.cert: ",
+        ),
+        (
+            "[[root]]\npath = '/a'\n[tls]\ncert = '/c'\nkey = '/k'\nclient_ca = '/c'\nallow = ['*']",
+            "",
+            "DIR/agent.toml, line 3: tls: no address",
+        ),
+        (
+            ROOT,
+            "\n[[root]]\npath = '/a/b'",
+            "DIR/agent.toml.d/10.toml, line 3: root /a/b: path: ",
+        ),
+        (
+            ROOT,
+            "[[root]]\nwidth = 1\n",
+            "DIR/agent.toml.d/10.toml, line 1: root.path: missing",
+        ),
+        ("", "system = 'x'", "root: no image directory"),
+    ] {
+        let error = wrong(main, drop_in, Raw::default());
+        assert!(error.starts_with(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
+fn a_file_is_not_blamed_for_the_command_line() {
+    let main = "system = 'a'\n[defaults]\ninterval = '5m'\n[[root]]\npath = '/a'";
+    let system = Raw {
+        system: Some(String::new()),
+        ..Raw::default()
+    };
+    assert!(wrong(main, "", system).starts_with("system: is empty"));
+    let interval = || Raw {
+        defaults: RawRoot {
+            interval: Some("x".to_owned()),
+            ..RawRoot::default()
+        },
+        ..Raw::default()
+    };
+    assert!(wrong(main, "", interval()).starts_with("root /a: interval: `x`"));
+    // Its own interval counts, whatever the default is.
+    let own = "[[root]]\npath = '/a'\ninterval = 'y'";
+    assert!(wrong(main, own, interval()).starts_with("DIR/agent.toml.d/10.toml, line 3: root /a"));
+}

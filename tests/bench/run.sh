@@ -4,9 +4,11 @@
 #     tests/bench/run.sh [IMAGES [PART...]]        default 10000, and all parts: scan agent flat cold slow
 #
 # Builds a tree of IMAGES synthetic images and ten times as many other files, runs ours and the floor
-# in turn, and prints medians of CPU time (user + system) and their ratios; wall time where it is what is
-# asked for (cold, slow). The tree generator, the floor program and the latency file system are read from
-# SIFTER_BENCH_KIT (default ../shared/bench beside the workspace); they are small C programs.
+# in turn, and prints medians of CPU time (user + system) and their ratios, which the bounds are for; for
+# scans of the command line and the agent's first scan also the ratio of wall time, for which a user waits;
+# wall time alone where it is what is asked for (cold, slow). The tree generator, the floor program and the
+# latency file system are read from SIFTER_BENCH_KIT (default ../shared/bench beside the workspace); they
+# are small C programs.
 #
 #   scan   the command line, warm
 #   agent  first scan, rescans, gRPC and start of an agent, warm
@@ -60,26 +62,31 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# Processor or wall seconds of a command, its output thrown away.
+# Seconds of a command, its output thrown away: of the processor and on the clock, or on the clock.
 measured() {
     local TIMEFORMAT=$1
     shift
-    { time "$@" > /dev/null 2> /dev/null; } 2>&1 | awk '{print $1 + $2}'
+    { time "$@" > /dev/null 2> /dev/null; } 2>&1
 }
-cpu() { measured '%U %S' "$@"; }
+cpu() { measured '%U %S %R' "$@" | awk '{print $1 + $2, $3}'; }
 wall() { measured '%R' "$@"; }
 
-median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
+# median [COLUMN]
+median() { awk -v c="${1:-1}" '{print $c}' | sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 
-# row NAME OURS THEIRS LIMIT
+# row NAME OURS THEIRS LIMIT [OURS THEIRS]: the last two on the clock
 row() {
-    awk -v n="$1" -v a="$2" -v b="$3" -v l="$4" \
-        'BEGIN {printf "%-56s %8.4f s %8.4f s  ratio %.2f  (at most %s)\n", n, a, b, a / b, l}'
+    awk -v n="$1" -v a="$2" -v b="$3" -v l="$4" -v c="${5:-}" -v d="${6:-}" 'BEGIN {
+        printf "%-56s %8.4f s %8.4f s  ratio %.2f  (at most %s)", n, a, b, a / b, l
+        if (c != "" && d > 0) printf "  wall %.2f (%.3f s, %.3f s)", c / d, c, d
+        print ""
+    }'
 }
 
 # Medians of two commands run in turn, and their ratio: compare cpu|wall BEFORE NAME LIMIT OURS -- THEIRS
 compare() {
-    local how=$1 before=$2 name=$3 limit=$4 ours=()
+    local how=$1 before=$2 name=$3 limit=$4 ours=() clock=
+    [ "$how" = wall ] || clock=too
     shift 4
     while [ "$1" != -- ]; do ours+=("$1"); shift; done
     shift
@@ -91,7 +98,8 @@ compare() {
         "$before"
         "$how" "$@" >> "$work/b"
     done
-    row "$name" "$(median < "$work/a")" "$(median < "$work/b")" "$limit"
+    row "$name" "$(median < "$work/a")" "$(median < "$work/b")" "$limit" \
+        ${clock:+"$(median 2 < "$work/a")" "$(median 2 < "$work/b")"}
 }
 drop_caches() {
     sync
@@ -160,19 +168,22 @@ scan_cost() {
 
 # Of an agent over TREE, which is left running: agent_scans TREE
 agent_scans() {
-    local some lean stat none one
+    local some stat none one started
     new_state "$1"
     warm "$1"
-    lean=$(for _ in $(seq "$rounds"); do cpu "$floor" -m lean -r 0 "$1"; done | median)
+    for _ in $(seq "$rounds"); do cpu "$floor" -m lean -r 0 "$1"; done > "$work/lean"
     stat=$("$floor" -m lean -t 1 -r "$rounds" "$1" | awk '/rescan d\+f/ {print $5}' | median)
     for _ in $(seq "$rounds"); do
         stop_agent
         rm -f "$state"/catalog.sqlite*
+        started=$EPOCHREALTIME
         start_agent has_scanned
-        used
+        awk -v cpu="$(used)" -v from="$started" -v to="$EPOCHREALTIME" 'BEGIN {print cpu, to - from}'
     done > "$work/first"
     # The loop ran in this shell: the agent of its last round is there.
-    row "first scan with catalogue / floor -m lean" "$(median < "$work/first")" "$lean" 2.0
+    # On the clock from the start of the process to the line of the log, which is looked for every 0.05 s.
+    row "first scan with catalogue / floor -m lean" "$(median < "$work/first")" "$(median < "$work/lean")" 2.0 \
+        "$(median 2 < "$work/first")" "$(median 2 < "$work/lean")"
     sleep 2.5                      # until nothing is younger than its timestamps are fine
     "$sifter" rescan > /dev/null   # what was is read again once
     none=$(scan_cost)

@@ -19,6 +19,7 @@ mod node;
 mod registry;
 mod tls;
 mod together;
+mod verdict;
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -53,6 +54,9 @@ use lease::LEASE;
 use lease::Lease;
 use together::Outcome;
 use together::Together;
+use verdict::Answer;
+use verdict::Leased;
+use verdict::Verdict;
 
 use crate::api::ApiError;
 use crate::api::ListContainerImages;
@@ -60,7 +64,6 @@ use crate::api::Page;
 use crate::config::AgentSettings;
 use crate::config::ClusterSettings;
 use crate::config::NodeAddress;
-use crate::config::PartialListings;
 use crate::telemetry::Metrics;
 
 /// The agents of all clusters.
@@ -475,66 +478,6 @@ impl Attempt {
     }
 }
 
-/// A page, and the agent's promise that nothing of it changes, if it gave one.
-#[derive(Debug)]
-struct Leased {
-    page: Page,
-    lease: Option<Lease>,
-}
-
-/// What a login node answered.
-enum Answer {
-    /// The whole listing's page.
-    Whole(Leased),
-    /// A page of a listing that lacks a root, and why.
-    Partial(Page, Failure),
-}
-
-/// What remains to be said when no login node had a whole listing.
-#[derive(Default)]
-struct Verdict {
-    failure: Option<Failure>,
-    page: Option<Page>,
-}
-
-impl Verdict {
-    fn failed(&mut self, failure: Failure) {
-        let heavier = self
-            .failure
-            .as_ref()
-            .is_none_or(|other| failure.weight() > other.weight());
-        if heavier {
-            self.failure = Some(failure);
-        }
-    }
-
-    fn partial(&mut self, page: Page, failure: Failure) {
-        self.page.get_or_insert(page);
-        self.failed(failure);
-    }
-
-    fn conclude(
-        self,
-        partial_listings: PartialListings,
-        cluster: &str,
-        context: CallContext<'_>,
-    ) -> Result<Leased, ApiError> {
-        let failure = self.failure.unwrap_or(Failure::Timeout);
-        match (self.page, partial_listings) {
-            (Some(page), PartialListings::Serve) => {
-                tracing::warn!(
-                    request_id = context.request_id,
-                    cluster,
-                    error = %failure,
-                    "served a listing that lacks a root"
-                );
-                Ok(Leased { page, lease: None })
-            }
-            _ => Err(failure.api_error()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
@@ -546,39 +489,5 @@ mod tests {
         assert_eq!(pause(None).now_or_never(), Some(()));
         let later = tokio::time::Instant::now() + Duration::from_secs(60);
         assert_eq!(pause(Some(later)).now_or_never(), None);
-    }
-
-    #[test]
-    fn the_failure_that_says_most_is_answered() {
-        let transport = || Failure::Transport(String::new());
-        let not_ready = || Failure::NotReady(String::new());
-        let scan = || Failure::ScanFailed("scan /a: EACCES".into());
-        let catalog = || Failure::CatalogFailed(String::new());
-        let rows = [
-            (vec![], ApiError::AgentError),
-            (vec![transport(), Failure::Timeout], ApiError::AgentError),
-            (vec![not_ready(), not_ready()], ApiError::ServiceUnavailable),
-            (vec![transport(), not_ready()], ApiError::ServiceUnavailable),
-            (vec![catalog(), not_ready()], ApiError::DbError),
-            (
-                vec![transport(), scan(), catalog()],
-                ApiError::exec_fail("scan /a: EACCES"),
-            ),
-        ];
-        for (failures, expected) in rows {
-            let mut verdict = Verdict::default();
-            let text = format!("{failures:?}");
-            for failure in failures {
-                verdict.failed(failure);
-            }
-            let context = CallContext {
-                request_id: "",
-                deadline: Instant::now(),
-            };
-            let error = verdict
-                .conclude(PartialListings::Refuse, "c", context)
-                .unwrap_err();
-            assert_eq!(error, expected, "{text}");
-        }
     }
 }

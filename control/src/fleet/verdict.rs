@@ -1,0 +1,114 @@
+//! What is answered of what the login nodes said.
+
+use super::CallContext;
+use super::failure::Failure;
+use super::lease::Lease;
+use crate::api::ApiError;
+use crate::api::Page;
+use crate::config::PartialListings;
+
+/// A page, and the agent's promise that nothing of it changes, if it gave one.
+#[derive(Debug)]
+pub(super) struct Leased {
+    /// The page.
+    pub(super) page: Page,
+    /// The promise.
+    pub(super) lease: Option<Lease>,
+}
+
+/// What a login node answered.
+pub(super) enum Answer {
+    /// The whole listing's page.
+    Whole(Leased),
+    /// A page of a listing that lacks a root, and why.
+    Partial(Page, Failure),
+}
+
+/// What remains to be said when no login node had a whole listing.
+#[derive(Default)]
+pub(super) struct Verdict {
+    failure: Option<Failure>,
+    page: Option<Page>,
+}
+
+impl Verdict {
+    /// A login node gave no listing.
+    pub(super) fn failed(&mut self, failure: Failure) {
+        let heavier = self
+            .failure
+            .as_ref()
+            .is_none_or(|other| failure.weight() > other.weight());
+        if heavier {
+            self.failure = Some(failure);
+        }
+    }
+
+    /// A login node gave a listing that lacks a root.
+    pub(super) fn partial(&mut self, page: Page, failure: Failure) {
+        self.page.get_or_insert(page);
+        self.failed(failure);
+    }
+
+    /// What is answered, now that nobody is left to ask.
+    pub(super) fn conclude(
+        self,
+        partial_listings: PartialListings,
+        cluster: &str,
+        context: CallContext<'_>,
+    ) -> Result<Leased, ApiError> {
+        let failure = self.failure.unwrap_or(Failure::Timeout);
+        match (self.page, partial_listings) {
+            (Some(page), PartialListings::Serve) => {
+                tracing::warn!(
+                    request_id = context.request_id,
+                    cluster,
+                    error = %failure,
+                    "served a listing that lacks a root"
+                );
+                Ok(Leased { page, lease: None })
+            }
+            _ => Err(failure.api_error()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn the_failure_that_says_most_is_answered() {
+        let transport = || Failure::Transport(String::new());
+        let not_ready = || Failure::NotReady(String::new());
+        let scan = || Failure::ScanFailed("scan /a: EACCES".into());
+        let catalog = || Failure::CatalogFailed(String::new());
+        let rows = [
+            (vec![], ApiError::AgentError),
+            (vec![transport(), Failure::Timeout], ApiError::AgentError),
+            (vec![not_ready(), not_ready()], ApiError::ServiceUnavailable),
+            (vec![transport(), not_ready()], ApiError::ServiceUnavailable),
+            (vec![catalog(), not_ready()], ApiError::DbError),
+            (
+                vec![transport(), scan(), catalog()],
+                ApiError::exec_fail("scan /a: EACCES"),
+            ),
+        ];
+        for (failures, expected) in rows {
+            let mut verdict = Verdict::default();
+            let text = format!("{failures:?}");
+            for failure in failures {
+                verdict.failed(failure);
+            }
+            let context = CallContext {
+                request_id: "",
+                deadline: Instant::now(),
+            };
+            let error = verdict
+                .conclude(PartialListings::Refuse, "c", context)
+                .unwrap_err();
+            assert_eq!(error, expected, "{text}");
+        }
+    }
+}

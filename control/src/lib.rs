@@ -2,7 +2,7 @@
 //!
 //! A request comes in through [`server`], is read by [`api`], signed by somebody that [`auth`]
 //! knows, and answered from a login node that [`fleet`] chooses. Floors, each importing only from
-//! below (a test looks): cli · server · fleet, explorer, call · telemetry, auth · config, api.
+//! below (a test looks): cli · server · fleet, explorer, call · telemetry, auth · config, api · words.
 
 pub mod api;
 pub mod auth;
@@ -13,3 +13,4 @@ pub mod explorer;
 pub mod fleet;
 pub mod server;
 pub mod telemetry;
+mod words;

@@ -7,6 +7,7 @@ use crate::config::AuthSettings;
 use crate::config::DEFAULT_PATH;
 use crate::config::Settings;
 use crate::server;
+use crate::words::count;
 
 /// Checks a configuration, with the keys and certificates it names, and says what is wrong.
 ///
@@ -47,9 +48,10 @@ fn print(args: &Args, settings: &Settings) {
         .map(|cluster| cluster.login_nodes.len())
         .sum();
     println!(
-        "{}: good: {} cluster(s), {nodes} login node(s), auth {auth}",
+        "{}: good: {}, {}, auth {auth}",
         args.config.display(),
-        settings.clusters.len(),
+        count(settings.clusters.len(), "cluster"),
+        count(nodes, "login node"),
     );
     for cluster in &settings.clusters {
         if cluster.login_nodes.is_empty() {

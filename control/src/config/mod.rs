@@ -20,6 +20,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::words::count;
+
 pub use address::AddressError;
 pub use address::NodeAddress;
 pub use auth::AuthSettings;
@@ -56,13 +58,22 @@ pub enum ConfigError {
         problem: String,
     },
     /// The file is well formed, its values are not.
-    #[error("the configuration {} has {} problem(s):\n  - {}", path.display(), problems.len(), problems.join("\n  - "))]
+    #[error("the configuration {} has {}:\n  - {}", listed(files), count(problems.len(), "problem"), problems.join("\n  - "))]
     Invalid {
-        /// The file.
-        path: PathBuf,
+        /// The file, and the drop-ins that were read after it.
+        files: Vec<PathBuf>,
         /// Each problem: which key, what is wrong, what to write.
         problems: Vec<String>,
     },
+}
+
+/// Any of them may be where the mistake is.
+fn listed(files: &[PathBuf]) -> String {
+    let shown: Vec<String> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    shown.join(" + ")
 }
 
 /// The validated configuration.
@@ -205,12 +216,13 @@ pub struct LogSettings {
 impl Settings {
     /// Reads a file and its drop-ins, and validates.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Self::of(read::read(path)?, path)
+        let (raw, files) = read::read(path)?;
+        Self::of(raw, files)
     }
 
     /// Parses and validates the text of a file.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        Self::of(read::parse(text, path)?, path)
+        Self::of(read::parse(text, path)?, vec![path.to_owned()])
     }
 
     /// The directory of a file's drop-ins.
@@ -219,12 +231,10 @@ impl Settings {
     }
 
     /// Validates; relative paths start where the file is, those of drop-ins, too.
-    fn of(raw: RawConfig, path: &Path) -> Result<Self, ConfigError> {
-        let base = path.parent().unwrap_or(Path::new(""));
-        Self::validate(raw, base).map_err(|problems| ConfigError::Invalid {
-            path: path.to_owned(),
-            problems,
-        })
+    fn of(raw: RawConfig, files: Vec<PathBuf>) -> Result<Self, ConfigError> {
+        let base = files.first().and_then(|path| path.parent());
+        let base = base.unwrap_or(Path::new("")).to_owned();
+        Self::validate(raw, &base).map_err(|problems| ConfigError::Invalid { files, problems })
     }
 
     /// Fills in the defaults and checks every value; all problems are reported together.

@@ -23,11 +23,12 @@ pub(super) fn drop_ins(path: &Path) -> PathBuf {
     directory.into()
 }
 
-/// Reads all files.
-pub(super) fn read(path: &Path) -> Result<RawConfig, ConfigError> {
+/// Reads all files, and says which ones there are.
+pub(super) fn read(path: &Path) -> Result<(RawConfig, Vec<PathBuf>), ConfigError> {
     let text = text(path)?;
     // By itself first: from a text, errors have their line.
     let mut raw = parse(&text, path)?;
+    let mut read = vec![path.to_owned()];
     let mut whole: Option<Table> = None;
     for file in files(&drop_ins(path))? {
         let merged = match whole.take() {
@@ -41,8 +42,9 @@ pub(super) fn read(path: &Path) -> Result<RawConfig, ConfigError> {
             .try_into()
             .map_err(|error| wrong(&error, "", &file))?;
         whole = Some(merged);
+        read.push(file);
     }
-    Ok(raw)
+    Ok((raw, read))
 }
 
 /// One file's text as a configuration.
@@ -95,7 +97,17 @@ fn without_values(message: &str) -> String {
         None => (message, ""),
     };
     let quote = found.find(['"', '`', '\'']).unwrap_or(found.len());
-    format!("{}{expected}", found[..quote].trim_end())
+    format!("{}{}", found[..quote].trim_end(), for_people(expected))
+}
+
+/// What would be right, without the names that types have in a program.
+fn for_people(expected: &str) -> String {
+    match expected.strip_prefix(", expected ") {
+        Some("u16") => format!(", expected a whole number, 0 to {}", u16::MAX),
+        Some("u32") => format!(", expected a whole number, 0 to {}", u32::MAX),
+        Some("u64" | "usize") => ", expected a whole number, 0 or more".to_owned(),
+        _ => expected.to_owned(),
+    }
 }
 
 fn text(path: &Path) -> Result<String, ConfigError> {
@@ -222,6 +234,14 @@ mod tests {
             ("secret = \"hunter2\" x", "line 1, column"),
             ("secret = \"\"\"\nhunter2\n\"\"\"", "unknown field `secret`"),
             (
+                "[limits]\nmax_connections = \"hunter2\"",
+                "line 2, column 19: invalid type: string, expected a whole number, 0 or more",
+            ),
+            (
+                "[server]\ndrain_delay_seconds = 70000",
+                "expected a whole number, 0 to 65535",
+            ),
+            (
                 "[server]\nrequire_tls = \"hunter2\"",
                 "invalid type: string, expected a boolean",
             ),
@@ -256,7 +276,11 @@ mod tests {
             assert!(error.contains("config.toml.d/20.toml"), "{error}");
             assert!(error.contains(expected), "{error}");
         }
+        // A value may be wrong only together with those of other files.
         let error = load(&[("10.toml", "[limits]\nanswer_within_ms = 0")]).unwrap_err();
-        assert!(error.contains("answer_within_ms"), "{error}");
+        assert!(
+            error.contains("config.toml.d/10.toml has 1 problem:\n  - limits.answer_within_ms = 0"),
+            "{error}"
+        );
     }
 }

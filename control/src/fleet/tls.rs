@@ -16,7 +16,7 @@ use crate::config::AgentTls;
 #[derive(Debug, thiserror::Error)]
 pub enum AgentTlsError {
     /// A file cannot be read.
-    #[error("cannot read {}", path.display())]
+    #[error("[agent_tls]: cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,

@@ -42,6 +42,7 @@ use crate::fleet::BreakerState;
 use crate::fleet::FileRegistry;
 use crate::fleet::Fleet;
 use crate::telemetry::Metrics;
+use crate::words::count;
 
 /// How long the end may wait for the disk.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -59,13 +60,13 @@ pub enum RunError {
         source: io::Error,
     },
     /// The certificate of the HTTP side cannot be used.
-    #[error(transparent)]
+    #[error("server.cert and server.key")]
     Tls(#[from] TlsError),
     /// The certificates to the agents cannot be used.
     #[error(transparent)]
     AgentTls(#[from] AgentTlsError),
     /// The access keys cannot be used.
-    #[error(transparent)]
+    #[error("auth.keys")]
     Keys(#[from] KeyError),
     /// What earlier runs accepted cannot be read.
     #[error("cannot read the nonces of earlier runs in {}", path.display())]
@@ -260,11 +261,10 @@ impl Running {
         let clusters = self.registry.len();
         let states = self.app.fleet.breaker_states().into_iter();
         let silent = states.filter(|(_, state)| *state != BreakerState::Closed);
-        let plural = |count: usize| if count == 1 { "" } else { "s" };
-        let mut line = format!("answering for {clusters} cluster{}", plural(clusters));
+        let mut line = format!("answering for {}", count(clusters, "cluster"));
         let silent = silent.count();
         if silent > 0 {
-            line += &format!(", {silent} login node{} without answer", plural(silent));
+            line += &format!(", {} without answer", count(silent, "login node"));
         }
         line
     }

@@ -28,6 +28,7 @@ const CRATES: [(&str, &[&[&str]]); 2] = [
     (
         "control",
         &[
+            &["words"],
             &["api", "config"],
             &["telemetry", "auth"],
             &["fleet", "explorer", "call"],

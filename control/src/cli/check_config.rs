@@ -1,10 +1,8 @@
 //! `sifter-control check-config`: would `serve` start with this configuration?
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::AuthSettings;
-use crate::config::DEFAULT_PATH;
 use crate::config::Settings;
 use crate::server;
 use crate::words::count;
@@ -14,18 +12,12 @@ use crate::words::count;
 /// Ends with 0 if `serve` would start with it, 78 if not.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Configuration file.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "SIFTER_CONTROL_CONFIG",
-        default_value = DEFAULT_PATH
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    config: super::ConfigFile,
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
-    let settings = match Settings::load(&args.config) {
+    let settings = match Settings::load(&args.config.path) {
         Ok(settings) => settings,
         Err(error) => return super::fail(&error, super::EXIT_CONFIG),
     };
@@ -49,7 +41,7 @@ fn print(args: &Args, settings: &Settings) {
         .sum();
     println!(
         "{}: good: {}, {}, auth {auth}",
-        args.config.display(),
+        args.config.path.display(),
         count(settings.clusters.len(), "cluster"),
         count(nodes, "login node"),
     );

@@ -8,10 +8,13 @@ mod policy;
 mod serve;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::Subcommand;
+
+use crate::config::DEFAULT_PATH;
 
 /// The Sifter control plane: answers ListContainerImages from the agents of an HPC site.
 #[derive(Debug, Parser)]
@@ -32,6 +35,20 @@ enum Command {
     Call(call::Args),
     #[command(hide = true)]
     Generate(generate::Args),
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// Configuration file.
+    #[arg(
+        id = "config",
+        long = "config",
+        value_name = "FILE",
+        env = "SIFTER_CONTROL_CONFIG",
+        default_value = DEFAULT_PATH
+    )]
+    path: PathBuf,
 }
 
 impl Cli {

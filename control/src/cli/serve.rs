@@ -17,7 +17,6 @@ use tokio::signal::unix::signal;
 use super::manager;
 use super::manager::notify;
 use crate::config::ConfigError;
-use crate::config::DEFAULT_PATH;
 use crate::config::Settings;
 use crate::server;
 use crate::server::RunError;
@@ -33,14 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// is wrong.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Configuration file.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "SIFTER_CONTROL_CONFIG",
-        default_value = DEFAULT_PATH
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    config: super::ConfigFile,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +62,7 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 fn serve(args: Args) -> Result<(), ServeError> {
-    let settings = Settings::load(&args.config)?;
+    let settings = Settings::load(&args.config.path)?;
     // Dropped last: whatever is logged on the way out is written.
     let _flush = telemetry::init(&settings.log).map_err(ServeError::Log)?;
     telemetry::log_panics();
@@ -77,7 +70,7 @@ fn serve(args: Args) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(ServeError::Runtime)?;
-    let result = runtime.block_on(serve_until_told(settings, args.config));
+    let result = runtime.block_on(serve_until_told(settings, args.config.path));
     // A look at a file on a dead file system must not keep the process.
     runtime.shutdown_background();
     result

@@ -344,6 +344,20 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_trial_left_behind_hinders_no_later_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("catalog.sqlite");
+        let catalog = two_roots(&file);
+        catalog.failed(catalog.known(A).unwrap().store(), &no_space());
+        let other = rusqlite::Connection::open(&file).unwrap();
+        other.execute_batch("CREATE TABLE trial (data)").unwrap();
+        assert!(catalog.recover());
+        let left = "SELECT count(*) FROM sqlite_schema WHERE name = 'trial'";
+        let left: i64 = other.query_row(left, [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0);
+    }
+
+    #[test]
     fn nobody_who_reads_waits_for_a_locked_database() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("catalog.sqlite");

@@ -143,7 +143,8 @@ impl Store {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes about as much as a batch of a scan, and forgets it.
+    /// Writes about as much as a batch of a scan, and forgets it; also what an earlier trial could not forget, for
+    /// want of the room that forgetting takes.
     ///
     /// # Errors
     ///
@@ -151,7 +152,7 @@ impl Store {
     pub fn try_write(&self) -> Result<(), StoreError> {
         let connection = &self.write().connection;
         connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE; CREATE TABLE trial (data); INSERT INTO trial VALUES (zeroblob({TRIAL_SIZE})); COMMIT;
+            "BEGIN IMMEDIATE; DROP TABLE IF EXISTS trial; CREATE TABLE trial (data); INSERT INTO trial VALUES (zeroblob({TRIAL_SIZE})); COMMIT;
              DROP TABLE trial"
         )).inspect_err(|_| {
             let _ = connection.execute_batch("ROLLBACK");

@@ -191,6 +191,8 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::sync::{Arc, Barrier};
 
+    use sifter_image::record::Status;
+
     use super::super::testing::cut_image;
     use super::super::{
         Catalog, ChangeKind, Condition, Content, DirectoryChange, FileFacts, Found, Identity,
@@ -355,6 +357,46 @@ mod tests {
         let left = "SELECT count(*) FROM sqlite_schema WHERE name = 'trial'";
         let left: i64 = other.query_row(left, [], |row| row.get(0)).unwrap();
         assert_eq!(left, 0);
+    }
+
+    /// Also where it is another database that the directories are looked for in.
+    #[test]
+    fn what_could_not_be_read_and_is_gone_makes_nothing_unavailable() {
+        let change = |path: &str, kind| DirectoryChange {
+            id: None,
+            path: path.as_bytes().into(),
+            kind,
+        };
+        let unreadable = |path| {
+            let message = "Permission denied".to_owned();
+            change(path, ChangeKind::Unreadable { message })
+        };
+        for replaced in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let catalog = two_roots(&directory.path().join("catalog.sqlite"));
+            let known = catalog.known(A).unwrap();
+            let scan = |known, changes| {
+                catalog.apply(A, known, changes).unwrap();
+                catalog.finish_scan(A, known, DIRECTORY, true).unwrap();
+            };
+            let hidden = ["first", "d", "d/e", "d-e", "stays"].map(unreadable);
+            scan(&known, hidden.into());
+            let unavailable = || catalog.snapshot().unavailable.len();
+            assert_eq!(unavailable(), 5);
+            let mut changes = image("first");
+            if replaced {
+                catalog.failed(known.store(), &no_space());
+            } else {
+                changes.extend(["first", "d", "d-e"].map(|path| change(path, ChangeKind::Gone)));
+            }
+            changes.push(unreadable("stays"));
+            let known = catalog.known(A).unwrap();
+            scan(&known, changes);
+            assert_eq!(unavailable(), 1, "{replaced}");
+            let snapshot = catalog.snapshot();
+            let row = snapshot.get(b"/a/first").unwrap();
+            assert_ne!(snapshot.status_of(row), Status::Unavailable, "{replaced}");
+        }
     }
 
     #[test]

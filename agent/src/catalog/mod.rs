@@ -49,7 +49,7 @@ pub use self::query::{Labels, Query, QueryError, format_name, quote, status_name
 pub use self::row::{Row, join_path};
 pub use self::rows::Rows;
 pub use self::snapshot::{Changes, Snapshot};
-pub use self::store::{Delta, KnownRoot, Loaded, Store, StoreError, StoredRoot, Tally};
+pub use self::store::{Delta, KnownRoot, Loaded, Reach, Store, StoreError, StoredRoot, Tally};
 pub use self::token::PageToken;
 
 use self::failure::open_or_set_aside;

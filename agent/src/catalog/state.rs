@@ -2,12 +2,13 @@
 //! present one has not.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::{
-    Changes, Commons, Delta, FileTime, KeptRow, Preparation, RootDirectory, RootIndex, Snapshot,
-    Store, StoreError, StoredRoot, Tally, join_path,
+    Changes, Commons, Delta, FileTime, KeptRow, Preparation, Reach, RootDirectory, RootIndex,
+    Snapshot, Store, StoreError, StoredRoot, Tally, join_path,
 };
 
 /// What the catalogue keeps behind its lock.
@@ -199,17 +200,44 @@ impl State {
             self.upserts.extend(delta.upserts);
             self.removed.extend(delta.removed);
         }
-        for (path, message) in delta.unreadable {
-            self.unavailable
-                .insert(join_path(root, &path, b""), message);
-        }
-        if !self.unavailable.is_empty() {
-            for path in delta.readable {
+        for (path, reach) in delta.reach {
+            match reach {
+                Reach::Unreadable(message) => {
+                    self.unavailable
+                        .insert(join_path(root, &path, b""), message);
+                }
+                _ if self.unavailable.is_empty() => {}
                 // Whether the root itself can be read is said by `set_unavailable`.
-                if !path.is_empty() {
+                Reach::Readable if path.is_empty() => {}
+                Reach::Readable => {
                     self.unavailable.remove(&join_path(root, &path, b""));
                 }
+                Reach::Gone => self.forget_unavailable(root, &path),
             }
+        }
+    }
+
+    /// Forgets that directories of a root could not be read, at `path` and below: what comes to be there is no
+    /// less READY for it, and names that are never seen again would be kept for ever.
+    fn forget_unavailable(&mut self, root: &[u8], path: &[u8]) {
+        let gone = join_path(root, path, b"");
+        // The root's own condition is another matter.
+        if !path.is_empty() {
+            self.unavailable.remove(&gone);
+        }
+        let is_below = |known: &[u8]| {
+            let rest = known.strip_prefix(&*gone);
+            rest.is_some_and(|rest| rest.starts_with(b"/") || gone.ends_with(b"/"))
+        };
+        let after = (Bound::Excluded(&gone), Bound::Unbounded);
+        let known = self.unavailable.range::<Box<[u8]>, _>(after);
+        let near = known.take_while(|(known, _)| known.starts_with(&gone));
+        let below: Vec<_> = near
+            .filter(|(known, _)| is_below(known))
+            .map(|(known, _)| known.clone())
+            .collect();
+        for known in below {
+            self.unavailable.remove(&known);
         }
     }
 
@@ -246,6 +274,8 @@ impl State {
             .filter(|row| *row.root() == record.text && !kept.contains(&row.id()))
             .map(|row| row.id());
         self.removed.extend(stale);
+        // The scan that is complete knows them all.
+        self.forget_unavailable(&record.path, b"");
         self.take(&record.path, rows, true);
     }
 

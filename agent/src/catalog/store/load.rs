@@ -12,7 +12,7 @@ use super::super::columns::{self, StoredCommon};
 use super::super::kept::KeptRow;
 use super::super::prepare::Preparation;
 use super::super::row::join_path;
-use super::{Delta, Store, StoreError, open_reader};
+use super::{Delta, Reach, Store, StoreError, open_reader};
 
 /// Threads that read at most.
 const THREADS_MAX: i64 = 4;
@@ -127,15 +127,16 @@ impl Store {
         };
         let mut statement = connection
             .prepare("SELECT path, error FROM directories WHERE root = ?1 AND error IS NOT NULL")?;
-        let unreadable = statement
+        let reach = statement
             .query_map([root], |row| {
-                Ok((row.get::<_, Vec<u8>>(0)?.into(), row.get(1)?))
+                let path = row.get::<_, Vec<u8>>(0)?.into();
+                Ok((path, Reach::Unreadable(row.get(1)?)))
             })?
             .collect::<Result<_, _>>()?;
         Ok(Loaded {
             listing: Delta {
                 upserts,
-                unreadable,
+                reach,
                 ..Delta::default()
             },
             tally,

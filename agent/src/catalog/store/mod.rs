@@ -109,20 +109,26 @@ pub struct Delta {
     pub upserts: Vec<Arc<KeptRow>>,
     /// Numbers of images that are gone.
     pub removed: Vec<i64>,
-    /// Directories that cannot be read now, relative to the root, and why.
-    pub unreadable: Vec<(Box<[u8]>, String)>,
-    /// Directories that could be read (again).
-    pub readable: Vec<Box<[u8]>>,
+    /// What became of directories, relative to the root, one after the other.
+    pub reach: Vec<(Box<[u8]>, Reach)>,
+}
+
+/// Whether a directory can be read.
+#[derive(Debug)]
+pub enum Reach {
+    /// It could be (again).
+    Readable,
+    /// Not now, and why.
+    Unreadable(String),
+    /// There is none any more, nor any below.
+    Gone,
 }
 
 impl Delta {
     /// Whether nothing changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.upserts.is_empty()
-            && self.removed.is_empty()
-            && self.unreadable.is_empty()
-            && self.readable.is_empty()
+        self.upserts.is_empty() && self.removed.is_empty() && self.reach.is_empty()
     }
 }
 

@@ -9,7 +9,7 @@ use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
 
 use super::commons::Numbered;
 use super::frontier::Frontier;
-use super::{Delta, Numbers, StoreError};
+use super::{Delta, Numbers, Reach, StoreError};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
 use crate::catalog::columns;
 use crate::catalog::entry::{Content, Found, Identity};
@@ -105,7 +105,11 @@ impl<'a> Batch<'a> {
                     }
                 }
                 self.files(place, &change.path, found, removed)?;
-                self.delta.readable.push(change.path);
+                if is_sandbox {
+                    self.delta.reach.push((change.path, Reach::Gone));
+                } else {
+                    self.delta.reach.push((change.path, Reach::Readable));
+                }
             }
             ChangeKind::Part { found } => {
                 let place = self.part(&change.path, change.id)?;
@@ -122,6 +126,7 @@ impl<'a> Batch<'a> {
                 if let Some(id) = self.directory_id(&change.path)? {
                     self.remove_directory(id)?;
                 }
+                self.delta.reach.push((change.path, Reach::Gone));
             }
             ChangeKind::Unreadable { message } => {
                 let place = match self.stored(&change.path, change.id) {
@@ -133,7 +138,8 @@ impl<'a> Batch<'a> {
                         "UPDATE directories SET volatile = 1, error = ?2 WHERE id = ?1",
                     )?
                     .execute(params![place.id, message])?;
-                self.delta.unreadable.push((change.path, message));
+                let unreadable = Reach::Unreadable(message);
+                self.delta.reach.push((change.path, unreadable));
             }
         }
         Ok(())

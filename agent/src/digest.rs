@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use sifter_image::record::{Format, Status};
 
-use crate::catalog::{Catalog, ContentDigest, FileTime, Identity, KeptRow, Rows};
+use crate::catalog::{Catalog, ContentDigest, FileTime, Identity, KeptRow, Rows, StoreError};
 use crate::config::RootSettings;
 use crate::escape;
 use crate::scan::{self, Access, OpenFile, Pace, Reading};
@@ -228,7 +228,13 @@ impl Worker {
                 continue;
             }
             let known = linked.get(&identity).copied();
-            match known.map_or_else(|| self.digest(row, &identity), |digest| Ok(Some(digest))) {
+            let digest = match known {
+                Some(digest) => Ok(Some(digest)),
+                // This thread is the only one that computes the root's.
+                None => scan::caught(|| self.digest(row, &identity))
+                    .unwrap_or_else(|message| Err(io::Error::other(message))),
+            };
+            match digest {
                 Ok(Some(digest)) => {
                     if facts.links > 1 {
                         linked.insert(identity, digest);
@@ -260,6 +266,9 @@ impl Worker {
 
     /// The digest of an image, if its file is the one that is listed.
     fn digest(&self, row: &KeptRow, identity: &Identity) -> io::Result<Option<[u8; 32]>> {
+        // Nothing is known that panics here: in unit tests a name does.
+        #[cfg(test)]
+        assert!(!row.path().ends_with(b"panics-when-read"), "on purpose");
         let file = self.open(row.path())?;
         if Identity::from(&file.facts) != *identity {
             return Ok(None);
@@ -306,6 +315,10 @@ impl Worker {
             .set_content_digests(&std::mem::take(&mut self.done))
         {
             Ok(stored) => tracing::debug!(count, stored, root = %self.root, "digests"),
+            // They are computed again for the one that is in use now.
+            Err(error @ StoreError::Replaced) => {
+                tracing::debug!(%error, root = %self.root, "digests");
+            }
             Err(error) => tracing::error!(%error, "digests cannot be stored"),
         }
     }
@@ -321,7 +334,46 @@ fn is_at_rest(identity: &Identity) -> bool {
 mod tests {
     use std::io::Write;
 
-    use super::{CHUNK, of};
+    use std::collections::HashMap;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::{Access, CHUNK, Pace, Stop, Worker, of};
+    use crate::catalog::testing::row;
+    use crate::catalog::{Catalog, Commons, FileFacts, KeptRow, Row, Rows};
+    use crate::config::RootSettings;
+
+    #[test]
+    fn an_image_that_makes_it_panic_has_no_digest_and_the_rest_is_read() {
+        let kept = |id, path: &str| {
+            let facts = FileFacts {
+                size: 1,
+                allocated: 1,
+                ..FileFacts::default()
+            };
+            let row = Row {
+                facts,
+                ..row(id, path, "r", "1")
+            };
+            Arc::new(KeptRow::new(&row, &mut Commons::default()))
+        };
+        let rows = Rows::from(vec![kept(1, "/panics-when-read"), kept(2, "/not/there")]);
+        let mut worker = Worker {
+            catalog: Arc::new(Catalog::open(None, &["/".into()])),
+            settings: RootSettings::new("/".into()),
+            root: "/".to_owned(),
+            pace: Pace::new(1, 1, None),
+            access: Access::new(false),
+            stop: Arc::new(Stop::default()),
+            failed: HashMap::new(),
+            done: Vec::new(),
+            published: Instant::now(),
+        };
+        assert!(worker.pass(&rows));
+        let mut failed: Vec<_> = worker.failed.keys().copied().collect();
+        failed.sort_unstable();
+        assert_eq!(failed, [1, 2]);
+    }
 
     #[test]
     fn digests_are_those_of_sha256sum() {

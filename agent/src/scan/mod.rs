@@ -34,6 +34,7 @@ pub use self::file::{OpenFile, Reading};
 pub use self::file_system::{FileSystemType, Nature};
 pub use self::hint::HintState;
 pub use self::pace::Pace;
+pub use self::panics::caught;
 pub use self::plan::{Known, KnownError};
 pub use self::priority::lower_this_thread;
 pub use self::progress::{Counts, Problem, Problems, Progress};

@@ -60,6 +60,8 @@ struct Supervised {
 #[derive(Debug)]
 struct State {
     condition: Condition,
+    /// What it was before the running scan hung, if it is what it is for that alone.
+    before_hanging: Option<Condition>,
     facts: Option<RootFacts>,
     last: Option<ScanReport>,
     progress: Option<(Arc<Progress>, FileTime)>,
@@ -302,6 +304,8 @@ impl Supervisor {
             let idle = progress.idle();
             if idle > HUNG_AFTER {
                 root.hangs(&self.catalog, idle);
+            } else {
+                root.answers(&self.catalog);
             }
         }
     }

@@ -79,6 +79,7 @@ impl Supervised {
             settings,
             state: Mutex::new(State {
                 condition: Condition::Pending,
+                before_hanging: None,
                 facts: None,
                 last: None,
                 progress: None,
@@ -145,10 +146,30 @@ impl Supervised {
             return;
         }
         let news = !matches!(state.condition, Condition::Unavailable(_));
-        state.condition = Condition::Unavailable(message.clone());
+        let hangs = Condition::Unavailable(message.clone());
+        let before = std::mem::replace(&mut state.condition, hangs);
         if news {
+            state.before_hanging = Some(before);
             tracing::warn!(root = %crate::escape::path(&self.settings.path), message, "root hangs");
             catalog.set_unavailable(self.index, Some(message));
+        }
+    }
+
+    /// What hung answers again, and may be scanned for hours yet. A root of which nothing is known stays as it is:
+    /// nothing of it could be listed, and all others' images would wait for it.
+    pub(super) fn answers(&self, catalog: &Catalog) {
+        let stored = catalog.root(self.index);
+        if stored.is_none_or(|stored| stored.scanned.is_none()) {
+            return;
+        }
+        let mut state = self.lock();
+        if state.progress.is_none() {
+            return;
+        }
+        if let Some(before) = state.before_hanging.take() {
+            state.condition = before;
+            tracing::info!(root = %crate::escape::path(&self.settings.path), "root answers again");
+            catalog.set_unavailable(self.index, None);
         }
     }
 
@@ -268,6 +289,7 @@ impl Supervised {
                 state.facts = facts;
             }
             state.progress = None;
+            state.before_hanging = None;
             if whole || report.error.is_some() {
                 state.last = Some(report);
                 state.due = Instant::now() + with_jitter(self.settings.interval);

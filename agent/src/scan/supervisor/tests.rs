@@ -74,6 +74,31 @@ fn a_scan_that_has_ended_does_not_hang() {
     assert!(!hangs());
 }
 
+/// The rest of its scan may take hours.
+#[test]
+fn a_root_that_answers_again_is_available_before_its_scan_ends() {
+    let tree = tempfile::tempdir().unwrap();
+    let away = tree.path().join("away");
+    write_image(&tree.path().join("image.sif"));
+    let (catalog, supervisor) = start(&[tree.path(), &away]);
+    let conditions = || supervisor.status().into_iter().map(|root| root.condition);
+    let conditions = || conditions().collect::<Vec<_>>();
+    let before = conditions();
+    let unavailable = catalog.snapshot().unavailable.len();
+    for root in &supervisor.roots {
+        let (progress, _) = root.begin();
+        root.hangs(&catalog, Duration::from_secs(31));
+        assert!(matches!(&root.lock().condition, Condition::Unavailable(_)));
+        progress.note_activity();
+        supervisor.look_for_hung();
+    }
+    // Of the other one nothing is known.
+    assert_eq!(conditions()[0], before[0]);
+    assert!(matches!(&conditions()[1], Condition::Unavailable(_)));
+    assert_eq!(catalog.snapshot().unavailable.len(), unavailable);
+    supervisor.stop(PATIENCE);
+}
+
 #[test]
 fn a_probe_that_panics_costs_its_file_alone() {
     let tree = tempfile::tempdir().unwrap();

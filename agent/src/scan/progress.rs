@@ -162,8 +162,18 @@ impl Progress {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Takes that back, for another attempt.
+    /// Takes that back, for another attempt: what was found is found again, and what it cost was spent. No worker
+    /// is left.
     pub fn resume(&self) {
+        for found in [
+            Count::Directories,
+            Count::Files,
+            Count::Images,
+            Count::Misnamed,
+        ] {
+            self.counts[found as usize].store(0, Ordering::Relaxed);
+        }
+        *self.lock_problems() = Problems::default();
         self.cancelled.store(false, Ordering::Relaxed);
     }
 

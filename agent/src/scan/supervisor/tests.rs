@@ -99,6 +99,30 @@ fn a_root_that_answers_again_is_available_before_its_scan_ends() {
     supervisor.stop(PATIENCE);
 }
 
+/// Counts are of what there is, whatever became of the first attempt.
+#[test]
+fn a_scan_that_is_begun_anew_counts_anew() {
+    let (tree, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_image(&tree.path().join("a.sif"));
+    let path = state.path().join("catalog.sqlite");
+    let roots = [tree.path().to_owned()];
+    let catalog = Arc::new(Catalog::open(Some(&path), &roots));
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other
+        .execute_batch(
+            "CREATE TRIGGER hinders BEFORE INSERT ON images
+             BEGIN SELECT RAISE(ABORT, 'hindered'); END",
+        )
+        .unwrap();
+    let supervisor = Supervisor::start(Arc::clone(&catalog), vec![settings(tree.path())]).unwrap();
+    wait(&supervisor, RootIndex(0), 1);
+    let last = supervisor.status().remove(0).last.unwrap();
+    let counts = (last.counts.images, last.counts.files);
+    assert_eq!((counts, last.counts.directories), ((1, 1), 1));
+    assert_eq!(catalog.snapshot().rows.len(), 1);
+    supervisor.stop(PATIENCE);
+}
+
 #[test]
 fn a_probe_that_panics_costs_its_file_alone() {
     let tree = tempfile::tempdir().unwrap();

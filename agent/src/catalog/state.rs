@@ -163,18 +163,26 @@ impl State {
 
     /// The last listing from a database that can only be read, while another one stands in for it.
     pub(super) fn load_former(&mut self, former: Store) -> Result<(), StoreError> {
+        let (mut images, mut found) = (Tally::default(), 0);
         for index in 0..self.roots.len() {
             let record = self.roots[index].clone();
             let Some(stored) = former.find_root(&record.path)? else {
                 continue;
             };
             let loaded = former.load(stored.id, &self.preparation_of(&record))?;
+            images += loaded.tally;
+            found += 1;
             self.take(&record.path, loaded.listing, true);
             self.roots[index].rebuild = true;
             self.roots[index].stored = StoredRoot {
                 id: record.stored.id,
                 ..stored
             };
+        }
+        // The files are those of all roots, also of such as are not configured any more.
+        let files = former.tally()?;
+        if found == former.root_count()? && files != images {
+            return Err(StoreError::Tally { files, images });
         }
         self.former = Some(Arc::new(former));
         Ok(())

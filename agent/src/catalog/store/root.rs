@@ -63,6 +63,18 @@ impl Store {
         Ok(found.optional()?)
     }
 
+    /// How many roots there are, also such as are not configured any more.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn root_count(&self) -> Result<usize, StoreError> {
+        let count: i64 = self
+            .read()
+            .query_row("SELECT count(*) FROM roots", [], |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
     /// Forgets roots that are not configured any more.
     ///
     /// # Errors

@@ -237,3 +237,36 @@ fn a_database_that_cannot_be_written_at_start_is_read() {
         assert!(catalog.details(id).is_ok(), "{what}");
     }
 }
+
+#[test]
+fn what_can_be_read_only_is_no_listing_if_it_lacks_something() {
+    use std::os::unix::fs::PermissionsExt;
+
+    for (damage, expected) in [
+        ("", 3),
+        ("DELETE FROM images WHERE id = 2", 0),
+        // There is one that is not configured any more.
+        ("INSERT INTO roots (path) VALUES (x'2f73')", 3),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("catalog.sqlite");
+        drop(stored(&path));
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch(damage).unwrap();
+        drop(other);
+        let mode = |path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(directory.path(), 0o755);
+        mode(&path, 0o444);
+        // In a thread that is thrown away, and its permissions with it.
+        let started = std::thread::spawn(move || {
+            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+            start(&path)
+        });
+        let catalog = started.join().unwrap();
+        let condition = catalog.condition();
+        assert!(matches!(condition, crate::catalog::Condition::Failed(_)));
+        assert_eq!(catalog.snapshot().rows.len(), expected, "{damage}");
+    }
+}

@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use sifter_proto::v1;
@@ -74,7 +74,9 @@ pub struct Catalog {
     leases: Leases,
     /// See [`Catalog::take_wish`].
     scan_wanted: AtomicBool,
-    origin: replaced::Origin,
+    /// Held by whoever opens the database again, looks for its file or sets it aside; when that was last done in
+    /// vain. Taken after the right to write, and before the state.
+    mending: Mutex<Option<Instant>>,
 }
 
 /// Number of a root, in the order of the configuration.
@@ -138,16 +140,17 @@ impl Catalog {
                 past: VecDeque::new(),
                 history: VecDeque::new(),
                 given,
+                retired: false,
             }),
             selections: Mutex::default(),
             leases: Leases::default(),
             scan_wanted: AtomicBool::new(false),
-            origin: replaced::Origin::default(),
+            mending: Mutex::default(),
         };
         {
+            catalog.begin();
             let publishing = catalog.leases.end();
             let mut state = catalog.lock();
-            catalog.begin(&mut state);
             catalog.publish(&mut state, &publishing);
         }
         catalog

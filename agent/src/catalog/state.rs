@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) past: VecDeque<Past>,
     pub(super) history: VecDeque<Arc<Changes>>,
     pub(super) given: Given,
+    /// See [`Catalog::retire`](super::Catalog::retire).
+    pub(super) retired: bool,
 }
 
 /// Numbers of images in a database in memory begin behind this, so that they differ from those of the
@@ -265,16 +267,19 @@ impl State {
         }
     }
 
-    /// Replaces all rows of a root by those of the present database.
-    pub(super) fn replace_rows(&mut self, root: RootIndex, rows: Delta, current: &Snapshot) {
-        let Some(record) = self.roots.get_mut(root.0) else {
-            return;
-        };
+    /// Replaces all rows of a root by those of the present database. Gives the one that it stood in for, if that is
+    /// not needed any more.
+    pub(super) fn replace_rows(
+        &mut self,
+        root: RootIndex,
+        rows: Delta,
+        current: &Snapshot,
+    ) -> Option<Arc<Store>> {
+        let record = self.roots.get_mut(root.0)?;
         record.rebuild = false;
         let record = record.clone();
-        if self.roots.iter().all(|root| !root.rebuild) {
-            self.former = None;
-        }
+        let is_last = self.roots.iter().all(|root| !root.rebuild);
+        let former = self.former.take_if(|_| is_last);
         let kept: HashSet<i64> = rows.upserts.iter().map(|row| row.id()).collect();
         let stale = current
             .rows
@@ -285,6 +290,17 @@ impl State {
         // The scan that is complete knows them all.
         self.forget_unavailable(&record.path, b"");
         self.take(&record.path, rows, true);
+        former
+    }
+
+    /// Whether this is the database in use.
+    pub(super) fn uses(&self, store: &Arc<Store>) -> bool {
+        !self.retired && Arc::ptr_eq(&self.store, store)
+    }
+
+    /// Whether the database on disk is wanted and done without.
+    pub(super) fn is_failed_in_use(&self) -> bool {
+        !self.retired && self.failure.is_some()
     }
 
     /// Whether this is the database in use.
@@ -293,7 +309,7 @@ impl State {
     ///
     /// [`StoreError::Replaced`] if it is not.
     pub(super) fn expect_store(&self, store: &Arc<Store>) -> Result<(), StoreError> {
-        if Arc::ptr_eq(&self.store, store) {
+        if self.uses(store) {
             Ok(())
         } else {
             Err(StoreError::Replaced)

@@ -23,10 +23,12 @@ const HISTORY_IMAGES: usize = 20_000;
 
 impl Catalog {
     /// The database, and a root's number and text in it.
-    fn store_of(&self, root: RootIndex) -> (Arc<Store>, i64, Arc<str>) {
+    fn store_of(&self, root: RootIndex) -> Result<(Arc<Store>, i64, Arc<str>), StoreError> {
         let state = self.lock();
         let store = Arc::clone(&state.store);
-        (store, state.id_of(root), state.text_of(root))
+        // A scan that hung while this catalogue was replaced begins nothing any more.
+        state.expect_store(&store)?;
+        Ok((store, state.id_of(root), state.text_of(root)))
     }
 
     /// What is known of a root, for a scan of it.
@@ -35,7 +37,7 @@ impl Catalog {
     ///
     /// The database fails.
     pub fn known(&self, root: RootIndex) -> Result<KnownRoot, StoreError> {
-        let (store, id, text) = self.store_of(root);
+        let (store, id, text) = self.store_of(root)?;
         let known = store.known(id, &text, self.snapshot());
         known.inspect_err(|error| self.failed(&store, error))
     }
@@ -50,7 +52,7 @@ impl Catalog {
         root: RootIndex,
         paths: Vec<Box<[u8]>>,
     ) -> Result<KnownRoot, StoreError> {
-        let (store, id, text) = self.store_of(root);
+        let (store, id, text) = self.store_of(root)?;
         let known = store.known_some(id, &text, self.snapshot(), paths);
         known.inspect_err(|error| self.failed(&store, error))
     }
@@ -74,7 +76,7 @@ impl Catalog {
     ///
     /// The database fails.
     pub fn begin_settings(&self, root: RootIndex, settings: &str) -> Result<bool, StoreError> {
-        let (store, id, _) = self.store_of(root);
+        let (store, id, _) = self.store_of(root)?;
         store.begin_settings(id, settings)
     }
 
@@ -84,7 +86,7 @@ impl Catalog {
     ///
     /// The database fails.
     pub fn set_settings(&self, root: RootIndex, settings: &str) -> Result<(), StoreError> {
-        let (store, id, _) = self.store_of(root);
+        let (store, id, _) = self.store_of(root)?;
         store.set_settings(id, settings)
     }
 
@@ -142,7 +144,11 @@ impl Catalog {
     /// The database failed.
     pub fn set_content_digests(&self, digests: &[ContentDigest]) -> Result<usize, StoreError> {
         let _writing = self.write();
-        let store = Arc::clone(&self.lock().store);
+        let store = {
+            let state = self.lock();
+            state.expect_store(&state.store)?;
+            Arc::clone(&state.store)
+        };
         let mut stored = HashMap::new();
         for digest in digests {
             match store.set_content_digest(digest) {
@@ -223,16 +229,20 @@ impl Catalog {
             });
         let rows = finished.inspect_err(|error| self.failed(store, error));
         let publishing = self.leases.end();
+        // Closed, if it is, after the state is let go of.
+        let mut former = None;
         let mut state = self.lock();
         let finished = rows.and_then(|rows| {
             state.expect_store(store)?;
             state.finish_scan(root, directory, now, files_checked);
             if let Some(rows) = rows {
-                state.replace_rows(root, rows, &self.snapshot());
+                former = state.replace_rows(root, rows, &self.snapshot());
             }
             Ok(())
         });
         self.publish(&mut state, &publishing);
+        drop(state);
+        drop(former);
         finished
     }
 

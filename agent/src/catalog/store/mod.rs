@@ -37,6 +37,7 @@ use super::entry::ContentDigest;
 use super::kept::KeptRow;
 use super::packed::unpack;
 use super::prepare::Preparation;
+use super::replaced::File;
 
 /// Bytes for which there must be room where a database is used again that could not be written.
 const TRIAL_SIZE: u32 = 1 << 20;
@@ -50,6 +51,8 @@ pub struct Store {
     writer: Mutex<Writer>,
     /// Where it is; a database in memory is nowhere.
     path: Option<PathBuf>,
+    /// The file that was found there.
+    file: Option<File>,
 }
 
 /// The connection that writes.
@@ -137,6 +140,11 @@ impl Store {
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
         self.path.is_none()
+    }
+
+    /// The file that it is in; none where it is in memory, or was deleted as soon as it was opened.
+    pub(super) fn file(&self) -> Option<File> {
+        self.file
     }
 
     /// Gives new images higher numbers than this one only.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
+use super::super::replaced::file_at;
 use super::{Store, StoreError, Writer, index, schema};
 
 /// Bytes of a page: an image takes about five hundred, and each page costs four system calls until it is
@@ -47,6 +48,7 @@ impl Store {
             writer: Mutex::new(Writer::new(writer)?),
             reader: Some(Mutex::new(open_reader(path)?)),
             path: Some(path.to_owned()),
+            file: file_at(path).ok().flatten(),
         })
     }
 
@@ -70,6 +72,7 @@ impl Store {
             writer: Mutex::new(Writer::new(connection)?),
             reader: None,
             path: None,
+            file: None,
         })
     }
 
@@ -91,6 +94,7 @@ impl Store {
             writer: Mutex::new(open().expect("an empty database in memory")),
             reader: None,
             path: None,
+            file: None,
         }
     }
 }

@@ -135,44 +135,6 @@ impl Supervised {
         }
     }
 
-    pub(super) fn hangs(&self, catalog: &Catalog, idle: Duration) {
-        let message = format!(
-            "the file system has not answered for {} seconds",
-            idle.as_secs()
-        );
-        let mut state = self.lock();
-        // It has ended meanwhile: nobody would take this back before the next one.
-        if state.progress.is_none() {
-            return;
-        }
-        let news = !matches!(state.condition, Condition::Unavailable(_));
-        let hangs = Condition::Unavailable(message.clone());
-        let before = std::mem::replace(&mut state.condition, hangs);
-        if news {
-            state.before_hanging = Some(before);
-            tracing::warn!(root = %crate::escape::path(&self.settings.path), message, "root hangs");
-            catalog.set_unavailable(self.index, Some(message));
-        }
-    }
-
-    /// What hung answers again, and may be scanned for hours yet. A root of which nothing is known stays as it is:
-    /// nothing of it could be listed, and all others' images would wait for it.
-    pub(super) fn answers(&self, catalog: &Catalog) {
-        let stored = catalog.root(self.index);
-        if stored.is_none_or(|stored| stored.scanned.is_none()) {
-            return;
-        }
-        let mut state = self.lock();
-        if state.progress.is_none() {
-            return;
-        }
-        if let Some(before) = state.before_hanging.take() {
-            state.condition = before;
-            tracing::info!(root = %crate::escape::path(&self.settings.path), "root answers again");
-            catalog.set_unavailable(self.index, None);
-        }
-    }
-
     pub(super) fn run(&self, catalog: &Arc<Catalog>) {
         while let Some(mut request) = self.wait() {
             let (progress, started) = self.begin();
@@ -183,6 +145,8 @@ impl Supervised {
                 if catalog.recover() {
                     catalog.look_for_file();
                 }
+                // That was not the root's file system.
+                progress.note_activity();
                 // What is listed of a root that comes back, or in a database that does, is old as a whole.
                 request.whole |= catalog.awaits_scan(self.index)
                     || self.is_unavailable()

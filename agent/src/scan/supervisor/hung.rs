@@ -1,0 +1,48 @@
+//! Roots whose file system does not answer, and does again.
+
+use std::time::Duration;
+
+use crate::catalog::Catalog;
+
+use super::{Condition, Supervised};
+
+impl Supervised {
+    /// No operation of the running scan came back for so long.
+    pub(super) fn hangs(&self, catalog: &Catalog, idle: Duration) {
+        let message = format!(
+            "the file system has not answered for {} seconds",
+            idle.as_secs()
+        );
+        let mut state = self.lock();
+        // It has ended meanwhile: nobody would take this back before the next one.
+        if state.progress.is_none() {
+            return;
+        }
+        let news = !matches!(state.condition, Condition::Unavailable(_));
+        let hangs = Condition::Unavailable(message.clone());
+        let before = std::mem::replace(&mut state.condition, hangs);
+        if news {
+            state.before_hanging = Some(before);
+            tracing::warn!(root = %crate::escape::path(&self.settings.path), message, "root hangs");
+            catalog.set_unavailable(self.index, Some(message));
+        }
+    }
+
+    /// What hung answers again, and may be scanned for hours yet. A root of which nothing is known stays as it is:
+    /// nothing of it could be listed, and all others' images would wait for it.
+    pub(super) fn answers(&self, catalog: &Catalog) {
+        let stored = catalog.root(self.index);
+        if stored.is_none_or(|stored| stored.scanned.is_none()) {
+            return;
+        }
+        let mut state = self.lock();
+        if state.progress.is_none() {
+            return;
+        }
+        if let Some(before) = state.before_hanging.take() {
+            state.condition = before;
+            tracing::info!(root = %crate::escape::path(&self.settings.path), "root answers again");
+            catalog.set_unavailable(self.index, None);
+        }
+    }
+}

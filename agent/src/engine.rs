@@ -176,8 +176,19 @@ impl Engines {
     ///
     /// # Errors
     ///
-    /// A thread cannot be started: the roots are as they were, and are not scanned any more.
+    /// A thread cannot be started: the roots are as they were.
     pub fn replace(self: &Arc<Self>, roots: Vec<RootSettings>) -> anyhow::Result<()> {
+        let old = self.current();
+        self.replace_by(roots, &mut |roots, added| {
+            Engine::start(self.path.as_ref(), roots, added, &self.metrics, Some(&old))
+        })
+    }
+
+    fn replace_by(
+        self: &Arc<Self>,
+        roots: Vec<RootSettings>,
+        start: &mut dyn FnMut(Vec<RootSettings>, HashSet<PathBuf>) -> anyhow::Result<Engine>,
+    ) -> anyhow::Result<()> {
         let old = self.current();
         let known: HashSet<PathBuf> = old
             .supervisor
@@ -197,7 +208,26 @@ impl Engines {
         };
         self.number.fetch_add(1, Ordering::AcqRel);
         old.stop();
-        let new = Engine::start(self.path.as_ref(), roots, added, &self.metrics, Some(&old))?;
+        // What hangs in it may come back, and the database is the next one's.
+        old.catalog.retire();
+        let started = start(roots, added);
+        let (new, result) = match started {
+            Ok(new) => (new, Ok(())),
+            // Those of before have just been scanned by as many threads.
+            Err(error) => {
+                let settings = old.supervisor.settings();
+                let roots = settings.map(|(_, settings)| settings.clone()).collect();
+                let again = start(roots, old.added.clone());
+                let again = again.context("the old roots are not scanned any more: restart");
+                (again?, Err(error))
+            }
+        };
+        self.put(&old, new);
+        result
+    }
+
+    /// Uses another engine.
+    fn put(self: &Arc<Self>, old: &Engine, new: Engine) {
         let catalog = Arc::clone(&old.catalog);
         *self.former.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&catalog));
         catalog.end_leases();
@@ -220,7 +250,6 @@ impl Engines {
                 *former = None;
             }
         });
-        Ok(())
     }
 
     /// Ends scans and digests.
@@ -275,5 +304,60 @@ fn scanned(report: &ScanReport) -> Scanned {
         ended: report.started.0.div_euclid(1_000_000_000)
             + i64::try_from(report.duration.as_secs()).unwrap_or(0),
         throttled: report.throttled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn settings(path: &Path) -> RootSettings {
+        let mut settings = RootSettings::new(path.into());
+        settings.interval = Duration::from_secs(86_400);
+        settings.hints = false;
+        settings
+    }
+
+    async fn scanned(engines: &Engines) {
+        let engine = engines.current();
+        let (index, _) = engine.supervisor.settings().next().unwrap();
+        let mut finished = engine.supervisor.finished(index).unwrap();
+        let number = engine.supervisor.request(index, false, true);
+        let done = finished.wait_for(|last| *last >= number);
+        let done = tokio::time::timeout(Duration::from_secs(60), done).await;
+        done.expect("the scan ends").unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn roots_that_cannot_be_replaced_are_scanned_as_before() {
+        let tree = tempfile::tempdir().unwrap();
+        let [old, new, state] = ["old", "new", "state"].map(|name| tree.path().join(name));
+        for directory in [&old, &new, &state] {
+            std::fs::create_dir(directory).unwrap();
+        }
+        let path = Some(state.join("catalog.sqlite"));
+        let metrics = Arc::new(Metrics::default());
+        let engines = Engines::start(path, vec![settings(&old)], metrics).unwrap();
+        let engines = Arc::new(engines);
+        scanned(&engines).await;
+        let (retired, number) = (engines.current(), engines.number());
+        let mut fails = true;
+        let replaced = engines.replace_by(vec![settings(&new)], &mut |roots, added| {
+            if std::mem::take(&mut fails) {
+                anyhow::bail!("no thread");
+            }
+            let path = engines.path.as_ref();
+            Engine::start(path, roots, added, &engines.metrics, Some(&retired))
+        });
+        assert_eq!(replaced.unwrap_err().to_string(), "no thread");
+        assert_ne!(engines.number(), number);
+        let header = [&[b'#'; 32][..], b"SIF_MAGIC\0", b"01\0", &[0; 100]].concat();
+        std::fs::write(old.join("image.sif"), header).unwrap();
+        scanned(&engines).await;
+        assert_eq!(engines.current().catalog.snapshot().rows.len(), 1);
+        engines.stop();
     }
 }

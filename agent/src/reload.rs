@@ -204,6 +204,8 @@ impl Reloader {
         }
         let count = roots.len();
         let engines = Arc::clone(&self.at.engines);
+        // If that fails, any reload tries it again: it may have left nobody who scans.
+        self.lock().clear();
         tokio::task::spawn_blocking(move || engines.replace(roots))
             .await
             .map_err(|error| error.to_string())?

@@ -318,6 +318,10 @@ impl Supervised {
         loop {
             attempt += 1;
             match self.scan_whole(catalog, &root, &request, progress) {
+                // A catalogue that was replaced meanwhile takes nothing any more.
+                Err(ScanError::Known { path, .. }) if self.lock().stopping => {
+                    return Err(ScanError::Cancelled { path });
+                }
                 Err(error @ ScanError::Known { .. }) if attempt < ATTEMPTS => {
                     self.begin_anew(&error, progress);
                 }

@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use walkdir::WalkDir;
 
 use crate::catalog::{ChangeKind, DirectoryChange, Identity, KnownDirectory};
@@ -122,10 +123,11 @@ fn walk(
             Ok(entry) => entry,
             Err(error) => {
                 let path = error.path().unwrap_or(&settings.path).to_owned();
-                // A loop and a link to nowhere are part of what users leave behind.
+                // A loop and a link to nowhere or itself are part of what users leave behind.
                 if error.loop_ancestor().is_none()
                     && let Some(error) = error.io_error().map(copy_of)
                     && error.kind() != io::ErrorKind::NotFound
+                    && error.raw_os_error() != Some(Errno::ELOOP as i32)
                 {
                     progress.problem(&path, "read", &error);
                     let path = relative(&settings.path, &path);

@@ -15,7 +15,7 @@ use super::super::panics;
 use super::super::plan::is_racy;
 use super::super::progress::Counts;
 use super::super::sandbox::{SandboxTree, TELLING};
-use super::Account;
+use super::{Account, copy_of};
 use crate::catalog::{
     ChangeKind, Content, DirectoryChange, FileFacts, FileTime, Found, Identity, KnownDirectory,
 };
@@ -167,6 +167,11 @@ impl OpenDirectory {
                 settings,
                 &mut counts,
             );
+            // Removed since its directory was read.
+            let looked = looked.or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(Look::Gone),
+                _ => Err(error),
+            });
             // What is left of those that were known is gone.
             if !matches!(looked, Ok(Look::Gone)) {
                 self.known_files.remove(name);
@@ -222,7 +227,11 @@ fn look_at(
     counts: &mut Counts,
 ) -> io::Result<Look> {
     counts.operations += 1;
-    let metadata = entry.metadata()?;
+    // Of its error only what the system says: the path in it is not escaped, and told anyway.
+    let metadata = entry.metadata().map_err(|error| {
+        let told = error.io_error().map(copy_of);
+        told.unwrap_or_else(|| error.into())
+    })?;
     if let Some(known) = known
         && !known.volatile
         && !options.full

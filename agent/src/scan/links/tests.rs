@@ -12,7 +12,7 @@ use crate::catalog::{ChangeKind, DirectoryChange};
 use crate::config::RootSettings;
 use crate::scan::dir::{Access, Operations};
 use crate::scan::pace::Pace;
-use crate::scan::progress::Progress;
+use crate::scan::progress::{Problems, Progress};
 use crate::scan::{Root, ScanOptions};
 
 fn settings(root: &Path) -> RootSettings {
@@ -80,4 +80,64 @@ fn what_is_on_tape_is_not_recalled() {
     assert_eq!(names, BTreeSet::from(["here.sif".to_owned()]));
     assert_eq!(progress.problems().by_kind["RELEASED"], 1);
     assert_eq!(progress.counts().files_read, 1);
+}
+
+/// Names that are found of 24 files and the problems, where `change` happens to their directory after they were
+/// listed and before they are looked at: directories among them are done with then.
+fn found_while(change: impl Fn(&Path) + Sync) -> (BTreeSet<String>, Problems) {
+    let tree = tempfile::tempdir().unwrap();
+    let directory = tree.path().join("s");
+    // In whatever order a file system lists them, some file comes behind some directory.
+    for n in 0..24 {
+        fs::create_dir_all(directory.join(format!("d{n}"))).unwrap();
+        fs::write(directory.join(format!("f{n}\n.sif")), [0; 5000]).unwrap();
+    }
+    let changes = Mutex::new(Vec::new());
+    let once = std::sync::Once::new();
+    let sink = |done| {
+        once.call_once(|| change(&directory));
+        changes.lock().unwrap().push(done);
+    };
+    let settings = settings(tree.path());
+    let progress = Arc::new(Progress::default());
+    let root = Root::open(&settings, &progress).unwrap();
+    root.scan(&settings, ScanOptions::default(), None, &progress, &sink)
+        .unwrap();
+    let names = found(changes.into_inner().unwrap());
+    assert!(names.len() < 24);
+    (names, progress.problems())
+}
+
+#[test]
+fn what_is_removed_meanwhile_is_no_problem() {
+    let (_, problems) = found_while(|directory| fs::remove_dir_all(directory).unwrap());
+    assert_eq!(problems.count(), 0, "{:?}", problems.first);
+}
+
+#[test]
+fn what_cannot_be_told_of_a_file_is_one_escaped_line() {
+    let (names, problems) = found_while(|directory| {
+        fs::rename(directory, directory.with_file_name("away")).unwrap();
+        fs::write(directory, "").unwrap();
+    });
+    // ENOTDIR.
+    assert!(problems.by_kind["NOT_FOUND"] as usize >= 24 - names.len());
+    for problem in problems.first {
+        assert!(!problem.message.contains('\n'), "{}", problem.message);
+        assert!(problem.message.matches(".sif").count() <= 1);
+    }
+}
+
+#[test]
+fn a_link_to_itself_is_no_problem() {
+    let tree = tempfile::tempdir().unwrap();
+    symlink("self", tree.path().join("self")).unwrap();
+    symlink("nowhere", tree.path().join("link")).unwrap();
+    symlink(".", tree.path().join("loop")).unwrap();
+    let settings = settings(tree.path());
+    let progress = Arc::new(Progress::default());
+    let root = Root::open(&settings, &progress).unwrap();
+    root.scan(&settings, ScanOptions::default(), None, &progress, &|_| {})
+        .unwrap();
+    assert_eq!(progress.problems().count(), 0);
 }

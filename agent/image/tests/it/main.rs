@@ -2,6 +2,7 @@
 //! passes where that is absent.
 
 mod corpus;
+mod cost;
 mod damage;
 mod formats;
 mod hostile;

@@ -1,0 +1,129 @@
+//! What a probe reads.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use sifter_image::ReadAt;
+
+use crate::corpus::{shared, skipped, verdict};
+use crate::made::{Object, Sif, native};
+
+/// Counts the reads of a file.
+struct Counting<'a> {
+    bytes: &'a [u8],
+    /// What one more is worth, if it is another number than usual.
+    gap: Option<u64>,
+    reads: RefCell<Vec<(u64, usize)>>,
+}
+
+impl ReadAt for Counting<'_> {
+    fn size(&self) -> u64 {
+        self.bytes.size()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.reads.borrow_mut().push((offset, buf.len()));
+        self.bytes.read_exact_at(buf, offset)
+    }
+
+    fn read_gap(&self) -> u64 {
+        self.gap.unwrap_or_else(|| self.bytes.read_gap())
+    }
+}
+
+fn reads(bytes: &[u8]) -> Vec<(u64, usize)> {
+    reads_with(bytes, None)
+}
+
+fn reads_with(bytes: &[u8], gap: Option<u64>) -> Vec<(u64, usize)> {
+    let file = Counting {
+        bytes,
+        gap,
+        reads: RefCell::default(),
+    };
+    verdict(&file, Path::new("/images/x.sif"));
+    file.reads.into_inner()
+}
+
+/// Whether an image was made of another one, so that its root is looked into, too.
+fn has_history(bytes: &[u8]) -> bool {
+    let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    ["localimage", "library", "shub", "oras"]
+        .iter()
+        .any(|agent| has(format!("deffile.bootstrap\":\"{agent}\"").as_bytes()))
+}
+
+#[test]
+fn a_sif_with_metadata_objects_costs_three_reads_of_64_kib() {
+    let far = vec![0u8; 3 << 20];
+    let mut cases = vec![
+        ("native".to_owned(), native().bytes()),
+        ("partition first".to_owned(), {
+            let objects = native().objects;
+            let mut sif = Sif::new();
+            sif.objects = vec![objects[2].clone(), objects[0].clone(), objects[1].clone()];
+            sif.bytes()
+        }),
+        (
+            "signed, with an overlay between".to_owned(),
+            native()
+                .with(Object::partition(2, 4, b"02", far.clone()))
+                .with(Object::new(
+                    0x4005,
+                    "",
+                    "-----BEGIN PGP SIGNED MESSAGE-----\n",
+                ))
+                .bytes(),
+        ),
+        ("ten objects".to_owned(), {
+            (0..7)
+                .fold(native(), |sif, n| {
+                    sif.with(Object::new(0x4007, &n.to_string(), "x"))
+                })
+                .bytes()
+        }),
+    ];
+    if let Some(shared) = shared() {
+        for entry in fs::read_dir(shared.join("images/apptainer")).expect("a corpus") {
+            let path = entry.expect("an entry").path();
+            let bytes = fs::read(&path).expect("an image");
+            let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+            if has(b"inspect-metadata.json") && !has_history(&bytes) {
+                cases.push((path.display().to_string(), bytes));
+            }
+        }
+    } else {
+        skipped("cost of the corpus");
+    }
+    let mut total = 0;
+    for (name, bytes) in &cases {
+        if !name.contains("deleted_obj") {
+            let reads = reads(bytes);
+            let sum: usize = reads.iter().map(|(_, length)| length).sum();
+            assert!(reads.len() <= 3 && sum <= 64 << 10, "{name}: {reads:?}");
+            total += reads.len();
+        }
+    }
+    assert!(total >= 2 * cases.len() - 2, "the count counts nothing");
+    assert_eq!(reads(&native().bytes()).len(), 2);
+}
+
+#[test]
+fn what_is_near_enough_is_read_together() {
+    let objects = native().objects;
+    let mut sif = Sif::new();
+    let between = Object::new(0x4007, "between", "x".repeat(10_000));
+    sif.objects = vec![
+        objects[0].clone(),
+        objects[1].clone(),
+        Some(between),
+        objects[2].clone(),
+    ];
+    let bytes = sif.bytes();
+    for (gap, count) in [(None, 3), (Some(8 << 10), 3), (Some(16 << 10), 2)] {
+        let reads = reads_with(&bytes, gap);
+        assert_eq!(reads.len(), count, "{gap:?}: {reads:?}");
+    }
+}

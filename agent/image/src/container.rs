@@ -42,8 +42,9 @@ impl Container {
 /// is a result, only failing reads are errors.
 pub(crate) fn look(
     tree: io::Result<&dyn ReadTree>,
+    image: &Image,
 ) -> io::Result<Result<Option<Container>, InsideError>> {
-    match tree.and_then(read) {
+    match tree.and_then(|tree| read(tree, image)) {
         Ok(container) => Ok(Ok(container)),
         Err(error) => match error.downcast::<SquashfsError>() {
             Ok(inside) => Ok(Err(inside.into())),
@@ -54,19 +55,22 @@ pub(crate) fn look(
     }
 }
 
-/// Reads a container's root; `None` where there is no container in it.
-pub(crate) fn read(tree: &dyn ReadTree) -> io::Result<Option<Container>> {
+/// Reads from a container's root what `image` does not know from its header; `None` where there is no
+/// container in it.
+pub(crate) fn read(tree: &dyn ReadTree, image: &Image) -> io::Result<Option<Container>> {
     let Some(entries) = tree.list(META, limits::DIRECTORY_ENTRIES_MAX)? else {
         return Ok(is_ancient(tree)?.then(Container::default));
     };
     let mut container = Container::default();
     let has = |name: &str| entries.iter().any(|entry| entry == name);
-    if has("labels.json")
+    if image.labels.is_empty()
+        && has("labels.json")
         && let Some(bytes) = tree.read(".singularity.d/labels.json", limits::LABELS_FILE_MAX)?
     {
         container.labels = metadata::labels(&bytes);
     }
-    if has("Singularity")
+    if image.definition.is_none()
+        && has("Singularity")
         && let Some(bytes) = tree.read(".singularity.d/Singularity", limits::DEFINITION_MAX + 1)?
     {
         container.definition = Some(metadata::definition(&bytes));

@@ -286,18 +286,18 @@ impl Context<'_> {
         };
         let looked = match file_system {
             sif::fs_type::SQUASHFS => {
-                let Some(tree) = squashfs::tree_at(windows.file(), offset, size)? else {
+                let Some(tree) = squashfs::tree_at(windows, offset, size)? else {
                     return Ok(());
                 };
-                container::look(Ok(&tree))?
+                container::look(Ok(&tree), &found.image)?
             }
             sif::fs_type::EXT3 => {
-                let Some(tree) = ext::tree_at(windows.file(), offset, size).transpose() else {
+                let Some(tree) = ext::tree_at(windows, offset, size).transpose() else {
                     return Ok(());
                 };
                 match tree {
-                    Ok(tree) => container::look(Ok(&tree))?,
-                    Err(error) => container::look(Err(error))?,
+                    Ok(tree) => container::look(Ok(&tree), &found.image)?,
+                    Err(error) => container::look(Err(error), &found.image)?,
                 }
             }
             _ => return Ok(()),

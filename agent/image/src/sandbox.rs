@@ -32,10 +32,10 @@ const IDENTITY: [&str; 8] = [
 
 /// Makes an image of a directory, if it is one.
 pub(crate) fn probe(tree: &dyn ReadTree) -> io::Result<Result<Found, NotImage>> {
-    let Some(container) = container::read(tree)? else {
+    let mut image = Image::blank(Format::Sandbox);
+    let Some(container) = container::read(tree, &image)? else {
         return Ok(Err(NotImage::OtherContent));
     };
-    let mut image = Image::blank(Format::Sandbox);
     image.image_id = identity(tree)?;
     container.fill(&mut image);
     Ok(Ok(Found::plain(image)))

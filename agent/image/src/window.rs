@@ -120,6 +120,17 @@ impl<'f> Windows<'f> {
         })
     }
 
+    /// Fills `buf` with the bytes at `offset`, which are read but not kept if they are not here.
+    pub(crate) fn copy(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        match self.get(offset, buf.len() as u64) {
+            Some(bytes) => {
+                buf.copy_from_slice(bytes);
+                Ok(())
+            }
+            None => self.file.read_exact_at(buf, offset),
+        }
+    }
+
     /// `length` bytes at `offset`, read now if they are not here; `None` beyond the end of file.
     pub(crate) fn need(&mut self, offset: u64, length: u64) -> io::Result<Option<&[u8]>> {
         if offset.checked_add(length).is_none_or(|end| end > self.size) {

@@ -15,7 +15,6 @@ pub(crate) use tree::ExtTree;
 use crate::container;
 use crate::error::ExtError;
 use crate::probe::{Context, Found, NotImage};
-use crate::read_at::ReadAt;
 use crate::record::{Format, Image, ImageId, TimeSource};
 use crate::sif::timestamp;
 use crate::window::Windows;
@@ -70,29 +69,30 @@ pub(crate) fn probe(
     }
     let tree = ExtTree::open(windows.file(), payload, windows.size(), &superblock);
     let looked = match tree {
-        Ok(tree) => container::look(Ok(&tree))?,
-        Err(error) => container::look(Err(error))?,
+        Ok(tree) => container::look(Ok(&tree), &image)?,
+        Err(error) => container::look(Err(error), &image)?,
     };
     Ok(context.judge(image, looked, launch))
 }
 
 /// The tree of an ext file system in the `size` bytes at `offset` of a file; `None` if it cannot be
 /// one.
-pub(crate) fn tree_at(
-    file: &dyn ReadAt,
+pub(crate) fn tree_at<'f>(
+    windows: &Windows<'f>,
     offset: u64,
     size: u64,
-) -> io::Result<Option<ExtTree<'_>>> {
+) -> io::Result<Option<ExtTree<'f>>> {
     let mut bytes = [0; SUPERBLOCK_END];
     if size < bytes.len() as u64 {
         return Ok(None);
     }
-    file.read_exact_at(&mut bytes, offset)?;
+    windows.copy(&mut bytes, offset)?;
     let superblock =
         RawExtSuperblock::read(&bytes).filter(|superblock| superblock.check(offset, size).is_ok());
     match superblock {
         Some(superblock) => {
-            ExtTree::open(file, offset, offset.saturating_add(size), &superblock).map(Some)
+            let end = offset.saturating_add(size);
+            ExtTree::open(windows.file(), offset, end, &superblock).map(Some)
         }
         None => Ok(None),
     }

@@ -1,6 +1,7 @@
 //! squashfs: the superblock for the listing, and single files from inside.
 
 mod block;
+mod blocks;
 mod superblock;
 mod tree;
 
@@ -15,7 +16,6 @@ pub(crate) use tree::SquashfsTree;
 use crate::container;
 use crate::error::SquashfsError;
 use crate::probe::{Context, Found, NotImage};
-use crate::read_at::ReadAt;
 use crate::record::{Format, Image, ImageId, TimeSource};
 use crate::sif::timestamp;
 use crate::window::Windows;
@@ -79,7 +79,7 @@ pub(crate) fn probe(
     }
     let tree = SquashfsTree::open(windows.file(), payload, superblock);
     let looked = match &tree {
-        Ok(tree) => container::look(Ok(tree))?,
+        Ok(tree) => container::look(Ok(tree), &image)?,
         Err(error) => Err(error.clone().into()),
     };
     Ok(context.judge(image, looked, launch))
@@ -87,17 +87,17 @@ pub(crate) fn probe(
 
 /// The tree of a squashfs in the `size` bytes at `offset` of a file; `None` if it cannot be one, or
 /// has a compressor that is not read here.
-pub(crate) fn tree_at(
-    file: &dyn ReadAt,
+pub(crate) fn tree_at<'f>(
+    windows: &Windows<'f>,
     offset: u64,
     size: u64,
-) -> io::Result<Option<SquashfsTree<'_>>> {
+) -> io::Result<Option<SquashfsTree<'f>>> {
     let mut bytes = [0; SUPERBLOCK_LEN];
     if size < bytes.len() as u64 {
         return Ok(None);
     }
-    file.read_exact_at(&mut bytes, offset)?;
+    windows.copy(&mut bytes, offset)?;
     Ok(RawSuperblock::read(&bytes)
         .filter(|superblock| superblock.check(offset, size).is_ok())
-        .and_then(|superblock| SquashfsTree::open(file, offset, superblock).ok()))
+        .and_then(|superblock| SquashfsTree::open(windows.file(), offset, superblock).ok()))
 }

@@ -10,23 +10,17 @@
 //! decompressed against [`limits::SQUASHFS_INFLATED_MAX`]; blocks only lead forwards within a
 //! table, paths have as many steps as components, so that no loop is possible.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use backhand::compression::Compressor;
-
-use super::block::{compressor, decompress};
+use super::block::compressor;
+use super::blocks::{Blocks, METADATA_BLOCK, fault};
 use super::superblock::RawSuperblock;
 use crate::error::SquashfsError;
 use crate::limits;
 use crate::read_at::{ReadAt, ReadTree};
 
-/// Bytes of a metadata block, decompressed (`squashfs_fs.h: SQUASHFS_METADATA_SIZE`).
-const METADATA_BLOCK: usize = 8192;
-/// The bit of a metadata block's length that says "stored".
-const METADATA_STORED: u16 = 1 << 15;
 /// The bit of a data block's length that says "stored".
 const DATA_STORED: u32 = 1 << 24;
 /// "No fragment", and a table that is not there.
@@ -37,20 +31,9 @@ const FRAGMENTS_IN_BLOCK: u32 = 512;
 
 /// A squashfs as a tree.
 pub(crate) struct SquashfsTree<'f> {
-    file: &'f dyn ReadAt,
-    start: u64,
-    length: u64,
+    blocks: Blocks<'f>,
     superblock: RawSuperblock,
-    compressor: Compressor,
-    metadata: RefCell<BTreeMap<u64, MetadataBlock>>,
     data: RefCell<Option<(u64, Rc<[u8]>)>>,
-    inflated: Cell<usize>,
-}
-
-#[derive(Clone)]
-struct MetadataBlock {
-    bytes: Rc<[u8]>,
-    next: u64,
 }
 
 /// A place in a table of metadata blocks, relative to the file system.
@@ -83,100 +66,26 @@ impl<'f> SquashfsTree<'f> {
         superblock: RawSuperblock,
     ) -> Result<Self, SquashfsError> {
         Ok(Self {
-            file,
-            start,
-            length: superblock.bytes_used.get(),
+            blocks: Blocks::new(
+                file,
+                start,
+                superblock.bytes_used.get(),
+                compressor(&superblock)?,
+            ),
             superblock,
-            compressor: compressor(&superblock)?,
-            metadata: RefCell::default(),
             data: RefCell::default(),
-            inflated: Cell::default(),
         })
-    }
-
-    fn structure(&self, what: &'static str, offset: u64) -> io::Error {
-        fault(SquashfsError::Structure {
-            what,
-            offset: self.start.saturating_add(offset),
-        })
-    }
-
-    /// Reads `length` bytes at `offset` of the file system, or up to its end where `short`.
-    fn bytes(
-        &self,
-        what: &'static str,
-        offset: u64,
-        length: usize,
-        short: bool,
-    ) -> io::Result<Vec<u8>> {
-        let room = self.length.checked_sub(offset).filter(|room| *room > 0);
-        let Some(room) = room else {
-            return Err(self.structure(what, offset));
-        };
-        let length = match usize::try_from(room) {
-            Ok(room) if room < length && short => room,
-            Ok(room) if room < length => return Err(self.structure(what, offset)),
-            _ => length,
-        };
-        let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, self.start + offset)?;
-        Ok(bytes)
-    }
-
-    fn inflate(&self, bytes: &[u8], most: usize, offset: u64) -> io::Result<Vec<u8>> {
-        let spent = self.inflated.get().saturating_add(most);
-        if spent > limits::SQUASHFS_INFLATED_MAX {
-            return Err(fault(SquashfsError::Limit {
-                what: "decompressed bytes",
-                limit: limits::SQUASHFS_INFLATED_MAX as u64,
-            }));
-        }
-        self.inflated.set(spent);
-        decompress(
-            bytes,
-            most,
-            self.compressor,
-            self.start.saturating_add(offset),
-        )
-        .map_err(fault)
-    }
-
-    fn metadata_block(&self, offset: u64) -> io::Result<MetadataBlock> {
-        if let Some(block) = self.metadata.borrow().get(&offset) {
-            return Ok(block.clone());
-        }
-        let raw = self.bytes("metadata block", offset, 2 + METADATA_BLOCK, true)?;
-        let (&[low, high], rest) = raw
-            .split_first_chunk::<2>()
-            .ok_or_else(|| self.structure("metadata block", offset))?;
-        let header = u16::from_le_bytes([low, high]);
-        let length = usize::from(header & !METADATA_STORED);
-        let stored = rest
-            .get(..length)
-            .filter(|bytes| !bytes.is_empty() && bytes.len() <= METADATA_BLOCK)
-            .ok_or_else(|| self.structure("metadata block", offset))?;
-        let bytes = if header & METADATA_STORED == 0 {
-            self.inflate(stored, METADATA_BLOCK, offset)?
-        } else {
-            stored.to_vec()
-        };
-        let block = MetadataBlock {
-            bytes: bytes.into(),
-            next: offset + 2 + length as u64,
-        };
-        self.metadata.borrow_mut().insert(offset, block.clone());
-        Ok(block)
     }
 
     /// Reads `length` bytes at `place`, across blocks, and moves it behind them.
     fn metadata_bytes(&self, place: &mut Place, length: usize) -> io::Result<Vec<u8>> {
         let mut out = Vec::with_capacity(length.min(METADATA_BLOCK));
         while out.len() < length {
-            let block = self.metadata_block(place.block)?;
+            let block = self.blocks.metadata(place.block)?;
             let rest = block.bytes.get(place.offset..).unwrap_or_default();
             if rest.is_empty() {
                 if place.offset > block.bytes.len() || block.bytes.is_empty() {
-                    return Err(self.structure("metadata", place.block));
+                    return Err(self.blocks.structure("metadata", place.block));
                 }
                 *place = Place {
                     block: block.next,
@@ -194,7 +103,7 @@ impl<'f> SquashfsTree<'f> {
     fn fields<const N: usize>(&self, place: &mut Place) -> io::Result<[u8; N]> {
         self.metadata_bytes(place, N)?
             .try_into()
-            .map_err(|_| self.structure("metadata", place.block))
+            .map_err(|_| self.blocks.structure("metadata", place.block))
     }
 
     /// The inode at a reference: block in the upper 48 bits, offset in the lower 16.
@@ -205,7 +114,7 @@ impl<'f> SquashfsTree<'f> {
             .get()
             .checked_add(reference >> 16);
         let Some(block) = block else {
-            return Err(self.structure("inode", reference >> 16));
+            return Err(self.blocks.structure("inode", reference >> 16));
         };
         let mut place = Place {
             block,
@@ -246,7 +155,7 @@ impl<'f> SquashfsTree<'f> {
                 })
             }
             3..=7 | 10..=14 => Inode::Other,
-            _ => return Err(self.structure("inode", block)),
+            _ => return Err(self.blocks.structure("inode", block)),
         })
     }
 
@@ -254,7 +163,7 @@ impl<'f> SquashfsTree<'f> {
         let table = self.superblock.directory_table.get();
         let block = table
             .checked_add(block.into())
-            .ok_or_else(|| self.structure("directory", table))?;
+            .ok_or_else(|| self.blocks.structure("directory", table))?;
         Ok(Inode::Directory {
             place: Place {
                 block,
@@ -283,14 +192,14 @@ impl<'f> SquashfsTree<'f> {
         let mut take = |left: &mut usize, length: usize| {
             *left = left
                 .checked_sub(length)
-                .ok_or_else(|| self.structure("directory", block))?;
+                .ok_or_else(|| self.blocks.structure("directory", block))?;
             self.metadata_bytes(&mut place, length)
         };
         while left > 0 {
             let header = take(&mut left, 12)?;
             let count = u32_at(&header, 0);
             if count >= 256 {
-                return Err(self.structure("directory", block));
+                return Err(self.blocks.structure("directory", block));
             }
             let inodes = u64::from(u32_at(&header, 4)) << 16;
             for _ in 0..=count {
@@ -340,7 +249,7 @@ impl<'f> SquashfsTree<'f> {
                 let end = inode.fragment_offset.checked_add(left);
                 let bytes = end
                     .and_then(|end| fragment.get(inode.fragment_offset..end))
-                    .ok_or_else(|| self.structure("fragment", inode.blocks_start))?;
+                    .ok_or_else(|| self.blocks.structure("fragment", inode.blocks_start))?;
                 out.extend_from_slice(bytes);
                 break;
             }
@@ -353,10 +262,10 @@ impl<'f> SquashfsTree<'f> {
                 out.extend_from_slice(&self.data_block(at, length)?);
                 at = at
                     .checked_add(u64::from(length & !DATA_STORED))
-                    .ok_or_else(|| self.structure("file", at))?;
+                    .ok_or_else(|| self.blocks.structure("file", at))?;
             }
             if out.len() - before != expected {
-                return Err(self.structure("file", at));
+                return Err(self.blocks.structure("file", at));
             }
         }
         out.truncate(wanted);
@@ -372,11 +281,11 @@ impl<'f> SquashfsTree<'f> {
         let block_size = self.superblock.block_size.get() as usize;
         let stored = (length & !DATA_STORED) as usize;
         if stored > block_size {
-            return Err(self.structure("data block", offset));
+            return Err(self.blocks.structure("data block", offset));
         }
-        let raw = self.bytes("data block", offset, stored, false)?;
+        let raw = self.blocks.bytes("data block", offset, stored)?;
         let bytes: Rc<[u8]> = if length & DATA_STORED == 0 {
-            self.inflate(&raw, block_size, offset)?.into()
+            self.blocks.inflate(&raw, block_size, offset)?.into()
         } else {
             raw.into()
         };
@@ -387,12 +296,12 @@ impl<'f> SquashfsTree<'f> {
     fn fragment(&self, index: u32) -> io::Result<Rc<[u8]>> {
         let table = self.superblock.fragment_table.get();
         if index >= self.superblock.fragment_count.get() {
-            return Err(self.structure("fragment index", table));
+            return Err(self.blocks.structure("fragment index", table));
         }
         let pointer = table
             .checked_add(u64::from(index / FRAGMENTS_IN_BLOCK) * 8)
-            .ok_or_else(|| self.structure("fragment table", table))?;
-        let block = u64_at(&self.bytes("fragment table", pointer, 8, false)?, 0);
+            .ok_or_else(|| self.blocks.structure("fragment table", table))?;
+        let block = u64::from_le_bytes(self.blocks.pointer("fragment table", pointer)?);
         let mut place = Place {
             block,
             offset: (index % FRAGMENTS_IN_BLOCK) as usize * FRAGMENT_ENTRY,
@@ -423,11 +332,6 @@ impl ReadTree for SquashfsTree<'_> {
         })?;
         Ok(Some(names))
     }
-}
-
-/// Carries what is wrong with the file system through a [`ReadTree`].
-fn fault(error: SquashfsError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 fn low_16(value: u64) -> u16 {

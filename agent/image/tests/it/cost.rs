@@ -8,7 +8,7 @@ use std::path::Path;
 use sifter_image::ReadAt;
 
 use crate::corpus::{shared, skipped, verdict};
-use crate::made::{Object, Sif, native};
+use crate::made::{INSPECT, Object, Sif, native};
 
 /// Counts the reads of a file.
 struct Counting<'a> {
@@ -125,5 +125,34 @@ fn what_is_near_enough_is_read_together() {
     for (gap, count) in [(None, 3), (Some(8 << 10), 3), (Some(16 << 10), 2)] {
         let reads = reads_with(&bytes, gap);
         assert_eq!(reads.len(), count, "{gap:?}: {reads:?}");
+    }
+}
+
+/// The tables of a small file system come with one read, and the superblock was read before. Where there are
+/// more names, the first inodes take another one.
+#[test]
+fn a_history_costs_few_reads_more() {
+    let inspect = INSPECT.replace("bootstrap\":\"docker", "bootstrap\":\"localimage");
+    let squashfs = include_bytes!("data/box-gzip.squashfs");
+    let made = |inspect: &str| {
+        Sif::new()
+            .with(Object::new(0x4006, "inspect-metadata.json", inspect))
+            .with(Object::partition(1, 2, b"02", *squashfs))
+            .bytes()
+    };
+    assert_eq!(reads(&made(INSPECT)).len(), 2);
+    assert!(has_history(&made(&inspect)));
+    let mut cases = vec![("made".to_owned(), made(&inspect), 5)];
+    if let Some(shared) = shared() {
+        for name in ["local_of_sif", "lib_direct", "oras_rebuild", "shub_def"] {
+            let path = shared.join(format!("images/apptainer/{name}.sif"));
+            cases.push((name.to_owned(), fs::read(&path).expect("an image"), 4));
+        }
+    } else {
+        skipped("cost of the corpus");
+    }
+    for (name, bytes, count) in cases {
+        let reads = reads(&bytes);
+        assert_eq!(reads.len(), count, "{name}: {reads:?}");
     }
 }

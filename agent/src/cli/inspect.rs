@@ -126,8 +126,10 @@ impl Inspector {
             }
         };
         let mut message = self.message(&std::path::absolute(path)?, facts, image);
+        let mut exit = Exit::Success;
         if self.digest && path.is_dir() {
             complain(&format!("{shown}: a directory has no digest"));
+            exit = Exit::Partial;
         } else if self.digest {
             match digest::of(path) {
                 Ok(digest) => message.content_digest = Sha256Text::of(&digest).as_str().to_owned(),
@@ -159,7 +161,7 @@ impl Inspector {
         self.shown += 1;
         Ok(match verified {
             Some(verified) if !verified.is_valid() => Exit::Negative,
-            _ => Exit::Success,
+            _ => exit,
         })
     }
 

@@ -384,3 +384,13 @@ fn what_could_not_be_scanned_at_all_decides_the_exit_code() {
         assert_eq!(ran.code, Some(code), "{paths:?}: {}", ran.err);
     }
 }
+
+#[test]
+fn a_digest_that_there_is_not_is_no_success() {
+    let (_guard, path) = images();
+    std::fs::create_dir_all(path.join("box/.singularity.d")).unwrap();
+    let ran = run(&path, &["inspect", "box", "--digest"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.err);
+    assert!(ran.err.contains("box: a directory has no digest"));
+    assert!(ran.out.contains("SANDBOX") || ran.out.contains("sandbox"));
+}

@@ -1,6 +1,7 @@
 //! `sifter rescan`: asks a running agent to look now.
 
 use std::io::Write;
+use std::path::Path;
 
 use sifter_proto::{reason, v1};
 use tonic_types::StatusExt;
@@ -28,10 +29,12 @@ pub struct Args {
     no_wait: bool,
 }
 
-/// A root as it is configured: a shell completes the name of a directory with a slash.
+/// A root as it is configured: absolute, without `.`, `..` and the slash with which a shell completes the
+/// name of a directory. What is no path here is sent as it is, for the agent to say so.
 fn normal(root: &str) -> String {
-    let trimmed = root.trim_end_matches('/');
-    if trimmed.is_empty() { root } else { trimmed }.to_owned()
+    let absolute = super::targets::absolute(Path::new(root)).ok();
+    let text = absolute.and_then(|path| path.into_os_string().into_string().ok());
+    text.unwrap_or_else(|| root.to_owned())
 }
 
 /// The roots that can be scanned.
@@ -107,8 +110,19 @@ mod tests {
     use super::normal;
 
     #[test]
-    fn a_slash_at_the_end_changes_no_root() {
-        for (typed, root) in [("/a/b", "/a/b"), ("/a/b//", "/a/b"), ("/", "/"), ("", "")] {
+    fn a_root_is_the_same_however_it_is_written() {
+        let here = std::env::current_dir().unwrap();
+        let here = here.to_str().unwrap();
+        let below = format!("{here}/b");
+        for (typed, root) in [
+            ("/a/b", "/a/b"),
+            ("/a/b//", "/a/b"),
+            ("/a/./b/c/..", "/a/b"),
+            ("/", "/"),
+            ("", ""),
+            (".", here),
+            ("b/", &below),
+        ] {
             assert_eq!(normal(typed), root);
         }
     }

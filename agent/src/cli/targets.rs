@@ -103,7 +103,7 @@ fn looked_up(path: &Path) -> io::Result<(PathBuf, bool)> {
 /// The absolute path as it was written, but for `.`, `..` and needless slashes: one path for each
 /// place. Links stay, since a link's name may tell more than its target's. What is above a link is
 /// above its target, as for the kernel.
-fn absolute(path: &Path) -> io::Result<PathBuf> {
+pub fn absolute(path: &Path) -> io::Result<PathBuf> {
     let mut absolute = PathBuf::new();
     for component in std::path::absolute(path)?.components() {
         match component {

@@ -96,13 +96,17 @@ pub(super) fn glob(text: &str, case_insensitive: bool) -> Result<GlobSet, String
         .map_err(|error| error.to_string())
 }
 
-/// Bytes, with a unit: `k`, `M`, `G`, `T`, `P` are powers of 1000, with an `i` of 1024.
+/// Bytes, with a unit: `k`, `M`, `G`, `T`, `P` are powers of 1000, with an `i` of 1024. There may be a
+/// fraction, as in the sizes that are shown; what is left of a byte does not count.
 pub(super) fn size(text: &str) -> Option<i128> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: i128 = number.parse().ok()?;
+    let (number, unit) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let whole: i128 = whole.parse().ok()?;
+    let scale = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let fraction: i128 = fraction.parse().ok()?;
     let unit = unit
         .trim()
         .trim_end_matches(['B', 'b'])
@@ -120,7 +124,9 @@ pub(super) fn size(text: &str) -> Option<i128> {
         "p" => 5,
         _ => return None,
     };
-    number.checked_mul(base.pow(exponent))
+    let unit = base.pow(exponent);
+    let fraction = fraction.checked_mul(unit)? / scale;
+    whole.checked_mul(unit)?.checked_add(fraction)
 }
 
 /// Nanoseconds: `30s`, `10m`, `12h`, `90d`, `2w`, `1y`.
@@ -158,7 +164,7 @@ pub(super) fn time(text: &str) -> Option<i128> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{quote, split};
+    use super::{quote, size, split};
 
     #[test]
     fn quotes_and_backslashes() {
@@ -197,6 +203,33 @@ mod tests {
                 let again: Vec<_> = words.iter().map(|word| quote(word)).collect();
                 prop_assert_eq!(split(&again.join(" ")).unwrap(), words);
             }
+        }
+    }
+
+    #[test]
+    fn sizes_have_units_and_fractions() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("45056", Some(45_056)),
+            ("2k", Some(2000)),
+            ("1GiB", Some(1 << 30)),
+            ("45.1 kB", Some(45_100)),
+            ("1.10 MB", Some(1_100_000)),
+            ("1.5Ki", Some(1536)),
+            ("0.0001k", Some(0)),
+            ("1.5", Some(1)),
+            ("1.", None),
+            (".5G", None),
+            ("1.5.0G", None),
+            ("1e3", None),
+            ("+1", None),
+            ("1.+5k", None),
+            ("", None),
+            ("k", None),
+            ("340282366920938463463374607431768211455", None),
+            ("0.0000000000000000000000000000000000000001P", None),
+        ] {
+            assert_eq!(size(text), bytes, "{text}");
         }
     }
 

@@ -47,8 +47,16 @@ pub struct Args {
     unused_for: String,
 
     /// Only this repository or repository:tag (`*` and `?` match)
-    #[arg(value_name = "REFERENCE")]
+    #[arg(value_name = "REFERENCE", value_parser = parse_reference)]
     reference: Option<String>,
+}
+
+/// As an empty term of a filter, one is rather a variable that was never set.
+fn parse_reference(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("an empty reference: write one, as in `samtools:1.9`, or leave it out".into());
+    }
+    Ok(text.to_owned())
 }
 
 /// Runs the command.
@@ -151,7 +159,14 @@ fn reference_term(reference: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::reference_term;
+    use super::{parse_reference, reference_term};
+
+    #[test]
+    fn an_empty_reference_is_an_error() {
+        for (text, is_one) in [("", false), (" ", false), ("samtools", true), ("*", true)] {
+            assert_eq!(parse_reference(text).is_ok(), is_one, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_reference_is_a_term() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use sifter_proto::v1::agent_service_client::AgentServiceClient;
 use sifter_proto::v1::image_service_client::ImageServiceClient;
 use tonic::transport::{Channel, Endpoint};
@@ -126,7 +127,8 @@ fn cause<'e>(
 pub fn block_on<T>(calls: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
+        .build()
+        .context("cannot prepare a connection")?
         .block_on(calls)
 }
 

@@ -77,23 +77,32 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         // Help or version: what was asked for, and not there unless it was written.
         Err(help) => {
-            let printed = help.print().and_then(|()| std::io::stdout().flush());
-            return ended(printed.map(|()| Exit::Success).map_err(Into::into));
+            let done = help.print().and_then(|()| std::io::stdout().flush());
+            return ended(printed(done.map(|()| Exit::Success).map_err(Into::into)));
         }
     };
     let result = match cli.command {
-        Command::Scan(args) => scan::run(args),
-        Command::Inspect(args) => inspect::run(args),
-        Command::Ls(args) => ls::run(args),
-        Command::Watch(args) => watch::run(args),
-        Command::Status(args) => status::run(args),
-        Command::Rescan(args) => rescan::run(args),
+        Command::Scan(args) => printed(scan::run(args)),
+        Command::Inspect(args) => printed(inspect::run(args)),
+        Command::Ls(args) => printed(ls::run(args)),
+        Command::Watch(args) => printed(watch::run(args)),
+        Command::Status(args) => printed(status::run(args)),
+        Command::Rescan(args) => printed(rescan::run(args)),
         Command::Agent(args) => agent::run(args),
         Command::CheckConfig(args) => agent::check(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Generate(args) => generate::run(&args),
     };
     ended(result)
+}
+
+/// What a command that prints ended with. It says itself what it could not read: what says nothing more than
+/// the system is about its output.
+fn printed(result: anyhow::Result<Exit>) -> anyhow::Result<Exit> {
+    result.map_err(|error| match error.chain().next() {
+        Some(outermost) if outermost.is::<std::io::Error>() => error.context("standard output"),
+        _ => error,
+    })
 }
 
 /// The exit code of a command, with a message where it failed.

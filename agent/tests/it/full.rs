@@ -28,7 +28,7 @@ fn a_full_disk_is_said() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
         assert!(
-            said.starts_with("sifter: No space left on device"),
+            said.starts_with("sifter: standard output: No space left on device"),
             "{arguments:?}: {said}"
         );
     }

@@ -53,7 +53,7 @@ impl Confirm {
     ///
     /// `unused_for` is no duration.
     pub fn new(unused_for: &str, local: bool) -> anyhow::Result<Self> {
-        let span = duration(unused_for).ok_or_else(|| {
+        let span = crate::config::duration(unused_for).ok_or_else(|| {
             WithExit::error(
                 Exit::Usage,
                 format!("--unused-for: `{unused_for}` is no duration, as in 180d, 26w, 1y"),
@@ -103,14 +103,6 @@ impl Confirm {
             "last access is weak evidence: file systems mounted with noatime do not record it, and \
              backups or copies may. Ask the owner before removing anything; nothing was deleted",
         );
-    }
-}
-
-/// As in filters, which also count in years.
-fn duration(text: &str) -> Option<std::time::Duration> {
-    match text.strip_suffix('y') {
-        Some(years) => crate::config::duration(&format!("{years}d"))?.checked_mul(365),
-        None => crate::config::duration(text),
     }
 }
 

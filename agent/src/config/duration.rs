@@ -1,5 +1,5 @@
-//! Durations as people write them. Filters have the same grammar (`catalog::query`), and so has the command
-//! line: docs/queries.md says it once for all.
+//! Durations as people write them, in the configuration, in filters and on the command line: docs/queries.md says
+//! it once for all.
 
 use std::time::Duration;
 

@@ -129,26 +129,6 @@ pub(super) fn size(text: &str) -> Option<i128> {
     whole.checked_mul(unit)?.checked_add(fraction)
 }
 
-/// Nanoseconds: `30s`, `10m`, `12h`, `90d`, `2w`, `1y`.
-pub(super) fn duration(text: &str) -> Option<i128> {
-    let split = text.len().checked_sub(1)?;
-    let (number, unit) = (text.get(..split)?, text.get(split..)?);
-    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number: i128 = number.parse().ok()?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 604_800,
-        "y" => 31_536_000,
-        _ => return None,
-    };
-    number.checked_mul(seconds * 1_000_000_000)
-}
-
 pub(super) fn time(text: &str) -> Option<i128> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Some(time.as_nanosecond());

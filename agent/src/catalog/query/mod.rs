@@ -13,10 +13,11 @@ use super::kept::KeptRow;
 use super::row::Row;
 use super::snapshot::Snapshot;
 use super::store::StoreError;
+use crate::config::duration;
 use field::Field;
 pub use field::{format_name, status_name};
 pub use literal::quote;
-use literal::{duration, glob, split};
+use literal::{glob, split};
 
 /// Longest filter: what people write has some hundred bytes.
 const FILTER_MAX: usize = 4096;
@@ -215,7 +216,7 @@ impl Term {
             return Ok(Self {
                 field,
                 op,
-                value: Value::Number(i128::from(now.0) - age),
+                value: Value::Number(i128::from(now.0) - age.as_nanos().cast_signed()),
             });
         }
         // `label=key=value`, as docker has it, is `label.key=value`; `label=key` asks for presence.

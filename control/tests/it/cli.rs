@@ -63,10 +63,15 @@ fn a_wrong_configuration_is_named_and_not_restarted() {
             "auth = \"none\"\n[server]\nlisten = [\"0.0.0.0:0\"]",
             "loopback only",
         ),
+        ("[auth]\nkeys = \"no-such-file\"", "auth.keys: "),
         ("[auth]\nkeys = \"no-such-file\"", "no-such-file"),
         (
             "auth = \"none\"\n[server]\ncert = \"c\"\nkey = \"k\"",
-            "cannot read",
+            "server.cert and server.key: cannot read",
+        ),
+        (
+            "auth = \"none\"\n[agent_tls]\nca = \"a\"\ncert = \"c\"\nkey = \"k\"",
+            "[agent_tls]: cannot read",
         ),
         ("auth = \"none\"\nport = 1", "unknown field `port`"),
         (

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use sifter_proto::v1;
 
 use super::super::Store;
+use super::super::load::UNREADABLE;
 use super::super::schema::MIGRATIONS;
 use super::{apply, found, image, listed, preparation, read};
 use crate::catalog::entry::Content;
@@ -174,6 +175,22 @@ fn a_catalogue_in_which_an_image_was_two_rows_keeps_all_of_it() {
     }
     assert_eq!(store.details(9).unwrap(), Some(details));
     assert_eq!(store.details(10).unwrap(), Some(v1::Image::default()));
+}
+
+#[test]
+fn a_start_does_not_go_through_all_directories() {
+    let store = Store::in_memory();
+    let plan: String = store
+        .write()
+        .connection
+        .query_row(&format!("EXPLAIN QUERY PLAN {UNREADABLE}"), [1], |row| {
+            row.get("detail")
+        })
+        .unwrap();
+    assert_eq!(
+        plan,
+        "SEARCH directories USING INDEX directories_unreadable (root=?)"
+    );
 }
 
 /// The tables and indices after all steps, as SQLite writes them, for whoever reads the database.

@@ -75,6 +75,11 @@ impl KeptRow {
     /// Keeps a row.
     #[must_use]
     pub fn new(row: &Row<'_>, commons: &mut Commons) -> Self {
+        Self::with(row, commons.of(row))
+    }
+
+    /// Keeps a row of which is known what it has in common with others.
+    pub(super) fn with(row: &Row<'_>, common: Arc<Common>) -> Self {
         let parts = [
             row.path,
             row.repository.as_bytes(),
@@ -93,7 +98,7 @@ impl KeptRow {
         }
         let mut kept = Self {
             id: row.id,
-            common: commons.of(row),
+            common,
             texts: texts.into(),
             ends,
             inode: row.facts.inode,
@@ -287,7 +292,7 @@ pub struct Commons {
 const FORGET_AT_MIN: usize = 1024;
 
 impl Commons {
-    fn of(&mut self, row: &Row<'_>) -> Arc<Common> {
+    pub(super) fn of(&mut self, row: &Row<'_>) -> Arc<Common> {
         let kind = Kind {
             format: row.format,
             status: row.status,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::change::{ChangeKind, DirectoryChange};
 use super::detail;
 use super::entry::{Content, FileFacts, Prepared};
-use super::kept::{Commons, KeptRow};
+use super::kept::{Common, Commons, KeptRow};
 use super::row::{Row, join_path};
 
 /// What of a root its images are made ready with.
@@ -53,7 +53,12 @@ impl Preparation {
 
     /// Keeps a row.
     pub(super) fn keep(&self, row: &Row<'_>) -> KeptRow {
+        KeptRow::with(row, self.common(row))
+    }
+
+    /// What a row has in common with others.
+    pub(super) fn common(&self, row: &Row<'_>) -> Arc<Common> {
         let mut commons = self.commons.lock().unwrap_or_else(PoisonError::into_inner);
-        KeptRow::new(row, &mut commons)
+        commons.of(row)
     }
 }

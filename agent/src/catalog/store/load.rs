@@ -9,7 +9,7 @@ use std::thread;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::columns::{self, StoredCommon};
-use super::super::kept::KeptRow;
+use super::super::kept::{Common, KeptRow};
 use super::super::prepare::Preparation;
 use super::super::row::join_path;
 use super::{Delta, Reach, Store, StoreError, open_reader};
@@ -59,6 +59,10 @@ pub struct Loaded {
 
 /// Images for which one more thread is worth its connection.
 const SHARE: i64 = 16 << 10;
+
+/// The directories of a root that could not be read. They have an index of their own.
+pub(super) const UNREADABLE: &str =
+    "SELECT path, error FROM directories WHERE root = ?1 AND error IS NOT NULL";
 
 impl Store {
     /// What the files that are images say of them, of all roots: the same as the images do themselves, for
@@ -125,8 +129,7 @@ impl Store {
             })?,
             _ => images(&connection, root, 1..=last, preparation)?,
         };
-        let mut statement = connection
-            .prepare("SELECT path, error FROM directories WHERE root = ?1 AND error IS NOT NULL")?;
+        let mut statement = connection.prepare(UNREADABLE)?;
         let reach = statement
             .query_map([root], |row| {
                 let path = row.get::<_, Vec<u8>>(0)?.into();
@@ -158,7 +161,7 @@ fn images(
     );
     // One moment of the database: what an image has in common with others may be added with it.
     let connection = connection.unchecked_transaction()?;
-    let commons = commons(&connection)?;
+    let mut commons = commons(&connection)?;
     let mut path_of = connection.prepare("SELECT path FROM directories WHERE id = ?1")?;
     // Images that lie together were mostly stored one after the other.
     let mut directory: Option<(i64, Vec<u8>)> = None;
@@ -179,17 +182,22 @@ fn images(
         directory = Some((number, path));
         let id = row.get(3)?;
         tally.count(id, number);
-        let common = commons.get(&row.get(2)?).ok_or(StoreError::Half(id))?;
-        let row = columns::read(row, 3, &whole, &preparation.root_text, common)?;
-        images.push(Arc::new(preparation.keep(&row)));
+        let (stored, kept) = commons.get_mut(&row.get(2)?).ok_or(StoreError::Half(id))?;
+        let row = columns::read(row, 3, &whole, &preparation.root_text, stored)?;
+        let common = kept.get_or_insert_with(|| preparation.common(&row));
+        images.push(Arc::new(KeptRow::with(&row, Arc::clone(common))));
     }
     Ok((images, tally))
 }
 
-/// What many images have in common, by number.
-fn commons(connection: &Connection) -> Result<HashMap<i64, StoredCommon>, StoreError> {
+/// What many images have in common, by number: as it is stored and, once an image has it, as it is kept.
+type ByNumber = HashMap<i64, (StoredCommon, Option<Arc<Common>>)>;
+
+fn commons(connection: &Connection) -> Result<ByNumber, StoreError> {
     let sql = format!("SELECT id, {} FROM commons", columns::COMMON);
     let mut statement = connection.prepare(&sql)?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, StoredCommon::read(row, 1)?)))?;
+    let rows = statement.query_map([], |row| {
+        Ok((row.get(0)?, (StoredCommon::read(row, 1)?, None)))
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

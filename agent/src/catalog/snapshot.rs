@@ -234,16 +234,25 @@ fn latest(mut rows: Vec<Arc<KeptRow>>) -> Vec<Arc<KeptRow>> {
 /// which is another place in memory, too many: mostly numbers are compared.
 fn in_order<'r>(rows: impl Iterator<Item = &'r Arc<KeptRow>>) -> Vec<Arc<KeptRow>> {
     let rows: Vec<_> = rows.collect();
-    // Many images have the same repository.
-    let mut ranks: HashMap<&[u8], usize> = rows.iter().map(|row| (row.key().0, 0)).collect();
-    let mut repositories: Vec<&[u8]> = ranks.keys().copied().collect();
+    // Many images have the same repository: each is looked up once, and has its place when all are known.
+    let mut numbers: HashMap<&[u8], usize> = HashMap::new();
+    let of_rows: Vec<usize> = rows
+        .iter()
+        .map(|row| {
+            let next = numbers.len();
+            *numbers.entry(row.key().0).or_insert(next)
+        })
+        .collect();
+    let mut repositories: Vec<(&[u8], usize)> = numbers.into_iter().collect();
     repositories.sort_unstable();
-    for (rank, repository) in repositories.into_iter().enumerate() {
-        ranks.insert(repository, rank);
+    let mut ranks = vec![0; repositories.len()];
+    for (rank, (_, number)) in repositories.into_iter().enumerate() {
+        ranks[number] = rank;
     }
     let mut keyed: Vec<(usize, u64, &Arc<KeptRow>)> = rows
         .into_iter()
-        .map(|row| (ranks[row.key().0], beginning(row.key().1), row))
+        .zip(of_rows)
+        .map(|(row, number)| (ranks[number], beginning(row.key().1), row))
         .collect();
     keyed.sort_unstable_by(|a, b| {
         let by_numbers = (a.0, a.1).cmp(&(b.0, b.1));

@@ -178,6 +178,7 @@ impl Field {
         }
     }
 
+    /// Its value as a number, where it has one; of what is true or false, 1 or 0.
     pub(super) fn number(&self, row: &Row<'_>) -> Option<i128> {
         Some(match self {
             Self::SizeBytes => row.facts.size.into(),
@@ -189,6 +190,8 @@ impl Field {
             Self::UpdateTime => row.update_time.0.into(),
             Self::CreateTime => row.create_time?.0.into(),
             Self::AccessTime => row.facts.accessed.0.into(),
+            Self::Signed => (!row.signatures.is_empty()).into(),
+            Self::Encrypted => (row.encryption != Encryption::None).into(),
             _ => return None,
         })
     }

@@ -6,8 +6,6 @@ mod literal;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use sifter_image::record::Encryption;
-
 use super::entry::FileTime;
 use super::kept::KeptRow;
 use super::row::Row;
@@ -261,11 +259,8 @@ impl Term {
                 equal == (self.op == Op::Equal)
             }
             Value::Boolean(wanted) => {
-                let is = match self.field {
-                    Field::Signed => !row.signatures.is_empty(),
-                    _ => row.encryption != Encryption::None,
-                };
-                (is == *wanted) == (self.op == Op::Equal)
+                let is_wanted = self.field.number(row) == Some((*wanted).into());
+                is_wanted == (self.op == Op::Equal)
             }
             Value::Number(wanted) => self.field.number(row).is_some_and(|number| match self.op {
                 Op::Equal => number == *wanted,
@@ -421,6 +416,23 @@ mod tests {
         assert!(times("create_time").is_sorted());
         assert!(times("size_bytes,create_time").is_sorted());
         assert!(times("-create_time").iter().rev().is_sorted());
+    }
+
+    /// One that leaves them as they are is taken for an answer.
+    #[test]
+    fn every_field_orders_images_that_differ() {
+        let mut plain = row(1, "/r/a", "a", "1");
+        plain.format_version = "02";
+        let mut commons = Commons::default();
+        let rows = [full_row(), plain].map(|row| Arc::new(KeptRow::new(&row, &mut commons)));
+        let (snapshot, _) = Snapshot::default().next(rows.into(), &[], BTreeMap::new(), None);
+        for field in super::Field::names().split(", ") {
+            let first = |order: &str| {
+                let query = Query::parse("", order, FileTime(0)).unwrap();
+                query.select(&snapshot, &Fixed).unwrap()[0].id()
+            };
+            assert_ne!(first(field), first(&format!("{field} desc")), "{field}");
+        }
     }
 
     #[test]

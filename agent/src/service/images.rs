@@ -1,11 +1,9 @@
 //! `sifter.v1.ImageService`: every RPC reads one snapshot.
 
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
 use sifter_proto::encoded::image_service_server::ImageService;
 use sifter_proto::encoded::{ListImagesResponse, StreamImagesResponse};
 use sifter_proto::v1::{
@@ -18,17 +16,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
-use crate::catalog::{
-    Catalog, Condition, FileTime, KeptRow, PageToken, Query, QueryError, Selection, Snapshot,
-};
+use crate::catalog::{Catalog, FileTime, PageToken, Selection};
 
 use super::aside;
 use super::convert;
-use super::encode::Encoder;
 use super::owners::Owners;
+use super::reading::Reading;
 use super::source::Agent;
 use super::status;
-use super::visibility::{Sight, View, Visibility};
+use super::visibility::{Sight, Visibility};
 use super::watch::Watcher;
 
 /// Images on a page unless another number is asked for.
@@ -93,148 +89,10 @@ impl<A: Agent> Images<A> {
     }
 }
 
-/// One call, which reads one catalogue from beginning to end.
-pub(super) struct Reading<A> {
-    catalog: Arc<Catalog>,
-    pub(super) agent: Arc<A>,
-    owners: Arc<Owners>,
-    visibility: Arc<Visibility>,
-}
-
-impl<A> Clone for Reading<A> {
-    fn clone(&self) -> Self {
-        Self {
-            catalog: Arc::clone(&self.catalog),
-            agent: Arc::clone(&self.agent),
-            owners: Arc::clone(&self.owners),
-            visibility: Arc::clone(&self.visibility),
-        }
-    }
-}
-
 /// A stream of messages.
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl<A: Agent> Reading<A> {
-    /// The present listing, as the caller sees it; without a view for those who see all of it.
-    pub(super) async fn present(&self, sight: &Sight) -> (Arc<Snapshot>, Option<Arc<View>>) {
-        let whole = self.catalog.snapshot();
-        match sight {
-            Sight::All => (whole, None),
-            Sight::Own(subject) => {
-                let view = self.visibility.view(sight.number(), subject, &whole).await;
-                (view.of(&whole), Some(view))
-            }
-        }
-    }
-
-    /// Roots of which the listing holds nothing because they did not answer.
-    fn unlisted(&self, view: Option<&View>) -> Vec<UnlistedRoot> {
-        let mut roots = self.agent.unlisted_roots();
-        for path in view.into_iter().flat_map(|view| &view.unanswered) {
-            if !roots.iter().any(|root| root.path == *path) {
-                roots.push(UnlistedRoot {
-                    path: path.clone(),
-                    command: format!("check permissions below {path}"),
-                    error: "did not answer in time".to_owned(),
-                });
-            }
-        }
-        roots
-    }
-
-    /// Whether there is a listing at all.
-    fn check_ready(&self) -> Result<(), Status> {
-        if !self.agent.is_ready() {
-            // There is nothing in memory to go on from yet.
-            return Err(match self.catalog.condition() {
-                Condition::Failed(error) => status::catalog_failed(&error),
-                Condition::Ok | Condition::Memory => status::not_ready(),
-            });
-        }
-        let unlisted = self.agent.unlisted_roots();
-        if unlisted.len() == self.agent.root_count()
-            && let Some(first) = unlisted.into_iter().next()
-        {
-            return Err(status::scan_failed(first.command, first.error));
-        }
-        Ok(())
-    }
-
-    fn query(filter: &str, order_by: &str, now: FileTime) -> Result<Query, Status> {
-        Query::parse(filter, order_by, now).map_err(|error| match error {
-            QueryError::Filter(message) => status::invalid("filter", message),
-            QueryError::Order(message) => status::invalid("order_by", message),
-        })
-    }
-
-    /// One image for the wire.
-    fn message(
-        &self,
-        snapshot: &Snapshot,
-        row: &KeptRow,
-        view: ImageView,
-    ) -> Result<Image, Status> {
-        let row = row.view();
-        let mut image = convert::basic(&row, &self.owners);
-        let (now, message) = snapshot.status(&row);
-        image.status = convert::status(now).into();
-        message.clone_into(&mut image.status_message);
-        if view == ImageView::Full {
-            convert::add_details(&mut image, self.details(row.id)?);
-        }
-        Ok(image)
-    }
-
-    fn details(&self, image: i64) -> Result<Image, Status> {
-        self.catalog
-            .details(image)
-            .map_err(|error| status::catalog_failed(&error))
-    }
-
-    /// The images at some places of a selection, encoded.
-    async fn encoded(
-        &self,
-        selection: &Arc<Selection>,
-        range: Range<usize>,
-        view: ImageView,
-    ) -> Result<Vec<u8>, Status> {
-        if view != ImageView::Full {
-            return self.encode(selection, range, view);
-        }
-        let (this, selection) = (self.clone(), Arc::clone(selection));
-        aside::run(move || this.encode(&selection, range, view)).await
-    }
-
-    fn encode(
-        &self,
-        selection: &Selection,
-        range: Range<usize>,
-        view: ImageView,
-    ) -> Result<Vec<u8>, Status> {
-        let mut encoder = Encoder::new(&self.owners, range.len());
-        for row in selection.rows.range(range) {
-            let row = row.view();
-            let details = match view {
-                ImageView::Full => self.details(row.id)?.encode_to_vec(),
-                _ => Vec::new(),
-            };
-            encoder.image(&row, selection.snapshot.status(&row), &details);
-        }
-        Ok(encoder.finish())
-    }
-
-    pub(super) fn messages(
-        &self,
-        snapshot: &Snapshot,
-        rows: &[Arc<KeptRow>],
-        view: ImageView,
-    ) -> Result<Vec<Image>, Status> {
-        rows.iter()
-            .map(|row| self.message(snapshot, row, view))
-            .collect()
-    }
-
     async fn page(
         &self,
         request: &ListImagesRequest,
@@ -442,21 +300,12 @@ impl<A: Agent> ImageService for Images<A> {
             ImageView::Unspecified => ImageView::Full,
             view => view,
         };
-        let path: &[u8] = if request.raw_path.is_empty() {
-            request.path.as_bytes()
-        } else {
-            &request.raw_path
-        };
-        if path.is_empty() {
+        if request.path.is_empty() && request.raw_path.is_empty() {
             return Err(status::invalid("path", "is empty"));
         }
         let (snapshot, _) = this.present(&sight).await;
-        let row = snapshot
-            .get(path)
-            .map(Arc::clone)
-            .ok_or_else(|| status::image_not_found(&crate::escape::utf8(path)))?;
-        let message = aside::run(move || this.message(&snapshot, &row, view)).await;
-        message.map(Response::new)
+        let image = aside::run(move || this.image(&snapshot, &request, view)).await;
+        image.map(Response::new)
     }
 
     async fn watch_images(

@@ -7,6 +7,7 @@ pub mod convert;
 mod encode;
 mod images;
 mod owners;
+mod reading;
 mod source;
 mod status;
 mod visibility;

@@ -17,7 +17,7 @@ use crate::catalog::{Catalog, Changes, FileTime, KeptRow, Query, Snapshot, Store
 
 use super::aside;
 use super::convert;
-use super::images::Reading;
+use super::reading::Reading;
 use super::source::Agent;
 use super::status;
 use super::visibility::{FRESH, Sight};

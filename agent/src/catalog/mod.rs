@@ -297,7 +297,7 @@ impl Catalog {
         let state = self.lock();
         let first = state.history.front()?.generation;
         // The change that leads to `generation + 1` must be held.
-        if generation + 1 < first || generation > current {
+        if generation > current || generation + 1 < first {
             return None;
         }
         Some(

@@ -52,7 +52,7 @@ pub use self::snapshot::{Changes, Snapshot};
 pub use self::store::{Delta, KnownRoot, Loaded, Reach, Store, StoreError, StoredRoot, Tally};
 pub use self::token::PageToken;
 
-use self::failure::open_or_set_aside;
+use self::failure::open_at_start;
 use self::lease::Leases;
 use self::state::{Given, RootRecord, State};
 
@@ -114,7 +114,7 @@ impl Catalog {
     pub fn open(path: Option<&Path>, roots: &[PathBuf]) -> Self {
         let (store, failure) = match path {
             None => (Store::in_memory(), None),
-            Some(path) => open_or_set_aside(path),
+            Some(path) => open_at_start(path),
         };
         let first = Snapshot {
             // Unique over restarts, as long as there is less than one change a millisecond.

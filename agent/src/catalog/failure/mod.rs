@@ -12,6 +12,7 @@ use rusqlite::ErrorCode;
 
 use super::state::State;
 use super::{Catalog, FileTime, KnownRoot, RootIndex, Store, StoreError, StoredRoot};
+use crate::escape;
 
 impl Catalog {
     /// Tries to use the database on disk again after a failure. Its listing replaces the present
@@ -44,10 +45,7 @@ impl Catalog {
 
     /// The database on disk, and what it has of the roots.
     fn open_again(&self, path: &Path) -> Result<(Store, Vec<StoredRoot>), String> {
-        let (store, failure) = open_or_set_aside(path);
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
+        let store = open_or_set_aside(path, Store::open)?;
         // A disk that is still full would end the scan that is about to begin, which would read everything anew.
         let roots = store.try_write().and_then(|()| self.roots_in(&store));
         let error = match roots {
@@ -233,32 +231,49 @@ fn explained(error: &StoreError, path: Option<&Path>) -> String {
     }
 }
 
-/// Opens the database; one that is damaged is renamed and begun anew.
-pub(super) fn open_or_set_aside(path: &Path) -> (Store, Option<String>) {
-    let error = match Store::open(path) {
-        Ok(store) => return (store, None),
-        Err(error) => error,
-    };
-    if !error.is_damage() {
-        tracing::error!(%error, path = %crate::escape::path(path), "catalogue cannot be opened");
-        return (Store::in_memory(), Some(explained(&error, Some(path))));
-    }
-    match set_aside(path, &error) {
+/// Opens the database, or one in memory in its place, and says why.
+pub(super) fn open_at_start(path: &Path) -> (Store, Option<String>) {
+    let open = |path: &_| Store::open_within(path, Store::START_PATIENCE);
+    match open_or_set_aside(path, open) {
         Ok(store) => (store, None),
-        Err(error) => (Store::in_memory(), Some(error)),
+        Err(failure) => {
+            tracing::error!(
+                error = failure,
+                path = %escape::path(path),
+                "catalogue cannot be opened"
+            );
+            (Store::in_memory(), Some(failure))
+        }
     }
+}
+
+/// Opens the database; one that is damaged is renamed and begun anew.
+fn open_or_set_aside(
+    path: &Path,
+    open: impl FnOnce(&Path) -> Result<Store, StoreError>,
+) -> Result<Store, String> {
+    open(path).or_else(|error| {
+        if error.is_damage() {
+            set_aside(path, &error)
+        } else {
+            Err(explained(&error, Some(path)))
+        }
+    })
 }
 
 /// Renames a damaged database, and begins a new one.
 fn set_aside(path: &Path, error: &StoreError) -> Result<Store, String> {
     let aside = path.with_extension(format!("broken-{}", FileTime::now().0 / 1_000_000_000));
+    std::fs::rename(path, &aside).map_err(|cause| {
+        let aside = escape::path(&aside);
+        format!("{error}, and it cannot be renamed to {aside}: {cause}")
+    })?;
     tracing::error!(
         %error,
-        path = %crate::escape::path(path),
-        aside = %crate::escape::path(&aside),
+        path = %escape::path(path),
+        aside = %escape::path(&aside),
         "catalogue is damaged: set aside, and rebuilt from the next scan"
     );
-    std::fs::rename(path, &aside).map_err(|error| error.to_string())?;
     for name in beside(path) {
         let _ = std::fs::remove_file(name);
     }

@@ -1,7 +1,7 @@
 //! A database that fails under the listing.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
 use std::time::{Duration, Instant};
 
 use sifter_image::record::Status;
@@ -337,4 +337,28 @@ fn what_fails_in_memory_is_no_damage_on_disk() {
     assert!(catalog.recover());
     let known = catalog.known(A).unwrap();
     assert!(known.has_root(), "it is the database of before");
+}
+
+/// Who asks would wait with it. What is there can be read meanwhile.
+#[test]
+fn a_start_does_not_wait_for_a_locked_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("catalog.sqlite");
+    drop(two_roots(&file));
+    let other = rusqlite::Connection::open(&file).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (opened, is_open) = mpsc::channel::<()>();
+    let locked = std::thread::spawn(move || {
+        // Less than the patience of those for whom nobody waits.
+        let _ = is_open.recv_timeout(Duration::from_secs(3));
+        drop(other);
+    });
+    let catalog = Catalog::open(Some(&file), &["/a", "/b"].map(PathBuf::from));
+    let condition = catalog.condition();
+    assert!(matches!(condition, Condition::Failed(_)), "{condition:?}");
+    assert_eq!(catalog.snapshot().rows.len(), 2);
+    drop(opened);
+    locked.join().unwrap();
+    assert!(catalog.recover());
+    assert_eq!(catalog.condition(), Condition::Ok);
 }

@@ -18,6 +18,9 @@ const PAGE_SIZE: u32 = 16 << 10;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Store {
+    /// How long a start waits for another process: who asks is answered from what can be read meanwhile.
+    pub const START_PATIENCE: Duration = Duration::from_millis(100);
+
     /// Opens (or makes) the database at `path`.
     ///
     /// # Errors
@@ -25,6 +28,15 @@ impl Store {
     /// The file cannot be opened or written, is no database, is damaged, or was written by a newer
     /// version.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_within(path, BUSY_TIMEOUT)
+    }
+
+    /// The same, where another process that has it locked is waited for no longer than `patience`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open_within(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         let mut writer = Connection::open(path)?;
         // Known now, not in the midst of a scan. (A transaction of such a file begins as one that reads.)
         if writer.is_readonly(MAIN_DB)? {
@@ -34,6 +46,7 @@ impl Store {
             });
         }
         prepare(&writer)?;
+        writer.busy_timeout(patience)?;
         schema::check(&writer)?;
         // Of a new file; that of another stays.
         writer.pragma_update(None, "page_size", PAGE_SIZE)?;
@@ -44,6 +57,7 @@ impl Store {
         schema::migrate(&mut writer)?;
         index::make(&writer)?;
         writer.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
+        writer.busy_timeout(BUSY_TIMEOUT)?;
         Ok(Self {
             writer: Mutex::new(Writer::new(writer)?),
             reader: Some(Mutex::new(open_reader(path)?)),
@@ -53,15 +67,15 @@ impl Store {
     }
 
     /// Opens a database that is there to be read, and nothing else: for want of permission or of room, or because
-    /// another process writes it.
+    /// another process writes it. As a start does, with no more patience.
     ///
     /// # Errors
     ///
     /// It cannot be read either, or was written by another version.
     pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
         // Beside its file SQLite needs shared memory, for which there may be no place.
-        let connection =
-            open_reader(path).or_else(|error| open_unchanging(path).ok_or(error)?)?;
+        let connection = open_reader_within(path, Self::START_PATIENCE)
+            .or_else(|error| open_unchanging(path).ok_or(error)?)?;
         let found = schema::version(&connection)?;
         let known = schema::MIGRATIONS.len();
         if found < known as i64 {
@@ -110,8 +124,13 @@ fn prepare(connection: &Connection) -> Result<(), StoreError> {
 
 /// One more connection that reads.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    open_reader_within(path, BUSY_TIMEOUT)
+}
+
+fn open_reader_within(path: &Path, patience: Duration) -> Result<Connection, StoreError> {
     let reader = Connection::open_with_flags(path, READ)?;
     prepare(&reader)?;
+    reader.busy_timeout(patience)?;
     // Opened when it is used.
     schema::version(&reader)?;
     Ok(reader)

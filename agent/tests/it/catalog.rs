@@ -13,7 +13,8 @@ use sifter_agent::config::RootSettings;
 use crate::support::mounted::Mounted;
 use crate::support::site::Site;
 use crate::support::tree::{outwait_granularity, sif, tree_of, write};
-use crate::support::until;
+use crate::support::{Agent, images, until};
+use crate::tool::run;
 
 #[test]
 fn a_restart_serves_the_last_listing_before_any_scan() {
@@ -136,6 +137,32 @@ fn a_directory_in_place_of_the_database_leaves_the_listing_in_memory() {
         &[tree.path().to_path_buf()],
     );
     assert_eq!(catalog.snapshot().rows.len(), 4);
+}
+
+#[test]
+fn what_goes_on_failing_is_logged_once_and_so_is_its_end() {
+    let temporary = tempfile::tempdir().unwrap();
+    let state = temporary.path().join("state");
+    let in_the_way = state.join("catalog.sqlite");
+    fs::create_dir_all(&in_the_way).unwrap();
+    images(temporary.path(), &["a.sif"]);
+    let more = format!("state_directory = '{}'", state.display());
+    let agent = Agent::start(temporary.path(), "", &more);
+    let rescan = || {
+        let ran = run(temporary.path(), &["rescan", "--address", &agent.unix()]);
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+    };
+    (0..3).for_each(|_| rescan());
+    fs::remove_dir(&in_the_way).unwrap();
+    (0..2).for_each(|_| rescan());
+    let log = agent.log();
+    for (text, count) in [
+        ("cannot be opened", 1),
+        ("cannot be", 1),
+        ("is used again", 1),
+    ] {
+        assert_eq!(log.matches(text).count(), count, "{text}: {log}");
+    }
 }
 
 /// Overwrites the first page of a table behind the back of those who use the database.

@@ -33,10 +33,19 @@ impl Catalog {
                 state.former = Some(used);
                 drop(state);
                 drop(former);
+                tracing::info!(path = %escape::path(path), "catalogue: the database is used again");
                 true
             }
             Err(failure) => {
-                self.lock().failure = Some(failure);
+                let known = self.lock().failure.replace(failure.clone());
+                // Each scan tries.
+                if known.as_ref() != Some(&failure) {
+                    tracing::error!(
+                        error = failure,
+                        path = %escape::path(path),
+                        "catalogue cannot be used again"
+                    );
+                }
                 *in_vain = Some(Instant::now());
                 false
             }

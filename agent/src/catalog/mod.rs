@@ -258,13 +258,12 @@ impl Catalog {
     ///
     /// The database fails, or the image is in none that is in use.
     pub fn details(&self, image: i64) -> Result<v1::Image, StoreError> {
-        let (store, former, is_elsewhere) = {
+        let (store, former) = {
             let state = self.lock();
-            let is_partial = state.roots.iter().any(|root| root.rebuild);
-            let is_of_other_kind = state.store.is_in_memory() != (image > state::MEMORY);
-            let is_elsewhere = is_partial || is_of_other_kind;
-            (Arc::clone(&state.store), state.former.clone(), is_elsewhere)
+            (Arc::clone(&state.store), state.former.clone())
         };
+        let is_of_other_kind = store.is_in_memory() != (image > state::MEMORY);
+        let is_elsewhere = is_of_other_kind || store.is_foreign(image);
         let found = store.details(image).inspect_err(|error| {
             if error.is_damage() {
                 self.failed(&store, error);

@@ -362,3 +362,50 @@ fn a_start_does_not_wait_for_a_locked_database() {
     assert!(catalog.recover());
     assert_eq!(catalog.condition(), Condition::Ok);
 }
+
+/// An empty answer would be one: that the image has no labels, no definition and no objects.
+#[test]
+fn what_a_past_listing_has_is_not_known_where_another_database_was_begun() {
+    for is_damage in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("catalog.sqlite");
+        let catalog = two_roots(&file);
+        let past = catalog.snapshot();
+        let known = catalog.known(A).unwrap();
+        if is_damage {
+            catalog.failed(known.store(), &damaged());
+        } else {
+            std::fs::remove_file(&file).unwrap();
+            catalog.look_for_file();
+            assert!(catalog.recover());
+        }
+        for root in [A, B] {
+            assert!(catalog.awaits_scan(root));
+            let known = catalog.known(root).unwrap();
+            let found = images(&["first", "second"]);
+            catalog.apply(root, &known, found).unwrap();
+            catalog.finish_scan(root, &known, DIRECTORY, true).unwrap();
+        }
+        for row in past.rows.iter() {
+            let details = catalog.details(row.id());
+            assert!(
+                matches!(details, Err(StoreError::Elsewhere(_))),
+                "{details:?}"
+            );
+        }
+        let present = catalog.snapshot();
+        for row in present.rows.iter() {
+            assert!(catalog.details(row.id()).is_ok());
+        }
+        // What is gone from the present one has nothing to show.
+        let known = catalog.known(A).unwrap();
+        let mut changes = images(&[]);
+        changes[0].id = Some(known.next_directories().unwrap()[0].id);
+        if let ChangeKind::Read { removed, .. } = &mut changes[0].kind {
+            removed.push(b"second".as_slice().into());
+        }
+        catalog.apply(A, &known, changes).unwrap();
+        let gone = present.get(b"/a/second").unwrap().id();
+        assert!(catalog.details(gone).is_ok());
+    }
+}

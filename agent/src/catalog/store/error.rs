@@ -34,7 +34,7 @@ pub enum StoreError {
     /// An image is listed that is in no database which is in use.
     #[error(
         "catalogue: what image number {0} says of itself is in another database: \
-         it is read again by the next scan of its root"
+         list it anew after the next scan of its root"
     )]
     Elsewhere(i64),
     /// What is to be stored was found with what another database knew.

@@ -19,8 +19,9 @@ mod schema;
 mod tests;
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use sifter_proto::v1;
@@ -53,6 +54,8 @@ pub struct Store {
     path: Option<PathBuf>,
     /// The file that was found there.
     file: Option<File>,
+    /// Numbers of images that were given by others before, and none of these here.
+    foreign: OnceLock<RangeInclusive<i64>>,
 }
 
 /// The connection that writes.
@@ -147,10 +150,17 @@ impl Store {
         self.file
     }
 
-    /// Gives new images higher numbers than this one only.
+    /// Gives new images higher numbers than this one only: all up to it have been given, here or by others.
     pub fn number_behind(&self, number: i64) {
         let numbers = &mut self.write().numbers;
+        let _ = self.foreign.set(numbers.image + 1..=number);
         numbers.image = numbers.image.max(number);
+    }
+
+    /// Whether it was another database that gave an image its number.
+    pub(super) fn is_foreign(&self, image: i64) -> bool {
+        let foreign = self.foreign.get();
+        foreign.is_some_and(|foreign| foreign.contains(&image))
     }
 
     fn write(&self) -> MutexGuard<'_, Writer> {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
@@ -63,6 +63,7 @@ impl Store {
             reader: Some(Mutex::new(open_reader(path)?)),
             path: Some(path.to_owned()),
             file: file_at(path).ok().flatten(),
+            foreign: OnceLock::new(),
         })
     }
 
@@ -87,6 +88,7 @@ impl Store {
             reader: None,
             path: None,
             file: None,
+            foreign: OnceLock::new(),
         })
     }
 
@@ -109,6 +111,7 @@ impl Store {
             reader: None,
             path: None,
             file: None,
+            foreign: OnceLock::new(),
         }
     }
 }

@@ -65,7 +65,7 @@ impl Catalog {
         if error.is_damage() {
             self.begin_another(path, &error)
         } else {
-            Err(explained(&error, Some(path)))
+            Err(explained(&error, path))
         }
     }
 
@@ -77,7 +77,7 @@ impl Catalog {
     ) -> Result<(Store, Vec<StoredRoot>), String> {
         let store = set_aside(path, error)?;
         let roots = self.roots_in(&store);
-        let roots = roots.map_err(|error| explained(&error, Some(path)))?;
+        let roots = roots.map_err(|error| explained(&error, path))?;
         Ok((store, roots))
     }
 
@@ -159,7 +159,9 @@ impl Catalog {
         let is_damage = error.is_damage();
         let former = {
             let mut state = self.lock();
-            state.failure = Some(explained(error, self.path.as_deref()));
+            // Where it is to be in memory, the next one is as good.
+            let path = self.path.as_deref();
+            state.failure = path.map(|path| explained(error, path));
             let former = replace_store(&mut state, memory, &roots);
             if !is_damage {
                 state.former = Some(Arc::clone(&former.0));
@@ -222,9 +224,9 @@ fn replace_store(
 
 /// What is wrong, and what SQLite does not say of it: a file in shared memory that cannot grow is an I/O error to
 /// it, though there is no room but for that.
-fn explained(error: &StoreError, path: Option<&Path>) -> String {
+fn explained(error: &StoreError, path: &Path) -> String {
     let no_room = || {
-        let room = nix::sys::statvfs::statvfs(path?.parent()?).ok()?;
+        let room = nix::sys::statvfs::statvfs(path.parent()?).ok()?;
         (room.blocks_available() == 0).then_some(())
     };
     match error {
@@ -265,7 +267,7 @@ fn open_or_set_aside(
         if error.is_damage() {
             set_aside(path, &error)
         } else {
-            Err(explained(&error, Some(path)))
+            Err(explained(&error, path))
         }
     })
 }

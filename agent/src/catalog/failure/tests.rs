@@ -409,3 +409,15 @@ fn what_a_past_listing_has_is_not_known_where_another_database_was_begun() {
         assert!(catalog.details(gone).is_ok());
     }
 }
+
+#[test]
+fn a_catalogue_in_memory_goes_on_as_one() {
+    let catalog = Catalog::open(None, &["/a"].map(PathBuf::from));
+    let known = catalog.known(A).unwrap();
+    catalog.failed(known.store(), &no_space());
+    assert_eq!(catalog.condition(), Condition::Memory);
+    let known = catalog.known(A).unwrap();
+    catalog.apply(A, &known, image("first")).unwrap();
+    catalog.finish_scan(A, &known, DIRECTORY, true).unwrap();
+    assert_eq!(catalog.snapshot().rows.len(), 1);
+}

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use sifter_image::record::{Format, Status};
 
-use crate::catalog::{Catalog, ContentDigest, FileTime, Identity, KeptRow, Rows, StoreError};
+use crate::catalog::{
+    Catalog, ContentDigest, FileTime, Identity, KeptRow, RootIndex, Rows, StoreError,
+};
 use crate::config::RootSettings;
 use crate::escape;
 use crate::scan::{self, Access, OpenFile, Pace, Reading};
@@ -115,11 +117,15 @@ impl Digester {
             stop: Arc::clone(&stop),
             threads: Vec::new(),
         };
-        for settings in roots.iter().filter(|root| root.content_digest) {
+        for (index, settings) in roots.iter().enumerate() {
+            if !settings.content_digest {
+                continue;
+            }
             let rate = settings.digest_bytes_per_second;
             #[allow(clippy::cast_precision_loss)] // a rate, far below 2^52
             let worker = Worker {
                 catalog: Arc::clone(catalog),
+                index: RootIndex(index),
                 root: escape::utf8(settings.path.as_os_str().as_bytes()),
                 pace: Pace::new(1, 1, Some(rate as f64)),
                 access: Access::new(settings.cross_file_systems),
@@ -166,6 +172,7 @@ impl Digester {
 struct Worker {
     catalog: Arc<Catalog>,
     settings: RootSettings,
+    index: RootIndex,
     /// As it is in rows.
     root: String,
     pace: Pace,
@@ -196,8 +203,13 @@ impl Worker {
         }
     }
 
-    /// Whether everything was tried that can have a digest; the rest is too young now.
+    /// Whether everything was tried that can have a digest; the rest is too young now, or not what is listed
+    /// any more.
     fn pass(&mut self, rows: &Rows) -> bool {
+        // What is listed is another database's, which is not written.
+        if self.catalog.awaits_scan(self.index) {
+            return false;
+        }
         let mut complete = true;
         self.failed.retain(|_, (_, at)| at.elapsed() < RETRY_AFTER);
         // Hard links are read once.
@@ -252,16 +264,14 @@ impl Worker {
                     self.failed.insert(row.id(), (identity, Instant::now()));
                 }
             }
-            if self.published.elapsed() >= PUBLISH_EVERY {
-                self.publish();
-            }
-            if self.stop.is_set() {
+            let is_due = self.published.elapsed() >= PUBLISH_EVERY;
+            // The rest would be read for nothing, too: it may take days.
+            if is_due && !self.publish() || self.stop.is_set() {
                 complete = false;
                 break;
             }
         }
-        self.publish();
-        complete
+        self.publish() && complete
     }
 
     /// The digest of an image, if its file is the one that is listed.
@@ -304,23 +314,25 @@ impl Worker {
             .open_file(&directory, &name, Reading::default(), &mut operations)
     }
 
-    fn publish(&mut self) {
+    /// Stores what was computed; false if none of it is of an image that is listed now.
+    fn publish(&mut self) -> bool {
         self.published = Instant::now();
         if self.done.is_empty() {
-            return;
+            return true;
         }
-        let count = self.done.len();
-        match self
-            .catalog
-            .set_content_digests(&std::mem::take(&mut self.done))
-        {
-            Ok(stored) => tracing::debug!(count, stored, root = %self.root, "digests"),
+        let done = std::mem::take(&mut self.done);
+        match self.catalog.set_content_digests(&done) {
+            Ok(stored) => {
+                tracing::debug!(count = done.len(), stored, root = %self.root, "digests");
+                return stored > 0;
+            }
             // They are computed again for the one that is in use now.
             Err(error @ StoreError::Replaced) => {
                 tracing::debug!(%error, root = %self.root, "digests");
             }
             Err(error) => tracing::error!(%error, "digests cannot be stored"),
         }
+        false
     }
 }
 
@@ -338,10 +350,25 @@ mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    use super::{Access, CHUNK, Pace, Stop, Worker, of};
+    use super::{Access, CHUNK, PUBLISH_EVERY, Pace, RootIndex, Stop, Worker, of};
     use crate::catalog::testing::row;
     use crate::catalog::{Catalog, Commons, FileFacts, KeptRow, Row, Rows};
     use crate::config::RootSettings;
+
+    fn worker(catalog: Catalog) -> Worker {
+        Worker {
+            catalog: Arc::new(catalog),
+            settings: RootSettings::new("/".into()),
+            index: RootIndex(0),
+            root: "/".to_owned(),
+            pace: Pace::new(1, 1, None),
+            access: Access::new(true),
+            stop: Arc::new(Stop::default()),
+            failed: HashMap::new(),
+            done: Vec::new(),
+            published: Instant::now(),
+        }
+    }
 
     #[test]
     fn an_image_that_makes_it_panic_has_no_digest_and_the_rest_is_read() {
@@ -358,21 +385,40 @@ mod tests {
             Arc::new(KeptRow::new(&row, &mut Commons::default()))
         };
         let rows = Rows::from(vec![kept(1, "/panics-when-read"), kept(2, "/not/there")]);
-        let mut worker = Worker {
-            catalog: Arc::new(Catalog::open(None, &["/".into()])),
-            settings: RootSettings::new("/".into()),
-            root: "/".to_owned(),
-            pace: Pace::new(1, 1, None),
-            access: Access::new(false),
-            stop: Arc::new(Stop::default()),
-            failed: HashMap::new(),
-            done: Vec::new(),
-            published: Instant::now(),
-        };
+        let mut worker = worker(Catalog::open(None, &["/".into()]));
         assert!(worker.pass(&rows));
         let mut failed: Vec<_> = worker.failed.keys().copied().collect();
         failed.sort_unstable();
         assert_eq!(failed, [1, 2]);
+    }
+
+    /// A pass may take days, and what is listed be another database's meanwhile, or as yet.
+    #[test]
+    fn nothing_is_read_of_which_no_digest_can_be_stored() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let file = crate::scan::open_file(path.as_ref()).unwrap();
+        let kept = |id, path| {
+            let facts = file.facts;
+            let row = Row {
+                facts,
+                ..row(id, path, "r", "1")
+            };
+            Arc::new(KeptRow::new(&row, &mut Commons::default()))
+        };
+        let rows = Rows::from(vec![kept(1, path), kept(2, "/panics-when-read")]);
+        let mut worker = worker(Catalog::open(None, &["/".into()]));
+        worker.published = worker.published.checked_sub(PUBLISH_EVERY).unwrap();
+        assert!(!worker.pass(&rows));
+        assert!(worker.failed.is_empty() && worker.done.is_empty());
+
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().join("catalog.sqlite");
+        worker.catalog = Arc::new(Catalog::open(Some(&at), &["/".into()]));
+        std::fs::remove_file(&at).unwrap();
+        worker.catalog.look_for_file();
+        let rows = Rows::from(vec![kept(2, "/panics-when-read")]);
+        assert!(!worker.pass(&rows));
+        assert!(worker.failed.is_empty());
     }
 
     #[test]

@@ -192,7 +192,7 @@ fn root(status: RootStatus, images: &BTreeMap<String, u64>) -> v1::Root {
             (None, Some(last)) => last.width,
             (None, None) => 0,
         },
-        last_scan: status.last.as_ref().map(scan_result),
+        last_scan: status.last.as_deref().map(scan_result),
         progress: status
             .progress
             .as_ref()

@@ -64,7 +64,7 @@ struct State {
     /// What it was before the running scan hung, if it is what it is for that alone.
     before_hanging: Option<Condition>,
     facts: Option<RootFacts>,
-    last: Option<ScanReport>,
+    last: Option<Arc<ScanReport>>,
     progress: Option<(Arc<Progress>, FileTime)>,
     /// Scans started so far.
     started: u64,
@@ -106,8 +106,8 @@ pub struct RootStatus {
     pub unknown: bool,
     /// Type of the file system, once it was asked.
     pub file_system: Option<FileSystemType>,
-    /// The last finished scan.
-    pub last: Option<ScanReport>,
+    /// The last finished scan; shared, for every RPC asks and it may have a hundred problems.
+    pub last: Option<Arc<ScanReport>>,
     /// The running scan, and when it started.
     pub progress: Option<(Arc<Progress>, FileTime)>,
     /// When the next one is due.

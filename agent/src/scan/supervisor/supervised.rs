@@ -255,7 +255,7 @@ impl Supervised {
             state.progress = None;
             state.before_hanging = None;
             if whole || report.error.is_some() {
-                state.last = Some(report);
+                state.last = Some(Arc::new(report));
                 state.due = Instant::now() + with_jitter(self.settings.interval);
             }
             state.started

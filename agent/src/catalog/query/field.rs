@@ -7,8 +7,8 @@ use sifter_image::record::{Encryption, Format, ReferenceSource, Sha256Text, Stat
 
 use super::super::row::Row;
 use super::super::snapshot::Snapshot;
-use super::Value;
 use super::literal::{glob, size, time};
+use super::term::Value;
 
 /// Fields that can be compared or ordered by.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,6 +39,11 @@ impl<'o> Encoder<'o> {
         }
     }
 
+    /// How many bytes there are so far.
+    pub fn size(&self) -> usize {
+        self.images.len()
+    }
+
     /// The images as field `images` of a response.
     pub fn finish(self) -> Vec<u8> {
         self.images

@@ -37,9 +37,6 @@ const PAGE_SIZE_MAX: u32 = 1000;
 const FIRST_BATCH: usize = 100;
 const BATCH: usize = 1000;
 
-/// Images in a batch with all details, of which each may have hundreds of kilobytes.
-const FULL_BATCH: usize = 10;
-
 /// Batches that are ready before the client takes them.
 const BATCHES_AHEAD: usize = 2;
 
@@ -140,6 +137,7 @@ impl<A: Agent> Reading<A> {
             .unwrap_or(usize::MAX)
             .min(total);
         let end = start.saturating_add(page_size as usize).min(total);
+        let (images, end) = self.encoded(&selection, start..end, view).await?;
         let next = (end < total).then(|| {
             PageToken {
                 offset: end as u64,
@@ -148,7 +146,7 @@ impl<A: Agent> Reading<A> {
             .encode()
         });
         Ok(ListImagesResponse {
-            images: self.encoded(&selection, start..end, view).await?,
+            images,
             rest: v1::ListImagesResponse {
                 images: Vec::new(),
                 next_page_token: next.unwrap_or_default(),
@@ -207,19 +205,10 @@ impl<A: Agent> Reading<A> {
         sender: &mpsc::Sender<Result<StreamImagesResponse, Status>>,
     ) {
         let total = selection.rows.len();
-        let batch = if view == ImageView::Full {
-            FULL_BATCH
-        } else {
-            BATCH
-        };
         let mut start = 0;
         loop {
-            let size = if start == 0 {
-                FIRST_BATCH.min(batch)
-            } else {
-                batch
-            };
-            let end = (start + size).min(total);
+            let size = if start == 0 { FIRST_BATCH } else { BATCH };
+            let range = start..(start + size).min(total);
             let rest = v1::StreamImagesResponse {
                 images: Vec::new(),
                 total_size: total as u64,
@@ -231,12 +220,11 @@ impl<A: Agent> Reading<A> {
                     Vec::new()
                 },
             };
-            let response = self
-                .encoded(selection, start..end, view)
-                .await
-                .map(|images| StreamImagesResponse { images, rest });
-            let failed = response.is_err();
-            if sender.send(response).await.is_err() || failed || end == total {
+            let (response, end) = match self.encoded(selection, range, view).await {
+                Ok((images, end)) => (Ok(StreamImagesResponse { images, rest }), end),
+                Err(status) => (Err(status), total),
+            };
+            if sender.send(response).await.is_err() || end == total {
                 return;
             }
             start = end;

@@ -21,6 +21,10 @@ use super::source::Agent;
 use super::status;
 use super::visibility::{Sight, View, Visibility};
 
+/// Bytes of images of view FULL in one message, about: clients accept 4 MiB of a message, and each of these images
+/// may have some hundred kilobytes.
+const FULL_SIZE: usize = 1 << 20;
+
 /// One call, which reads one catalogue from beginning to end.
 pub(super) struct Reading<A> {
     pub(super) catalog: Arc<Catalog>,
@@ -135,13 +139,14 @@ impl<A: Agent> Reading<A> {
             .map_err(|error| status::catalog_failed(&error))
     }
 
-    /// The images at some places of a selection, encoded.
+    /// The images at some places of a selection, encoded, and the place behind them: those of view FULL are no
+    /// more than one message takes.
     pub(super) async fn encoded(
         &self,
         selection: &Arc<Selection>,
         range: Range<usize>,
         view: ImageView,
-    ) -> Result<Vec<u8>, Status> {
+    ) -> Result<(Vec<u8>, usize), Status> {
         if view != ImageView::Full {
             return self.encode(selection, range, view);
         }
@@ -154,8 +159,9 @@ impl<A: Agent> Reading<A> {
         selection: &Selection,
         range: Range<usize>,
         view: ImageView,
-    ) -> Result<Vec<u8>, Status> {
+    ) -> Result<(Vec<u8>, usize), Status> {
         let mut encoder = Encoder::new(&self.owners, range.len());
+        let mut end = range.start;
         for row in selection.rows.range(range) {
             let row = row.view();
             let details = match view {
@@ -163,19 +169,33 @@ impl<A: Agent> Reading<A> {
                 _ => Vec::new(),
             };
             encoder.image(&row, selection.snapshot.status(&row), &details);
+            end += 1;
+            if view == ImageView::Full && encoder.size() >= FULL_SIZE {
+                break;
+            }
         }
-        Ok(encoder.finish())
+        Ok((encoder.finish(), end))
     }
 
+    /// Images one after the other; those of view FULL are no more than one message takes.
     pub(super) fn messages(
         &self,
         snapshot: &Snapshot,
         rows: &[Arc<KeptRow>],
         view: ImageView,
     ) -> Result<Vec<Image>, Status> {
-        rows.iter()
-            .map(|row| self.message(snapshot, row, view))
-            .collect()
+        let (mut images, mut size) = (Vec::with_capacity(rows.len()), 0);
+        for row in rows {
+            let image = self.message(snapshot, row, view)?;
+            if view == ImageView::Full {
+                size += image.encoded_len();
+            }
+            images.push(image);
+            if size >= FULL_SIZE {
+                break;
+            }
+        }
+        Ok(images)
     }
 }
 

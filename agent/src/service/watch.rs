@@ -214,7 +214,9 @@ impl<A: Agent> Watcher<A> {
         rows: &[Arc<KeptRow>],
         at: (u64, Option<FileTime>),
     ) -> Result<(), Ended> {
-        for batch in rows.chunks(BATCH) {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let batch = &rest[..rest.len().min(BATCH)];
             let images = match self.view {
                 ImageView::Full => {
                     let (service, view) = (self.service.clone(), self.view);
@@ -224,6 +226,7 @@ impl<A: Agent> Watcher<A> {
                 view => self.service.messages(snapshot, batch, view),
             };
             let images = self.answered(images).await?;
+            rest = &rest[images.len()..];
             self.send(event, images, at).await?;
         }
         Ok(())

@@ -3,6 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use sifter_proto::v1::ImageView;
+use sifter_proto::v1::ListImagesRequest;
+use sifter_proto::v1::StreamImagesRequest;
+use sifter_proto::v1::WatchImagesRequest;
+use sifter_proto::v1::image_service_client::ImageServiceClient;
+use sifter_proto::v1::watch_images_response::Event;
 use sifter_tests::agent::Agent;
 use sifter_tests::agent::Options;
 use sifter_tests::agent::runtime;
@@ -59,4 +65,64 @@ fn a_thousand_images_among_ten_thousand_files_are_all_listed() {
         status.image_count_by_status.get("READY"),
         Some(&u64::from(IMAGES))
     );
+}
+
+/// Clients accept 4 MiB unless they are told otherwise.
+#[test]
+fn images_with_long_definitions_fit_into_the_messages_of_every_call() {
+    let root = TempDir::new().unwrap();
+    let mut expected = BTreeSet::new();
+    for number in 0..40 {
+        let path = root.path().join(format!("box{number}"));
+        fs::create_dir_all(path.join(".singularity.d")).unwrap();
+        let line = format!("Bootstrap: scratch\n# {number}\n");
+        let definition = line.repeat((200 << 10) / line.len());
+        fs::write(path.join(".singularity.d/Singularity"), definition).unwrap();
+        expected.insert(path.to_str().unwrap().to_owned());
+    }
+    let agent = Agent::ready(Options::roots([root.path()]));
+    let view = ImageView::Full.into();
+    let (mut paged, mut streamed, mut watched) = (Vec::new(), Vec::new(), Vec::new());
+    runtime().block_on(async {
+        let mut client = ImageServiceClient::new(agent.channel().await);
+        let mut request = ListImagesRequest {
+            view,
+            page_size: 1000,
+            ..ListImagesRequest::default()
+        };
+        loop {
+            let page = client.list_images(request.clone()).await.unwrap();
+            let page = page.into_inner();
+            paged.extend(page.images);
+            if page.next_page_token.is_empty() {
+                break;
+            }
+            request.page_token = page.next_page_token;
+        }
+        let request = StreamImagesRequest {
+            view,
+            ..StreamImagesRequest::default()
+        };
+        let mut stream = client.stream_images(request).await.unwrap().into_inner();
+        while let Some(batch) = stream.message().await.unwrap() {
+            streamed.extend(batch.images);
+        }
+        let request = WatchImagesRequest {
+            view,
+            ..WatchImagesRequest::default()
+        };
+        let mut events = client.watch_images(request).await.unwrap().into_inner();
+        while let Some(event) = events.message().await.unwrap() {
+            if event.event() == Event::SnapshotEnd {
+                break;
+            }
+            watched.extend(event.images);
+        }
+    });
+    for (call, images) in [("pages", paged), ("stream", streamed), ("watch", watched)] {
+        assert_eq!(images.len(), expected.len(), "{call}");
+        assert!(images.iter().all(|image| image.definition.len() > 100_000));
+        let paths: BTreeSet<_> = images.into_iter().map(|image| image.path).collect();
+        assert_eq!(paths, expected, "{call}");
+    }
 }

@@ -7,7 +7,8 @@ use sifter_image::record::{Encryption, Format, ImageId, ReferenceSource, Status,
 use sifter_proto::v1;
 use uuid::Uuid;
 
-use super::entry::{FileFacts, FileTime};
+use super::change::{ChangeKind, DirectoryChange};
+use super::entry::{Content, FileFacts, FileTime, Found, Identity};
 use super::kept::{Commons, KeptRow};
 use super::row::Row;
 
@@ -113,4 +114,25 @@ pub fn cut_image() -> sifter_image::Image {
         Ok(sifter_image::Verdict::Image(image)) => *image,
         other => panic!("{other:?}"),
     }
+}
+
+/// What a scan says of a root in which images are found.
+pub fn images(names: &[&str]) -> Vec<DirectoryChange> {
+    let found = names.iter().map(|name| Found {
+        name: name.as_bytes().into(),
+        facts: FileFacts::default(),
+        volatile: false,
+        content: Content::Image(Box::new(cut_image())),
+    });
+    vec![DirectoryChange {
+        id: None,
+        path: Box::default(),
+        kind: ChangeKind::Read {
+            identity: Identity::default(),
+            volatile: false,
+            children: Vec::new(),
+            found: found.collect(),
+            removed: Vec::new(),
+        },
+    }]
 }

@@ -160,6 +160,8 @@ impl Catalog {
                 }
             }
         }
+        let mut ids: Vec<i64> = stored.keys().copied().collect();
+        ids.sort_unstable();
         let publishing = self.leases.end();
         let mut state = self.lock();
         state.expect_store(&store)?;
@@ -174,11 +176,8 @@ impl Catalog {
         // What a scan applied and did not publish yet is newer than the listing.
         state.upserts.iter_mut().for_each(with_digest);
         let waiting: HashSet<i64> = state.upserts.iter().map(|row| row.id()).collect();
-        let listed = current
-            .rows
-            .iter()
-            .filter(|row| stored.contains_key(&row.id()) && !waiting.contains(&row.id()));
-        for row in listed {
+        let listed = current.rows.with_ids(&ids);
+        for row in listed.filter(|row| !waiting.contains(&row.id())) {
             let mut row = Arc::clone(row);
             with_digest(&mut row);
             state.upserts.push(row);
@@ -313,5 +312,46 @@ impl Catalog {
         let generation = next.generation;
         self.current.store(Arc::new(next));
         self.generation.send_replace(generation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::catalog::testing::images;
+    use crate::catalog::{Catalog, RootDirectory, RootIndex};
+
+    #[test]
+    fn changes_are_told_from_each_generation_that_is_held_on() {
+        let catalog = Catalog::open(None, &["/r".into()]);
+        let first = catalog.snapshot().generation;
+        let held = |generation| {
+            let changes = catalog.changes_after(generation)?;
+            Some(changes.iter().map(|changes| changes.generation).collect())
+        };
+        assert_eq!(held(first), Some(Vec::new()));
+        assert_eq!(held(first - 1), None);
+        let root = RootIndex(0);
+        let directory = RootDirectory {
+            device: 1,
+            inode: 2,
+            born: None,
+        };
+        for name in ["a", "b"] {
+            let known = catalog.known(root).unwrap();
+            let changes = images(&[name]);
+            catalog.apply(root, &known, changes).unwrap();
+            catalog.finish_scan(root, &known, directory, true).unwrap();
+        }
+        for (generation, changes) in [
+            (0, None),
+            (first - 1, None),
+            (first, Some(vec![first + 1, first + 2])),
+            (first + 1, Some(vec![first + 2])),
+            (first + 2, Some(Vec::new())),
+            (first + 3, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(held(generation), changes, "{generation}");
+        }
     }
 }

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use sifter_image::record::Status;
 
-use crate::catalog::testing::cut_image;
+use crate::catalog::testing::images;
 use crate::catalog::{
-    Catalog, ChangeKind, Condition, Content, DirectoryChange, FileFacts, Found, Identity,
-    RootDirectory, RootIndex, StoreError,
+    Catalog, ChangeKind, Condition, DirectoryChange, RootDirectory, RootIndex, StoreError,
 };
 
 const DIRECTORY: RootDirectory = RootDirectory {
@@ -24,27 +23,6 @@ const B: RootIndex = RootIndex(1);
 /// One image in a root.
 fn image(name: &str) -> Vec<DirectoryChange> {
     images(&[name])
-}
-
-/// Images in a root.
-fn images(names: &[&str]) -> Vec<DirectoryChange> {
-    let found = names.iter().map(|name| Found {
-        name: name.as_bytes().into(),
-        facts: FileFacts::default(),
-        volatile: false,
-        content: Content::Image(Box::new(cut_image())),
-    });
-    vec![DirectoryChange {
-        id: None,
-        path: Box::default(),
-        kind: ChangeKind::Read {
-            identity: Identity::default(),
-            volatile: false,
-            children: Vec::new(),
-            found: found.collect(),
-            removed: Vec::new(),
-        },
-    }]
 }
 
 /// A catalogue of two roots with an image each.

@@ -6,6 +6,9 @@
 //! and after reading and once more by the catalogue: what changed meanwhile gets none, and is read
 //! again. Nothing on tape is recalled, and a directory, which a sandbox is, has no digest.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::io;
@@ -18,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use sifter_image::record::{Format, Status};
 
 use crate::catalog::{
-    Catalog, ContentDigest, FileTime, Identity, KeptRow, RootIndex, Rows, StoreError,
+    Catalog, ContentDigest, FileTime, Identity, KeptRow, RootIndex, Snapshot, StoreError,
 };
 use crate::config::RootSettings;
 use crate::escape;
@@ -194,7 +197,7 @@ impl Worker {
             let snapshot = self.catalog.snapshot();
             if seen != Some(snapshot.generation) || Instant::now() >= again {
                 seen = Some(snapshot.generation);
-                let complete = self.pass(&snapshot.rows);
+                let complete = self.pass(&snapshot);
                 again = Instant::now() + if complete { RETRY_AFTER } else { AT_REST };
             }
             if self.stop.wait(LOOK_EVERY) {
@@ -205,12 +208,12 @@ impl Worker {
 
     /// Whether everything was tried that can have a digest; the rest is too young now, or not what is listed
     /// any more.
-    fn pass(&mut self, rows: &Rows) -> bool {
+    fn pass(&mut self, snapshot: &Snapshot) -> bool {
         // What is listed is another database's, which is not written.
         if self.catalog.awaits_scan(self.index) {
             return false;
         }
-        let mut complete = true;
+        let (rows, mut complete) = (&snapshot.rows, true);
         self.failed.retain(|_, (_, at)| at.elapsed() < RETRY_AFTER);
         // Hard links are read once.
         let mut linked: HashMap<Identity, [u8; 32]> = rows
@@ -227,7 +230,10 @@ impl Worker {
             }
             let (identity, facts) = (row.identity(), row.facts());
             let released = facts.allocated == 0 && facts.size > 0;
+            let status = snapshot.status_of(row);
+            // What can be read again is another listing's.
             if released
+                || status == Status::Unavailable
                 || self
                     .failed
                     .get(&row.id())
@@ -235,7 +241,7 @@ impl Worker {
             {
                 continue;
             }
-            if row.status() == Status::Transfer || !is_at_rest(&identity) {
+            if status == Status::Transfer || !is_at_rest(&identity) {
                 complete = false;
                 continue;
             }
@@ -257,7 +263,7 @@ impl Worker {
                         digest,
                     });
                 }
-                // The file is another one now: the next scan says which.
+                // The file is another one now, or gone: the next scan says which.
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, path = %escape::terminal(&escape::utf8(row.path())), "no digest");
@@ -279,20 +285,29 @@ impl Worker {
         // Nothing is known that panics here: in unit tests a name does.
         #[cfg(test)]
         assert!(!row.path().ends_with(b"panics-when-read"), "on purpose");
-        let file = self.open(row.path())?;
-        if Identity::from(&file.facts) != *identity {
+        let Some(file) = self.open(row, identity)? else {
             return Ok(None);
-        }
+        };
         let digest = of(&file, |bytes| {
             self.pace.throttle(bytes, || self.stop.is_set());
             !self.stop.is_set()
         })?;
-        let after = self.open(row.path())?;
-        Ok(digest.filter(|_| Identity::from(&after.facts) == *identity))
+        let after = self.open(row, identity)?;
+        Ok(after.and(digest))
+    }
+
+    /// Opens the file of an image, if it is there and the one that is listed.
+    fn open(&self, row: &KeptRow, identity: &Identity) -> io::Result<Option<OpenFile>> {
+        match self.open_path(row.path()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            file => Ok(file
+                .map(Some)?
+                .filter(|file| Identity::from(&file.facts) == *identity)),
+        }
     }
 
     /// Opens a listed file as a scan does: name by name below the root.
-    fn open(&self, path: &[u8]) -> io::Result<OpenFile> {
+    fn open_path(&self, path: &[u8]) -> io::Result<OpenFile> {
         let root = self.settings.path.as_os_str().as_bytes();
         let path_below = path.strip_prefix(root).unwrap_or(path);
         // Where links are followed, the place of a file need not be below the root.
@@ -340,138 +355,4 @@ fn is_at_rest(identity: &Identity) -> bool {
     let last = identity.modified.max(identity.changed).0;
     let rest = i64::try_from(AT_REST.as_nanos()).unwrap_or(i64::MAX);
     last < FileTime::now().0.saturating_sub(rest)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use std::collections::HashMap;
-    use std::sync::Arc;
-    use std::time::Instant;
-
-    use super::{Access, CHUNK, PUBLISH_EVERY, Pace, RootIndex, Stop, Worker, of};
-    use crate::catalog::testing::row;
-    use crate::catalog::{Catalog, Commons, FileFacts, KeptRow, Row, Rows};
-    use crate::config::RootSettings;
-
-    fn worker(catalog: Catalog) -> Worker {
-        Worker {
-            catalog: Arc::new(catalog),
-            settings: RootSettings::new("/".into()),
-            index: RootIndex(0),
-            root: "/".to_owned(),
-            pace: Pace::new(1, 1, None),
-            access: Access::new(true),
-            stop: Arc::new(Stop::default()),
-            failed: HashMap::new(),
-            done: Vec::new(),
-            published: Instant::now(),
-        }
-    }
-
-    #[test]
-    fn an_image_that_makes_it_panic_has_no_digest_and_the_rest_is_read() {
-        let kept = |id, path: &str| {
-            let facts = FileFacts {
-                size: 1,
-                allocated: 1,
-                ..FileFacts::default()
-            };
-            let row = Row {
-                facts,
-                ..row(id, path, "r", "1")
-            };
-            Arc::new(KeptRow::new(&row, &mut Commons::default()))
-        };
-        let rows = Rows::from(vec![kept(1, "/panics-when-read"), kept(2, "/not/there")]);
-        let mut worker = worker(Catalog::open(None, &["/".into()]));
-        assert!(worker.pass(&rows));
-        let mut failed: Vec<_> = worker.failed.keys().copied().collect();
-        failed.sort_unstable();
-        assert_eq!(failed, [1, 2]);
-    }
-
-    /// A pass may take days, and what is listed be another database's meanwhile, or as yet.
-    #[test]
-    fn nothing_is_read_of_which_no_digest_can_be_stored() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        let file = crate::scan::open_file(path.as_ref()).unwrap();
-        let kept = |id, path| {
-            let facts = file.facts;
-            let row = Row {
-                facts,
-                ..row(id, path, "r", "1")
-            };
-            Arc::new(KeptRow::new(&row, &mut Commons::default()))
-        };
-        let rows = Rows::from(vec![kept(1, path), kept(2, "/panics-when-read")]);
-        let mut worker = worker(Catalog::open(None, &["/".into()]));
-        worker.published = worker.published.checked_sub(PUBLISH_EVERY).unwrap();
-        assert!(!worker.pass(&rows));
-        assert!(worker.failed.is_empty() && worker.done.is_empty());
-
-        let directory = tempfile::tempdir().unwrap();
-        let at = directory.path().join("catalog.sqlite");
-        worker.catalog = Arc::new(Catalog::open(Some(&at), &["/".into()]));
-        std::fs::remove_file(&at).unwrap();
-        worker.catalog.look_for_file();
-        let rows = Rows::from(vec![kept(2, "/panics-when-read")]);
-        assert!(!worker.pass(&rows));
-        assert!(worker.failed.is_empty());
-    }
-
-    #[test]
-    fn digests_are_those_of_sha256sum() {
-        let directory = tempfile::tempdir().unwrap();
-        for (length, expected) in [
-            (
-                0,
-                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-            ),
-            (
-                3,
-                "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0",
-            ),
-            (
-                CHUNK + 1,
-                "4a3f0c0c213adea174f9a3d4c13177315b588bdb2e9c1012d3d0bf0453ca0f6a",
-            ),
-        ] {
-            let path = directory.path().join("file");
-            std::fs::write(&path, vec![b'a'; length]).unwrap();
-            let file = crate::scan::open_file(&path).unwrap();
-            let mut read = 0;
-            let digest = of(&file, |bytes| {
-                read += bytes;
-                true
-            });
-            assert_eq!(hex::encode(digest.unwrap().unwrap()), expected, "{length}");
-            assert_eq!(read, length as u64);
-        }
-    }
-
-    #[test]
-    fn a_file_that_shrinks_has_no_digest_and_one_that_grows_ends() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        std::fs::write(&path, vec![0; 10]).unwrap();
-        let file = crate::scan::open_file(&path).unwrap();
-        let mut writer = std::fs::OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .unwrap();
-        writer.write_all(&[1; 10]).unwrap();
-        let grown = of(&file, |_| true).unwrap().unwrap();
-        std::fs::write(&path, vec![0; 10]).unwrap();
-        let whole = crate::scan::open_file(&path).unwrap();
-        assert_eq!(of(&whole, |_| true).unwrap(), Some(grown));
-        std::fs::write(&path, vec![0; 9]).unwrap();
-        let error = of(&whole, |_| true).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
-        assert_eq!(
-            of(&crate::scan::open_file(&path).unwrap(), |_| false).unwrap(),
-            None
-        );
-    }
 }

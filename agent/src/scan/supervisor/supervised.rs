@@ -160,8 +160,9 @@ impl Supervised {
         }
     }
 
-    /// Waits until a scan is due or asked for; `None` at the end.
-    fn wait(&self) -> Option<Request> {
+    /// Waits until a scan is due or asked for, and counts it: it need not do what is asked for from then on.
+    /// `None` at the end.
+    pub(super) fn wait(&self) -> Option<Request> {
         let mut state = self.lock();
         loop {
             if state.stopping {
@@ -170,9 +171,11 @@ impl Supervised {
             let left = state.due.saturating_duration_since(Instant::now());
             if let Some(mut request) = state.request.take() {
                 request.whole |= left.is_zero();
+                state.started += 1;
                 return Some(request);
             }
             if left.is_zero() {
+                state.started += 1;
                 return Some(Request {
                     whole: true,
                     ..Request::default()
@@ -194,7 +197,6 @@ impl Supervised {
         let progress = Arc::new(Progress::default());
         let started = FileTime::now();
         let mut state = self.lock();
-        state.started += 1;
         state.progress = Some((Arc::clone(&progress), started));
         if state.stopping {
             progress.cancel();

@@ -55,6 +55,20 @@ fn wait(supervisor: &Supervisor, root: RootIndex, number: u64) {
 }
 
 #[test]
+fn what_is_asked_for_while_a_scan_begins_is_done_by_the_next() {
+    let tree = tempfile::tempdir().unwrap();
+    let (_, supervisor) = start(&[tree.path()]);
+    supervisor.stop(PATIENCE);
+    let root = &supervisor.roots[0];
+    root.lock().stopping = false;
+    let whole = supervisor.request(RootIndex(0), false, false);
+    assert_eq!(root.wait().map(|request| request.full), Some(false));
+    let full = supervisor.request(RootIndex(0), true, true);
+    root.begin();
+    assert_eq!((root.lock().started, full), (whole, whole + 1));
+}
+
+#[test]
 fn a_scan_that_has_ended_does_not_hang() {
     let settings = RootSettings::new("/r".into());
     let catalog = Catalog::open(None, std::slice::from_ref(&settings.path));

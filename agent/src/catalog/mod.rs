@@ -18,6 +18,7 @@ mod query;
 mod replaced;
 mod row;
 mod rows;
+mod selections;
 mod snapshot;
 mod state;
 mod store;
@@ -48,16 +49,15 @@ pub use self::prepare::Preparation;
 pub use self::query::{Labels, Query, QueryError, format_name, quote, status_name};
 pub use self::row::{Row, join_path};
 pub use self::rows::Rows;
+pub use self::selections::Selection;
 pub use self::snapshot::{Changes, Snapshot};
 pub use self::store::{Delta, KnownRoot, Loaded, Reach, Store, StoreError, StoredRoot, Tally};
 pub use self::token::PageToken;
 
 use self::failure::open_at_start;
 use self::lease::Leases;
+use self::selections::{Asked, Selections};
 use self::state::{Given, RootRecord, State};
-
-/// Results of filters that are kept, so that their next pages cost nothing.
-const SELECTIONS: usize = 16;
 
 /// The catalogue.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub struct Catalog {
     writing: Mutex<()>,
     state: Mutex<State>,
     generation: watch::Sender<u64>,
-    selections: Mutex<VecDeque<(SelectionKey, Arc<Selection>)>>,
+    selections: Selections,
     leases: Leases,
     /// See [`Catalog::take_wish`].
     scan_wanted: AtomicBool,
@@ -93,18 +93,6 @@ pub enum Condition {
     /// Fails; the listing goes on from memory.
     Failed(String),
 }
-
-/// The images of a listing.
-#[derive(Debug)]
-pub struct Selection {
-    /// The snapshot that it is of.
-    pub snapshot: Arc<Snapshot>,
-    /// The images in order.
-    pub rows: Rows,
-}
-
-/// Generation, number of the query, and the time from which ages are counted.
-type SelectionKey = (u64, u64, i64);
 
 impl Catalog {
     /// Opens the catalogue at `path` (or in memory) for the given roots, and loads its last
@@ -142,7 +130,7 @@ impl Catalog {
                 given,
                 retired: false,
             }),
-            selections: Mutex::default(),
+            selections: Selections::default(),
             leases: Leases::default(),
             scan_wanted: AtomicBool::new(false),
             mending: Mutex::default(),
@@ -213,24 +201,19 @@ impl Catalog {
         number: u64,
         now: i64,
     ) -> Result<Arc<Selection>, StoreError> {
-        let key = (snapshot.generation, number, now);
         if query.is_plain() {
             return self.select_once(snapshot, query).map(Arc::new);
         }
-        let selections = || {
-            let selections = self.selections.lock();
-            selections.unwrap_or_else(PoisonError::into_inner)
+        let asked = Asked {
+            generation: snapshot.generation,
+            query: number,
+            now,
         };
-        let held = |(held, _): &&(SelectionKey, _)| *held == key;
-        if let Some((_, selection)) = selections().iter().find(held) {
-            return Ok(Arc::clone(selection));
+        if let Some(selection) = self.selections.get(asked) {
+            return Ok(selection);
         }
         let selection = Arc::new(self.select_once(snapshot, query)?);
-        let mut selections = selections();
-        selections.push_back((key, Arc::clone(&selection)));
-        while selections.len() > SELECTIONS {
-            selections.pop_front();
-        }
+        self.selections.keep(asked, &selection);
         Ok(selection)
     }
 

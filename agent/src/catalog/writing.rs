@@ -304,6 +304,9 @@ impl Catalog {
             own,
         });
         forget_oldest(&mut state.past, PAST_SNAPSHOTS, PAST_ROWS);
+        if let Some(oldest) = state.past.front() {
+            self.selections.forget_before(oldest.snapshot.generation);
+        }
         state.history.push_back(Arc::new(changes));
         let mut held: usize = state.history.iter().map(|changes| changes.len()).sum();
         while held > HISTORY_IMAGES && state.history.len() > 1 {
@@ -317,8 +320,40 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::PAST_SNAPSHOTS;
     use crate::catalog::testing::images;
-    use crate::catalog::{Catalog, RootDirectory, RootIndex};
+    use crate::catalog::{Catalog, FileTime, Query, RootDirectory, RootIndex};
+
+    const ROOT: RootIndex = RootIndex(0);
+
+    /// A scan that finds one more image.
+    fn scan(catalog: &Catalog, name: &str) {
+        let directory = RootDirectory {
+            device: 1,
+            inode: 2,
+            born: None,
+        };
+        let known = catalog.known(ROOT).unwrap();
+        catalog.apply(ROOT, &known, images(&[name])).unwrap();
+        catalog.finish_scan(ROOT, &known, directory, true).unwrap();
+    }
+
+    #[test]
+    fn selections_go_with_the_listings_that_they_are_of() {
+        let catalog = Catalog::open(None, &["/r".into()]);
+        scan(&catalog, "a");
+        let query = Query::parse("size>=0", "", FileTime(0)).unwrap();
+        let select = || catalog.select(catalog.snapshot(), &query, 1, 0).unwrap();
+        let first = Arc::downgrade(&select());
+        for number in 0..PAST_SNAPSHOTS {
+            scan(&catalog, &number.to_string());
+            assert!(first.upgrade().is_some_and(|first| first.rows.len() == 1));
+        }
+        scan(&catalog, "b");
+        assert!(first.upgrade().is_none());
+    }
 
     #[test]
     fn changes_are_told_from_each_generation_that_is_held_on() {
@@ -330,18 +365,8 @@ mod tests {
         };
         assert_eq!(held(first), Some(Vec::new()));
         assert_eq!(held(first - 1), None);
-        let root = RootIndex(0);
-        let directory = RootDirectory {
-            device: 1,
-            inode: 2,
-            born: None,
-        };
-        for name in ["a", "b"] {
-            let known = catalog.known(root).unwrap();
-            let changes = images(&[name]);
-            catalog.apply(root, &known, changes).unwrap();
-            catalog.finish_scan(root, &known, directory, true).unwrap();
-        }
+        scan(&catalog, "a");
+        scan(&catalog, "b");
         for (generation, changes) in [
             (0, None),
             (first - 1, None),

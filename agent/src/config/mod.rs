@@ -278,7 +278,15 @@ mod tests {
             ),
             (
                 "[[root]]\npath='/a/'\n[[root]]\npath='/a/./b//c'",
-                "lies within the root /a,",
+                "lies within the root /a:",
+            ),
+            (
+                "[[root]]\npath='/a/b'\n[[root]]\npath='/a'",
+                "root /a: path: has the root /a/b in it: ",
+            ),
+            (
+                "[[root]]\npath='/a'\n[[root]]\npath='/a/'",
+                "path: is the same as that of another root: ",
             ),
             (
                 "listen=['0.0.0.0:1']\n[[root]]\npath='/a'",

@@ -240,20 +240,24 @@ fn fail(root: &Path, name: &'static str, message: String) -> ConfigError {
     }
 }
 
-/// An image is listed once: a root within another one would list its images twice.
+/// An image is listed once: a root within another one would list its images twice. Whether links or mounts
+/// lead into another one is seen when the roots are scanned.
 pub(super) fn check_overlap(roots: &[RootSettings], new: &RootSettings) -> Result<(), ConfigError> {
     for root in roots {
-        if new.path.starts_with(&root.path) || root.path.starts_with(&new.path) {
-            return Err(fail(
-                &new.path,
-                "path",
-                format!(
-                    "lies within the root {}, or that one in it: every image would be listed twice; \
-                     keep one of them",
-                    crate::escape::path(&root.path)
-                ),
-            ));
-        }
+        let how = if new.path == root.path {
+            "is the same as that of another root".to_owned()
+        } else if new.path.starts_with(&root.path) {
+            format!("lies within the root {}", crate::escape::path(&root.path))
+        } else if root.path.starts_with(&new.path) {
+            format!("has the root {} in it", crate::escape::path(&root.path))
+        } else {
+            continue;
+        };
+        let message = format!(
+            "{how}: images would be listed twice; keep one of them (cross_file_systems = true has the \
+             outer one list what is mounted in it, too)"
+        );
+        return Err(fail(&new.path, "path", message));
     }
     Ok(())
 }

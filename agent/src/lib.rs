@@ -10,6 +10,7 @@ pub mod engine;
 pub mod escape;
 pub mod fields;
 pub mod manager;
+pub mod mounts;
 pub mod net;
 pub mod observe;
 pub mod peer;

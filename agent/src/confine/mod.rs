@@ -25,6 +25,7 @@ use sifter_proto::v1::Confinement;
 use self::mounts::{is_automounted, is_read_only};
 use crate::config::{Listen, Settings};
 use crate::escape;
+use crate::mounts::MOUNTINFO;
 
 pub use self::mounts::Mounts;
 
@@ -233,8 +234,7 @@ impl Root {
 
 /// Opens the roots, or says why reading must not be confined.
 fn open_roots(settings: &Settings) -> Result<Vec<Root>, String> {
-    let mounts = std::fs::read("/proc/self/mountinfo")
-        .map_err(|error| format!("/proc/self/mountinfo: {error}"))?;
+    let mounts = std::fs::read(MOUNTINFO).map_err(|error| format!("{MOUNTINFO}: {error}"))?;
     let mut opened = Vec::new();
     for root in &settings.roots {
         let shown = escape::path(&root.path);

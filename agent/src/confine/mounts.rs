@@ -1,83 +1,9 @@
 //! From which mounts a path is reached, by `/proc/self/mountinfo`.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::Confined;
-
-/// One line of `/proc/self/mountinfo`.
-#[derive(Debug, Clone)]
-struct Mount {
-    /// Number of the mount and of the device: what it is.
-    identity: (Vec<u8>, Vec<u8>),
-    point: PathBuf,
-    kind: Vec<u8>,
-    options: Vec<u8>,
-    /// Here, wherever else the file system is mounted.
-    is_read_only: bool,
-}
-
-/// The same one, whatever became of its options: `mount -o remount` makes no other of it.
-impl PartialEq for Mount {
-    fn eq(&self, other: &Self) -> bool {
-        self.identity == other.identity && self.point == other.point && self.kind == other.kind
-    }
-}
-
-impl Mount {
-    fn parse(line: &[u8]) -> Option<Self> {
-        let mut words = line.split(|byte| *byte == b' ');
-        let id = words.next()?.to_vec();
-        let device = words.nth(1)?.to_vec();
-        let point = unescape(words.nth(1)?);
-        let here = words.next()?;
-        let mut rest = words.skip_while(|word| *word != b"-").skip(1);
-        let kind = rest.next()?.to_vec();
-        let options = rest.nth(1)?.to_vec();
-        Some(Self {
-            identity: (id, device),
-            point: PathBuf::from(std::ffi::OsStr::from_bytes(&point)),
-            kind,
-            options,
-            is_read_only: has(here, b"ro"),
-        })
-    }
-
-    fn is_indirect_automount(&self) -> bool {
-        has(&self.options, b"indirect")
-    }
-}
-
-/// Whether an option is among those that commas separate.
-fn has(options: &[u8], option: &[u8]) -> bool {
-    options
-        .split(|byte| *byte == b',')
-        .any(|have| have == option)
-}
-
-/// `\040` and the like.
-fn unescape(word: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(word.len());
-    let mut at = 0;
-    while at < word.len() {
-        let digits = word.get(at + 1..at + 4).filter(|_| word[at] == b'\\');
-        let code = digits
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        plain.push(code.unwrap_or(word[at]));
-        at += if code.is_some() { 4 } else { 1 };
-    }
-    plain
-}
-
-/// The mounts through which a path leads, outermost first.
-fn leading_to(mountinfo: &[u8], path: &Path) -> Vec<Mount> {
-    mountinfo
-        .split(|byte| *byte == b'\n')
-        .filter_map(Mount::parse)
-        .filter(|mount| path.starts_with(&mount.point))
-        .collect()
-}
+use crate::mounts::{MOUNTINFO, Mount, all, leading_to};
 
 /// Whether a path is on a file system that comes and goes by itself.
 pub(super) fn is_automounted(mountinfo: &[u8], path: &Path) -> bool {
@@ -85,7 +11,7 @@ pub(super) fn is_automounted(mountinfo: &[u8], path: &Path) -> bool {
     mounts.iter().enumerate().any(|(index, mount)| {
         // What is mounted below an indirect one's own directory does not concern that.
         let is_its_own = mount.point == path
-            && mount.is_indirect_automount()
+            && mount.has_option(b"indirect")
             && !mounts[index + 1..].iter().any(|above| above.point == path);
         mount.kind == b"autofs" && !is_its_own
     })
@@ -101,10 +27,7 @@ pub(super) fn is_read_only(mountinfo: &[u8], path: &Path) -> bool {
     let at = leading
         .iter()
         .filter(|mount| Some(mount.point.as_os_str().len()) == nearest);
-    let below = mountinfo
-        .split(|byte| *byte == b'\n')
-        .filter_map(Mount::parse)
-        .filter(|mount| mount.point.starts_with(path));
+    let below = all(mountinfo).filter(|mount| mount.point.starts_with(path));
     nearest.is_some() && at.cloned().chain(below).all(|mount| mount.is_read_only)
 }
 
@@ -116,7 +39,7 @@ impl Mounts {
     /// As they are now; nothing to watch where reading is not confined.
     #[must_use]
     pub fn now(confined: &Confined) -> Self {
-        let mountinfo = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let mountinfo = std::fs::read(MOUNTINFO).unwrap_or_default();
         let roots = confined.roots.iter().flatten();
         Self(
             roots
@@ -132,7 +55,7 @@ impl Mounts {
     /// A root to which other mounts lead than at first.
     #[must_use]
     pub fn changed(&self) -> Option<&Path> {
-        let mountinfo = std::fs::read("/proc/self/mountinfo").ok()?;
+        let mountinfo = std::fs::read(MOUNTINFO).ok()?;
         self.0
             .iter()
             .find(|(_, real, mounts)| leading_to(&mountinfo, real) != *mounts)
@@ -144,7 +67,7 @@ impl Mounts {
 mod tests {
     use std::path::Path;
 
-    use super::{Mount, is_automounted, is_read_only, leading_to};
+    use super::{is_automounted, is_read_only};
 
     const MOUNTS: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw\n\
         30 22 0:40 / /home rw shared:2 - autofs /etc/auto.home rw,fd=7,pgrp=1,indirect\n\
@@ -190,27 +113,5 @@ mod tests {
         }
         assert!(!is_read_only(MOUNTS, Path::new("/opt/images")));
         assert!(!is_read_only(b"", Path::new("/opt/images")));
-    }
-
-    #[test]
-    fn another_mount_is_another_way() {
-        let points = |path| -> Vec<_> {
-            leading_to(MOUNTS, Path::new(path))
-                .into_iter()
-                .map(|mount| mount.point.display().to_string())
-                .collect()
-        };
-        assert_eq!(points("/opt/with blank/x"), ["/", "/opt/with blank"]);
-        assert_eq!(points("/srv"), ["/"]);
-        let again = String::from_utf8_lossy(MOUNTS).replace("34 22 0:44", "35 22 0:45");
-        let path = Path::new("/opt/with blank");
-        assert_ne!(leading_to(MOUNTS, path), leading_to(again.as_bytes(), path));
-        let remounted = String::from_utf8_lossy(MOUNTS).replace("server:/opt rw", "server:/opt ro");
-        assert_eq!(
-            leading_to(MOUNTS, path),
-            leading_to(remounted.as_bytes(), path)
-        );
-        assert_eq!(Mount::parse(b""), None);
-        assert_eq!(Mount::parse(b"1 2 3"), None);
     }
 }

@@ -59,6 +59,12 @@ pub fn candidacy(settings: &RootSettings, directory: &[u8], name: &[u8]) -> Cand
     }
 }
 
+/// Whether the directory `name` of `directory` (relative to the root) is entered.
+#[must_use]
+pub fn is_entered(settings: &RootSettings, directory: &[u8], name: &[u8]) -> bool {
+    !settings.skip.iter().any(|skip| skip == name) && !is_excluded(settings, directory, name)
+}
+
 /// Whether the entry `name` of `directory` is left out by the site's configuration.
 #[must_use]
 pub fn is_excluded(settings: &RootSettings, directory: &[u8], name: &[u8]) -> bool {

@@ -20,7 +20,7 @@ use crate::config::RootSettings;
 
 use self::directory::{OpenDirectory, identity_of, is_sandbox};
 use super::ScanOptions;
-use super::candidates::is_excluded;
+use super::candidates::is_entered;
 use super::dir::Access;
 use super::pace::Pace;
 use super::panics::caught;
@@ -106,14 +106,14 @@ fn walk(
         .same_file_system(!settings.cross_file_systems)
         .into_iter()
         .filter_entry(|entry| {
-            let relative = relative(&settings.path, entry.path());
+            let directory = entry.path().parent().unwrap_or(&settings.path);
             !entry.file_type().is_dir()
                 || entry.depth() == 0
-                || !(settings
-                    .skip
-                    .iter()
-                    .any(|skip| skip == entry.file_name().as_bytes())
-                    || is_excluded(settings, b"", relative))
+                || is_entered(
+                    settings,
+                    relative(&settings.path, directory),
+                    entry.file_name().as_bytes(),
+                )
         });
     while let Some(entry) = walk.next() {
         if progress.is_cancelled() {

@@ -14,6 +14,7 @@ mod intake;
 mod links;
 mod pace;
 mod panics;
+mod place;
 mod plan;
 mod priority;
 mod progress;
@@ -94,6 +95,21 @@ pub enum ScanError {
         path: PathBuf,
         /// Why.
         error: KnownError,
+    },
+    /// Another root lists its images.
+    #[error(
+        "scan {}: {} the root {}, and every image is listed once, there: keep one of the two roots",
+        crate::escape::path(path),
+        if *is_same { "the same directory as" } else { "lies within" },
+        crate::escape::path(other)
+    )]
+    Overlap {
+        /// The root.
+        path: PathBuf,
+        /// The other one.
+        other: PathBuf,
+        /// Whether it is the same directory; otherwise it lies within the other one.
+        is_same: bool,
     },
     /// A part of it panicked, or there is no thread for it.
     #[error("scan {}: {message}", crate::escape::path(path))]

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sifter_agent::catalog::{Condition, LEASE_MAX};
+use sifter_agent::catalog::{Catalog, Condition, LEASE_MAX, RootIndex};
 use sifter_agent::config::RootSettings;
 use sifter_agent::engine::Engines;
+use sifter_agent::scan::Supervisor;
 use sifter_agent::telemetry::Metrics;
 
 use crate::support::mounted::Mounted;
@@ -353,4 +354,79 @@ async fn a_listing_that_others_replace_is_promised_to_nobody() {
     let now = Arc::clone(&engines.current().catalog);
     until("nothing is published", || lease(&now).is_some());
     engines.stop();
+}
+
+/// What is listed of two roots, below `tree`.
+fn listed_of(tree: &Path, roots: [&str; 2], cross_file_systems: bool) -> Vec<String> {
+    let settings = roots.map(|root| {
+        let mut settings = RootSettings::new(tree.join(root));
+        settings.cross_file_systems = cross_file_systems;
+        settings.hints = false;
+        settings
+    });
+    let paths = settings.each_ref().map(|settings| settings.path.clone());
+    let catalog = Arc::new(Catalog::open(None, &paths));
+    let supervisor = Supervisor::start(Arc::clone(&catalog), settings.to_vec()).unwrap();
+    // Each is opened in the first scan, and knows of the other in the second one.
+    for _ in 0..2 {
+        let scans = [0, 1].map(|root| supervisor.request(RootIndex(root), false, false));
+        for (root, number) in scans.into_iter().enumerate() {
+            let finished = supervisor.finished(RootIndex(root)).unwrap();
+            until("a scan ends", || *finished.borrow() >= number);
+        }
+    }
+    supervisor.stop(Duration::from_secs(10));
+    let snapshot = catalog.snapshot();
+    let paths = snapshot.rows.iter().map(|row| {
+        let path = Path::new(std::str::from_utf8(row.path()).unwrap());
+        path.strip_prefix(tree).unwrap().display().to_string()
+    });
+    let mut paths: Vec<_> = paths.collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn what_is_mounted_at_two_places_is_listed_once() {
+    let temporary = tempfile::tempdir().unwrap();
+    let tree = temporary.path();
+    let at = |name: &str| tree.join(name);
+    write(&at("data/deep/a.sif"), &sif("a:1", 1));
+    let (bound, same) = (at("bound"), at("same"));
+    let Some(_mounted) = Mounted::bind(&bound, at("data/deep").to_str().unwrap()) else {
+        return;
+    };
+    let _also = Mounted::bind(&same, at("data").to_str().unwrap()).unwrap();
+    for (roots, expected) in [
+        (["bound", "data"], "data/deep/a.sif"),
+        (["data", "bound"], "data/deep/a.sif"),
+        (["same", "bound"], "same/deep/a.sif"),
+        (["same", "data"], "same/deep/a.sif"),
+    ] {
+        assert_eq!(listed_of(tree, roots, false), [expected], "{roots:?}");
+    }
+    // Hidden below another mount, nothing of it is seen there.
+    let deep = at("data/deep");
+    let hiding = Mounted::new(&deep, "1m").unwrap();
+    assert_eq!(listed_of(tree, ["data", "bound"], false), ["bound/a.sif"]);
+    drop(hiding);
+    // As is a mount that is not entered.
+    let itself = Mounted::bind(&deep, deep.to_str().unwrap()).unwrap();
+    assert_eq!(listed_of(tree, ["data", "bound"], false), ["bound/a.sif"]);
+    drop(itself);
+}
+
+#[test]
+fn what_is_mounted_in_a_root_is_listed_once() {
+    let temporary = tempfile::tempdir().unwrap();
+    let tree = temporary.path();
+    let inner = tree.join("data/inner");
+    let Some(_mounted) = Mounted::new(&inner, "1m") else {
+        return;
+    };
+    write(&inner.join("a.sif"), &sif("a:1", 1));
+    std::os::unix::fs::symlink(&inner, tree.join("link")).unwrap();
+    let roots = ["data", "link"];
+    assert_eq!(listed_of(tree, roots, false), ["link/a.sif"]);
+    assert_eq!(listed_of(tree, roots, true), ["data/inner/a.sif"]);
 }

@@ -11,7 +11,7 @@ const CRATES: [(&str, &[&[&str]]); 2] = [
     (
         "agent",
         &[
-            &["escape", "fields"],
+            &["escape", "fields", "mounts"],
             &["config"],
             &["catalog"],
             &["peer"],

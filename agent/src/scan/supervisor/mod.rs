@@ -4,6 +4,7 @@
 mod hung;
 mod linked;
 mod mount;
+mod overlap;
 mod supervised;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use crate::config::RootSettings;
 
 use super::hint::{self, HintState};
 use super::panics::caught;
+use super::place::Places;
 use super::progress::{Counts, Problems, Progress};
 use super::{FileSystemType, RootFacts};
 
@@ -44,6 +46,7 @@ type Spawn<'s> = dyn FnMut(&'static str, Run) -> std::io::Result<JoinHandle<()>>
 pub struct Supervisor {
     catalog: Arc<Catalog>,
     roots: Vec<Arc<Supervised>>,
+    places: Arc<Places>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -52,6 +55,8 @@ pub struct Supervisor {
 struct Supervised {
     index: RootIndex,
     settings: RootSettings,
+    /// Where all of them are.
+    places: Arc<Places>,
     state: Mutex<State>,
     wake: Condvar,
     /// Number of the last finished scan.
@@ -167,10 +172,12 @@ impl Supervisor {
         former: &[RootStatus],
         spawn: &mut Spawn<'_>,
     ) -> std::io::Result<Arc<Self>> {
+        let places = Arc::new(Places::new(&roots));
         let roots: Vec<Arc<Supervised>> = roots
             .into_iter()
             .enumerate()
-            .map(|(index, settings)| Arc::new(Supervised::new(RootIndex(index), settings)))
+            .map(|(index, settings)| Supervised::new(RootIndex(index), settings, &places))
+            .map(Arc::new)
             .collect();
         for root in &roots {
             let was = former
@@ -184,6 +191,7 @@ impl Supervisor {
         let supervisor = Arc::new(Self {
             catalog,
             roots,
+            places,
             threads: Mutex::default(),
         });
         if let Err(error) = supervisor.start_threads(spawn) {
@@ -213,7 +221,7 @@ impl Supervisor {
         let watched = Arc::downgrade(self);
         let watch = move || {
             while let Some(supervisor) = watched.upgrade() {
-                supervisor.grant_wish();
+                supervisor.grant_wishes();
                 if let Err(message) = caught(|| supervisor.look_for_hung()) {
                     tracing::error!(message, "it is not known whether scans hang");
                 }
@@ -287,10 +295,13 @@ impl Supervisor {
         }
     }
 
-    /// Scans all roots, if the catalogue asks for it.
-    fn grant_wish(&self) {
-        if self.catalog.take_wish() {
-            for root in &self.roots {
+    /// Scans all roots, if the catalogue asks for it, and those that may overlap others now, or do not any
+    /// more.
+    fn grant_wishes(&self) {
+        let all = self.catalog.take_wish();
+        let moved = self.places.take_concerned();
+        for root in &self.roots {
+            if all || moved.contains(&root.index) {
                 self.request(root.index, false, false);
             }
         }

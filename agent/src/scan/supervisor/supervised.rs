@@ -12,6 +12,7 @@ use crate::scan::candidates::{Candidacy, candidacy};
 use crate::scan::hint::{self, HintState};
 use crate::scan::intake::Intake;
 use crate::scan::panics::caught;
+use crate::scan::place::Places;
 use crate::scan::plan::KnownError;
 use crate::scan::progress::Progress;
 use crate::scan::{FileSystemType, Root, RootFacts, ScanError, ScanOptions};
@@ -73,10 +74,11 @@ impl hint::Hinted for Supervised {
 }
 
 impl Supervised {
-    pub(super) fn new(index: RootIndex, settings: RootSettings) -> Self {
+    pub(super) fn new(index: RootIndex, settings: RootSettings, places: &Arc<Places>) -> Self {
         Self {
             index,
             settings,
+            places: Arc::clone(places),
             state: Mutex::new(State {
                 condition: Condition::Pending,
                 before_hanging: None,
@@ -310,7 +312,10 @@ impl Supervised {
         // Also when only some directories are looked at: that all is gone from them is what an unmounted
         // file system looks like.
         self.check_mount(catalog, &root, &request, progress)?;
-        if !request.whole {
+        if request.whole {
+            self.places.note(self.index, &root);
+            self.check_overlap(catalog, &root)?;
+        } else {
             match self.scan_hinted(catalog, &root, &request.hinted, progress) {
                 Err(error @ ScanError::Known { .. }) => self.begin_anew(&error, progress),
                 scanned => return scanned.map(|()| facts),
@@ -410,6 +415,8 @@ impl Supervised {
             .known(self.index)
             .map_err(|error| self.catalog_failed(&error))?;
         self.scan_into(catalog, root, options, &known, progress, None)?;
+        // One that was opened later than this one.
+        self.check_overlap(catalog, root)?;
         let facts = root.facts();
         catalog
             .finish_scan(self.index, &known, facts.directory, options.check_files)
@@ -474,7 +481,7 @@ impl Supervised {
         }
     }
 
-    fn catalog_failed(&self, error: &StoreError) -> ScanError {
+    pub(super) fn catalog_failed(&self, error: &StoreError) -> ScanError {
         ScanError::Known {
             path: self.settings.path.clone(),
             error: KnownError(error.to_string()),

@@ -1,6 +1,8 @@
 //! Roots without a scan, and scans that panic.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use sifter_image::record::Status;
 use super::{Condition, Supervised, Supervisor};
 use crate::catalog::{Catalog, RootIndex};
 use crate::config::RootSettings;
+use crate::scan::place::Places;
 use crate::scan::{Progress, Root, ScanError, ScanOptions};
 
 /// Longest wait for what would else be waited for for ever.
@@ -72,7 +75,8 @@ fn what_is_asked_for_while_a_scan_begins_is_done_by_the_next() {
 fn a_scan_that_has_ended_does_not_hang() {
     let settings = RootSettings::new("/r".into());
     let catalog = Catalog::open(None, std::slice::from_ref(&settings.path));
-    let root = Supervised::new(RootIndex(0), settings);
+    let places = Arc::new(Places::new(std::slice::from_ref(&settings)));
+    let root = Supervised::new(RootIndex(0), settings, &places);
     let hangs = || {
         root.hangs(&catalog, Duration::from_secs(31));
         let status = root.status(&catalog);
@@ -301,4 +305,126 @@ fn a_database_that_is_found_damaged_is_made_anew_at_once() {
     wait(&supervisor, RootIndex(0), 2);
     assert!(catalog.details(id()).is_ok());
     supervisor.stop(PATIENCE);
+}
+
+/// The paths that are listed, below `tree`.
+fn listed(catalog: &Catalog, tree: &Path) -> Vec<String> {
+    let snapshot = catalog.snapshot();
+    let paths = snapshot.rows.iter().map(|row| {
+        let path = Path::new(std::ffi::OsStr::from_bytes(row.path()));
+        path.strip_prefix(tree).unwrap().display().to_string()
+    });
+    let mut paths: Vec<_> = paths.collect();
+    paths.sort();
+    paths
+}
+
+fn until(what: &str, is: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !is() {
+        assert!(std::time::Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_two_roots_lead_to_is_listed_once() {
+    let images = ["data/a.sif", "data/deep/b.sif"];
+    for (one, other, expected, why) in [
+        (
+            "link",
+            "data",
+            &["link/a.sif", "link/deep/b.sif"][..],
+            "data: the same directory as",
+        ),
+        ("data", "link", &images, "link: the same directory as"),
+        ("data", "deep", &images, "deep: lies within"),
+        ("deep", "data", &images, "deep: lies within"),
+    ] {
+        let tree = tempfile::tempdir().unwrap();
+        let at = |name: &str| tree.path().join(name);
+        for image in images {
+            write_image(&at(image));
+        }
+        symlink("data", at("link")).unwrap();
+        symlink("data/deep", at("deep")).unwrap();
+        let (catalog, supervisor) = start(&[&at(one), &at(other)]);
+        let is_told = || {
+            supervisor
+                .status()
+                .iter()
+                .any(|root| match &root.condition {
+                    Condition::Unavailable(message) => message.contains(why),
+                    _ => false,
+                })
+        };
+        until(why, is_told);
+        assert_eq!(listed(&catalog, tree.path()), expected, "{why}");
+        // It is no root of which nothing is known: others' images are listed.
+        let status = supervisor.status();
+        assert!(status.iter().all(|root| !root.unknown), "{status:?}");
+        supervisor.stop(PATIENCE);
+    }
+}
+
+#[test]
+fn roots_may_come_to_overlap_and_cease_to() {
+    let tree = tempfile::tempdir().unwrap();
+    let at = |name: &str| tree.path().join(name);
+    write_image(&at("data/deep/a.sif"));
+    write_image(&at("else/b.sif"));
+    symlink("else", at("first")).unwrap();
+    symlink("data/deep", at("second")).unwrap();
+    let (catalog, supervisor) = start(&[&at("first"), &at("second")]);
+    let apart = ["first/b.sif", "second/a.sif"];
+    assert_eq!(listed(&catalog, tree.path()), apart);
+    let lead_to = |target: &str| {
+        fs::remove_file(at("first")).unwrap();
+        symlink(target, at("first")).unwrap();
+        wait(
+            &supervisor,
+            RootIndex(0),
+            supervisor.request(RootIndex(0), false, false),
+        );
+    };
+    // The second one is scanned at once, and not after a day.
+    lead_to("data");
+    let once = || listed(&catalog, tree.path()) == ["first/deep/a.sif"];
+    until("the second one lies within the first", once);
+    lead_to("else");
+    until("they are apart", || listed(&catalog, tree.path()) == apart);
+    let conditions = || supervisor.status().into_iter().map(|root| root.condition);
+    assert!(conditions().all(|condition| condition == Condition::Ok));
+    supervisor.stop(PATIENCE);
+}
+
+/// Nobody else would list what is in it.
+#[test]
+fn a_root_that_another_one_does_not_come_to_is_listed() {
+    let tree = tempfile::tempdir().unwrap();
+    let at = |name: &str| tree.path().join(name);
+    write_image(&at("data/deep/er/a.sif"));
+    symlink("data/deep/er", at("link")).unwrap();
+    let leave_out: [fn(&mut RootSettings); 3] = [
+        |settings| settings.skip.push(b"er".to_vec()),
+        |settings| settings.max_depth = 1,
+        |settings| {
+            let glob = globset::Glob::new("deep").unwrap();
+            settings.exclude = globset::GlobSet::builder().add(glob).build().unwrap();
+        },
+    ];
+    for change in leave_out {
+        let roots = [at("data"), at("link")];
+        let catalog = Arc::new(Catalog::open(None, &roots));
+        let mut settings = roots.map(|path| settings(&path));
+        change(&mut settings[0]);
+        let supervisor = Supervisor::start(Arc::clone(&catalog), settings.to_vec()).unwrap();
+        for root in 0..2 {
+            wait(&supervisor, RootIndex(root), 1);
+            let again = supervisor.request(RootIndex(root), false, false);
+            wait(&supervisor, RootIndex(root), again);
+        }
+        assert_eq!(listed(&catalog, tree.path()), ["link/a.sif"]);
+        supervisor.stop(PATIENCE);
+    }
 }

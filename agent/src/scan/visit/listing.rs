@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use crate::catalog::KnownFile;
 use crate::config::RootSettings;
 
-use super::super::candidates::{Candidacy, candidacy, is_excluded};
+use super::super::candidates::{Candidacy, candidacy, is_entered};
 
 /// A regular file in a directory that is being read.
 pub(super) struct Candidate {
@@ -57,7 +57,7 @@ impl Listing {
         if bytes == b".singularity.d" {
             self.has_singularity_d = true;
         }
-        if !settings.skip.iter().any(|skip| skip == bytes) && !is_excluded(settings, path, bytes) {
+        if is_entered(settings, path, bytes) {
             self.directories.push(bytes.into());
         }
     }

@@ -1,0 +1,148 @@
+//! What is mounted where, as `/proc/self/mountinfo` has it (proc_pid_mountinfo(5)): the kernel knows it
+//! without asking any file system.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// Where the kernel tells it.
+pub const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// One line of it.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// Number of the mount, unique while it is there.
+    pub id: Vec<u8>,
+    /// Number of the device: the same for all mounts of a file system.
+    pub device: Vec<u8>,
+    /// What of the file system is mounted: `/`, or a directory in it.
+    pub root: PathBuf,
+    /// Where.
+    pub point: PathBuf,
+    /// Type of the file system.
+    pub kind: Vec<u8>,
+    /// Options of the file system.
+    pub options: Vec<u8>,
+    /// Here, wherever else the file system is mounted.
+    pub is_read_only: bool,
+}
+
+/// The same one, whatever became of its options: `mount -o remount` makes no other of it.
+impl PartialEq for Mount {
+    fn eq(&self, other: &Self) -> bool {
+        let identity = |mount: &Self| (mount.id.clone(), mount.device.clone());
+        identity(self) == identity(other) && self.point == other.point && self.kind == other.kind
+    }
+}
+
+impl Mount {
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut words = line.split(|byte| *byte == b' ');
+        let id = words.next()?.to_vec();
+        let device = words.nth(1)?.to_vec();
+        let root = unescape(words.next()?);
+        let point = unescape(words.next()?);
+        let here = words.next()?;
+        let mut rest = words.skip_while(|word| *word != b"-").skip(1);
+        let kind = rest.next()?.to_vec();
+        let options = rest.nth(1)?.to_vec();
+        Some(Self {
+            id,
+            device,
+            root,
+            point,
+            kind,
+            options,
+            is_read_only: has(here, b"ro"),
+        })
+    }
+
+    /// Whether one of the file system's options is this one.
+    #[must_use]
+    pub fn has_option(&self, option: &[u8]) -> bool {
+        has(&self.options, option)
+    }
+}
+
+/// Whether an option is among those that commas separate.
+fn has(options: &[u8], option: &[u8]) -> bool {
+    options
+        .split(|byte| *byte == b',')
+        .any(|have| have == option)
+}
+
+/// `\040` and the like.
+fn unescape(word: &[u8]) -> PathBuf {
+    let mut plain = Vec::with_capacity(word.len());
+    let mut at = 0;
+    while at < word.len() {
+        let digits = word.get(at + 1..at + 4).filter(|_| word[at] == b'\\');
+        let code = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        plain.push(code.unwrap_or(word[at]));
+        at += if code.is_some() { 4 } else { 1 };
+    }
+    OsString::from_vec(plain).into()
+}
+
+/// All mounts, in the order in which they were made.
+pub fn all(mountinfo: &[u8]) -> impl Iterator<Item = Mount> {
+    mountinfo
+        .split(|byte| *byte == b'\n')
+        .filter_map(Mount::parse)
+}
+
+/// The mounts through which a path leads, outermost first.
+#[must_use]
+pub fn leading_to(mountinfo: &[u8], path: &Path) -> Vec<Mount> {
+    all(mountinfo)
+        .filter(|mount| path.starts_with(&mount.point))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Mount, all, leading_to};
+
+    const MOUNTS: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw\n\
+        34 22 0:44 /a\\040b /opt/with\\040blank rw shared:6 - nfs4 server:/opt rw\n";
+
+    #[test]
+    fn a_line_is_taken_apart() {
+        let mounts: Vec<_> = all(MOUNTS).collect();
+        assert_eq!(mounts.len(), 2);
+        let last = &mounts[1];
+        assert_eq!((&*last.id, &*last.device), (&b"34"[..], &b"0:44"[..]));
+        assert_eq!(last.root, Path::new("/a b"));
+        assert_eq!(last.point, Path::new("/opt/with blank"));
+        assert_eq!(last.kind, b"nfs4");
+        assert!(last.has_option(b"rw") && !last.is_read_only);
+        assert_eq!(Mount::parse(b""), None);
+        assert_eq!(Mount::parse(b"1 2 3"), None);
+    }
+
+    #[test]
+    fn another_mount_is_another_way() {
+        let points = |path| -> Vec<_> {
+            leading_to(MOUNTS, Path::new(path))
+                .into_iter()
+                .map(|mount| mount.point.display().to_string())
+                .collect()
+        };
+        assert_eq!(points("/opt/with blank/x"), ["/", "/opt/with blank"]);
+        assert_eq!(points("/srv"), ["/"]);
+        let path = Path::new("/opt/with blank");
+        let after = |from: &str, to: &str| {
+            let mounts = String::from_utf8_lossy(MOUNTS).replace(from, to);
+            leading_to(mounts.as_bytes(), path)
+        };
+        assert_ne!(leading_to(MOUNTS, path), after("34 22 0:44", "35 22 0:45"));
+        assert_eq!(
+            leading_to(MOUNTS, path),
+            after("server:/opt rw", "server:/opt ro")
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! Where roots really are, whichever links and bind mounts lead to them.
+//!
+//! The kernel tells it of a directory that is open, without asking its file system; of one that hangs and
+//! could not be opened nothing is known, and nobody waits for it. Only where two roots seem to overlap is one
+//! of them looked for below the other.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::catalog::{RootDirectory, RootIndex};
+use crate::config::RootSettings;
+use crate::mounts::{self, MOUNTINFO};
+
+use super::candidates::is_entered;
+use super::dir::Dir;
+use super::{Root, ScanError};
+
+/// Where a root is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    /// Its path without links.
+    path: PathBuf,
+    /// Number of the file system's device.
+    device: Vec<u8>,
+    /// Its path from the root of that file system, wherever it is mounted.
+    inside: PathBuf,
+    /// What it is.
+    directory: RootDirectory,
+}
+
+/// Where the roots are that have been opened so far.
+#[derive(Debug)]
+pub(super) struct Places {
+    roots: Vec<RootSettings>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    places: Vec<Option<Place>>,
+    /// Roots that seem to overlap another one since that was noted, or did until then.
+    concerned: BTreeSet<RootIndex>,
+}
+
+impl Place {
+    fn of(dir: &Dir, directory: RootDirectory) -> io::Result<Self> {
+        let fd = dir.as_fd().as_raw_fd();
+        let path = fs::read_link(format!("/proc/self/fd/{fd}"))?;
+        let of_fd = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+        let id = of_fd.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+        let mountinfo = fs::read(MOUNTINFO)?;
+        let mount = mounts::all(&mountinfo)
+            .find(|mount| id.is_some_and(|id| *mount.id == *id.trim().as_bytes()));
+        // One that was let go of (`umount -l`) has no mount, and one that was removed no path.
+        let there = mount.and_then(|mount| {
+            let below = path.strip_prefix(&mount.point).ok()?;
+            Some((mount.root.join(below), mount.device))
+        });
+        let (inside, device) = there.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self {
+            path,
+            device,
+            inside,
+            directory,
+        })
+    }
+
+    /// Where another one seems to lie below this one's path, by its way in their file system and by its path.
+    fn below(&self, other: &Self, settings: &RootSettings) -> Vec<PathBuf> {
+        let by_file_system = (self.device == other.device).then_some((&other.inside, &self.inside));
+        let by_path = settings
+            .cross_file_systems
+            .then_some((&other.path, &self.path));
+        let ways = by_file_system.into_iter().chain(by_path);
+        ways.filter_map(|(inner, outer)| inner.strip_prefix(outer).ok())
+            .filter(|below| leads_to(settings, below))
+            .map(Path::to_owned)
+            .collect()
+    }
+
+    /// Whether a scan of this one comes to another one on this way: the names on it may be of something else
+    /// by now, or hidden below a mount.
+    fn contains(&self, other: &Self, below: &Path, settings: &RootSettings) -> bool {
+        let directory = &other.directory;
+        if below == Path::new("") {
+            return self.directory.is_same(directory);
+        }
+        let path = self.path.join(below);
+        let is_between = |mount: mounts::Mount| {
+            mount.point != self.path
+                && mount.point.starts_with(&self.path)
+                && path.starts_with(mount.point)
+        };
+        let enters = settings.cross_file_systems
+            || fs::read(MOUNTINFO).is_ok_and(|mounts| !mounts::all(&mounts).any(is_between));
+        enters
+            && fs::symlink_metadata(path).is_ok_and(|found| {
+                (found.dev(), found.ino()) == (directory.device, directory.inode)
+            })
+    }
+}
+
+/// Whether a scan enters a directory below its root.
+fn leads_to(settings: &RootSettings, below: &Path) -> bool {
+    below.components().count() <= settings.max_depth as usize
+        && below.ancestors().all(|directory| {
+            let name = directory.file_name().map(OsStrExt::as_bytes);
+            let parent = directory.parent().unwrap_or(directory).as_os_str();
+            name.is_none_or(|name| is_entered(settings, parent.as_bytes(), name))
+        })
+}
+
+impl Places {
+    /// None of them known.
+    pub fn new(roots: &[RootSettings]) -> Self {
+        Self {
+            roots: roots.to_vec(),
+            known: Mutex::new(Known {
+                places: vec![None; roots.len()],
+                concerned: BTreeSet::new(),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes where a root is that is open. Costs no operation on a file system.
+    pub fn note(&self, root: RootIndex, opened: &Root) {
+        if self.roots.len() < 2 {
+            return;
+        }
+        let path = crate::escape::path(&self.roots[root.0].path);
+        let place = match Place::of(&opened.dir, opened.facts.directory) {
+            Ok(place) => place,
+            Err(error) => {
+                tracing::debug!(%error, root = path, "it is not known where it really is");
+                return;
+            }
+        };
+        let mut known = self.lock();
+        let mut places = known.places.clone();
+        places[root.0] = Some(place);
+        for other in (0..places.len()).filter(|other| *other != root.0) {
+            let seems = |places| self.ways(places, RootIndex(other), root);
+            if seems(&known.places) != seems(&places) {
+                known.concerned.insert(RootIndex(other));
+            }
+        }
+        known.places = places;
+    }
+
+    /// The ways on which a scan of `other` seems to come to `root`. Of two that lead to each other, one lists
+    /// the images: the first.
+    fn ways(&self, places: &[Option<Place>], root: RootIndex, other: RootIndex) -> Vec<PathBuf> {
+        let (Some(inner), Some(outer)) = (&places[root.0], &places[other.0]) else {
+            return Vec::new();
+        };
+        let ways = outer.below(inner, &self.roots[other.0]);
+        if root.0 < other.0 && !inner.below(outer, &self.roots[root.0]).is_empty() {
+            return Vec::new();
+        }
+        ways
+    }
+
+    /// Why nothing is to be listed of a root, if another one lists its images. A root that overlaps no other one
+    /// costs no operation on a file system, and another one is told by its own.
+    pub fn overlap(&self, root: RootIndex) -> Option<ScanError> {
+        let places = self.lock().places.clone();
+        let inner = places.get(root.0)?.as_ref()?;
+        for other in (0..places.len()).filter(|other| *other != root.0) {
+            let (Some(outer), settings) = (&places[other], &self.roots[other]) else {
+                continue;
+            };
+            let ways = self.ways(&places, root, RootIndex(other));
+            let way = ways
+                .iter()
+                .find(|below| outer.contains(inner, below, settings));
+            if let Some(below) = way {
+                return Some(ScanError::Overlap {
+                    path: self.roots[root.0].path.clone(),
+                    other: settings.path.clone(),
+                    is_same: below.as_os_str().is_empty(),
+                });
+            }
+        }
+        None
+    }
+
+    /// The roots whose overlaps may be others since this was last asked.
+    pub fn take_concerned(&self) -> BTreeSet<RootIndex> {
+        std::mem::take(&mut self.lock().concerned)
+    }
+}

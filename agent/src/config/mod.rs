@@ -224,6 +224,12 @@ impl Settings {
                 "no image directory: add [[root]] with path = \"/where/images/are\"".to_owned(),
             ));
         }
+        if raw.defaults.path.is_some() {
+            return Err(fail(
+                "defaults.path",
+                "is no default: name image directories with [[root]]".to_owned(),
+            ));
+        }
         let defaults = raw.defaults;
         let mut roots: Vec<RootSettings> = Vec::new();
         for root in raw.roots {
@@ -322,7 +328,18 @@ mod tests {
                 "listen: ",
             ),
             ("[[root]]\npath='/a'\ninterval='5'", "no duration"),
-            ("[[root]]\npath='/a'\ninterval='0s'", "at least 1s"),
+            ("[[root]]\npath='/a'\ninterval='0s'", "from 1s to 100y"),
+            ("[[root]]\npath='/a'\ninterval='101y'", "from 1s to 100y"),
+            (
+                "[[root]]\npath='/a'\nfile_interval='101y'",
+                "file_interval: must be at most 100y",
+            ),
+            (
+                "[[root]]\npath='/a'\noperations_per_second=1e-9",
+                "at least 0.001",
+            ),
+            ("[[root]]\npath='/a'\ncandidates=[]", "candidates: no glob"),
+            ("[defaults]\npath='/a'\n[[root]]", "defaults.path: "),
             ("[[root]]\npath='/a'\nwidth=0", "at least 1"),
             ("[[root]]\npath='/a'\nnaming=['(']", "naming"),
             ("[[root]]\npath='/a'\nskip=['x','a/b']", "skip: `a/b`"),
@@ -335,7 +352,7 @@ mod tests {
             ("[[root]]\npath='/a'\n[[root]]\npath='/a/b'", "listed twice"),
             (
                 "[[root]]\npath='/a'\noperations_per_second=-1.0",
-                "0 (no limit) or more",
+                "0 (no limit), or at least 0.001",
             ),
         ] {
             let error = validate(text).unwrap_err();

@@ -30,6 +30,15 @@ pub const DEPTH_MAX: u32 = 128;
 /// day, and nobody notices.
 pub const DIGEST_BYTES_PER_SECOND: u64 = 20_000_000;
 
+/// Shortest and longest time between two scans: less would be no rest, and more is more than clocks are
+/// reckoned with.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+const INTERVAL_MAX: Duration = Duration::from_secs(100 * 31_536_000);
+
+/// Fewest and most operations a second: fewer are a scan without an end, and time that cannot be reckoned with.
+const RATE_MIN: f64 = 0.001;
+const RATE_MAX: f64 = 1e9;
+
 /// Validated settings of one image directory.
 #[derive(Debug, Clone)]
 pub struct RootSettings {
@@ -162,8 +171,11 @@ impl RootSettings {
         root.interval = span("interval", raw.interval, root.interval)?;
         root.file_interval = span("file_interval", raw.file_interval, root.file_interval)?;
         root.transfer_age = span("transfer_age", raw.transfer_age, root.transfer_age)?;
-        if root.interval < Duration::from_secs(1) {
-            return Err(fail("interval", "must be at least 1s".to_owned()));
+        if !(INTERVAL_MIN..=INTERVAL_MAX).contains(&root.interval) {
+            return Err(fail("interval", "must be from 1s to 100y".to_owned()));
+        }
+        if root.file_interval > INTERVAL_MAX {
+            return Err(fail("file_interval", "must be at most 100y".to_owned()));
         }
         root.file_interval = root.file_interval.max(root.interval);
         if raw.width == Some(0) {
@@ -172,11 +184,11 @@ impl RootSettings {
         root.width = raw.width;
         if raw
             .operations_per_second
-            .is_some_and(|rate| !(0.0..=1e9).contains(&rate))
+            .is_some_and(|rate| rate != 0.0 && !(RATE_MIN..=RATE_MAX).contains(&rate))
         {
             return Err(fail(
                 "operations_per_second",
-                "must be 0 (no limit) or more".to_owned(),
+                "must be 0 (no limit), or at least 0.001 and at most 1000000000".to_owned(),
             ));
         }
         root.operations_per_second = raw.operations_per_second;
@@ -188,6 +200,10 @@ impl RootSettings {
             Some(OneOrMany::One(text)) if text == "all" => Candidates::All,
             Some(OneOrMany::One(text)) => {
                 Candidates::Globs(globs(&[text]).map_err(|message| fail("candidates", message))?)
+            }
+            Some(OneOrMany::Many(texts)) if texts.is_empty() => {
+                let message = "no glob: no file would be looked into; leave it out for \"auto\"";
+                return Err(fail("candidates", message.to_owned()));
             }
             Some(OneOrMany::Many(texts)) => {
                 Candidates::Globs(globs(&texts).map_err(|message| fail("candidates", message))?)

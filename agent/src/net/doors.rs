@@ -75,9 +75,13 @@ impl Doors {
         wanted: &[Listen],
         socket_mode: u32,
     ) -> Result<Vec<(Listen, Bound)>, String> {
-        let have: Vec<Listen> = self.lock().iter().map(|open| open.asked.clone()).collect();
+        let mut have: Vec<Listen> = self.lock().iter().map(|open| open.asked.clone()).collect();
         let mut new = Vec::new();
-        for address in wanted.iter().filter(|wanted| !have.contains(wanted)) {
+        for address in wanted {
+            if have.contains(address) {
+                continue;
+            }
+            have.push(address.clone());
             let bound = bind(address, socket_mode)
                 .await
                 .map_err(|error| format!("listen on {address}: {error}"))?;
@@ -110,5 +114,22 @@ impl Doors {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_named_twice_is_bound_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let (doors, _connections) = Doors::new(Doorkeeper::new(None, Arc::default()));
+        let unix = Listen::Unix(directory.path().join("agent.sock"));
+        let tcp = Listen::Tcp(([127, 0, 0, 1], 0).into());
+        let wanted = [unix.clone(), tcp.clone(), unix.clone(), tcp.clone()];
+        let bound = doors.bind_new(&wanted, 0o666).await.unwrap();
+        let asked: Vec<_> = bound.into_iter().map(|(asked, _)| asked).collect();
+        assert_eq!(asked, [unix, tcp]);
     }
 }

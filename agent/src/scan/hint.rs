@@ -40,8 +40,7 @@ const EVENTS: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_DELETE)
     .union(AddWatchFlags::IN_CLOSE_WRITE)
     .union(AddWatchFlags::IN_ATTRIB)
-    .union(AddWatchFlags::IN_ONLYDIR)
-    .union(AddWatchFlags::IN_DONT_FOLLOW);
+    .union(AddWatchFlags::IN_ONLYDIR);
 
 /// Whether changes between scans are learned of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -61,6 +60,8 @@ pub(super) trait Hinted: Send + Sync + 'static {
     fn path(&self) -> &Path;
     /// Its number.
     fn index(&self) -> RootIndex;
+    /// Whether the directories are reached through links, too.
+    fn follows_links(&self) -> bool;
     /// Whether a file is worth a look.
     fn matters(&self, directory: &[u8], name: &[u8]) -> bool;
     /// Whether the agent is ending.
@@ -168,7 +169,7 @@ fn explain(error: &io::Error) -> String {
 enum Events {
     /// All that happened.
     Complete,
-    /// More happened than it keeps for a reader.
+    /// More happened than it keeps for a reader, or than can be followed.
     Lost,
 }
 
@@ -237,6 +238,11 @@ impl Watches {
                 "more than {WATCHES_MAX} directories: too many to watch"
             )));
         }
+        let events = if root.follows_links() {
+            EVENTS
+        } else {
+            EVENTS | AddWatchFlags::IN_DONT_FOLLOW
+        };
         let mut missed = BTreeSet::new();
         for directory in directories {
             if self.watched.contains(&directory) {
@@ -244,7 +250,7 @@ impl Watches {
             }
             match self
                 .inotify
-                .add_watch(&absolute(root.path(), &directory), EVENTS)
+                .add_watch(&absolute(root.path(), &directory), events)
             {
                 Ok(descriptor) => {
                     self.paths.insert(descriptor, directory.clone());
@@ -300,6 +306,14 @@ impl Watches {
                 continue;
             };
             let is_directory = event.mask.contains(AddWatchFlags::IN_ISDIR);
+            // A link: the directory that it led to may have other names, all with one watch.
+            if let Some(name) = &event.name
+                && !is_directory
+                && (event.mask).intersects(AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_DELETE)
+                && self.watched.contains(&*join(&directory, name.as_bytes()))
+            {
+                return Ok(Events::Lost);
+            }
             if let Some(name) = &event.name
                 && is_directory
                 && event.mask.contains(AddWatchFlags::IN_MOVED_FROM)
@@ -390,6 +404,10 @@ mod tests {
 
         fn index(&self) -> RootIndex {
             RootIndex(0)
+        }
+
+        fn follows_links(&self) -> bool {
+            false
         }
 
         fn matters(&self, _: &[u8], _: &[u8]) -> bool {

@@ -268,6 +268,31 @@ fn what_cannot_be_read_is_kept_where_links_are_followed() {
 }
 
 #[test]
+fn what_links_lead_to_is_watched() {
+    let (tree, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for directory in [&tree, &elsewhere] {
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let (one, other) = (elsewhere.path().join("one"), elsewhere.path().join("other"));
+    write(&one.join("a.sif"), &sif("a:1", 1));
+    write(&other.join("b.sif"), &sif("b:1", 2));
+    let link = tree.path().join("link");
+    std::os::unix::fs::symlink(&one, &link).unwrap();
+    let site = followed(tree.path(), true);
+    assert_eq!(site.listing(), ["a:1 a.sif Ready"]);
+    // The first ones may be seen by a look at what happened before.
+    for name in ["c", "d", "e"] {
+        until_seen(&site, &one, name);
+    }
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    until("the link is followed", || is_listed(&site, "b"));
+    for name in ["f", "g", "h"] {
+        until_seen(&site, &other, name);
+    }
+}
+
+#[test]
 fn an_event_is_no_reason_to_read_all_that_links_lead_to() {
     let tree = tempfile::tempdir().unwrap();
     fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -33,6 +33,10 @@ impl hint::Hinted for Supervised {
         self.index
     }
 
+    fn follows_links(&self) -> bool {
+        self.settings.follow_symlinks
+    }
+
     fn matters(&self, directory: &[u8], name: &[u8]) -> bool {
         candidacy(&self.settings, directory, name) != Candidacy::No
     }

@@ -1,5 +1,7 @@
 //! What must be read again: the decision, and what the scan asks the catalogue for.
 
+use std::time::Duration;
+
 use crate::catalog::{FileFacts, FileTime, Identity, KnownDirectory, KnownImage, KnownRoot};
 
 /// Timestamps of local file systems are at worst this coarse (FAT; ext4 and xfs have ticks of a few
@@ -83,6 +85,14 @@ pub fn is_racy(identity: &Identity, read: FileTime, network: bool) -> bool {
     let since = read.0.saturating_sub(granularity);
     let until = read.0.saturating_add(granularity);
     identity.changed.0 > since || (since + 1..=until).contains(&identity.modified.0)
+}
+
+/// Whether a file that is no image may become one: it was written less than `age` ago.
+#[must_use]
+pub fn is_young(facts: &FileFacts, age: Duration, now: FileTime) -> bool {
+    let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+    // One of a time to come was set, and is not what a clock says that is behind.
+    (now.0.saturating_sub(age)..=now.0.saturating_add(age)).contains(&facts.modified.0)
 }
 
 /// Whether a file may be the one seen before, at another place: a move or rename changes the inode's

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use sifter_agent::catalog::{Catalog, Condition, LEASE_MAX, RootIndex};
 use sifter_agent::config::RootSettings;
@@ -14,7 +14,7 @@ use sifter_agent::telemetry::Metrics;
 
 use crate::support::mounted::Mounted;
 use crate::support::site::Site;
-use crate::support::tree::{outwait_granularity, settle, sif, write};
+use crate::support::tree::{outwait_granularity, sif, write};
 use crate::support::{unprivileged, until};
 
 /// A root that is watched, and scanned besides only when asked.
@@ -293,6 +293,23 @@ fn what_links_lead_to_is_watched() {
 }
 
 #[test]
+fn what_is_known_is_not_read_again_where_links_are_followed() {
+    let tree = tempfile::tempdir().unwrap();
+    fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    write(&tree.path().join("new.sif"), &sif("new:1", 1));
+    let future = tree.path().join("future.sif");
+    write(&future, &sif("future:1", 2));
+    let time = SystemTime::now() + Duration::from_secs(86_400);
+    fs::File::open(&future).unwrap().set_modified(time).unwrap();
+    // No image yet, and perhaps being written.
+    write(&tree.path().join("growing"), &[0; 5000]);
+    let site = followed(tree.path(), false);
+    outwait_granularity(tree.path());
+    assert_eq!(site.rescan(false, true).files_read, 3);
+    assert_eq!(site.rescan(false, true).files_read, 1);
+}
+
+#[test]
 fn an_event_is_no_reason_to_read_all_that_links_lead_to() {
     let tree = tempfile::tempdir().unwrap();
     fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -300,7 +317,7 @@ fn an_event_is_no_reason_to_read_all_that_links_lead_to() {
         let path = tree.path().join(format!("d{number}/a.sif"));
         write(&path, &sif("a:1", 1));
     }
-    settle(tree.path());
+    outwait_granularity(tree.path());
     let site = followed(tree.path(), true);
     let started = || site.supervisor.status()[0].last.as_ref().unwrap().started;
     let first = started();

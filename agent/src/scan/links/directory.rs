@@ -12,7 +12,7 @@ use super::super::candidates::{Candidacy, SIZE_MIN, candidacy};
 use super::super::dir::{Access, Operations, c_name};
 use super::super::file::{Reading, released};
 use super::super::panics;
-use super::super::plan::is_racy;
+use super::super::plan::{is_racy, is_young};
 use super::super::progress::Counts;
 use super::super::sandbox::{SandboxTree, TELLING};
 use super::{Account, copy_of};
@@ -276,16 +276,19 @@ fn look_at(
     let read = file.operations();
     counts.operations += operations.calls + read.calls + 1;
     counts.bytes += read.bytes;
-    let young = i64::try_from(settings.transfer_age.as_nanos()).unwrap_or(i64::MAX);
-    let volatile = file.facts.modified.0 > now.0.saturating_sub(young);
-    let content = match verdict {
+    let (content, volatile) = match verdict {
         sifter_image::Verdict::Image(image) => {
             counts.images += 1;
-            Content::Image(image)
+            let volatile = image.status == sifter_image::record::Status::Transfer
+                || is_racy(&Identity::from(&file.facts), now, options.network);
+            (Content::Image(image), volatile)
         }
         sifter_image::Verdict::NotImage(why) => {
             counts.misnamed += u64::from(why == sifter_image::NotImage::Misnamed);
-            Content::Other
+            (
+                Content::Other,
+                is_young(&file.facts, settings.transfer_age, now),
+            )
         }
     };
     Ok(Look::Found(Box::new(Found {

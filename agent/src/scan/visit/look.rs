@@ -17,7 +17,7 @@ use super::super::dir::{Dir, EntryKind, absolute, c_name, join};
 use super::super::file::{Reading, released};
 use super::super::pace::Timed;
 use super::super::panics;
-use super::super::plan::{is_moved, is_racy, may_be_moved};
+use super::super::plan::{is_moved, is_racy, is_young, may_be_moved};
 use super::super::sandbox::{SandboxTree, TELLING};
 use super::Visitor;
 use super::listing::Candidate;
@@ -278,10 +278,7 @@ impl Visitor<'_> {
     }
 
     fn is_young(&self, facts: &FileFacts) -> bool {
-        let age = i64::try_from(self.walk.settings.transfer_age.as_nanos()).unwrap_or(i64::MAX);
-        let now = FileTime::now().0;
-        // One of a time to come was set, and is not what a clock says that is behind.
-        (now.saturating_sub(age)..=now.saturating_add(age)).contains(&facts.modified.0)
+        is_young(facts, self.walk.settings.transfer_age, FileTime::now())
     }
 
     // === sandboxes ===

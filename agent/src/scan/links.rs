@@ -26,7 +26,7 @@ use super::pace::Pace;
 use super::panics::caught;
 use super::plan::{Known, KnownError};
 use super::progress::{Counts, Progress};
-use super::walk::{STACK_SIZE, WalkError};
+use super::walk::{STACK_SIZE, WalkError, too_deep};
 
 /// Scans by path, following links. Every directory is read each time; files that are known and
 /// unchanged are not opened. The walk has a thread of its own, for a priority is never raised again.
@@ -99,6 +99,7 @@ fn walk(
         inside_file_systems: settings.inside_file_systems,
     };
     let mut unreadable: Vec<Box<[u8]>> = Vec::new();
+    let mut told = None;
     let device = settings.path.metadata().ok().map(|metadata| metadata.dev());
     let mut walk = WalkDir::new(&settings.path)
         .follow_links(true)
@@ -143,7 +144,14 @@ fn walk(
         while let Some((_, done)) = open.pop_if(|(depth, _)| *depth >= entry.depth()) {
             sink(done.finish());
         }
-        if entry.file_type().is_dir() {
+        if entry.file_type().is_dir() && entry.depth() > settings.max_depth as usize {
+            // Those of a directory follow each other, for none of them is entered.
+            let parent = entry.path().parent().unwrap_or(&settings.path);
+            if told.as_deref() != Some(parent) {
+                progress.problem(parent, "descend below", &too_deep(settings));
+                told = Some(parent.to_owned());
+            }
+        } else if entry.file_type().is_dir() {
             if let Some((_, parent)) = open.last_mut() {
                 parent.child(entry.file_name().as_bytes());
             }

@@ -120,6 +120,15 @@ impl Drop for Held {
     }
 }
 
+/// Why nothing below a directory is entered that is as deep as may be.
+pub(super) fn too_deep(settings: &RootSettings) -> std::io::Error {
+    let message = format!(
+        "more than {} directories deep (max_depth): not entered",
+        settings.max_depth
+    );
+    std::io::Error::new(std::io::ErrorKind::QuotaExceeded, message)
+}
+
 // === impl Walk ===
 
 impl<'a> Walk<'a> {

@@ -141,3 +141,30 @@ fn a_link_to_itself_is_no_problem() {
         .unwrap();
     assert_eq!(progress.problems().count(), 0);
 }
+
+#[test]
+fn what_is_too_deep_is_told_whether_links_are_followed_or_not() {
+    let tree = tempfile::tempdir().unwrap();
+    for directory in ["", "d", "d/e", "sandbox/.singularity.d"] {
+        fs::create_dir_all(tree.path().join(directory)).unwrap();
+        fs::write(tree.path().join(directory).join("a.sif"), [0; 5000]).unwrap();
+    }
+    for (max_depth, images, problems) in [(0, 1, 1), (1, 3, 1), (2, 4, 0)] {
+        for follow_symlinks in [false, true] {
+            let mut settings = settings(tree.path());
+            settings.follow_symlinks = follow_symlinks;
+            settings.max_depth = max_depth;
+            let progress = Arc::new(Progress::default());
+            let root = Root::open(&settings, &progress).unwrap();
+            root.scan(&settings, ScanOptions::default(), None, &progress, &|_| ())
+                .unwrap();
+            let told = progress.problems();
+            assert_eq!(
+                (progress.counts().images, told.count()),
+                (images, problems),
+                "{max_depth} {follow_symlinks}: {told:?}"
+            );
+            assert!(told.first.iter().all(|problem| problem.kind == "TOO_DEEP"));
+        }
+    }
+}

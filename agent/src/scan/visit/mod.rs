@@ -28,7 +28,7 @@ use super::dir::{
 use super::pace::Timed;
 use super::plan::{KnownError, is_racy};
 use super::progress::Counts;
-use super::walk::{Held, Item, Pending, Walk};
+use super::walk::{Held, Item, Pending, Walk, too_deep};
 
 /// So many entries of which the kind is not told are asked for before counts are handed on.
 const ASKED_IN_A_ROW: usize = 64;
@@ -298,13 +298,7 @@ impl<'a> Visitor<'a> {
             1 + pending.path.iter().filter(|byte| **byte == b'/').count()
         };
         if depth >= self.walk.settings.max_depth as usize && !listing.directories.is_empty() {
-            let error = io::Error::new(
-                io::ErrorKind::QuotaExceeded,
-                format!(
-                    "more than {} directories deep (max_depth): not entered",
-                    self.walk.settings.max_depth
-                ),
-            );
+            let error = too_deep(self.walk.settings);
             self.problem(&pending.path, "descend below", &error);
             listing.directories.clear();
         }

@@ -11,7 +11,7 @@
 
 mod mounts;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -64,8 +64,8 @@ pub struct Confined {
     pub state: Confinement,
     /// Why no further, if it does not go all the way.
     pub message: String,
-    /// The roots that may be read; `None`: everything may.
-    roots: Option<BTreeSet<PathBuf>>,
+    /// The roots that may be read, each with its path without links; `None`: everything may.
+    roots: Option<BTreeMap<PathBuf, PathBuf>>,
 }
 
 impl Confined {
@@ -80,7 +80,8 @@ impl Confined {
     /// Whether a root may be read: it was there when the agent confined itself.
     #[must_use]
     pub fn lets_in(&self, root: &Path) -> bool {
-        let covers = |roots: &BTreeSet<PathBuf>| roots.iter().any(|have| root.starts_with(have));
+        let covers =
+            |roots: &BTreeMap<PathBuf, PathBuf>| roots.keys().any(|have| root.starts_with(have));
         self.roots.as_ref().is_none_or(covers)
     }
 
@@ -170,12 +171,12 @@ fn restrict(
     {
         allow(directory, read | write)?;
     }
-    let mut readable = BTreeSet::new();
+    let mut readable = BTreeMap::new();
     let unread = roots.as_ref().err().cloned();
     for root in roots.into_iter().flatten() {
         let rights = root.rights(read);
         (&mut rules).add_rule(PathBeneath::new(root.fd, rights))?;
-        readable.insert(root.path);
+        readable.insert(root.path, root.real);
     }
     let status = rules.restrict_self()?;
     Ok(match (status.ruleset, unread) {
@@ -214,6 +215,7 @@ fn temporary() -> Option<PathBuf> {
 /// A root that may be read.
 struct Root {
     path: PathBuf,
+    real: PathBuf,
     fd: PathFd,
     is_read_only: bool,
 }
@@ -268,6 +270,7 @@ fn open_roots(settings: &Settings) -> Result<Vec<Root>, String> {
             path: root.path.clone(),
             fd,
             is_read_only: is_read_only(&mounts, &real),
+            real,
         });
     }
     Ok(opened)

@@ -43,10 +43,9 @@ impl Mounts {
         let roots = confined.roots.iter().flatten();
         Self(
             roots
-                .map(|root| {
-                    let real = std::fs::canonicalize(root).unwrap_or_else(|_| root.clone());
-                    let mounts = leading_to(&mountinfo, &real);
-                    (root.clone(), real, mounts)
+                .map(|(root, real)| {
+                    let mounts = leading_to(&mountinfo, real);
+                    (root.clone(), real.clone(), mounts)
                 })
                 .collect(),
         )

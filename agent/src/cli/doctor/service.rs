@@ -210,7 +210,7 @@ fn judge(status: &v1::GetStatusResponse) -> Vec<Finding> {
             findings.push(Finding::failed(
                 subject,
                 root.message.clone(),
-                "mount it, or let the agent's user read it; the next scan finds it",
+                "mount it, let the agent's user read it, or keep one of two that overlap; the next scan finds it",
             ));
             continue;
         }

@@ -1,6 +1,7 @@
 //! When each root is scanned, and what is known of its scans: one thread a root, so that a hung
 //! file system stalls no other.
 
+mod hinted;
 mod hung;
 mod linked;
 mod mount;

@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::catalog::{Catalog, FileTime, KnownRoot, RootDirectory, RootIndex, StoreError};
+use crate::catalog::{Catalog, FileTime, KnownRoot, RootIndex, StoreError};
 use crate::config::RootSettings;
-use crate::scan::candidates::{Candidacy, candidacy};
-use crate::scan::hint::{self, HintState};
+use crate::scan::hint::HintState;
 use crate::scan::intake::Intake;
 use crate::scan::panics::caught;
 use crate::scan::place::Places;
 use crate::scan::plan::KnownError;
 use crate::scan::progress::Progress;
-use crate::scan::{FileSystemType, Root, RootFacts, ScanError, ScanOptions};
+use crate::scan::{Root, RootFacts, ScanError, ScanOptions};
 
 use super::linked::Linked;
 use super::{Condition, Request, RootStatus, ScanReport, State, Supervised};
@@ -23,59 +22,6 @@ use super::{Condition, Request, RootStatus, ScanReport, State, Supervised};
 /// Attempts to scan when the catalogue fails in the midst of it: the first failure makes it go on
 /// in memory.
 const ATTEMPTS: usize = 3;
-
-impl hint::Hinted for Supervised {
-    fn path(&self) -> &std::path::Path {
-        &self.settings.path
-    }
-
-    fn index(&self) -> RootIndex {
-        self.index
-    }
-
-    fn follows_links(&self) -> bool {
-        self.settings.follow_symlinks
-    }
-
-    fn matters(&self, directory: &[u8], name: &[u8]) -> bool {
-        candidacy(&self.settings, directory, name) != Candidacy::No
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.lock().stopping
-    }
-
-    fn finished(&self) -> u64 {
-        *self.finished.borrow()
-    }
-
-    fn nature(&self) -> Option<FileSystemType> {
-        self.lock().facts.as_ref().map(|facts| facts.file_system)
-    }
-
-    fn directory(&self) -> Option<RootDirectory> {
-        self.lock().facts.as_ref().map(|facts| facts.directory)
-    }
-
-    fn set_state(&self, hint: HintState) {
-        self.lock().hint = hint;
-    }
-
-    fn hint(&self, directories: BTreeSet<Box<[u8]>>) {
-        self.request(Request {
-            hinted: directories,
-            ..Request::default()
-        });
-    }
-
-    fn hint_all(&self) {
-        self.request(Request {
-            whole: true,
-            check_files: true,
-            ..Request::default()
-        });
-    }
-}
 
 impl Supervised {
     pub(super) fn new(index: RootIndex, settings: RootSettings, places: &Arc<Places>) -> Self {

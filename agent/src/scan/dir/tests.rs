@@ -1,0 +1,77 @@
+//! Opening and reading directories.
+
+use std::collections::BTreeSet;
+use std::mem::MaybeUninit;
+
+use nix::errno::Errno;
+
+use super::{Access, Operations};
+use crate::scan::file_system;
+
+#[test]
+fn a_directory_is_read_to_its_end_whether_that_is_asked_for_or_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let file_system = file_system::of(directory.path()).unwrap();
+    let knows_end = file_system.end_of_directory().is_some();
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut expected = BTreeSet::new();
+    // With hashed names in one block, and in several, which is where their order is another one.
+    for names in [0, 1, 40, 3000] {
+        for number in expected.len()..names {
+            let name = format!("{number}-{}", "x".repeat(number % 50));
+            std::fs::write(directory.path().join(&name), b"").unwrap();
+            expected.insert(name);
+        }
+        let mut calls = Vec::new();
+        for access in [Access::new(false), Access::new(false).on(&file_system)] {
+            let mut operations = Operations::default();
+            let dir = access.open_root(directory.path(), &mut operations).unwrap();
+            operations = Operations::default();
+            let mut found = Vec::new();
+            access
+                .read_dir(&dir, &mut buffer, &mut operations, |name, _, _| {
+                    found.push(name.to_str().unwrap().to_owned());
+                })
+                .unwrap();
+            assert_eq!(found.len(), names);
+            assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected);
+            calls.push(operations.calls);
+        }
+        assert_eq!(calls[0] - calls[1], u64::from(knows_end), "{names} names");
+    }
+}
+
+#[test]
+fn a_directory_is_opened_below_its_parent_only() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(directory.path().join("a/b")).unwrap();
+    std::os::unix::fs::symlink("a", directory.path().join("link")).unwrap();
+    std::fs::write(directory.path().join("file"), b"").unwrap();
+    for access in [Access::new(false), Access::new(true)] {
+        let mut operations = Operations::default();
+        let root = access.open_root(directory.path(), &mut operations).unwrap();
+        let mut open = |name| {
+            let opened = access.open_dir(&root, name, &mut operations);
+            opened.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap()))
+        };
+        for (name, errno) in [
+            (c"..", Errno::EXDEV),
+            (c"a/b", Errno::EXDEV),
+            (c"a/../..", Errno::EXDEV),
+            (c"/", Errno::EXDEV),
+            (c"link", Errno::ENOTDIR),
+            (c"file", Errno::ENOTDIR),
+            (c"none", Errno::ENOENT),
+        ] {
+            assert_eq!(open(name).err(), Some(errno), "{name:?}");
+        }
+        let a = open(c"a").unwrap();
+        assert!(access.open_dir(&a, c"b", &mut operations).is_ok());
+        assert!(access.open_below(&root, b"a/b", &mut operations).is_ok());
+        assert!(
+            access
+                .open_below(&root, b"a/../../", &mut operations)
+                .is_err()
+        );
+    }
+}

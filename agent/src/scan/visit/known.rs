@@ -1,0 +1,168 @@
+//! Known directories and files: a `stat` of each tells whether they changed.
+
+use std::ffi::CStr;
+use std::io;
+use std::sync::Arc;
+
+use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownDirectory, KnownFile};
+
+use super::super::dir::{EntryKind, c_name, directory_identity};
+use super::super::pace::Timed;
+use super::super::walk::{Item, Pending};
+use super::Visitor;
+use super::listing::Candidate;
+use super::look::{Look, Place};
+
+impl Visitor<'_> {
+    /// A known directory: one `stat` tells whether it must be read again.
+    pub(super) fn known_directory(&mut self, known: KnownDirectory, new: &mut Vec<Item>) {
+        if known.volatile || self.walk.options.full {
+            new.push(Item::Directory(Pending {
+                parent: None,
+                path: known.path.clone(),
+                known: Some(known),
+            }));
+            return;
+        }
+        let root = self.walk.root;
+        let stat = c_name(&known.path)
+            .and_then(|path| self.timed(Timed::State, |operations| root.stat(&path, operations)));
+        match stat {
+            Ok((EntryKind::Directory, facts)) if directory_identity(&facts) == known.identity => {
+                self.counts.directories += 1;
+                self.check_known(known, new);
+            }
+            // Changed, gone or unreadable: reading it tells which.
+            _ => new.push(Item::Directory(Pending {
+                parent: None,
+                path: known.path.clone(),
+                known: Some(known),
+            })),
+        }
+    }
+
+    fn check_known(&mut self, known: KnownDirectory, new: &mut Vec<Item>) {
+        let due = self.walk.options.check_files;
+        if known.files.is_empty() || !(due || known.files.iter().any(|file| file.volatile)) {
+            let images = known.files.iter().filter(|file| file.image.is_some());
+            self.counts.images += images.count() as u64;
+            return;
+        }
+        let share = self.walk.share();
+        let count = known.files.len();
+        if count <= share {
+            self.check(&known, 0..count);
+            return;
+        }
+        let known = Arc::new(known);
+        let mut start = 0;
+        while start < count {
+            let end = (start + share).min(count);
+            new.push(Item::Check(Arc::clone(&known), start..end));
+            start = end;
+        }
+    }
+
+    /// Looks whether known candidates of an unchanged directory changed in place.
+    pub(super) fn check(&mut self, directory: &KnownDirectory, range: std::ops::Range<usize>) {
+        let mut dir = None;
+        let mut found = Vec::new();
+        let mut removed = Vec::new();
+        let mut path = directory.path.to_vec();
+        let start = path.len();
+        for file in &directory.files[range] {
+            if !file.volatile {
+                if !self.walk.options.check_files {
+                    self.counts.images += u64::from(file.image.is_some());
+                    continue;
+                }
+                if file.name.is_empty() && self.says_the_same(&directory.path, file) {
+                    self.counts.images += 1;
+                    continue;
+                }
+            }
+            if !file.volatile && !file.name.is_empty() {
+                path.truncate(start);
+                if start > 0 {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(&file.name);
+                let root = self.walk.root;
+                path.push(0);
+                let stat = CStr::from_bytes_with_nul(&path)
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+                    .and_then(|path| {
+                        self.timed(Timed::State, |operations| root.stat(path, operations))
+                    });
+                path.pop();
+                match stat {
+                    Ok((_, facts)) if Identity::from(&facts) == file.identity => {
+                        self.counts.images += u64::from(file.image.is_some());
+                        found.extend(self.accessed(file, facts));
+                        continue;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        removed.push(file.name.clone());
+                        continue;
+                    }
+                    // Changed or unreadable: looking at it tells which.
+                    _ => {}
+                }
+            }
+            if dir.is_none() {
+                let walk = self.walk;
+                match walk
+                    .access
+                    .open_below(walk.root, &directory.path, &mut self.operations)
+                {
+                    Ok(opened) => dir = Some(opened),
+                    Err(error) => {
+                        self.problem(&directory.path, "open directory", &error);
+                        break;
+                    }
+                }
+            }
+            let Some(dir) = &dir else { break };
+            if file.name.is_empty() {
+                let started = FileTime::now();
+                if let Ok((_, facts)) = dir.identity(&mut self.operations)
+                    && let Ok(Some(sandbox)) = self.sandbox(dir, &directory.path, facts, started)
+                {
+                    found.push(sandbox);
+                }
+                continue;
+            }
+            let Ok(name) = c_name(&file.name) else {
+                continue;
+            };
+            // It changed here: that it is still the same inode proves nothing.
+            let changed = KnownFile {
+                volatile: true,
+                ..file.clone()
+            };
+            let place = Place {
+                dir,
+                path: &directory.path,
+                known: std::slice::from_ref(&changed),
+            };
+            let candidate = Candidate {
+                name,
+                inode: file.identity.inode,
+                if_large: false,
+                known: Some(0),
+            };
+            match self.look_at(place, &candidate) {
+                Look::Found(new) => found.push(new),
+                Look::Gone => removed.push(file.name.clone()),
+                Look::Unchanged => {}
+            }
+        }
+        if !found.is_empty() || !removed.is_empty() {
+            (self.walk.sink)(DirectoryChange {
+                id: Some(directory.id),
+                path: directory.path.clone(),
+                kind: ChangeKind::Files { found, removed },
+            });
+        }
+    }
+}

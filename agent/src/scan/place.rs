@@ -34,7 +34,7 @@ struct Place {
     directory: RootDirectory,
 }
 
-/// Where the roots are that have been opened so far.
+/// Where the roots are that could be opened last time.
 #[derive(Debug)]
 pub(super) struct Places {
     roots: Vec<RootSettings>,
@@ -132,22 +132,23 @@ impl Places {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes where a root is that is open. Costs no operation on a file system.
-    pub fn note(&self, root: RootIndex, opened: &Root) {
+    /// Notes where a root is that is open, or with `None` that it is nowhere. Costs no operation on a file
+    /// system.
+    pub fn note(&self, root: RootIndex, opened: Option<&Root>) {
         if self.roots.len() < 2 {
             return;
         }
         let path = crate::escape::path(&self.roots[root.0].path);
-        let place = match Place::of(&opened.dir, opened.facts.directory) {
-            Ok(place) => place,
-            Err(error) => {
-                tracing::debug!(%error, root = path, "it is not known where it really is");
-                return;
-            }
-        };
+        let place = opened.and_then(|opened| {
+            Place::of(&opened.dir, opened.facts.directory)
+                .inspect_err(|error| {
+                    tracing::debug!(%error, root = path, "it is not known where it really is");
+                })
+                .ok()
+        });
         let mut known = self.lock();
         let mut places = known.places.clone();
-        places[root.0] = Some(place);
+        places[root.0] = place;
         for other in (0..places.len()).filter(|other| *other != root.0) {
             let seems = |places| self.ways(places, RootIndex(other), root);
             if seems(&known.places) != seems(&places) {

@@ -251,19 +251,13 @@ impl Supervised {
         request: Request,
         progress: &Arc<Progress>,
     ) -> Result<RootFacts, ScanError> {
-        let root = Root::open(&self.settings, progress)?;
-        let facts = root.facts().clone();
-        self.lock().facts = Some(facts.clone());
-        let stored = catalog.root(self.index);
-        if stored.is_none_or(|stored| stored.scanned.is_none()) {
-            // One that may be entered but not listed is as good as unreadable.
-            root.is_empty(&self.settings, progress)?;
+        let opened = self.open(catalog, &request, progress);
+        if request.whole || opened.is_err() {
+            self.places.note(self.index, opened.as_ref().ok());
         }
-        // Also when only some directories are looked at: that all is gone from them is what an unmounted
-        // file system looks like.
-        self.check_mount(catalog, &root, &request, progress)?;
+        let root = opened?;
+        let facts = root.facts().clone();
         if request.whole {
-            self.places.note(self.index, &root);
             self.check_overlap(catalog, &root)?;
         } else {
             match self.scan_hinted(catalog, &root, &request.hinted, progress) {
@@ -285,6 +279,26 @@ impl Supervised {
                 scanned => return scanned.map(|()| facts),
             }
         }
+    }
+
+    /// Opens the root, if it is there.
+    fn open(
+        &self,
+        catalog: &Catalog,
+        request: &Request,
+        progress: &Arc<Progress>,
+    ) -> Result<Root, ScanError> {
+        let root = Root::open(&self.settings, progress)?;
+        self.lock().facts = Some(root.facts().clone());
+        let stored = catalog.root(self.index);
+        if stored.is_none_or(|stored| stored.scanned.is_none()) {
+            // One that may be entered but not listed is as good as unreadable.
+            root.is_empty(&self.settings, progress)?;
+        }
+        // Also when only some directories are looked at: that all is gone from them is what an unmounted
+        // file system looks like.
+        self.check_mount(catalog, &root, request, progress)?;
+        Ok(root)
     }
 
     /// How the whole root is scanned, and whether that is otherwise than before.

@@ -391,6 +391,14 @@ fn roots_may_come_to_overlap_and_cease_to() {
     lead_to("data");
     let once = || listed(&catalog, tree.path()) == ["first/deep/a.sif"];
     until("the second one lies within the first", once);
+    // What leads nowhere lists nothing of it any more but what was known.
+    lead_to("nowhere");
+    let both = ["first/deep/a.sif", "second/a.sif"];
+    until("the second one is alone", || {
+        listed(&catalog, tree.path()) == both
+    });
+    lead_to("data");
+    until("the first one is back", once);
     lead_to("else");
     until("they are apart", || listed(&catalog, tree.path()) == apart);
     let conditions = || supervisor.status().into_iter().map(|root| root.condition);

@@ -73,6 +73,10 @@ impl Place {
 
     /// Where another one seems to lie below this one's path, by its way in their file system and by its path.
     fn below(&self, other: &Self, settings: &RootSettings) -> Vec<PathBuf> {
+        // NFS does not tell where in its file system a mount begins.
+        if self.directory.is_same(&other.directory) {
+            return vec![PathBuf::new()];
+        }
         let by_file_system = (self.device == other.device).then_some((&other.inside, &self.inside));
         let by_path = settings
             .cross_file_systems
@@ -88,8 +92,8 @@ impl Place {
     /// by now, or hidden below a mount.
     fn contains(&self, other: &Self, below: &Path, settings: &RootSettings) -> bool {
         let directory = &other.directory;
-        if below == Path::new("") {
-            return self.directory.is_same(directory);
+        if self.directory.is_same(directory) {
+            return true;
         }
         let path = self.path.join(below);
         let is_between = |mount: mounts::Mount| {
@@ -198,5 +202,44 @@ impl Places {
     /// The roots whose overlaps may be others since this was last asked.
     pub fn take_concerned(&self) -> BTreeSet<RootIndex> {
         std::mem::take(&mut self.lock().concerned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PathBuf, Place, RootDirectory, RootSettings};
+
+    fn place(path: &str, inside: &str, inode: u64) -> Place {
+        Place {
+            path: path.into(),
+            device: b"0:44".to_vec(),
+            inside: inside.into(),
+            directory: RootDirectory {
+                device: 44,
+                inode,
+                born: None,
+            },
+        }
+    }
+
+    #[test]
+    fn one_root_is_found_below_another() {
+        let settings = RootSettings::new("/a".into());
+        let outer = place("/a", "/x", 1);
+        for (other, expected) in [
+            (place("/b", "/x/y/z", 2), &["y/z"][..]),
+            (place("/b", "/xy", 2), &[]),
+            (place("/b", "/", 2), &[]),
+            // Not entered.
+            (place("/b", "/x/.git/y", 2), &[]),
+            // Two mounts of one NFS server: each of them begins at its root.
+            (place("/b", "/", 1), &[""]),
+            (place("/b", "/x", 2), &[""]),
+        ] {
+            let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(outer.below(&other, &settings), expected, "{other:?}");
+        }
+        // The names agree by chance.
+        assert!(!outer.contains(&place("/b", "/x", 2), "".as_ref(), &settings));
     }
 }

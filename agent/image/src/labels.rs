@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::limits;
+
 /// Labels in the order of their names, each name once.
 #[derive(Clone, Default)]
 pub struct Labels {
@@ -82,7 +84,8 @@ impl Labels {
             .take_while(move |(name, _)| name.starts_with(prefix))
     }
 
-    /// Sets a label. One that would make all of them longer than 4 GiB is left out.
+    /// Sets a label. One that would be more than [`limits::LABELS_MAX`], or make all of them longer than 4 GiB,
+    /// is left out.
     pub fn insert(&mut self, name: &str, value: &str) {
         let start = self.text.len();
         let middle = start + name.len();
@@ -98,7 +101,11 @@ impl Labels {
             .places
             .last()
             .is_none_or(|last| last.name(&self.text) < name);
+        let is_full = self.len() >= limits::LABELS_MAX;
         if is_last {
+            if is_full {
+                return;
+            }
             if self.places.is_empty() {
                 // Most images have about as many.
                 self.places.reserve(USUAL);
@@ -108,6 +115,7 @@ impl Labels {
         } else {
             match self.find(name) {
                 Ok(at) => self.places[at] = place,
+                Err(_) if is_full => return,
                 Err(at) => self.places.insert(at, place),
             }
         }

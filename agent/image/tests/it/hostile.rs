@@ -71,6 +71,23 @@ fn lists_of_millions() {
     );
 }
 
+/// Labels within labels, each level with as many as are kept of one, and all before those of the level above.
+#[test]
+fn labels_within_labels() {
+    let mut labels = String::from("1");
+    for level in 0..96 {
+        let mut outer = String::from("{");
+        for n in 0..4095 {
+            let _ = write!(outer, "\"{level:02}{n:03x}\":1,");
+        }
+        labels = format!("{outer}\"\":{labels}}}");
+    }
+    ends_soon(
+        "labels within labels",
+        &Sif::new().with(Object::new(0x4003, "", labels)).bytes(),
+    );
+}
+
 /// Two hundred manifests of two thousand layers each, none of which is in the file, among thousands
 /// of blobs.
 #[test]

@@ -223,9 +223,11 @@ fn read_header<'a>(text: &'a str, header: &mut Vec<(&'a str, Cow<'a, str>)>) -> 
                 }
             },
         };
-        if let Some(start) = value.strip_suffix('\\') {
+        if value.ends_with('\\') {
             plain = false;
-            continued = Some((key, start.to_owned()));
+            let mut start = value.into_owned();
+            start.pop();
+            continued = Some((key, start));
         } else {
             set(header, key, value);
         }

@@ -41,10 +41,10 @@ impl Container {
 /// As [`read`] from the root of a file system inside an image: what is wrong with the file system
 /// is a result, only failing reads are errors.
 pub(crate) fn look(
-    tree: io::Result<&dyn ReadTree>,
+    tree: &dyn ReadTree,
     image: &Image,
 ) -> io::Result<Result<Option<Container>, InsideError>> {
-    match tree.and_then(|tree| read(tree, image)) {
+    match read(tree, image) {
         Ok(container) => Ok(Ok(container)),
         Err(error) => match error.downcast::<SquashfsError>() {
             Ok(inside) => Ok(Err(inside.into())),

@@ -296,13 +296,19 @@ pub enum ExtError {
         /// Which.
         reason: String,
     },
-    /// The file system cannot be read.
-    #[error("ext file system at byte {offset}: {reason}")]
-    Unreadable {
+    /// The superblock has the magic and is none.
+    #[error("ext file system at byte {offset}: the numbers of its superblock make no sense")]
+    Superblock {
         /// Where the file system begins.
         offset: u64,
-        /// What the reader says.
-        reason: String,
+    },
+    /// A table, block or inode lies or leads outside the file system.
+    #[error("ext {what} at byte {offset} leads outside or makes no sense")]
+    Structure {
+        /// What was being read.
+        what: &'static str,
+        /// Where.
+        offset: u64,
     },
     /// A named limit was reached.
     #[error("ext file system needs more than {limit} {what}")]

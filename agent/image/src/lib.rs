@@ -14,6 +14,7 @@ mod held;
 mod json;
 mod labels;
 pub mod limits;
+mod little_endian;
 mod metadata;
 mod oci;
 pub mod probe;

@@ -94,15 +94,8 @@ pub const LABELS_FILE_MAX: usize = 1 << 20;
 /// descriptors) is within a few blocks.
 pub const EXT_PAGE: usize = 16 << 10;
 
-/// Most pages of an ext file system that are read: some dozens answer for everything asked here; a
-/// journal that is to be replayed has up to a few MiB.
+/// Most pages of an ext file system that are read: some dozens answer for everything asked here.
 pub const EXT_PAGES_MAX: usize = 512;
-
-/// Most block groups of an ext file system: 8 TiB at the default size.
-pub const EXT_GROUPS_MAX: u64 = 1 << 16;
 
 /// Largest signature object that is verified: a clear-signed text has some 150 bytes for each object.
 pub const SIGNATURE_MAX: u64 = 1 << 20;
-
-/// Most pages of an ext file system that are read at once where one was missed after the other.
-pub const EXT_RUN_MAX: u64 = 64;

@@ -289,16 +289,13 @@ impl Context<'_> {
                 let Some(tree) = squashfs::tree_at(windows, offset, size)? else {
                     return Ok(());
                 };
-                container::look(Ok(&tree), &found.image)?
+                container::look(&tree, &found.image)?
             }
             sif::fs_type::EXT3 => {
-                let Some(tree) = ext::tree_at(windows, offset, size).transpose() else {
+                let Some(tree) = ext::tree_at(windows, offset, size)? else {
                     return Ok(());
                 };
-                match tree {
-                    Ok(tree) => container::look(Ok(&tree), &found.image)?,
-                    Err(error) => container::look(Err(error), &found.image)?,
-                }
+                container::look(&tree, &found.image)?
             }
             _ => return Ok(()),
         };

@@ -2,6 +2,7 @@
 //!
 //! Source: 2.x `src/lib/image/ext3/init.c`, `src/lib/image/create/create.c`.
 
+mod pages;
 mod superblock;
 mod tree;
 
@@ -69,14 +70,14 @@ pub(crate) fn probe(
     }
     let tree = ExtTree::open(windows.file(), payload, windows.size(), &superblock);
     let looked = match tree {
-        Ok(tree) => container::look(Ok(&tree), &image)?,
-        Err(error) => container::look(Err(error), &image)?,
+        Ok(tree) => container::look(&tree, &image)?,
+        Err(error) => Err(error.into()),
     };
     Ok(context.judge(image, looked, launch))
 }
 
-/// The tree of an ext file system in the `size` bytes at `offset` of a file; `None` if it cannot be
-/// one.
+/// The tree of an ext file system in the `size` bytes at `offset` of a file; `None` if it cannot be one, or
+/// has features that are not read here.
 pub(crate) fn tree_at<'f>(
     windows: &Windows<'f>,
     offset: u64,
@@ -87,13 +88,8 @@ pub(crate) fn tree_at<'f>(
         return Ok(None);
     }
     windows.copy(&mut bytes, offset)?;
-    let superblock =
-        RawExtSuperblock::read(&bytes).filter(|superblock| superblock.check(offset, size).is_ok());
-    match superblock {
-        Some(superblock) => {
-            let end = offset.saturating_add(size);
-            ExtTree::open(windows.file(), offset, end, &superblock).map(Some)
-        }
-        None => Ok(None),
-    }
+    let end = offset.saturating_add(size);
+    Ok(RawExtSuperblock::read(&bytes)
+        .filter(|superblock| superblock.check(offset, size).is_ok())
+        .and_then(|superblock| ExtTree::open(windows.file(), offset, end, &superblock).ok()))
 }

@@ -19,8 +19,13 @@ pub(crate) const SUPERBLOCK_END: usize = 2 * SUPERBLOCK_OFFSET;
 
 const MAGIC: u16 = 0xEF53;
 const COMPAT_HAS_JOURNAL: u32 = 0x4;
+const INCOMPAT_RECOVER: u32 = 0x4;
 const INCOMPAT_EXTENTS: u32 = 0x40;
 const INCOMPAT_64BIT: u32 = 0x80;
+/// Features with which files are found as without: file types, recovery, extents, 64 bits, multiple mount
+/// protection, flexible groups, attributes in inodes, checksum seed, large directories, and content in
+/// inodes, encryption and case folding, which single files have.
+const INCOMPAT_KNOWN: u32 = 0x2 | INCOMPAT_RECOVER | INCOMPAT_EXTENTS | INCOMPAT_64BIT | 0x3_E700;
 
 /// The superblock as far as it is needed here.
 #[derive(Debug, Clone, Copy, FromBytes, KnownLayout, Immutable, Unaligned)]
@@ -33,14 +38,16 @@ pub(crate) struct RawExtSuperblock {
     log_cluster_size: [u8; 4],
     blocks_per_group: U32,
     clusters_per_group: [u8; 4],
-    inodes_per_group: U32,
+    pub(crate) inodes_per_group: U32,
     mount_time: [u8; 4],
     pub(crate) write_time: U32,
     mounts: [u8; 4],
     pub(crate) magic: U16,
     state: [u8; 18],
     pub(crate) revision: U32,
-    owners: [u8; 12],
+    owners: [u8; 8],
+    inode_size: U16,
+    block_group: [u8; 2],
     feature_compat: U32,
     feature_incompat: U32,
     feature_ro_compat: [u8; 4],
@@ -48,7 +55,9 @@ pub(crate) struct RawExtSuperblock {
     names: [u8; 88],
     journal: [u8; 28],
     hash_seed: [u8; 16],
-    hash_version: [u8; 12],
+    hash_version: [u8; 2],
+    descriptor_size: U16,
+    mount_options: [u8; 8],
     mkfs_time: U32,
     journal_blocks: [u8; 68],
     blocks_count_high: U32,
@@ -91,10 +100,7 @@ impl RawExtSuperblock {
         }
         let size = self.size().filter(|_| self.is_plausible());
         match size {
-            None => Err(ExtError::Unreadable {
-                offset,
-                reason: "the numbers of its superblock make no sense".to_owned(),
-            }),
+            None => Err(ExtError::Superblock { offset }),
             Some(size) if size > room => Err(ExtError::Truncated {
                 end: offset.saturating_add(size),
                 size: offset.saturating_add(room),
@@ -103,30 +109,65 @@ impl RawExtSuperblock {
         }
     }
 
+    /// Bytes of a block.
+    pub(crate) fn block_size(&self) -> Option<u64> {
+        let log = Some(self.log_block_size.get()).filter(|log| *log <= 6)?;
+        Some(1024 << log)
+    }
+
     /// Bytes of the file system.
     pub(crate) fn size(&self) -> Option<u64> {
-        let high = if self.feature_incompat.get() & INCOMPAT_64BIT != 0 {
+        let high = if self.has(INCOMPAT_64BIT) {
             u64::from(self.blocks_count_high.get())
         } else {
             0
         };
         let blocks = high << 32 | u64::from(self.blocks_count.get());
-        let log = Some(self.log_block_size.get()).filter(|log| *log <= 6)?;
-        blocks.checked_mul(1024 << log)
+        blocks.checked_mul(self.block_size()?)
     }
 
-    /// Block groups, as a reader counts them that takes the upper half of the block count whether or
-    /// not the `64bit` feature says that it counts (ext4-view, `Superblock::from_bytes`), and makes
-    /// room for them all before it reads the first.
-    pub(crate) fn groups(&self) -> u64 {
-        let blocks =
-            u64::from(self.blocks_count_high.get()) << 32 | u64::from(self.blocks_count.get());
-        blocks.div_ceil(u64::from(self.blocks_per_group.get().max(1)))
+    fn has(&self, incompat: u32) -> bool {
+        self.feature_incompat.get() & incompat != 0
+    }
+
+    /// What keeps the files from being found here, if anything.
+    pub(crate) fn unsupported(&self) -> Option<String> {
+        let unknown = self.feature_incompat.get() & !INCOMPAT_KNOWN;
+        (unknown != 0).then(|| format!("incompatible features {unknown:#x}"))
+    }
+
+    /// Whether the journal has what has not been written to its place yet.
+    pub(crate) fn needs_recovery(&self) -> bool {
+        self.has(INCOMPAT_RECOVER)
+    }
+
+    /// Where the group descriptors begin: in the block behind that of the superblock.
+    pub(crate) fn group_descriptors(&self) -> u64 {
+        let block = self.block_size().unwrap_or_default();
+        block.max(2 * SUPERBLOCK_OFFSET as u64)
+    }
+
+    /// Bytes of a group descriptor.
+    pub(crate) fn descriptor_len(&self) -> usize {
+        let length = usize::from(self.descriptor_size.get());
+        if self.has(INCOMPAT_64BIT) {
+            length.max(64)
+        } else {
+            32
+        }
+    }
+
+    /// Bytes of an inode.
+    pub(crate) fn inode_len(&self) -> u64 {
+        match self.revision.get() {
+            0 => 128,
+            _ => self.inode_size.get().max(128).into(),
+        }
     }
 
     /// `ext2`, `ext3` or `ext4`, by features: extents make ext4, a journal alone ext3.
     pub(crate) fn name(&self) -> &'static str {
-        if self.feature_incompat.get() & INCOMPAT_EXTENTS != 0 {
+        if self.has(INCOMPAT_EXTENTS) {
             "ext4"
         } else if self.feature_compat.get() & COMPAT_HAS_JOURNAL != 0 {
             "ext3"

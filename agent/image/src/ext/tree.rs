@@ -1,69 +1,56 @@
-//! Files and directories of an ext file system, through the `ext4-view` crate.
+//! Single files and directories of an ext2, ext3 or ext4 file system, found by walking from the root inode.
 //!
-//! The crate wants to own what it reads from, for ever; what is to be read here is borrowed. So it
-//! is given a set of pages, and where one is missing the call fails, the page is read, and the call
-//! is made again. Calls are few and start over cheaply: every page before the missing one is there.
+//! Sources: Linux `Documentation/filesystems/ext4/{group_descr,inodes,ifork,directory}.rst`,
+//! `fs/ext4/{ext4.h,ext4_extents.h}`.
+//!
+//! A file system of a stranger may lead back into itself: every block of a file is looked up by itself, in as
+//! many steps as its tree may have levels, and directories and files are read to a limit, so that what one
+//! lookup costs is known before it begins. The journal is not replayed: what is looked for here is from when
+//! the image was made. Where it would have to be, what does not fit together is not called damage. Checksums
+//! are not verified, and directories are searched from end to end, which their index allows.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io;
-use std::rc::Rc;
 
-use ext4_view::{Ext4, Ext4Error, Ext4Read};
-
+use super::pages::{Pages, fault};
 use super::superblock::RawExtSuperblock;
 use crate::error::ExtError;
 use crate::limits;
+use crate::little_endian::{u16_at, u32_at};
 use crate::read_at::{ReadAt, ReadTree};
 
-type BoxedError = Box<dyn std::error::Error + Send + Sync + 'static>;
-
-/// Pages that have been read, and the first that was missed.
-#[derive(Default)]
-struct Pages {
-    pages: BTreeMap<u64, Box<[u8]>>,
-    missing: Option<u64>,
-    /// Where the last read ended, and how many pages it had: each that goes on where the last
-    /// ended reads twice as many, so that a long run of pages takes few repetitions.
-    end: u64,
-    run: u64,
-}
-
-struct PageReader(Rc<RefCell<Pages>>);
-
-impl Ext4Read for PageReader {
-    fn read(&mut self, start: u64, dst: &mut [u8]) -> Result<(), BoxedError> {
-        let mut pages = self.0.borrow_mut();
-        let mut done = 0;
-        while done < dst.len() {
-            let at = start
-                .checked_add(done as u64)
-                .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-            let index = at / limits::EXT_PAGE as u64;
-            let within = usize::try_from(at % limits::EXT_PAGE as u64)?;
-            let Some(page) = pages.pages.get(&index) else {
-                pages.missing = Some(index);
-                return Err(Box::new(io::Error::from(io::ErrorKind::WouldBlock)));
-            };
-            let bytes = page.get(within..).unwrap_or_default();
-            if bytes.is_empty() {
-                return Err(Box::new(io::Error::from(io::ErrorKind::UnexpectedEof)));
-            }
-            let taken = bytes.len().min(dst.len() - done);
-            dst[done..done + taken].copy_from_slice(&bytes[..taken]);
-            done += taken;
-        }
-        Ok(())
-    }
-}
+const ROOT: u32 = 2;
+/// Bytes of an inode that every revision has.
+const INODE: usize = 128;
+/// The place of blocks in an inode, which holds pointers or the root of a tree of extents.
+const BLOCKS: std::ops::Range<usize> = 40..100;
+const TYPE_MASK: u16 = 0xF000;
+const DIRECTORY: u16 = 0x4000;
+const REGULAR: u16 = 0x8000;
+const FLAG_EXTENTS: u32 = 0x8_0000;
+const FLAG_INLINE_DATA: u32 = 0x1000_0000;
+/// Blocks that an inode points to itself; then come those with one, two and three blocks of pointers between.
+const DIRECT: u64 = 12;
+const EXTENT_MAGIC: u16 = 0xF30A;
+const EXTENT_DEPTH_MAX: u16 = 5;
+const EXTENT_ENTRY: usize = 12;
+/// An extent that is longer has no content yet.
+const EXTENT_LENGTH_MAX: u16 = 1 << 15;
 
 /// An ext file system as a tree.
 pub(crate) struct ExtTree<'f> {
-    file: &'f dyn ReadAt,
-    start: u64,
-    end: u64,
-    pages: Rc<RefCell<Pages>>,
-    fs: Ext4,
+    pages: Pages<'f>,
+    superblock: RawExtSuperblock,
+    block_size: u64,
+}
+
+/// An inode, as far as it matters here.
+struct Inode {
+    /// Where it lies.
+    at: u64,
+    kind: u16,
+    flags: u32,
+    size: u64,
+    blocks: Vec<u8>,
 }
 
 impl<'f> ExtTree<'f> {
@@ -73,171 +60,267 @@ impl<'f> ExtTree<'f> {
         start: u64,
         end: u64,
         superblock: &RawExtSuperblock,
-    ) -> io::Result<Self> {
-        if superblock.groups() > limits::EXT_GROUPS_MAX {
-            return Err(fault(ExtError::Limit {
-                what: "block groups",
-                limit: limits::EXT_GROUPS_MAX,
-            }));
-        }
-        let pages = Rc::new(RefCell::new(Pages::default()));
-        let fetch = Fetch {
-            file,
-            start,
-            end,
-            pages: &pages,
+    ) -> Result<Self, ExtError> {
+        let has_inodes = superblock.inodes_per_group.get() > 0;
+        let Some(block_size) = superblock.block_size().filter(|_| has_inodes) else {
+            return Err(ExtError::Superblock { offset: start });
         };
-        let fs = fetch.until_read(|| Ext4::load(Box::new(PageReader(Rc::clone(&pages)))))?;
-        let fs = fs.ok_or_else(|| unreadable(start, "no root directory".to_owned()))?;
+        if let Some(reason) = superblock.unsupported() {
+            return Err(ExtError::Unsupported { reason });
+        }
         Ok(Self {
-            file,
-            start,
-            end,
-            pages,
-            fs,
+            pages: Pages::new(file, start, end.saturating_sub(start)),
+            superblock: *superblock,
+            block_size,
         })
     }
 
-    fn until_read<T>(&self, call: impl Fn() -> Result<T, Ext4Error>) -> io::Result<Option<T>> {
-        let Self {
-            file,
-            start,
-            end,
-            pages,
-            ..
-        } = self;
-        Fetch {
-            file: *file,
-            start: *start,
-            end: *end,
-            pages,
-        }
-        .until_read(call)
-    }
-}
-
-struct Fetch<'a, 'f> {
-    file: &'f dyn ReadAt,
-    start: u64,
-    end: u64,
-    pages: &'a Rc<RefCell<Pages>>,
-}
-
-impl Fetch<'_, '_> {
-    /// Repeats `call`, reading what it misses; `None` where there is nothing of that name.
-    fn until_read<T>(&self, call: impl Fn() -> Result<T, Ext4Error>) -> io::Result<Option<T>> {
-        loop {
-            self.pages.borrow_mut().missing = None;
-            let error = match call() {
-                Ok(value) => return Ok(Some(value)),
-                Err(error) => error,
-            };
-            let missing = self.pages.borrow_mut().missing.take();
-            match (error, missing) {
-                (Ext4Error::Io(_), Some(index)) => self.page(index)?,
-                (
-                    Ext4Error::NotFound
-                    | Ext4Error::NotADirectory
-                    | Ext4Error::IsADirectory
-                    | Ext4Error::IsASpecialFile,
-                    _,
-                ) => return Ok(None),
-                (Ext4Error::Incompatible(reason), _) => {
-                    return Err(fault(ExtError::Unsupported {
-                        reason: reason.to_string(),
-                    }));
-                }
-                (error, _) => return Err(unreadable(self.start, error.to_string())),
-            }
-        }
-    }
-
-    /// Reads the missing page, and more where pages are missed one after the other.
-    fn page(&self, index: u64) -> io::Result<()> {
-        let mut pages = self.pages.borrow_mut();
-        pages.run = if index == pages.end {
-            (pages.run * 2).clamp(1, limits::EXT_RUN_MAX)
+    fn inode(&self, number: u32) -> io::Result<Inode> {
+        let table = self.superblock.group_descriptors();
+        let index = number
+            .checked_sub(1)
+            .ok_or_else(|| self.pages.structure("inode", table))?;
+        // Never 0.
+        let per_group = self.superblock.inodes_per_group.get();
+        let length = self.superblock.descriptor_len();
+        let at = u64::from(index / per_group)
+            .checked_mul(length as u64)
+            .and_then(|within| table.checked_add(within))
+            .ok_or_else(|| self.pages.structure("group descriptor", table))?;
+        let descriptor = self.pages.bytes("group descriptor", at, length)?;
+        // Where the descriptor is short, it has no upper half.
+        let block = u64::from(u32_at(&descriptor, 40)) << 32 | u64::from(u32_at(&descriptor, 8));
+        let within = u64::from(index % per_group) * self.superblock.inode_len();
+        let at = self.place("inode table", block)?.saturating_add(within);
+        let bytes = self.pages.bytes("inode", at, INODE)?;
+        let kind = u16_at(&bytes, 0) & TYPE_MASK;
+        // Of a directory the upper half is something else, and such a one is not read to its end.
+        let high = if kind == REGULAR {
+            u32_at(&bytes, 108)
         } else {
-            1
+            0
         };
-        pages.end = index.saturating_add(pages.run);
-        for index in index..pages.end {
-            if pages.pages.len() >= limits::EXT_PAGES_MAX {
-                let limit = (limits::EXT_PAGES_MAX * limits::EXT_PAGE) as u64;
-                return Err(fault(ExtError::Limit {
-                    what: "bytes of metadata",
-                    limit,
-                }));
+        Ok(Inode {
+            at,
+            kind,
+            flags: u32_at(&bytes, 32),
+            size: u64::from(high) << 32 | u64::from(u32_at(&bytes, 4)),
+            blocks: bytes.get(BLOCKS).unwrap_or_default().to_vec(),
+        })
+    }
+
+    /// Where a block begins.
+    fn place(&self, what: &'static str, block: u64) -> io::Result<u64> {
+        // The first 1024 bytes are never the file system's.
+        if block == 0 {
+            return Err(self.pages.structure(what, 0));
+        }
+        block
+            .checked_mul(self.block_size)
+            .ok_or_else(|| self.pages.structure(what, block))
+    }
+
+    /// The block with a file's content at this place within it; `None` where there is a hole.
+    fn block_of(&self, inode: &Inode, index: u64) -> io::Result<Option<u64>> {
+        if inode.flags & FLAG_EXTENTS != 0 {
+            self.block_by_extents(inode, index)
+        } else {
+            self.block_by_pointers(inode, index)
+        }
+    }
+
+    fn block_by_pointers(&self, inode: &Inode, index: u64) -> io::Result<Option<u64>> {
+        let pointers = self.block_size / 4;
+        let pointer = |slot: u64| {
+            u32_at(
+                &inode.blocks,
+                usize::try_from(slot * 4).unwrap_or(BLOCKS.end),
+            )
+        };
+        if index < DIRECT {
+            return Ok(Some(pointer(index).into()).filter(|block| *block != 0));
+        }
+        let mut rest = index - DIRECT;
+        let mut reach = 1;
+        for level in 0..3 {
+            reach *= pointers;
+            if rest < reach {
+                let mut block = u64::from(pointer(DIRECT + level));
+                while block != 0 && reach > 1 {
+                    reach /= pointers;
+                    let at = self.place("block of pointers", block)? + rest / reach * 4;
+                    rest %= reach;
+                    block = u32_at(&self.pages.bytes("block of pointers", at, 4)?, 0).into();
+                }
+                return Ok(Some(block).filter(|block| *block != 0));
             }
-            let at = index
-                .checked_mul(limits::EXT_PAGE as u64)
-                .and_then(|within| self.start.checked_add(within))
-                .ok_or_else(|| unreadable(self.start, "an offset overflows".to_owned()))?;
-            let length = self.end.saturating_sub(at).min(limits::EXT_PAGE as u64);
-            let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()].into_boxed_slice();
-            if !bytes.is_empty() {
-                self.file.read_exact_at(&mut bytes, at)?;
+            rest -= reach;
+        }
+        Err(self.pages.structure("inode", inode.at))
+    }
+
+    fn block_by_extents(&self, inode: &Inode, index: u64) -> io::Result<Option<u64>> {
+        let fault = || self.pages.structure("extents of the inode", inode.at);
+        let mut node = inode.blocks.clone();
+        let mut above = EXTENT_DEPTH_MAX + 1;
+        loop {
+            let depth = u16_at(&node, 6);
+            if u16_at(&node, 0) != EXTENT_MAGIC || depth >= above {
+                return Err(fault());
             }
-            pages.pages.insert(index, bytes);
-            if length < limits::EXT_PAGE as u64 {
+            let entries = node
+                .get(EXTENT_ENTRY..)
+                .and_then(|rest| rest.get(..usize::from(u16_at(&node, 2)) * EXTENT_ENTRY))
+                .ok_or_else(fault)?;
+            let entry = entries
+                .chunks_exact(EXTENT_ENTRY)
+                .take_while(|entry| u64::from(u32_at(entry, 0)) <= index)
+                .last();
+            let Some(entry) = entry else {
+                return Ok(None);
+            };
+            if depth == 0 {
+                let within = index - u64::from(u32_at(entry, 0));
+                let length = u16_at(entry, 4);
+                let first = u64::from(u16_at(entry, 6)) << 32 | u64::from(u32_at(entry, 8));
+                let is_content = length <= EXTENT_LENGTH_MAX && within < length.into();
+                return Ok(is_content.then_some(first + within));
+            }
+            let child = u64::from(u16_at(entry, 8)) << 32 | u64::from(u32_at(entry, 4));
+            let at = self.place("block of extents", child)?;
+            above = depth;
+            node = self.pages.bytes("block of extents", at, self.block_len())?;
+        }
+    }
+
+    /// Bytes of a block.
+    fn block_len(&self) -> usize {
+        usize::try_from(self.block_size).unwrap_or_default()
+    }
+
+    /// The first `limit` bytes of a file or directory.
+    fn contents(&self, inode: &Inode, limit: usize) -> io::Result<Vec<u8>> {
+        if inode.flags & FLAG_INLINE_DATA != 0 {
+            return Err(fault(ExtError::Unsupported {
+                reason: "content in the inode".to_owned(),
+            }));
+        }
+        let wanted = usize::try_from(inode.size).map_or(limit, |size| size.min(limit));
+        let mut out = Vec::with_capacity(wanted.min(limits::EXT_PAGE));
+        for index in 0.. {
+            let length = (wanted - out.len()).min(self.block_len());
+            if length == 0 {
                 break;
+            }
+            match self.block_of(inode, index)? {
+                Some(block) => {
+                    let at = self.place("block of content", block)?;
+                    out.extend(self.pages.bytes("block of content", at, length)?);
+                }
+                None => out.resize(out.len() + length, 0),
+            }
+        }
+        Ok(out)
+    }
+
+    /// Calls `visit` with each name and inode number of a directory until it says stop.
+    fn walk(&self, inode: &Inode, mut visit: impl FnMut(&[u8], u32) -> bool) -> io::Result<()> {
+        if inode.size > limits::DIRECTORY_BYTES_MAX as u64 {
+            return Err(fault(ExtError::Limit {
+                what: "bytes of a directory",
+                limit: limits::DIRECTORY_BYTES_MAX as u64,
+            }));
+        }
+        let bytes = self.contents(inode, limits::DIRECTORY_BYTES_MAX)?;
+        for block in bytes.chunks(self.block_len()) {
+            let mut rest = block;
+            while !rest.is_empty() {
+                // In blocks of 64 KiB there is no number for the whole of one.
+                let length = match usize::from(u16_at(rest, 4)) {
+                    0 | 0xFFFF if block.len() > 0xFFFF => block.len(),
+                    length => length,
+                };
+                let name = usize::from(*rest.get(6).unwrap_or(&0));
+                let number = u32_at(rest, 0);
+                let (Some(entry), Some(after)) = (rest.get(8..length), rest.get(length..)) else {
+                    return Err(self.pages.structure("directory of the inode", inode.at));
+                };
+                let name = entry
+                    .get(..name)
+                    .ok_or_else(|| self.pages.structure("directory of the inode", inode.at))?;
+                if number != 0 && !visit(name, number) {
+                    return Ok(());
+                }
+                rest = after;
             }
         }
         Ok(())
+    }
+
+    /// The inode at a path, if every component is there and all but the last are directories. Links are not
+    /// followed: a container's links lead into the host.
+    fn find(&self, path: &str) -> io::Result<Option<Inode>> {
+        let mut inode = self.inode(ROOT)?;
+        if inode.kind != DIRECTORY {
+            return Err(self.pages.structure("root directory's inode", inode.at));
+        }
+        for component in path.split('/').filter(|component| !component.is_empty()) {
+            if inode.kind != DIRECTORY {
+                return Ok(None);
+            }
+            let mut number = None;
+            self.walk(&inode, |name, found| {
+                if name == component.as_bytes() {
+                    number = Some(found);
+                }
+                number.is_none()
+            })?;
+            let Some(number) = number else {
+                return Ok(None);
+            };
+            inode = self.inode(number)?;
+        }
+        Ok(Some(inode))
+    }
+
+    /// What is wrong may be right in the journal.
+    fn judged<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.map_err(|error| match error.downcast::<ExtError>() {
+            Ok(ExtError::Structure { .. }) if self.superblock.needs_recovery() => {
+                fault(ExtError::Unsupported {
+                    reason: "a journal that is to be replayed".to_owned(),
+                })
+            }
+            Ok(inside) => fault(inside),
+            Err(error) => error,
+        })
     }
 }
 
 impl ReadTree for ExtTree<'_> {
     fn read(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
-        let path = format!("/{path}");
-        let bytes = self.until_read(|| {
-            // Links are not followed: a container's links lead into the host.
-            if !self
-                .fs
-                .symlink_metadata(path.as_str())?
-                .file_type()
-                .is_regular_file()
-            {
-                return Err(Ext4Error::NotFound);
-            }
-            let mut file = self.fs.open(path.as_str())?;
-            let size = usize::try_from(file.metadata().len()).unwrap_or(usize::MAX);
-            let mut bytes = vec![0; size.min(limit)];
-            let mut done = 0;
-            while done < bytes.len() {
-                match file.read_bytes(&mut bytes[done..])? {
-                    0 => break,
-                    read => done += read,
-                }
-            }
-            bytes.truncate(done);
-            Ok(bytes)
-        })?;
-        Ok(bytes)
+        self.judged(match self.find(path) {
+            Ok(Some(inode)) if inode.kind == REGULAR => self.contents(&inode, limit).map(Some),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        })
     }
 
     fn list(&self, path: &str, limit: usize) -> io::Result<Option<Vec<String>>> {
-        let path = format!("/{path}");
-        self.until_read(|| {
-            if !self.fs.symlink_metadata(path.as_str())?.is_dir() {
-                return Err(Ext4Error::NotFound);
+        let mut names = Vec::new();
+        let visit = |name: &[u8], _: u32| {
+            if names.len() < limit && !matches!(name, b"." | b"..") {
+                names.push(String::from_utf8_lossy(name).into_owned());
             }
-            self.fs
-                .read_dir(path.as_str())?
-                .take(limit)
-                .map(|entry| Ok(entry?.file_name().display().to_string()))
-                .collect()
-        })
+            names.len() < limit
+        };
+        let walked = match self.find(path) {
+            Ok(Some(inode)) if inode.kind == DIRECTORY => self.walk(&inode, visit).map(Some),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        };
+        Ok(self.judged(walked)?.map(|()| names))
     }
-}
-
-/// Carries what is wrong with the file system through a [`ReadTree`].
-fn fault(error: ExtError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-fn unreadable(offset: u64, reason: String) -> io::Error {
-    fault(ExtError::Unreadable { offset, reason })
 }
 
 #[cfg(test)]
@@ -265,8 +348,124 @@ mod tests {
                 tree.list("many", 7).unwrap().map(|names| names.len()),
                 Some(7)
             );
+            let names = tree.list("many", 1000).unwrap().unwrap();
+            assert_eq!(names.len(), 400);
+            let last = "a-file-with-a-rather-long-name-so-that-blocks-fill-400";
+            assert!(names.iter().any(|name| name == last));
+            assert_eq!(
+                tree.read(&format!("many/{last}"), 9).unwrap(),
+                Some(Vec::new())
+            );
             let large = tree.read("large", 1 << 20).unwrap().unwrap();
             assert_eq!(large, b"a line of a large file\n".repeat(1781)[..40_960]);
         }
+    }
+
+    const BLOCK: usize = 1024;
+
+    /// A file system of blocks that hold these numbers, and an inode of these.
+    fn made(blocks: &[(usize, &[u32])], inode: &[u32], flags: u32) -> (Vec<u8>, Inode) {
+        let bytes = |numbers: &[u32]| -> Vec<u8> {
+            numbers
+                .iter()
+                .flat_map(|number| number.to_le_bytes())
+                .collect()
+        };
+        let mut file = include_bytes!("../../tests/it/data/plain.ext2").to_vec();
+        for (number, numbers) in blocks {
+            let numbers = bytes(numbers);
+            file[number * BLOCK..][..numbers.len()].copy_from_slice(&numbers);
+        }
+        let mut blocks = bytes(inode);
+        blocks.resize(BLOCKS.len(), 0);
+        let inode = Inode {
+            at: 0,
+            kind: REGULAR,
+            flags,
+            size: u64::MAX,
+            blocks,
+        };
+        (file, inode)
+    }
+
+    fn check(file: &[u8], inode: &Inode, cases: &[(u64, Option<u64>)]) {
+        let superblock = RawExtSuperblock::read(file).unwrap();
+        let tree = ExtTree::open(&file, 0, file.len() as u64, &superblock).unwrap();
+        for (index, block) in cases {
+            assert_eq!(tree.block_of(inode, *index).unwrap(), *block, "{index}");
+        }
+    }
+
+    #[test]
+    fn blocks_by_pointers() {
+        const ONE: u64 = 12;
+        const TWO: u64 = ONE + 256;
+        const THREE: u64 = TWO + 256 * 256;
+        let mut inode = [0; 15];
+        inode[0] = 20;
+        inode[11] = 21;
+        inode[12..].copy_from_slice(&[30, 31, 32]);
+        let last = |number: u32| {
+            let mut numbers = [0; 256];
+            (numbers[0], numbers[255]) = (0, number);
+            numbers
+        };
+        let (file, inode) = made(&[(30, &last(40)), (31, &[0, 30]), (32, &[31])], &inode, 0);
+        check(
+            &file,
+            &inode,
+            &[
+                (0, Some(20)),
+                (1, None),
+                (11, Some(21)),
+                (ONE, None),
+                (ONE + 255, Some(40)),
+                (TWO, None),
+                (TWO + 255, None),
+                (TWO + 511, Some(40)),
+                (TWO + 512, None),
+                (THREE, None),
+                (THREE + 511, Some(40)),
+                (THREE + 65_536, None),
+            ],
+        );
+    }
+
+    #[test]
+    fn blocks_by_extents() {
+        let node = |depth: u32, entries: &[[u32; 3]]| {
+            let magic = u32::from(EXTENT_MAGIC);
+            let head = [magic | (entries.len() as u32) << 16, 84 | depth << 16, 0];
+            [&head, entries.as_flattened()].concat()
+        };
+        let inner = node(1, &[[0, 31, 0], [100, 32, 0]]);
+        // First block, length, where they lie.
+        let leaf = node(0, &[[0, 2, 40], [5, 3 | 1 << 15, 50], [9, 1 << 15, 60]]);
+        let last = node(0, &[[100, 1 | 7 << 16, 70]]);
+        let (file, inode) = made(
+            &[(30, &inner), (31, &leaf), (32, &last)],
+            &node(2, &[[0, 30, 0], [200, 30, 0]]),
+            FLAG_EXTENTS,
+        );
+        check(
+            &file,
+            &inode,
+            &[
+                (0, Some(40)),
+                (1, Some(41)),
+                (2, None),
+                (5, None),
+                (9, Some(60)),
+                (99, Some(150)),
+                (100, Some(7 << 32 | 70)),
+                (101, None),
+                (200, None),
+            ],
+        );
+        // A node that is its own child.
+        let (file, inode) = made(&[(30, &inner)], &node(1, &[[0, 30, 0]]), FLAG_EXTENTS);
+        let superblock = RawExtSuperblock::read(&file).unwrap();
+        let tree = ExtTree::open(&file, 0, file.len() as u64, &superblock).unwrap();
+        assert!(tree.block_of(&inode, 0).is_err());
     }
 }

@@ -19,6 +19,7 @@ use super::blocks::{Blocks, METADATA_BLOCK, fault};
 use super::superblock::RawSuperblock;
 use crate::error::SquashfsError;
 use crate::limits;
+use crate::little_endian::{u16_at, u32_at, u64_at};
 use crate::read_at::{ReadAt, ReadTree};
 
 /// The bit of a data block's length that says "stored".
@@ -337,26 +338,6 @@ impl ReadTree for SquashfsTree<'_> {
 fn low_16(value: u64) -> u16 {
     let [a, b, ..] = value.to_le_bytes();
     u16::from_le_bytes([a, b])
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes
-        .get(at..)
-        .and_then(|rest| rest.first_chunk::<N>())
-        .copied()
-        .unwrap_or([0; N])
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(array(bytes, at))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(array(bytes, at))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(array(bytes, at))
 }
 
 #[cfg(test)]

@@ -88,6 +88,63 @@ fn labels_within_labels() {
     );
 }
 
+/// An ext file system of 64 KiB whose root directory is made of one block, over and over: by pointers through
+/// blocks of pointers to each other, and by a tree of extents each of whose nodes has the same child many times.
+#[test]
+fn a_directory_that_leads_back_into_itself() {
+    const BLOCK: usize = 1024;
+    const ROOT: usize = 5 * BLOCK + 256;
+    let plain = include_bytes!("data/plain.ext2");
+    let block = |bytes: &mut [u8], number: usize, numbers: &[u32]| {
+        let words = numbers.iter().flat_map(|number| number.to_le_bytes());
+        for (byte, word) in bytes[number * BLOCK..].iter_mut().zip(words) {
+            *byte = word;
+        }
+    };
+
+    let mut pointers = plain.to_vec();
+    // Names of one letter.
+    block(&mut pointers, 30, &[12, 12 | 1 << 16, 120].repeat(84));
+    block(&mut pointers, 30, &[12, 28 | 1 << 16, 120]);
+    for number in 31..34 {
+        block(&mut pointers, number, &[number as u32 - 1; BLOCK / 4]);
+    }
+    let mut place = [30; 15];
+    place[12..].copy_from_slice(&[31, 32, 33]);
+    for (at, number) in place.iter().enumerate() {
+        let at = ROOT + 40 + 4 * at;
+        pointers[at..at + 4].copy_from_slice(&u32::to_le_bytes(*number));
+    }
+
+    let mut extents = plain.to_vec();
+    extents[ROOT + 34] |= 8;
+    let node = |depth: u32, entries: u32| {
+        let mut node = vec![0xF30A | entries << 16, 84 | depth << 16, 0];
+        for _ in 0..entries {
+            // The child of an inner node; in the last an extent of no length.
+            node.extend([0, if depth == 0 { 0 } else { 29 + depth }, 0]);
+        }
+        node
+    };
+    for depth in 0..5 {
+        block(&mut extents, 30 + depth as usize, &node(depth, 84));
+    }
+    for (at, number) in node(5, 4).iter().enumerate() {
+        let at = ROOT + 40 + 4 * at;
+        extents[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    }
+
+    for (what, mut bytes) in [("pointers", pointers), ("extents", extents)] {
+        for size in [4 << 10, 200 << 10, 1 << 30] {
+            bytes[ROOT + 4..ROOT + 8].copy_from_slice(&u32::to_le_bytes(size));
+            ends_soon(
+                what,
+                &[b"#!/usr/bin/env run-singularity\n", &bytes[..]].concat(),
+            );
+        }
+    }
+}
+
 /// Two hundred manifests of two thousand layers each, none of which is in the file, among thousands
 /// of blobs.
 #[test]

@@ -154,6 +154,7 @@ pub(crate) fn read(
         sif,
         blobs,
         budget: limits::OCI_JSON_MAX,
+        name: None,
         error: None,
     };
     reader.image(found)?;
@@ -166,7 +167,16 @@ struct Reader<'a, 'f> {
     /// By digest, as written. The first of several is meant.
     blobs: HashMap<&'a [u8], &'a RawDescriptor>,
     budget: usize,
+    /// The first name of a manifest.
+    name: Option<String>,
     error: Option<OciError>,
+}
+
+/// A manifest that an index lists.
+struct Listed {
+    blob: RawDescriptor,
+    /// By the index.
+    architecture: String,
 }
 
 impl Reader<'_, '_> {
@@ -188,22 +198,22 @@ impl Reader<'_, '_> {
         };
 
         let mut manifests = Vec::new();
-        self.collect(&index, limits::OCI_DEPTH_MAX, None, &mut manifests)?;
-        if let [(only, ..)] = manifests.as_slice() {
-            found.image.image_id = image_id(&only.digest());
+        self.collect(index, limits::OCI_DEPTH_MAX, None, &mut manifests)?;
+        if let [only] = manifests.as_slice() {
+            found.image.image_id = image_id(&only.blob.digest());
         }
-        found.oci_reference = manifests.iter().find_map(|(_, _, name)| name.clone());
+        found.oci_reference = self.name.take();
 
         let mut architectures = Vec::new();
         let mut created = None;
-        for (position, (descriptor, entry, _)) in manifests.iter().enumerate() {
-            let Some(manifest) = self.json::<Manifest>("manifest", descriptor)? else {
+        for (position, listed) in manifests.into_iter().enumerate() {
+            let Some(manifest) = self.json::<Manifest>("manifest", &listed.blob)? else {
                 continue;
             };
             let config = self.config(&manifest)?;
             let architecture = [
                 config.as_ref().map(|config| config.architecture.clone()),
-                Some(entry.platform.architecture.clone()),
+                Some(listed.architecture),
             ]
             .into_iter()
             .flatten()
@@ -234,31 +244,38 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// Finds the manifests that are in the file, signatures left out.
+    /// Finds the manifests that are in the file, signatures left out, and the first of their names: its own, or
+    /// that of an index around it.
     fn collect(
         &mut self,
-        index: &Index,
+        index: Index,
         depth: usize,
-        name: Option<&str>,
-        manifests: &mut Vec<(RawDescriptor, BlobRef, Option<String>)>,
+        around: Option<&str>,
+        manifests: &mut Vec<Listed>,
     ) -> io::Result<()> {
-        for entry in &index.manifests.0 {
+        for entry in index.manifests.0 {
             if entry.is_signature() || manifests.len() >= limits::OCI_MANIFESTS_MAX {
                 continue;
             }
-            let Some(descriptor) = self.find(&entry.digest) else {
+            let Some(blob) = self.find(&entry.digest) else {
                 continue;
             };
-            let name = entry.name().or(name);
+            let name = entry.name().or(around);
             if entry.is_index() {
                 if depth > 1
-                    && let Some(nested) = self.json::<Index>("index", &descriptor)?
+                    && let Some(nested) = self.json::<Index>("index", &blob)?
                 {
-                    self.collect(&nested, depth - 1, name, manifests)?;
+                    self.collect(nested, depth - 1, name, manifests)?;
                 }
-            } else {
-                manifests.push((descriptor, entry.clone(), name.map(str::to_owned)));
+                continue;
             }
+            if self.name.is_none() {
+                self.name = name.map(str::to_owned);
+            }
+            manifests.push(Listed {
+                blob,
+                architecture: entry.platform.architecture,
+            });
         }
         Ok(())
     }

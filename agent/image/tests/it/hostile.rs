@@ -145,6 +145,42 @@ fn a_directory_that_leads_back_into_itself() {
     }
 }
 
+/// An index with a name of 3 MiB, around another one that lists the same manifest hundreds of times.
+#[test]
+fn a_name_of_megabytes_for_hundreds_of_manifests() {
+    let manifest = "{}";
+    let entry = format!("{{\"digest\":\"{}\"}}", digest(manifest.as_bytes()));
+    let inner = format!(
+        "{{\"manifests\":[{}{entry}]}}",
+        format!("{entry},").repeat(300)
+    );
+    let index = format!(
+        "{{\"manifests\":[{{\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"digest\":\"{}\",\
+         \"annotations\":{{\"org.opencontainers.image.ref.name\":\"{}\"}}}}]}}",
+        digest(inner.as_bytes()),
+        "n".repeat(3 << 20)
+    );
+    let sif = Sif::new()
+        .with(Object::blob(0x400B, manifest))
+        .with(Object::blob(0x400B, inner))
+        .with(Object::blob(0x400A, index));
+    let before = peak_memory();
+    ends_soon("a name", &sif.bytes());
+    // Tests at the same time take some tens of MiB; the names would take three quarters of a GiB.
+    let taken = peak_memory() - before;
+    assert!(taken < 512 << 10, "{taken} KiB");
+}
+
+/// The most memory that this process has had, in KiB.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number
+        .and_then(|number| number.parse().ok())
+        .expect("a number")
+}
+
 /// Two hundred manifests of two thousand layers each, none of which is in the file, among thousands
 /// of blobs.
 #[test]

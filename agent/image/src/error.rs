@@ -56,8 +56,8 @@ pub enum SifError {
     },
     /// A free slot that is not empty, and the header counts one object more.
     #[error(
-        "corrupt: the header counts {expected} objects, the table has {found}: slot {slot} at byte {offset} is \
-         marked unused but not empty"
+        "corrupt: the header counts {expected} objects (offsets 80 to 96), the table has {found}: slot {slot} at \
+         byte {offset} is marked unused but not empty"
     )]
     LostObject {
         /// Objects by the header.

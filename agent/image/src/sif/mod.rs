@@ -126,7 +126,7 @@ pub(crate) fn parse(windows: &mut Windows<'_>) -> io::Result<Option<Sif>> {
 /// Where the descriptor table lies.
 struct Table {
     total: u32,
-    /// Objects by the header's count; negative where the header contradicts itself.
+    /// Objects by the header's counts of all slots and of free ones, whatever these say.
     used: i64,
     data_offset: i64,
     data_size: i64,
@@ -149,7 +149,7 @@ impl Table {
         }
         Some(Self {
             total: u32::try_from(total).ok()?,
-            used: total.checked_sub(header.descriptors_free.get())?,
+            used: total.saturating_sub(header.descriptors_free.get()),
             data_offset: header.data_offset.get(),
             data_size: header.data_size.get(),
             offset,

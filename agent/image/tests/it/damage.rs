@@ -348,11 +348,18 @@ fn what_is_wrong_is_said_with_place_and_numbers() {
             Box::new(move |bytes| put(bytes, slot(0, 25), 100)),
         ),
         (
+            "corrupt: the header counts 9223372036854775807 objects (offsets 80 to 96), the table has 2: slot 1",
+            Box::new(move |bytes| {
+                bytes[slot(1, 4)] = 0;
+                put(bytes, 80, i64::MIN);
+            }),
+        ),
+        (
             "corrupt: slot 1 at byte 4681: expected a data type of 0x4001 to 0x40ff, found 0x4106",
             Box::new(move |bytes| bytes[slot(1, 1)] ^= 1),
         ),
         (
-            "corrupt: the header counts 3 objects, the table has 2: slot 1 at byte 4681 is marked unused",
+            "corrupt: the header counts 3 objects (offsets 80 to 96), the table has 2: slot 1 at byte 4681 is marked unused",
             Box::new(move |bytes| bytes[slot(1, 4)] = 0),
         ),
         (

@@ -14,6 +14,7 @@ use crate::read_at::ReadTree;
 use crate::record::Image;
 
 const META: &str = ".singularity.d";
+const LABELS: &str = ".singularity.d/labels.json";
 const HISTORY: &str = ".singularity.d/bootstrap_history";
 
 /// What is known from a container's root.
@@ -23,6 +24,8 @@ pub(crate) struct Container {
     pub(crate) definition: Option<String>,
     /// `From` of the definitions it was rebuilt from, oldest first.
     pub(crate) history: Vec<String>,
+    /// Whether the labels are more than are read.
+    too_many_labels: bool,
 }
 
 impl Container {
@@ -35,6 +38,12 @@ impl Container {
             image.definition = self.definition;
         }
         image.bootstrap_history = self.history;
+        if self.too_many_labels {
+            image.note(&format!(
+                "{LABELS} has more bytes than the limit of {}: not read",
+                limits::LABELS_FILE_MAX
+            ));
+        }
     }
 }
 
@@ -65,9 +74,12 @@ pub(crate) fn read(tree: &dyn ReadTree, image: &Image) -> io::Result<Option<Cont
     let has = |name: &str| entries.iter().any(|entry| entry == name);
     if image.labels.is_empty()
         && has("labels.json")
-        && let Some(bytes) = tree.read(".singularity.d/labels.json", limits::LABELS_FILE_MAX)?
+        && let Some(bytes) = tree.read(LABELS, limits::LABELS_FILE_MAX + 1)?
     {
-        container.labels = metadata::labels(&bytes);
+        container.too_many_labels = bytes.len() > limits::LABELS_FILE_MAX;
+        if !container.too_many_labels {
+            container.labels = metadata::labels(&bytes);
+        }
     }
     if image.definition.is_none()
         && has("Singularity")

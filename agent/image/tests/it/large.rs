@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sifter_image::limits::{DEFINITION_MAX, METADATA_OBJECT_MAX};
+use sifter_image::limits::{DEFINITION_MAX, LABELS_FILE_MAX, METADATA_OBJECT_MAX};
 use sifter_image::record::{Image, ReferenceSource, Status};
 use sifter_image::{Options, ReadTree, Verdict, probe_directory};
 
@@ -129,32 +129,56 @@ fn objects_that_are_not_read_are_named() {
     }
 }
 
-/// A sandbox with one definition.
-struct Sandbox(String);
+/// A sandbox with one file in `.singularity.d`.
+struct Sandbox(&'static str, String);
+
+impl Sandbox {
+    fn image(self) -> Image {
+        let subject = subject(Path::new("/images/box"), 60);
+        match probe_directory(&self, &subject, &Options::default()) {
+            Ok(Verdict::Image(image)) => *image,
+            other => panic!("{other:?}"),
+        }
+    }
+}
 
 impl ReadTree for Sandbox {
     fn read(&self, path: &str, limit: usize) -> std::io::Result<Option<Vec<u8>>> {
-        let bytes = self.0.as_bytes();
-        let found = path == ".singularity.d/Singularity";
+        let bytes = self.1.as_bytes();
+        let found = path.strip_prefix(".singularity.d/") == Some(self.0);
         Ok(found.then(|| bytes[..bytes.len().min(limit)].to_vec()))
     }
 
     fn list(&self, path: &str, _: usize) -> std::io::Result<Option<Vec<String>>> {
-        Ok((path == ".singularity.d").then(|| vec!["Singularity".to_owned()]))
+        Ok((path == ".singularity.d").then(|| vec![self.0.to_owned()]))
     }
 }
 
 #[test]
 fn long_definitions_in_a_root() {
     for (length, is_whole) in [(DEFINITION_MAX, true), (DEFINITION_MAX + 1, false)] {
-        let subject = subject(Path::new("/images/box"), 60);
-        let verdict = probe_directory(&Sandbox(stages(length)), &subject, &Options::default());
-        let Ok(Verdict::Image(image)) = verdict else {
-            panic!("{verdict:?}");
-        };
+        let image = Sandbox("Singularity", stages(length)).image();
         assert_eq!(image.status_message.is_empty(), is_whole, "{length}");
         assert_eq!(image.base.is_empty(), !is_whole, "{length}");
         let kept = image.definition.expect("a definition");
         assert_eq!(kept.ends_with("\n…\n"), !is_whole, "{length}");
+    }
+}
+
+#[test]
+fn labels_in_a_root_that_are_not_read_are_named() {
+    let around = r#"{"k":""}"#.len();
+    for (length, is_read) in [(LABELS_FILE_MAX, true), (LABELS_FILE_MAX + 1, false)] {
+        let text = format!(r#"{{"k":"{}"}}"#, "v".repeat(length - around));
+        let image = Sandbox("labels.json", text).image();
+        assert_eq!(image.status, Status::Ready);
+        assert_eq!(image.labels.len(), usize::from(is_read), "{length}");
+        let message =
+            ".singularity.d/labels.json has more bytes than the limit of 1048576: not read";
+        assert_eq!(
+            image.status_message,
+            if is_read { "" } else { message },
+            "{length}"
+        );
     }
 }

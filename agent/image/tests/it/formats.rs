@@ -16,6 +16,33 @@ fn image(bytes: &[u8]) -> Image {
     }
 }
 
+/// `google.protobuf.Timestamp` begins with the year 1, which is also Go's way to say that there is no time.
+#[test]
+fn times_that_cannot_be_are_none() {
+    for (seconds, is_time) in [
+        (0, false),
+        (-62_135_596_801, false),
+        (-62_135_596_800, false),
+        (-62_135_596_799, true),
+        (-1, true),
+        (1, true),
+        (i64::MIN, false),
+        (i64::MAX, false),
+    ] {
+        let mut sif = native();
+        (sif.created, sif.modified) = (seconds, seconds);
+        let image = image(&sif.bytes());
+        assert_eq!(image.create_time.is_some(), is_time, "{seconds}");
+        let source = if is_time {
+            TimeSource::Header
+        } else {
+            TimeSource::Mtime
+        };
+        assert_eq!(image.update_time_source, source, "{seconds}");
+        assert_eq!(image.objects[0].create_time.is_some(), is_time, "{seconds}");
+    }
+}
+
 #[test]
 fn labels_definition_times_and_platform_come_from_the_header() {
     let image = image(&native().bytes());

@@ -12,6 +12,7 @@ pub struct Labels {
     text: String,
     /// In the order of the names.
     places: Vec<Place>,
+    cut: bool,
 }
 
 /// Labels that an image has, about, and bytes of their texts.
@@ -84,15 +85,25 @@ impl Labels {
             .take_while(move |(name, _)| name.starts_with(prefix))
     }
 
-    /// Sets a label. One that would be more than [`limits::LABELS_MAX`], or make all of them longer than 4 GiB,
-    /// is left out.
+    /// Whether there were more than are kept.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Sets a label. One with which there would be more than [`limits::LABELS_MAX`], or more bytes of names and
+    /// values that were ever set than [`limits::LABELS_BYTES_MAX`], is left out.
     pub fn insert(&mut self, name: &str, value: &str) {
         let start = self.text.len();
         let middle = start + name.len();
         let end = middle + value.len();
-        let (Ok(start), Ok(middle), Ok(end)) =
-            (start.try_into(), middle.try_into(), end.try_into())
-        else {
+        let (Ok(start), Ok(middle), Ok(end), true) = (
+            start.try_into(),
+            middle.try_into(),
+            end.try_into(),
+            end <= limits::LABELS_BYTES_MAX,
+        ) else {
+            self.cut = true;
             return;
         };
         let place = Place { start, middle, end };
@@ -104,6 +115,7 @@ impl Labels {
         let is_full = self.len() >= limits::LABELS_MAX;
         if is_last {
             if is_full {
+                self.cut = true;
                 return;
             }
             if self.places.is_empty() {
@@ -115,12 +127,21 @@ impl Labels {
         } else {
             match self.find(name) {
                 Ok(at) => self.places[at] = place,
-                Err(_) if is_full => return,
+                Err(_) if is_full => {
+                    self.cut = true;
+                    return;
+                }
                 Err(at) => self.places.insert(at, place),
             }
         }
         self.text.push_str(name);
         self.text.push_str(value);
+    }
+
+    /// Sets all of the others, which may have been more than are kept.
+    pub(crate) fn merge(&mut self, others: &Self) {
+        self.extend(others.iter());
+        self.cut |= others.cut;
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {

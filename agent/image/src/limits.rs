@@ -50,6 +50,9 @@ pub const ARCHITECTURES_MAX: usize = 32;
 /// Most labels that are kept: the largest images seen have some dozens.
 pub const LABELS_MAX: usize = 4096;
 
+/// Most bytes of the names and values of labels that are kept, as of a definition: real ones have a few KiB.
+pub const LABELS_BYTES_MAX: usize = 256 << 10;
+
 /// Most signature objects that are listed and looked at: more than any group of signers.
 pub const SIGNATURES_MAX: usize = 64;
 

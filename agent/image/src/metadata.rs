@@ -352,13 +352,9 @@ impl<'de> Deserialize<'de> for Value<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut labels = Labels::default();
                 while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-                    if labels.len() >= limits::LABELS_MAX {
-                        map.next_value::<IgnoredAny>()?;
-                        continue;
-                    }
                     match map.next_value::<Value<'de>>()? {
                         Value::Text(text) => labels.insert(&name, &text),
-                        Value::Labels(inner) => labels.extend(inner.iter()),
+                        Value::Labels(inner) => labels.merge(&inner),
                         Value::Other => {}
                     }
                 }

@@ -357,6 +357,13 @@ impl Context<'_> {
                 limits::DEFINITION_MAX
             ));
         }
+        if image.labels.is_cut() {
+            image.note(&format!(
+                "labels beyond the limit of {}, or of {} bytes, are left out",
+                limits::LABELS_MAX,
+                limits::LABELS_BYTES_MAX
+            ));
+        }
         let resolution = resolve(
             &Evidence {
                 path: self.subject.path,

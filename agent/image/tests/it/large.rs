@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use sifter_image::limits::{DEFINITION_MAX, LABELS_FILE_MAX, METADATA_OBJECT_MAX};
+use sifter_image::limits::{
+    DEFINITION_MAX, LABELS_BYTES_MAX, LABELS_FILE_MAX, LABELS_MAX, METADATA_OBJECT_MAX,
+};
 use sifter_image::record::{Image, ReferenceSource, Status};
 use sifter_image::{Options, ReadTree, Verdict, probe_directory};
 
@@ -129,6 +131,44 @@ fn objects_that_are_not_read_are_named() {
     }
 }
 
+#[test]
+fn labels_that_are_left_out_are_told_of() {
+    let of = |count: usize, size: usize| {
+        let label = |n| format!("\"{n:04}\":\"{}\"", "v".repeat(size - 4));
+        let labels: Vec<_> = (0..count).map(label).collect();
+        format!("{{{}}}", labels.join(","))
+    };
+    let room = LABELS_BYTES_MAX / 64;
+    for (what, labels, kept, is_whole) in [
+        ("as many as are kept", of(LABELS_MAX, 5), LABELS_MAX, true),
+        ("one more", of(LABELS_MAX + 1, 5), LABELS_MAX, false),
+        ("as long as are kept", of(room, 64), room, true),
+        ("a byte more", of(room, 65), LABELS_BYTES_MAX / 65, false),
+        (
+            "one that is too long",
+            of(1, LABELS_BYTES_MAX + 1),
+            0,
+            false,
+        ),
+    ] {
+        for (kind, labels) in [
+            ("flat", labels.clone()),
+            ("by partition", format!("{{\"system-partition\":{labels}}}")),
+            ("in a text", serde_json::Value::from(labels).to_string()),
+        ] {
+            let image = image(&sif(vec![Object::new(0x4003, "", labels)]));
+            assert_eq!(image.status, Status::Ready);
+            assert_eq!(image.labels.len(), kept, "{what}, {kind}");
+            let message = "labels beyond the limit of 4096, or of 262144 bytes, are left out";
+            assert_eq!(
+                image.status_message,
+                if is_whole { "" } else { message },
+                "{what}, {kind}"
+            );
+        }
+    }
+}
+
 /// A sandbox with one file in `.singularity.d`.
 struct Sandbox(&'static str, String);
 
@@ -167,9 +207,9 @@ fn long_definitions_in_a_root() {
 
 #[test]
 fn labels_in_a_root_that_are_not_read_are_named() {
-    let around = r#"{"k":""}"#.len();
     for (length, is_read) in [(LABELS_FILE_MAX, true), (LABELS_FILE_MAX + 1, false)] {
-        let text = format!(r#"{{"k":"{}"}}"#, "v".repeat(length - around));
+        let mut text = r#"{"k":"v"}"#.to_owned();
+        text.push_str(&" ".repeat(length - text.len()));
         let image = Sandbox("labels.json", text).image();
         assert_eq!(image.status, Status::Ready);
         assert_eq!(image.labels.len(), usize::from(is_read), "{length}");

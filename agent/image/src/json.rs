@@ -2,7 +2,8 @@
 //!
 //! A document is parsed as it is. Only if that fails, it is [mended] and parsed again, so that the usual one
 //! pays nothing. Objects are read as Go's `encoding/json` does (`decode.go: object, literalStore`): null leaves
-//! a field as it is, and of a key that is repeated the last value counts.
+//! a field as it is, and of a key that is repeated the last value counts, even of two objects, which Go would
+//! merge and no tool writes.
 
 use serde::de::DeserializeOwned;
 

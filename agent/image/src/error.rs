@@ -26,7 +26,7 @@ pub enum SifError {
         found: u8,
     },
     /// Neither version 00 nor 01.
-    #[error("unknown SIF version at offset 42: expected 00 or 01, found {found:?}")]
+    #[error("unknown SIF version at offset 42: expected 00 or 01, found \"{found}\"")]
     Version {
         /// The version's text, escaped.
         found: String,

@@ -98,7 +98,7 @@ pub(crate) fn parse(windows: &mut Windows<'_>) -> io::Result<Option<Sif>> {
     };
     if !matches!(header.version_text(), b"00" | b"01") {
         sif.error = Some(SifError::Version {
-            found: header.version.escape_ascii().to_string(),
+            found: header.version_text().escape_ascii().to_string(),
         });
         return Ok(Some(sif));
     }

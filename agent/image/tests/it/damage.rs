@@ -316,7 +316,7 @@ fn what_is_wrong_is_said_with_place_and_numbers() {
             Box::new(|bytes| bytes[33] = b'!'),
         ),
         (
-            "unknown SIF version at offset 42: expected 00 or 01, found \"02\\\\x00\"",
+            "unknown SIF version at offset 42: expected 00 or 01, found \"02\"",
             Box::new(|bytes| bytes[43] = b'2'),
         ),
         (

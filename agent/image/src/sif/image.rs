@@ -16,7 +16,7 @@ use crate::limits;
 use crate::metadata;
 use crate::probe::{Context, Found};
 use crate::record::{
-    Encryption, Format, Image, ImageId, Link, ObjectData, Signature, SignatureForm, TimeSource,
+    Encryption, Format, Image, ImageId, ObjectData, Signature, SignatureForm, TimeSource,
 };
 use crate::window::Windows;
 
@@ -377,10 +377,6 @@ fn classify_signatures(windows: &Windows<'_>, sif: &Sif, image: &mut Image) {
         if let Some(head) = head {
             signature.form = signature_form(head);
         }
-        debug_assert!(matches!(
-            signature.signed,
-            None | Some(Link::Object(_) | Link::Group(_))
-        ));
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use crate::definition::Definition;
+use crate::definition::{Definition, bounded};
 use crate::error::{ExtError, InsideError, SquashfsError};
 use crate::labels::Labels;
 use crate::limits;
@@ -127,7 +127,7 @@ fn history(tree: &dyn ReadTree) -> io::Result<Vec<String>> {
             let definition = Definition::parse(&text);
             let from = definition.get("from").map(str::trim).unwrap_or_default();
             if !from.is_empty() {
-                history.push(from.to_owned());
+                history.push(bounded(from, limits::HISTORY_TEXT_MAX).to_owned());
             }
         }
     }

@@ -80,6 +80,10 @@ pub const DIRECTORY_ENTRIES_MAX: usize = 1024;
 /// Most definitions of a bootstrap history that are read.
 pub const HISTORY_MAX: usize = 16;
 
+/// Most bytes of what one definition of a bootstrap history was built from: a reference has less than half as
+/// many, and a path hardly more.
+pub const HISTORY_TEXT_MAX: usize = 1 << 10;
+
 /// Most bytes decompressed while looking into one squashfs: a handful of metadata blocks, and a
 /// data block of at most 1 MiB for each of a few files.
 pub const SQUASHFS_INFLATED_MAX: usize = 24 << 20;

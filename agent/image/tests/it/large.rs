@@ -190,7 +190,12 @@ impl ReadTree for Sandbox {
     }
 
     fn list(&self, path: &str, _: usize) -> std::io::Result<Option<Vec<String>>> {
-        Ok((path == ".singularity.d").then(|| vec![self.0.to_owned()]))
+        let file = format!(".singularity.d/{}", self.0);
+        let rest = file
+            .strip_prefix(path)
+            .and_then(|rest| rest.strip_prefix('/'));
+        let name = rest.and_then(|rest| rest.split('/').next());
+        Ok(name.map(|name| vec![name.to_owned()]))
     }
 }
 
@@ -203,6 +208,13 @@ fn long_definitions_in_a_root() {
         let kept = image.definition.expect("a definition");
         assert_eq!(kept.ends_with("\n…\n"), !is_whole, "{length}");
     }
+}
+
+#[test]
+fn what_an_image_was_rebuilt_from_is_no_longer_than_a_path() {
+    let text = format!("Bootstrap: localimage\nFrom: {}\n", "é".repeat(4000));
+    let image = Sandbox("bootstrap_history/Apptainer0", text).image();
+    assert_eq!(image.bootstrap_history, ["é".repeat(512)]);
 }
 
 #[test]

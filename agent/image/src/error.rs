@@ -192,6 +192,16 @@ pub enum OciError {
         /// What is wrong with it.
         error: InsideError,
     },
+    /// More blobs, or larger ones, than any real image has.
+    #[error("OCI {what} at byte {offset} is not read: an image may have {limit} bytes of JSON")]
+    TooMuch {
+        /// Root index, index, manifest or configuration.
+        what: &'static str,
+        /// Offset of the object.
+        offset: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// A blob larger than any real one.
     #[error("OCI {what} at byte {offset} has {size} bytes, more than the limit of {limit}")]
     TooLarge {

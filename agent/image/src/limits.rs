@@ -71,7 +71,10 @@ pub const OCI_MANIFESTS_MAX: usize = 256;
 pub const OCI_DEPTH_MAX: usize = 3;
 
 /// Most bytes of OCI JSON read from one image: each manifest and configuration is some KiB.
-pub const OCI_JSON_MAX: usize = 8 << 20;
+pub const OCI_JSON_MAX: u64 = 8 << 20;
+
+/// What the smallest of them counts as, for each may cost a read.
+pub const OCI_JSON_MIN: u64 = 8 << 10;
 
 /// Most names taken from one directory: `.singularity.d` has about ten, `bootstrap_history` one
 /// for each rebuild.

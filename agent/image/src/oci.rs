@@ -166,7 +166,8 @@ struct Reader<'a, 'f> {
     sif: &'a Sif,
     /// By digest, as written. The first of several is meant.
     blobs: HashMap<&'a [u8], &'a RawDescriptor>,
-    budget: usize,
+    /// What may still be read.
+    budget: u64,
     /// The first name of a manifest.
     name: Option<String>,
     error: Option<OciError>,
@@ -353,17 +354,20 @@ impl Reader<'_, '_> {
         let Some((offset, size)) = blob.range() else {
             return Ok(None);
         };
-        let limit = limits::METADATA_OBJECT_MAX.min(self.budget);
-        let Some(rest) = usize::try_from(size)
-            .ok()
-            .filter(|size| *size <= limit)
-            .map(|size| self.budget - size)
-        else {
+        if size > limits::METADATA_OBJECT_MAX as u64 {
             self.fault(OciError::TooLarge {
                 what,
                 offset,
                 size,
-                limit: limit as u64,
+                limit: limits::METADATA_OBJECT_MAX as u64,
+            });
+            return Ok(None);
+        }
+        let Some(rest) = self.budget.checked_sub(size.max(limits::OCI_JSON_MIN)) else {
+            self.fault(OciError::TooMuch {
+                what,
+                offset,
+                limit: limits::OCI_JSON_MAX,
             });
             return Ok(None);
         };

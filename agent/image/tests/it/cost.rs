@@ -5,10 +5,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use sifter_image::ReadAt;
+use sifter_image::{ReadAt, Verdict};
 
 use crate::corpus::{shared, skipped, verdict};
-use crate::made::{INSPECT, Object, Sif, native};
+use crate::made::{INSPECT, Object, Sif, digest, native};
 
 /// Counts the reads of a file.
 struct Counting<'a> {
@@ -155,4 +155,37 @@ fn a_history_costs_few_reads_more() {
         let reads = reads(&bytes);
         assert_eq!(reads.len(), count, "{name}: {reads:?}");
     }
+}
+
+/// An index of thousands of indexes, each an object of its own.
+#[test]
+fn reads_of_oci_json_are_bounded() {
+    let mut sif = Sif {
+        slots: 4097,
+        ..Sif::new()
+    };
+    let mut entries = Vec::new();
+    for n in 0..4096 {
+        let index = format!("{{\"n\":{n}}}");
+        entries.push(format!(
+            "{{\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"digest\":\"{}\"}}",
+            digest(index.as_bytes())
+        ));
+        // Apart, so that no read brings two.
+        sif = sif.with(Object::blob(0x400B, index));
+    }
+    let root = format!("{{\"manifests\":[{}]}}", entries.join(","));
+    sif.align = 16 << 10;
+    let bytes = sif.with(Object::blob(0x400A, root)).bytes();
+    let reads = reads(&bytes).len();
+    assert!(reads < 1100, "{reads}");
+    let Verdict::Image(image) = verdict(&bytes, Path::new("/images/x.sif")) else {
+        panic!("not an image");
+    };
+    let message = " is not read: an image may have 8388608 bytes of JSON";
+    assert!(
+        image.status_message.ends_with(message),
+        "{}",
+        image.status_message
+    );
 }

@@ -48,23 +48,17 @@ const PLACE: &str = "-";
 /// How an agent's answer breaks the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// More images than were asked for.
-    #[error("{got} images on a page of {asked}")]
-    TooMany {
-        /// The size of the page.
-        asked: u32,
-        /// How many came.
-        got: usize,
-    },
-    /// The total is less than what was passed over and listed.
-    #[error("a total of {total} with {listed} images after {skip}")]
-    Total {
-        /// The total as answered.
-        total: u64,
-        /// Images passed over.
-        skip: u64,
+    /// More images than were asked for, or than the total leaves, or fewer than there are.
+    #[error("{listed} images on a page of {asked}, after {skip} of {total}")]
+    Rows {
         /// Images on the page.
         listed: usize,
+        /// The size of the page.
+        asked: u32,
+        /// Images passed over.
+        skip: u64,
+        /// The total as answered.
+        total: u64,
     },
     /// A timestamp that has no form in years 1 to 9999.
     #[error("image {index} has the timestamp {seconds} s, {nanos} ns")]
@@ -92,19 +86,15 @@ impl Page {
         request: &ListContainerImages,
         response: v1::ListImagesResponse,
     ) -> Result<Self, Malformed> {
-        let listed = response.images.len();
-        if listed > request.page_size as usize {
-            return Err(Malformed::TooMany {
-                asked: request.page_size,
-                got: listed,
-            });
-        }
-        let total = response.total_size;
-        if listed > 0 && request.skip().saturating_add(listed as u64) > total {
-            return Err(Malformed::Total {
-                total,
-                skip: request.skip(),
+        let (listed, total) = (response.images.len(), response.total_size);
+        let (asked, skip) = (request.page_size, request.skip());
+        // A page that ends early would pass for the end of the list.
+        if listed as u64 != total.saturating_sub(skip).min(asked.into()) {
+            return Err(Malformed::Rows {
                 listed,
+                asked,
+                skip,
+                total,
             });
         }
         let system = response.system;
@@ -342,19 +332,19 @@ mod tests {
             seconds,
             nanos: 0,
         };
+        // Of pages of two, the second.
+        let rows = |listed, total| Malformed::Rows {
+            listed,
+            asked: 2,
+            skip: 2,
+            total,
+        };
         let rows = [
-            (
-                response(vec![ready(), ready(), ready()], 9),
-                Malformed::TooMany { asked: 2, got: 3 },
-            ),
-            (
-                response(vec![ready(), ready()], 3),
-                Malformed::Total {
-                    total: 3,
-                    skip: 2,
-                    listed: 2,
-                },
-            ),
+            (response(vec![ready(), ready(), ready()], 9), rows(3, 9)),
+            (response(vec![ready(), ready()], 3), rows(2, 3)),
+            (response(vec![ready()], 1), rows(1, 1)),
+            (response(vec![ready()], 9), rows(1, 9)),
+            (response(vec![], 3), rows(0, 3)),
             (
                 response(vec![ready(), image(v1::Status::Unspecified, 0)], 9),
                 Malformed::Status {

@@ -189,6 +189,11 @@ async fn what_breaks_the_contract() {
             "less in all than on the page",
             answer((0..5).map(image).collect(), 4),
         ),
+        (
+            "fewer than there are",
+            answer((0..5).map(image).collect(), 6),
+        ),
+        ("none although there are some", answer(vec![], 6)),
         ("impossible time", answer(vec![timeless], 1)),
         ("impossible status", answer(vec![nothing], 1)),
         ("too large", answer(vec![large], 1)),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -30,6 +31,7 @@ use super::io::Guarded;
 use super::peer::Peer;
 use super::tls::Certificate;
 use super::unread::Unread;
+use crate::api::ApiError;
 
 /// What a listener gives to each of its connections.
 #[derive(Clone)]
@@ -129,7 +131,7 @@ where
         request.extensions_mut().insert(peer);
         Either::Right(routes.clone().oneshot(request))
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_header_size(limits.max_header_bytes)
@@ -146,13 +148,34 @@ where
             )),
             service,
         );
-    let mut connection = std::pin::pin!(connection);
     let mut closing = context.closing.clone();
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
-        result = connection.as_mut() => return result.map_err(Into::into),
-        _ = closing.wait_for(|closing| *closing) => {}
+        ended = &mut connection => Some(ended),
+        _ = closing.wait_for(|closing| *closing) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
+        }
+    };
+    let Err(error) = ended else { return Ok(()) };
+    // hyper gives these up without a word.
+    let unanswered = if error.is_parse_version_h2() {
+        Some(ApiError::BadRequest)
+    } else if error.is_timeout() {
+        Some(ApiError::RequestTimeout)
+    } else {
+        None
+    };
+    if let Some(answer) = unanswered {
+        let parts = connection.into_parts();
+        // Who has not begun a request waits for no answer.
+        if !parts.read_buf.is_empty() {
+            parts.io.into_inner().refuse(&answer).await?;
+        }
     }
-    connection.as_mut().graceful_shutdown();
-    connection.await.map_err(Into::into)
+    Err(error.into())
 }

@@ -5,7 +5,8 @@
 //! asked, and cannot be told what to say. Such an answer is recognised here by what only it has (an
 //! error status, no body, and not the request ID that every answer of ours bears), always at the
 //! start of a write of its own. A `Content-Length` that is no 64-bit number is among what it cannot
-//! parse, and is answered as any other body that is too large.
+//! parse, and is answered as any other body that is too large. What it gives up without an answer, a
+//! request that does not arrive and one of HTTP/2, is answered by [`Guarded::refuse`].
 //!
 //! What was answered before all of it had been read is read to its end and thrown away when the
 //! connection closes, for as long as a body may take and while it keeps coming: see [`Unread`].
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use tokio::time::Sleep;
@@ -102,6 +104,29 @@ impl<S> Guarded<S> {
                 "the client does not read what is sent to it",
             ))
         })
+    }
+}
+
+impl<S> Guarded<S> {
+    /// From now on this answer is written instead of anything else, and then no more.
+    fn substitute(&mut self, error: &ApiError) {
+        self.metrics
+            .request(error.code(), error.status().as_u16(), Duration::ZERO);
+        self.substitute = Some((substitute(error, self.client), 0));
+        self.unread.set();
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
+    /// Answers what hyper gives up without an answer of its own, and ends the connection.
+    pub(super) async fn refuse(&mut self, error: &ApiError) -> io::Result<()> {
+        // Behind half an answer it would be taken for the rest of it.
+        if self.is_stalled {
+            return Ok(());
+        }
+        self.substitute(error);
+        std::future::poll_fn(|cx| self.poll_substitute(cx)).await?;
+        self.shutdown().await
     }
 }
 
@@ -203,10 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
                 }
                 error => error,
             };
-            this.metrics
-                .request(error.code(), error.status().as_u16(), Duration::ZERO);
-            this.substitute = Some((substitute(error, this.client), 0));
-            this.unread.set();
+            this.substitute(error);
         }
         if this.substitute.is_some() {
             // hyper closes after its own answer, so all that follows belongs to it.
@@ -285,7 +307,6 @@ fn substitute(error: &ApiError, client: IpAddr) -> Vec<u8> {
 mod tests {
     use std::path::Path;
 
-    use tokio::io::AsyncWriteExt;
     use tokio::io::DuplexStream;
 
     use super::*;

@@ -7,6 +7,7 @@
 //! * `failover` – several login nodes, some of them slow, silent or gone
 //! * `http` – what the HTTP layer refuses, and how
 //! * `lifecycle` – reload, drain
+//! * `limits` – what protects the server from its clients, and them from each other
 //! * `signed` – keys and policies, seen from outside
 //! * `tls` – HTTPS and mutual TLS to the agents
 //! * `fleet_of_many` – a thousand clusters, a third of them in trouble
@@ -17,6 +18,7 @@ mod failover;
 mod fleet_of_many;
 mod http;
 mod lifecycle;
+mod limits;
 mod replies;
 mod signed;
 mod support;

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::Deserializer;
 use serde::de;
 
+use super::problem::Problems;
+
 /// `auth` as it stands in the file: `auth = "none"`, or a table `[auth]`.
 #[derive(Debug, Clone)]
 pub enum RawAuth {
@@ -77,31 +79,32 @@ impl<'de> Deserialize<'de> for RawAuth {
 pub(super) fn validate(
     raw: Option<RawAuth>,
     base: &Path,
-    problems: &mut Vec<String>,
+    problems: &mut Problems,
 ) -> Option<AuthSettings> {
     match raw {
         None => {
-            problems.push(
+            problems.add(
+                "auth",
                 "auth is not set, so nobody could be told apart: write a table `[auth]` with \
                  `keys = \"keys.toml\"`, or `auth = \"none\"` (above the first table) to answer \
-                 anyone on loopback"
-                    .to_owned(),
+                 anyone on loopback",
             );
             None
         }
         Some(RawAuth::Mode(mode)) if mode == "none" => Some(AuthSettings::None),
         // Not shown: it may be a key, which somebody wrote into the wrong place.
         Some(RawAuth::Mode(_)) => {
-            problems.push(
-                "auth is a text other than \"none\": write `auth = \"none\"` or a table `[auth]`"
-                    .to_owned(),
+            problems.add(
+                "auth",
+                "auth is a text other than \"none\": write `auth = \"none\"` or a table `[auth]`",
             );
             None
         }
         Some(RawAuth::Signatures(raw)) => {
             if raw.max_nonces == Some(0) {
-                problems.push(
-                    "auth.max_nonces = 0 would refuse every request: write at least 1".to_owned(),
+                problems.add(
+                    "auth.max_nonces",
+                    "auth.max_nonces = 0 would refuse every request: write at least 1",
                 );
             }
             Some(AuthSettings::Signatures(SignatureSettings {

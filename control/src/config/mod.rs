@@ -2,15 +2,17 @@
 //! [`Settings`] is what was validated, with every default filled in, and the only thing the rest of
 //! the crate sees.
 //!
-//! [`Settings::load`] reads the file and its drop-ins, [`Settings::validate`] is pure and reports every problem at once, so
-//! that nobody repairs a file one error at a time. A file without `auth` is refused: an open
-//! listing must be asked for by name.
+//! [`Settings::load`] reads the file and its drop-ins and reports every problem at once, so that nobody repairs
+//! a file one error at a time. A file without `auth` is refused: an open listing must be asked for by name.
 
 mod address;
 mod auth;
+mod clusters;
 mod network;
+mod problem;
 mod raw;
 mod read;
+mod server;
 mod validate;
 
 use std::net::SocketAddr;
@@ -62,7 +64,7 @@ pub enum ConfigError {
     Invalid {
         /// The file, and the drop-ins that were read after it.
         files: Vec<PathBuf>,
-        /// Each problem: which key, what is wrong, what to write.
+        /// Each problem: in which line, which key, what is wrong, what to write.
         problems: Vec<String>,
     },
 }
@@ -222,7 +224,10 @@ impl Settings {
 
     /// Parses and validates the text of a file.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        Self::of(read::parse(text, path)?, vec![path.to_owned()])
+        Self::of(
+            read::parse(text, path)?,
+            vec![(path.to_owned(), text.to_owned())],
+        )
     }
 
     /// The directory of a file's drop-ins.
@@ -230,15 +235,15 @@ impl Settings {
         read::drop_ins(path)
     }
 
-    /// Validates; relative paths start where the file is, those of drop-ins, too.
-    fn of(raw: RawConfig, files: Vec<PathBuf>) -> Result<Self, ConfigError> {
-        let base = files.first().and_then(|path| path.parent());
-        let base = base.unwrap_or(Path::new("")).to_owned();
-        Self::validate(raw, &base).map_err(|problems| ConfigError::Invalid { files, problems })
-    }
-
-    /// Fills in the defaults and checks every value; all problems are reported together.
-    pub fn validate(raw: RawConfig, base: &Path) -> Result<Self, Vec<String>> {
-        validate::validate(raw, base)
+    /// Fills in the defaults and checks every value; relative paths start where the file is, those of
+    /// drop-ins, too.
+    fn of(raw: RawConfig, files: Vec<(PathBuf, String)>) -> Result<Self, ConfigError> {
+        let base = files.first().and_then(|(path, _)| path.parent());
+        validate::validate(raw, base.unwrap_or(Path::new(""))).map_err(|problems| {
+            ConfigError::Invalid {
+                problems: problems.in_files(&files),
+                files: files.into_iter().map(|(path, _)| path).collect(),
+            }
+        })
     }
 }

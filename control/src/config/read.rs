@@ -23,26 +23,30 @@ pub(super) fn drop_ins(path: &Path) -> PathBuf {
     directory.into()
 }
 
-/// Reads all files, and says which ones there are.
-pub(super) fn read(path: &Path) -> Result<(RawConfig, Vec<PathBuf>), ConfigError> {
-    let text = text(path)?;
+/// Reads all files, and gives their texts as well.
+pub(super) fn read(path: &Path) -> Result<(RawConfig, Vec<(PathBuf, String)>), ConfigError> {
+    let main = text(path)?;
     // By itself first: from a text, errors have their line.
-    let mut raw = parse(&text, path)?;
-    let mut read = vec![path.to_owned()];
+    let mut raw = parse(&main, path)?;
     let mut whole: Option<Table> = None;
+    let mut read = vec![(path.to_owned(), main)];
     for file in files(&drop_ins(path))? {
         let merged = match whole.take() {
             Some(merged) => merged,
-            None => table(&text, path)?,
+            None => table(&read[0].1, path)?,
         };
-        let merged = merge(merged, table(&self::text(&file)?, &file)?);
+        let text = text(&file)?;
+        let merged = merge(merged, table(&text, &file)?);
         // After each file, so that the one is named that brought what is wrong.
-        raw = merged
-            .clone()
-            .try_into()
-            .map_err(|error| wrong(&error, "", &file))?;
+        raw = merged.clone().try_into().map_err(|error| {
+            match parse(&text, &file) {
+                // What one file lacks another one may have.
+                Err(of_text) if !of_text.to_string().contains("missing field") => of_text,
+                _ => wrong(&error, "", &file),
+            }
+        })?;
         whole = Some(merged);
-        read.push(file);
+        read.push((file, text));
     }
     Ok((raw, read))
 }
@@ -122,7 +126,11 @@ fn files(directory: &Path) -> Result<BTreeSet<PathBuf>, ConfigError> {
         let mut files = BTreeSet::new();
         for entry in std::fs::read_dir(directory)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|ending| ending == "toml") {
+            // Hidden ones are what editors leave beside a file while it is open.
+            let is_hidden = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if !is_hidden && path.extension().is_some_and(|ending| ending == "toml") {
                 files.insert(path);
             }
         }
@@ -196,6 +204,7 @@ mod tests {
                  [[clusters]]\nid = \"a\"\naccount = \"2\"\n[[clusters]]\nid = \"c\"\naccount = \"2\"",
             ),
             ("30.toml.off", "not read"),
+            (".40.toml", "not read"),
         ])
         .unwrap();
         let clusters: Vec<(&str, &str)> = settings
@@ -267,8 +276,19 @@ mod tests {
     #[test]
     fn the_file_that_is_wrong_is_named() {
         for (wrong, expected) in [
-            ("[server]\ntypo = 1", "unknown field `typo`"),
-            ("[limits]\nmax_connections = \"many\"", "max_connections"),
+            (
+                "[server]\ntypo = 1",
+                "line 2, column 1: unknown field `typo`",
+            ),
+            (
+                "[limits]\nmax_connections = \"many\"",
+                "line 2, column 19: invalid type",
+            ),
+            (
+                "[auth]\nmax_nonces = \"many\"",
+                "line 2, column 14: invalid type",
+            ),
+            ("[auth]\nmax_nonces = 1", "missing field `keys` in `auth`"),
             ("[server", "line 1"),
         ] {
             let error = load(&[("10.toml", "[log]\nfilter = \"info\""), ("20.toml", wrong)]);
@@ -276,11 +296,36 @@ mod tests {
             assert!(error.contains("config.toml.d/20.toml"), "{error}");
             assert!(error.contains(expected), "{error}");
         }
-        // A value may be wrong only together with those of other files.
-        let error = load(&[("10.toml", "[limits]\nanswer_within_ms = 0")]).unwrap_err();
-        assert!(
-            error.contains("config.toml.d/10.toml has 1 problem:\n  - limits.answer_within_ms = 0"),
-            "{error}"
-        );
+    }
+
+    #[test]
+    fn values_that_are_wrong_have_their_line() {
+        let error = load(&[
+            (
+                "10.toml",
+                "[limits]\nkey_burst = 0\nanswer_within_ms = 0\n[server]\ncert = \"c\"",
+            ),
+            (
+                "20.toml",
+                "# This one counts.\n\n[limits]\nanswer_within_ms = 99999\n[[clusters]]\nid = \"b\"\n\
+                 login_nodes = [\n  \"n\",\n]\n[[clusters]]\naccount = \"1\"",
+            ),
+        ])
+        .unwrap_err();
+        let lines: Vec<&str> = error.lines().skip(1).collect();
+        for (file, line, problem) in [
+            ("10.toml", 2, "limits.key_burst = 0"),
+            ("20.toml", 4, "limits.answer_within_ms = 99999"),
+            ("10.toml", 5, "server.cert needs server.key"),
+            ("20.toml", 7, "cluster \"b\": login node \"n\""),
+            ("20.toml", 10, "clusters[2].id is missing"),
+        ] {
+            let place = format!("config.toml.d/{file}, line {line}: {problem}");
+            assert!(
+                lines.iter().any(|line| line.contains(&place)),
+                "{place}: {error}"
+            );
+        }
+        assert_eq!(lines.len(), 5, "{error}");
     }
 }

@@ -1,0 +1,121 @@
+//! What is wrong with the values of a configuration, and where in its files it stands.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use toml::de::DeTable;
+
+/// Everything that is wrong, so that nobody repairs a file one error at a time.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Vec<Problem>);
+
+#[derive(Debug)]
+struct Problem {
+    /// The cluster that it is about, by its ID; empty for one without.
+    cluster: Option<String>,
+    /// Names of the tables and of the key, between dots.
+    key: String,
+    /// What is wrong, and what to write.
+    text: String,
+}
+
+impl Problems {
+    /// Adds what is wrong with the value of a key, or with its absence.
+    pub(super) fn add(&mut self, key: &str, text: impl Into<String>) {
+        self.0.push(Problem {
+            cluster: None,
+            key: key.to_owned(),
+            text: text.into(),
+        });
+    }
+
+    /// Adds what is wrong with a key of a cluster.
+    pub(super) fn add_of_cluster(&mut self, id: &str, key: &str, text: impl Into<String>) {
+        self.0.push(Problem {
+            cluster: Some(id.to_owned()),
+            key: key.to_owned(),
+            text: text.into(),
+        });
+    }
+
+    /// The value of a key, or its default; a problem if it is out of range.
+    pub(super) fn within<T: Copy + Display + PartialOrd>(
+        &mut self,
+        key: &str,
+        value: Option<T>,
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> T {
+        let value = value.unwrap_or(default);
+        if range.contains(&value) {
+            return value;
+        }
+        let (least, most) = range.into_inner();
+        self.add(
+            key,
+            format!("{key} = {value} is out of range: write {least} to {most}"),
+        );
+        default
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As people read them, each behind its place.
+    pub(super) fn in_files(self, files: &[(PathBuf, String)]) -> Vec<String> {
+        let placed = self
+            .0
+            .into_iter()
+            .map(|problem| match problem.place(files) {
+                Some(place) => format!("{place}: {}", problem.text),
+                None => problem.text,
+            });
+        placed.collect()
+    }
+}
+
+impl Problem {
+    /// The line in the last file that has the key: that one counts.
+    fn place(&self, files: &[(PathBuf, String)]) -> Option<String> {
+        files.iter().rev().find_map(|(path, text)| {
+            let table = DeTable::parse(text).ok()?;
+            let at = match &self.cluster {
+                None => place_of(table.get_ref(), &self.key)?,
+                Some(id) => place_in_cluster(table.get_ref(), id, &self.key)?,
+            };
+            let line = text.get(..at)?.matches('\n').count() + 1;
+            Some(format!("{}, line {line}", path.display()))
+        })
+    }
+}
+
+/// Where a key stands, in bytes.
+fn place_of(table: &DeTable<'_>, key: &str) -> Option<usize> {
+    let (first, rest) = match key.split_once('.') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (key, None),
+    };
+    let (name, value) = table.get_key_value(first)?;
+    match rest {
+        None => Some(name.span().start),
+        Some(rest) => place_of(value.get_ref().as_table()?, rest),
+    }
+}
+
+/// Where a key of a cluster stands, or the cluster, if it has no such key.
+fn place_in_cluster(table: &DeTable<'_>, id: &str, key: &str) -> Option<usize> {
+    let clusters = table.get("clusters")?.get_ref().as_array()?;
+    let cluster = clusters.iter().rev().find(|cluster| {
+        let found = cluster
+            .get_ref()
+            .get("id")
+            .and_then(|id| id.get_ref().as_str());
+        found.unwrap_or_default() == id
+    })?;
+    let inside = cluster.get_ref().as_table();
+    inside
+        .and_then(|table| place_of(table, key))
+        .or(Some(cluster.span().start))
+}

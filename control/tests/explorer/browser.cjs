@@ -43,6 +43,7 @@ async function main() {
   await page.fill('#page-size', '2');
 
   // Run, and turn to the second page and back.
+  assert.ok(await page.isHidden('#pager'), 'there is no page to turn yet');
   await page.click('#run');
   await page.waitForSelector('#status[data-state=ok]');
   assert.equal(await page.locator('#images tbody tr').count(), 2);
@@ -81,7 +82,7 @@ async function main() {
     await page.click('#run');
     await page.waitForFunction((c) => document.querySelector('#error-code').textContent === c, code);
     assert.equal(await page.getAttribute('#error-link', 'href'), `/errors#${code}`);
-    assert.ok(await page.isHidden('#images'));
+    assert.ok(await page.isHidden('#images') && await page.isHidden('#pager'));
   };
   await page.fill('#page-size', '51');
   await fails('InvalidParams');

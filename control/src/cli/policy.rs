@@ -46,8 +46,13 @@ struct CheckArgs {
         required_unless_present = "document"
     )]
     keys: Option<String>,
-    /// A policy document to try instead of those of a key.
-    #[arg(long, value_name = "FILE", conflicts_with = "keys")]
+    /// A policy document to try instead of those of a key; needs --account or --resource.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["keys", "access_key_id"],
+        requires = "owner"
+    )]
     document: Option<PathBuf>,
     /// The access key that would ask.
     #[arg(long, value_name = "ID")]
@@ -58,11 +63,11 @@ struct CheckArgs {
     /// Region of the cluster; default: that of clusters for which none is configured.
     #[arg(long, value_name = "REGION", default_value = DEFAULT_REGION)]
     region: String,
-    /// Account of the cluster; default: that of the key. With --document, name it where the document does.
-    #[arg(long, value_name = "ACCOUNT")]
+    /// Account of the cluster; default: that of the key.
+    #[arg(long, value_name = "ACCOUNT", group = "owner")]
     account: Option<String>,
     /// The resource as a whole, instead of region and account.
-    #[arg(long, value_name = "ARN", conflicts_with_all = ["region", "account"])]
+    #[arg(long, value_name = "ARN", conflicts_with_all = ["region", "account"], group = "owner")]
     resource: Option<String>,
     /// Where the request would come from (acs:SourceIp).
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
@@ -130,10 +135,10 @@ fn check(args: &CheckArgs) -> Result<(String, Context, Decision), CheckError> {
         Context::new(args.source_ip, args.secure_transport, now),
         |context, (key, value)| context.with(key, value),
     );
-    let resource = |account: &str| match &args.resource {
+    let resource = |of_key: &str| match &args.resource {
         Some(resource) => resource.clone(),
         None => {
-            let account = args.account.as_deref().unwrap_or(account);
+            let account = args.account.as_deref().unwrap_or(of_key);
             auth::listing_resource(&args.region, account)
         }
     };
@@ -142,7 +147,8 @@ fn check(args: &CheckArgs) -> Result<(String, Context, Decision), CheckError> {
             std::fs::read_to_string(path).map_err(|e| CheckError::Document(path.clone(), e))?;
         let policy =
             Policy::parse("document", &text).map_err(|e| CheckError::Policy(path.clone(), e))?;
-        let resource = resource("*");
+        // Without a key the account has been named.
+        let resource = resource("");
         let request = Request {
             action: &args.action,
             resource: &resource,

@@ -294,6 +294,43 @@ document = '{"Version":"1","Statement":[{"Effect":"Allow","Action":"ehpc:*","Res
 }
 
 #[test]
+fn a_document_is_tried_for_an_account() {
+    let dir = tempfile::tempdir().unwrap();
+    let document = dir.path().join("policy.json");
+    let text = r#"{"Version":"1","Statement":[
+        {"Effect":"Allow","Action":"ehpc:*","Resource":"*"},
+        {"Effect":"Deny","Action":"ehpc:*","Resource":"acs:ehpc:*:1:*"}]}"#;
+    fs::write(&document, text).unwrap();
+    for (more, code, says) in [
+        // For no account at all the Deny would not count.
+        (&[][..], 2, "--account"),
+        (&["--region", "local"], 2, "--account"),
+        (
+            &["--account", "1", "--access-key-id", "k"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["--account", "1"],
+            1,
+            "denied by policy \"document\", statement 2",
+        ),
+        (&["--account", "2"], 0, "allowed"),
+        (&["--resource", "acs:ehpc:local:1:x"], 1, "denied"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_sifter-control"))
+            .args(["policy", "check", "--document"])
+            .arg(&document)
+            .args(more)
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {text}");
+        assert!(text.contains(says), "{more:?}: {text}");
+    }
+}
+
+#[test]
 fn help_that_cannot_be_written_is_a_failure() {
     for arguments in [&["--help"][..], &["call", "--help"], &["--version"]] {
         let full = fs::OpenOptions::new()

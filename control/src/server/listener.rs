@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::net::TcpListener;
@@ -16,6 +16,9 @@ use super::tally::{Held, Tally};
 
 /// How long to wait when there are no descriptors left: accepting again at once would only spin.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The log has one line in so long of connections that are refused, however many there are.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// The connections of all listeners of a kind: how many there may be, and how many one address may have of
 /// them, so that nobody alone keeps the others out.
@@ -67,6 +70,7 @@ pub(super) async fn accept(
     let mut closing = context.closing.clone();
     let stop = closing.wait_for(|closing| *closing);
     tokio::pin!(stop);
+    let mut told: Option<Instant> = None;
     loop {
         let next = async {
             // Whoever has no slot waits in the kernel's queue.
@@ -82,7 +86,16 @@ pub(super) async fn accept(
         match accepted {
             Ok((stream, address)) => {
                 let Some(held) = slots.hold(address.ip()) else {
-                    tracing::debug!(client = %address.ip(), "too many connections of one address");
+                    if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                        told = Some(Instant::now());
+                        tracing::warn!(
+                            client = %address.ip(),
+                            limit = slots.of_address,
+                            "connections of one address are refused: name it in \
+                             server.trusted_proxies if it is a proxy of yours, or raise \
+                             limits.max_connections"
+                        );
+                    }
                     continue;
                 };
                 // Answers are one small write; waiting for more of it helps nobody.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Read;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Child;
@@ -246,6 +247,36 @@ async fn signs_of_life_for_the_service_manager() {
     process.signal(Signal::SIGTERM);
     while told() == "WATCHDOG=1\n" {}
     assert!(process.0.wait().unwrap().success());
+}
+
+#[test]
+fn an_address_that_is_refused_is_told_of_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    let tables = "[server]\nlisten = [\"127.0.0.1:0\"]\n[limits]\nmax_connections = 32\n";
+    fs::write(&file, config(tables, &[])).unwrap();
+    let child = program("serve", &file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut process = Process(child);
+    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    let address = line.strip_prefix("listening on http://").expect(&line);
+    let mut connections: Vec<_> = (0..12)
+        .map(|_| std::net::TcpStream::connect(address).unwrap())
+        .collect();
+    // The last one has been closed.
+    let closed = connections.last_mut().unwrap().read(&mut [0]);
+    assert!(!closed.is_ok_and(|count| count > 0));
+    process.signal(Signal::SIGTERM);
+    drop(connections);
+    let mut log = String::new();
+    let mut stderr = process.0.stderr.take().unwrap();
+    stderr.read_to_string(&mut log).unwrap();
+    assert_eq!(log.matches("server.trusted_proxies").count(), 1, "{log}");
+    assert!(log.contains("client=127.0.0.1 limit=8"), "{log}");
 }
 
 #[test]

@@ -271,6 +271,13 @@ impl Running {
 
     /// Reads every file again.
     pub fn reload(&self) {
+        {
+            let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+            // What has been taken over is not taken over once more at the next look.
+            watches.config.catch_up();
+            watches.certificate.catch_up();
+            watches.agent_tls.catch_up();
+        }
         self.reload_config();
         self.reload_certificate();
         self.reload_agent_tls();

@@ -30,6 +30,12 @@ impl FileWatch {
         }
     }
 
+    /// The files are about to be read, whether they have changed or not.
+    pub(super) fn catch_up(&mut self) {
+        self.known = look(&self.paths);
+        self.moving = None;
+    }
+
     /// Whether the files have changed and come to rest: two looks in a row must agree, so that a
     /// file being written, or one of several, is left alone.
     pub(super) fn changed(&mut self) -> bool {
@@ -94,5 +100,9 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(!watch.changed());
         assert!(watch.changed(), "a file that is gone is a change");
+        fs::write(&path, "1").unwrap();
+        assert!(!watch.changed());
+        watch.catch_up();
+        assert!(!watch.changed(), "it has been read");
     }
 }

@@ -92,6 +92,14 @@ async fn a_changed_file_is_noticed_and_a_wrong_one_changes_nothing() {
     more("OK").await;
     fs::remove_file(&file).unwrap();
     more("LoginNotFound").await;
+
+    // Where it is asked for, it is read at once, and not again at the next look.
+    fs::write(&control.config, "wrong").unwrap();
+    control.running.reload();
+    look_twice();
+    let metrics = client::get(control.address, "/metrics").await.body;
+    let line = "sifter_control_reloads_total{what=\"config\",result=\"failed\"} 4";
+    assert!(metrics.contains(line), "{metrics}");
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ pub use network::parse_network;
 pub use raw::LogFormat;
 pub use raw::PartialListings;
 pub use raw::RawConfig;
+pub(crate) use read::located;
 
 /// Where the configuration is looked for if nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/sifter-control/config.toml";

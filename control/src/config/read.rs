@@ -60,33 +60,31 @@ fn table(text: &str, path: &Path) -> Result<Table, ConfigError> {
     toml::from_str(text).map_err(|error| wrong(&error, text, path))
 }
 
-/// What is wrong in a file, and where: by line and column, or by key where it is not from a text. The
-/// error's own words quote the line, and lines of keys end up in this file, too.
+/// What is wrong in a file, and where: by line and column, or by key where it is not from a text.
 fn wrong(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
-    let message = without_values(error.message());
-    let problem = match error.span() {
-        Some(span) if !text.is_empty() => {
-            let before = text.get(..span.start).unwrap_or(text);
-            let line = before.matches('\n').count() + 1;
-            let column = before
-                .rsplit('\n')
-                .next()
-                .unwrap_or_default()
-                .chars()
-                .count()
-                + 1;
-            format!("line {line}, column {column}: {message}")
-        }
-        _ => {
-            let shown = error.to_string();
-            let key = shown.lines().skip(1).find(|line| line.starts_with("in `"));
-            key.map_or(message.clone(), |key| format!("{message} {key}"))
-        }
-    };
+    let mut problem = located(error, text);
+    if error.span().is_none() {
+        let shown = error.to_string();
+        let key = shown.lines().skip(1).find(|line| line.starts_with("in `"));
+        problem.extend(key.map(|key| format!(" {key}")));
+    }
     ConfigError::Parse {
         path: path.to_owned(),
         problem,
     }
+}
+
+/// What is wrong in a text, behind line and column. The error's own words quote the line, and the line may be
+/// a secret, also where none belongs.
+pub(crate) fn located(error: &toml::de::Error, text: &str) -> String {
+    let message = without_values(error.message());
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return message;
+    };
+    let line = before.matches('\n').count() + 1;
+    let begun = before.rsplit('\n').next().unwrap_or_default();
+    let column = begun.chars().count() + 1;
+    format!("line {line}, column {column}: {message}")
 }
 
 /// A message without the values that it quotes. Names of keys stay, and what would be right.

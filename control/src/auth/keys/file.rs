@@ -36,6 +36,7 @@ use serde::Deserialize;
 use super::guard::{self, Care};
 use super::{AccessKey, KeyError, KeyRing, KeySource, Secret};
 use crate::auth::policy::Policy;
+use crate::config;
 
 /// System policies of the vendor that concern this product, under their own names.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -373,25 +374,9 @@ impl Loader<'_> {
 }
 
 fn parse(text: &str, path: &Path) -> Result<RawFile, KeyError> {
-    toml::from_str(text).map_err(|error: toml::de::Error| {
-        // The error's own text quotes the line, and the line may be a secret.
-        let line = error.span().map_or(1, |span| {
-            text[..span.start.min(text.len())].matches('\n').count() + 1
-        });
-        // So may its message quote a value, but for those that name a field.
-        let message = error.message().lines().next().unwrap_or_default();
-        let names_a_field = ["missing field", "unknown field", "duplicate key"]
-            .iter()
-            .any(|kind| message.starts_with(kind));
-        let message = if names_a_field {
-            message
-        } else {
-            "not as expected here"
-        };
-        KeyError::Syntax {
-            path: path.to_owned(),
-            problem: format!("line {line}: {message}"),
-        }
+    toml::from_str(text).map_err(|error| KeyError::Syntax {
+        path: path.to_owned(),
+        problem: config::located(&error, text),
     })
 }
 

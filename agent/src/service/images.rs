@@ -157,6 +157,7 @@ impl<A: Agent> Reading<A> {
                 catalog_uri: self.catalog.uri(),
                 unlisted_roots: self.unlisted(seen.as_deref()),
                 lease: lease.map(Into::into),
+                restricted: *sight != Sight::All,
             },
         })
     }

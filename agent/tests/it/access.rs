@@ -283,6 +283,7 @@ fn as_another_user() {
                 .unwrap()
                 .into_inner();
             assert_eq!(page.total_size, visible.len() as u64);
+            assert!(page.restricted);
             paths.extend(page.images.into_iter().map(|image| image.path));
             token = page.next_page_token;
             if token.is_empty() {

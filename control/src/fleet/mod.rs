@@ -356,6 +356,7 @@ impl Fleet {
             .list_images(&message, context.request_id, budget)
             .await
             .and_then(|mut response| {
+                node.note_restricted(response.restricted);
                 let unlisted = std::mem::take(&mut response.unlisted_roots);
                 let lease = response.lease.take();
                 let lease = lease.map(|lease| Lease::granted(lease, started));

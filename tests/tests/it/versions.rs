@@ -216,4 +216,6 @@ fn an_agent_takes_the_request_of_a_client_that_knows_more() {
     });
     let answer = ListImagesResponse::decode(answer.as_slice()).expect("a listing");
     assert_eq!(answer.images.len(), 3);
+    // Whom the agent belongs to is shown everything.
+    assert!(!answer.restricted);
 }

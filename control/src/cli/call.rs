@@ -215,33 +215,32 @@ fn from_file(keys: &str, id: Option<&str>) -> Result<Credentials, AskError> {
     })
 }
 
-#[allow(clippy::print_stdout, reason = "the answer to a command")]
-#[allow(clippy::print_stderr, reason = "an error is no answer")]
 fn show(args: &ListArgs, status: StatusCode, body: &[u8]) -> ExitCode {
     let Ok(answer) = serde_json::from_slice::<Value>(body) else {
         return super::fail(&AskError::NotJson(status), EXIT_NO_ANSWER);
     };
-    if args.output == Output::Json {
-        println!("{answer:#}");
-    }
-    if !status.is_success() {
-        if args.output == Output::Table {
+    let code = if status.is_success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_API_ERROR)
+    };
+    match args.output {
+        Output::Json => super::answer(format_args!("{answer:#}\n"), code),
+        Output::Table if status.is_success() => super::answer(table(&answer), code),
+        Output::Table => {
             // The string to sign of the header signature has two lines.
             let text = |name: &str| clean(&answer[name].as_str().unwrap_or("-").replace('\n', " "));
-            eprintln!(
-                "{}: {} (HTTP {})",
+            super::complain(format_args!(
+                "{}: {} (HTTP {})\nrequest {}; see {}",
                 text("Code"),
                 text("Message"),
-                status.as_u16()
-            );
-            eprintln!("request {}; see {}", text("RequestId"), text("Recommend"));
+                status.as_u16(),
+                text("RequestId"),
+                text("Recommend")
+            ));
+            code
         }
-        return ExitCode::from(EXIT_API_ERROR);
     }
-    if args.output == Output::Table {
-        print!("{}", table(&answer));
-    }
-    ExitCode::SUCCESS
 }
 
 /// Columns of the table and the fields they show.

@@ -24,12 +24,10 @@ pub(super) fn run(args: Args) -> ExitCode {
     if let Err(error) = server::check(&settings) {
         return super::fail(&error, super::EXIT_CONFIG);
     }
-    print(&args, &settings);
-    ExitCode::SUCCESS
+    super::answer(summary(&args, &settings), ExitCode::SUCCESS)
 }
 
-#[allow(clippy::print_stdout, reason = "the answer to a command")]
-fn print(args: &Args, settings: &Settings) {
+fn summary(args: &Args, settings: &Settings) -> String {
     let auth = match &settings.auth {
         AuthSettings::None => "none (loopback only)",
         AuthSettings::Signatures(_) => "signatures",
@@ -39,18 +37,19 @@ fn print(args: &Args, settings: &Settings) {
         .iter()
         .map(|cluster| cluster.login_nodes.len())
         .sum();
-    println!(
-        "{}: good: {}, {}, auth {auth}",
+    let mut summary = format!(
+        "{}: good: {}, {}, auth {auth}\n",
         args.config.path.display(),
         count(settings.clusters.len(), "cluster"),
         count(nodes, "login node"),
     );
     for cluster in &settings.clusters {
         if cluster.login_nodes.is_empty() {
-            println!(
-                "note: cluster {:?} has no login node: requests for it are answered LoginNotFound",
+            summary.push_str(&format!(
+                "note: cluster {:?} has no login node: requests for it are answered LoginNotFound\n",
                 cluster.id
-            );
+            ));
         }
     }
+    summary
 }

@@ -7,6 +7,8 @@ mod manager;
 mod policy;
 mod serve;
 
+use std::fmt::Display;
+use std::io;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,11 +63,8 @@ impl Cli {
             Err(error) if error.use_stderr() => error.exit(),
             // Help or version: what was asked for, and not there unless it was written.
             Err(help) => {
-                return match help.print().and_then(|()| std::io::stdout().flush()) {
-                    // Whoever reads it has seen enough.
-                    Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => fail(&error, 1),
-                    _ => ExitCode::SUCCESS,
-                };
+                let printed = help.print().and_then(|()| io::stdout().flush());
+                return written(printed, ExitCode::SUCCESS);
             }
         };
         match cli.command {
@@ -82,9 +81,35 @@ impl Cli {
 /// not restart) from a failure (do).
 const EXIT_CONFIG: u8 = 78;
 
+/// Prints the answer to a command, and the code to end with: `code`, if it could be written.
+fn answer(answer: impl Display, code: ExitCode) -> ExitCode {
+    let mut out = io::stdout().lock();
+    written(write!(out, "{answer}").and_then(|()| out.flush()), code)
+}
+
+fn written(result: io::Result<()>, code: ExitCode) -> ExitCode {
+    match result {
+        Ok(()) => code,
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code,
+        Err(error) => fail(&Unwritten(error), 1),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("standard output")]
+struct Unwritten(#[source] io::Error);
+
 /// Prints an error with its causes, and the code to end with.
-#[allow(clippy::print_stderr, reason = "the one place that reports an error")]
 fn fail(error: &(dyn std::error::Error + 'static), code: u8) -> ExitCode {
-    eprintln!("sifter-control: {}", crate::server::chain(error));
+    complain(format_args!(
+        "sifter-control: {}",
+        crate::server::chain(error)
+    ));
     ExitCode::from(code)
+}
+
+/// A message on standard error. Where that cannot be written, there is nowhere to say so.
+fn complain(message: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{message}");
 }

@@ -115,12 +115,12 @@ pub(super) fn run(args: Args) -> ExitCode {
     let What::Check(args) = args.what;
     match check(&args) {
         Ok((resource, context, decision)) => {
-            print(&args, &resource, &context, &decision);
-            if decision.is_allowed() {
+            let code = if decision.is_allowed() {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::from(EXIT_DENIED)
-            }
+            };
+            super::answer(explanation(&args, &resource, &context, &decision), code)
         }
         Err(error @ (CheckError::Inactive(_) | CheckError::Expired(..))) => {
             super::fail(&error, EXIT_DENIED)
@@ -173,15 +173,20 @@ fn check(args: &CheckArgs) -> Result<(String, Context, Decision), CheckError> {
     Ok((resource, context, decision))
 }
 
-#[allow(clippy::print_stdout, reason = "the answer to a command")]
-fn print(args: &CheckArgs, resource: &str, context: &Context, decision: &Decision) {
-    println!("action    {}", args.action);
-    println!("resource  {resource}");
+fn explanation(args: &CheckArgs, resource: &str, context: &Context, decision: &Decision) -> String {
+    let mut lines = vec![
+        format!("action    {}", args.action),
+        format!("resource  {resource}"),
+    ];
     for (key, value) in context.entries() {
-        println!("context   {key} = {value}");
+        lines.push(format!("context   {key} = {value}"));
     }
     for trace in &decision.trace {
-        println!("{:?}  {}: {}", trace.effect, trace.statement, trace.outcome);
+        lines.push(format!(
+            "{:?}  {}: {}",
+            trace.effect, trace.statement, trace.outcome
+        ));
     }
-    println!("{}", decision.verdict);
+    lines.push(format!("{}\n", decision.verdict));
+    lines.join("\n")
 }

@@ -4,6 +4,7 @@
 //! seconds); SIGTERM and SIGINT drain and stop, a second one stops at once.
 
 use std::io;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -143,19 +144,18 @@ async fn reload(running: Arc<Running>, mut hangup: Signal) {
     }
 }
 
-/// One line for each address, for people and for tests that asked for port 0.
-#[allow(clippy::print_stdout, reason = "the answer to a command")]
+/// One line for each address, for people and for tests that asked for port 0. They are in the log, too:
+/// nothing is lost where nobody reads this.
 fn announce(running: &Running, scheme: &str) {
-    use std::io::Write;
-
+    let mut out = io::stdout().lock();
     for address in &running.addresses {
-        println!("listening on {scheme}://{address}");
+        let _ = writeln!(out, "listening on {scheme}://{address}");
         tracing::info!(%address, scheme, "listening");
     }
     if let Some(address) = running.admin_address {
-        println!("metrics on http://{address}/metrics");
+        let _ = writeln!(out, "metrics on http://{address}/metrics");
         tracing::info!(%address, "metrics");
     }
     // Whoever reads this through a pipe waits for it.
-    let _ = io::stdout().flush();
+    let _ = out.flush();
 }

@@ -87,6 +87,12 @@ impl Printer {
         })
     }
 
+    /// Whether images are printed while the scan runs.
+    #[must_use]
+    pub fn prints_at_once(&self) -> bool {
+        !self.ordered && self.printed().listing.streams()
+    }
+
     /// Takes what was found in the directory `path` below `root`.
     ///
     /// # Errors

@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::catalog::{ChangeKind, Content, Found};
@@ -63,13 +65,16 @@ pub struct Args {
 /// Writing failed, or no path could be scanned.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     let printer = Printer::new(&args.listing, !args.basic)?;
+    // Lines of the listing that come in between would be written over, or over the progress.
+    let shares_terminal = printer.prints_at_once() && io::stdout().is_terminal();
+    let shows_progress = io::stderr().is_terminal() && !shares_terminal;
     let mut exit = Exit::Success;
     for target in targets::targets(&args.paths) {
         let scanned = match target {
             Target::File(path) => file(&path, &printer)?,
             Target::Directory(path, apart) => {
                 let settings = settings(path, &args, &apart);
-                directory(&settings, &apart, &printer)?
+                directory(&settings, &apart, &printer, shows_progress)?
             }
             Target::Refused(path, error) => {
                 complain(&format!("scan {}: {error}", crate::escape::path(&path)));
@@ -124,12 +129,19 @@ fn file(path: &Path, printer: &Printer) -> anyhow::Result<Exit> {
     }
 }
 
-fn directory(settings: &RootSettings, apart: &Apart, printer: &Printer) -> anyhow::Result<Exit> {
+fn directory(
+    settings: &RootSettings,
+    apart: &Apart,
+    printer: &Printer,
+    shows_progress: bool,
+) -> anyhow::Result<Exit> {
     let progress = Arc::new(Progress::default());
-    let bar = Bar::start(&settings.path, &progress);
+    let bar = shows_progress.then(|| Bar::start(&settings.path, &progress));
     let unprinted = OnceLock::new();
     let scanned = scan(settings, apart, &progress, printer, &unprinted);
-    bar.finish();
+    if let Some(bar) = bar {
+        bar.finish();
+    }
     if let Some(error) = unprinted.into_inner() {
         return Err(error.into());
     }
@@ -183,39 +195,31 @@ fn scan(
     )
 }
 
-/// A progress line on standard error, if that is a terminal.
+/// A progress line on standard error.
 struct Bar {
-    done: Arc<std::sync::atomic::AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    done: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 impl Bar {
     fn start(root: &Path, progress: &Arc<Progress>) -> Self {
-        let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        if !std::io::stderr().is_terminal() {
-            return Self { done, thread: None };
-        }
+        let done = Arc::new(AtomicBool::new(false));
         let (root, progress, ended) = (root.to_owned(), Arc::clone(progress), Arc::clone(&done));
         let thread = std::thread::spawn(move || {
             let bar = indicatif::ProgressBar::new_spinner();
-            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+            while !ended.load(Ordering::Relaxed) {
                 bar.set_message(crate::bars::progress_line(&root, &progress));
                 bar.tick();
                 std::thread::park_timeout(Duration::from_millis(100));
             }
             bar.finish_and_clear();
         });
-        Self {
-            done,
-            thread: Some(thread),
-        }
+        Self { done, thread }
     }
 
     fn finish(self) {
-        self.done.store(true, std::sync::atomic::Ordering::Relaxed);
-        if let Some(thread) = self.thread {
-            thread.thread().unpark();
-            let _ = thread.join();
-        }
+        self.done.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        let _ = self.thread.join();
     }
 }

@@ -154,6 +154,40 @@ impl Drop for Ending {
     }
 }
 
+/// What a command writes to a terminal; `None` where there is none to be had.
+fn on_terminal(command: &str) -> Option<String> {
+    let mut script = Command::new("script");
+    let output = script.args(["-qec", command, "/dev/null"]).output();
+    Some(String::from_utf8_lossy(&output.ok()?.stdout).into_owned())
+}
+
+#[test]
+fn progress_does_not_come_between_the_lines_of_a_listing() {
+    let dir = TempDir::new().unwrap();
+    for number in 1..=20 {
+        Tiny::numbered(number, "lab/tool:1").write(&dir.path().join(format!("{number}.sif")));
+    }
+    // Slow enough for a look at it.
+    let scan = format!(
+        "{} scan --operations-per-second 60 {}",
+        binary("sifter").display(),
+        dir.path().display()
+    );
+    for (how, shown) in [
+        ("", true),
+        ("--format '{{.Path}}' --sort path", true),
+        ("--format '{{.Path}}' > /dev/null", true),
+        ("--format '{{.Path}}'", false),
+        ("--json", false),
+        ("--quiet", false),
+    ] {
+        let Some(output) = on_terminal(&format!("{scan} {how}")) else {
+            return skip("the terminal", "no `script` (util-linux)");
+        };
+        assert_eq!(output.contains(" images in "), shown, "{how}: {output}");
+    }
+}
+
 #[test]
 fn an_agent_in_the_foreground_of_a_terminal_shows_its_scans_below_its_log() {
     if Command::new("script").arg("--version").output().is_err() {

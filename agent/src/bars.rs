@@ -12,6 +12,7 @@ use crate::engine::Engines;
 use crate::escape;
 use crate::scan::Progress;
 use crate::telemetry::Terminal;
+use crate::words::count;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_millis(100);
@@ -62,11 +63,11 @@ fn run(lower: &MultiProgress, engines: &Weak<Engines>) {
 pub fn progress_line(root: &Path, progress: &Progress) -> String {
     let counts = progress.counts();
     format!(
-        "{}: {} images in {} files, {} directories; {} pending, {} in flight, {:.1?}",
+        "{}: {} in {}, {}; {} pending, {} in flight, {:.1?}",
         escape::path(root),
-        counts.images,
-        counts.files,
-        counts.directories,
+        count(counts.images, "image"),
+        count(counts.files, "file"),
+        count(counts.directories, "directory"),
         progress.pending(),
         progress.width(),
         progress.elapsed(),

@@ -19,3 +19,4 @@ pub mod run;
 pub mod scan;
 pub mod service;
 pub mod telemetry;
+pub mod words;

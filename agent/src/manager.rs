@@ -11,6 +11,7 @@ use sd_notify::NotifyState;
 
 use crate::engine::Engines;
 use crate::scan::{Condition, RootStatus};
+use crate::words;
 
 /// Time between two looks where no watchdog asks for a shorter one.
 const EVERY: Duration = Duration::from_secs(5);
@@ -54,14 +55,10 @@ fn summary(roots: &[RootStatus], images: usize) -> String {
     let count = |is: &dyn Fn(&RootStatus) -> bool| roots.iter().filter(|root| is(root)).count();
     let scanning = count(&|root| root.progress.is_some());
     let unavailable = count(&|root| matches!(root.condition, Condition::Unavailable(_)));
-    let plural = |number: usize, one: &str| {
-        let ending = if number == 1 { "" } else { "s" };
-        format!("{number} {one}{ending}")
-    };
     let mut line = format!(
         "{} in {}",
-        plural(images, "image"),
-        plural(roots.len(), "root")
+        words::count(images as u64, "image"),
+        words::count(roots.len() as u64, "root")
     );
     if unavailable > 0 {
         line.push_str(&format!(", {unavailable} cannot be read"));

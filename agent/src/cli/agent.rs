@@ -1,13 +1,14 @@
 //! `sifter agent`: the service itself.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::{self, Raw, RawRoot, Settings};
 use crate::run;
 use crate::telemetry::{self, Terminal};
+use crate::words::count;
 
-use super::{Exit, WithExit, words};
+use super::{Exit, WithExit};
 
 /// Run the agent: scan directories and serve the listing over gRPC
 #[derive(Debug, clap::Args)]
@@ -89,14 +90,14 @@ impl ConfigArgs {
         let mut roots = Vec::new();
         for path in self.root {
             roots.push(RawRoot {
-                path: Some(std::path::absolute(path)?),
+                path: Some(absolute(&path).map_err(|error| wrong(&error))?),
                 ..RawRoot::default()
             });
         }
         // Relative to where the command is given; in a file that would be nowhere.
         let state_directory = match self.state_dir {
             Some(directory) if directory.is_relative() && !directory.as_os_str().is_empty() => {
-                Some(std::path::absolute(directory)?)
+                Some(absolute(&directory).map_err(|error| wrong(&error))?)
             }
             given => given,
         };
@@ -114,6 +115,21 @@ impl ConfigArgs {
         };
         Settings::validate(given.over(raw)).map_err(|error| wrong(&error))
     }
+}
+
+/// A path that is relative to the working directory, which somebody may have removed.
+fn absolute(path: &Path) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|error| format!("{}: {error}", crate::escape::path(path)))
+}
+
+/// What a configuration is about, in one line.
+pub(super) fn summary(settings: &Settings) -> String {
+    format!(
+        "system {}, {}, {}",
+        crate::escape::terminal(&settings.system),
+        count(settings.roots.len() as u64, "root"),
+        count(settings.listen.len() as u64, "address")
+    )
 }
 
 /// Runs the agent.
@@ -148,15 +164,6 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
 pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
     let settings = args.config.resolve()?;
     let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "configuration is good: system {}, {}, {}",
-        crate::escape::terminal(&settings.system),
-        words::count(settings.roots.len() as u64, "root"),
-        match settings.listen.len() {
-            1 => "1 address".to_owned(),
-            more => format!("{more} addresses"),
-        }
-    )?;
+    writeln!(out, "configuration is good: {}", summary(&settings))?;
     Ok(Exit::Success)
 }

@@ -94,9 +94,8 @@ impl Confirm {
     pub fn note(&self) {
         if self.dropped > 0 {
             complain(&format!(
-                "left out, since read after the agent last looked: {} image{}",
-                self.dropped,
-                if self.dropped == 1 { "" } else { "s" }
+                "left out, since read after the agent last looked: {}",
+                crate::words::count(self.dropped, "image")
             ));
         }
         complain(

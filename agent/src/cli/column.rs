@@ -9,8 +9,7 @@ use sifter_proto::Timestamp;
 use sifter_proto::v1::Image;
 
 use crate::escape;
-
-use super::words::{ago, cut, short_id, size};
+use crate::words::{ago, cut, short_id, size};
 
 /// Longest text of a cell, but for paths: one long name must not make every line as long. The
 /// longest names in use (`quay.io/biocontainers/bioconductor-…`) are shorter.

@@ -11,10 +11,10 @@ use serde_json::json;
 use sifter_proto::v1::{Format, Image, Status};
 
 use crate::escape;
+use crate::words::{count, short_id, size};
 
 use super::render::Output;
 use super::usage::Linked;
-use super::words::{short_id, size};
 
 /// Images by what they are alike in.
 #[derive(Debug, Default)]
@@ -114,11 +114,10 @@ impl Duplicates {
         if groups.is_empty() {
             return writeln!(out, "no duplicates");
         }
-        let count = groups.len();
         writeln!(
             out,
-            "total: {count} image{} in {files} files; {} could be saved",
-            if count == 1 { "" } else { "s" },
+            "total: {} in {files} files; {} could be saved",
+            count(groups.len() as u64, "image"),
             if output.no_trunc {
                 format!("{saved} bytes")
             } else {

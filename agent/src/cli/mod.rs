@@ -23,7 +23,6 @@ mod targets;
 mod usage;
 mod verify;
 mod watch;
-mod words;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -89,8 +88,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(args) => printed(status::run(args)),
         Command::Rescan(args) => printed(rescan::run(args)),
         Command::Agent(args) => agent::run(args),
-        Command::CheckConfig(args) => agent::check(args),
-        Command::Doctor(args) => doctor::run(args),
+        Command::CheckConfig(args) => printed(agent::check(args)),
+        Command::Doctor(args) => printed(doctor::run(args)),
         Command::Generate(args) => generate::run(&args),
     };
     ended(result)

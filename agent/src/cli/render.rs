@@ -8,10 +8,10 @@ use serde_json::Value;
 use sifter_proto::v1::Image;
 
 use crate::escape;
+use crate::words::short_id;
 
 use super::column::{Column, FIELDS, Field};
 use super::table::Table;
-use super::words::short_id;
 
 /// Columns of a table unless others are asked for.
 pub const DEFAULT_COLUMNS: &str = "repository,tag,image_id,updated,size,owner,status,path";

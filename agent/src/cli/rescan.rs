@@ -9,6 +9,7 @@ use tonic_types::StatusExt;
 use super::connect::{Address, block_on, refused};
 use super::{Exit, WithExit};
 use crate::escape;
+use crate::words::count;
 
 /// Ask the agent to scan now, and wait for it
 #[derive(Debug, clap::Args)]
@@ -86,12 +87,12 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             } else if let Some(counts) = result.counts {
                 writeln!(
                     out,
-                    "{root}: {} images, {} directories, {} files read, {} operations, {} problems",
-                    counts.images,
-                    counts.directories,
-                    counts.files_read,
-                    counts.operations,
-                    result.problem_count
+                    "{root}: {}, {}, {} read, {}, {}",
+                    count(counts.images, "image"),
+                    count(counts.directories, "directory"),
+                    count(counts.files_read, "file"),
+                    count(counts.operations, "operation"),
+                    count(result.problem_count, "problem")
                 )?;
             } else {
                 // Withheld from callers who do not see everything.

@@ -6,8 +6,9 @@ use sifter_proto::v1;
 
 use super::Exit;
 use super::connect::{Address, block_on, refused};
-use super::words;
 use crate::escape;
+use crate::words;
+use crate::words::count;
 
 /// Show the state of the agent and its roots
 #[derive(Debug, clap::Args)]
@@ -124,9 +125,9 @@ fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
     let state = state.strip_prefix("ROOT_STATE_").unwrap_or(state);
     writeln!(
         out,
-        "root {}  {state}  {} images  ({}{}, changes by {})",
+        "root {}  {state}  {}  ({}{}, changes by {})",
         escape::terminal(&root.path),
-        root.image_count,
+        count(root.image_count, "image"),
         if root.file_system_type.is_empty() {
             "unknown"
         } else {
@@ -151,10 +152,10 @@ fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
             None => writeln!(out, "    scanning, {} in flight", progress.width)?,
             Some(counts) => writeln!(
                 out,
-                "    scanning: {} directories, {} files, {} images; {} pending, {} in flight",
-                counts.directories,
-                counts.files,
-                counts.images,
+                "    scanning: {}, {}, {}; {} pending, {} in flight",
+                count(counts.directories, "directory"),
+                count(counts.files, "file"),
+                count(counts.images, "image"),
                 progress.directories_pending,
                 progress.width
             )?,
@@ -173,8 +174,11 @@ fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
             None => writeln!(out)?,
             Some(counts) => writeln!(
                 out,
-                ": {} directories, {} files read, {} operations, {} problems",
-                counts.directories, counts.files_read, counts.operations, scan.problem_count
+                ": {}, {} read, {}, {}",
+                count(counts.directories, "directory"),
+                count(counts.files_read, "file"),
+                count(counts.operations, "operation"),
+                count(scan.problem_count, "problem")
             )?,
         }
         if let Some(counts) = scan.counts
@@ -183,7 +187,7 @@ fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
             writeln!(
                 out,
                 "    {} {} an image name and other content",
-                words::count(counts.misnamed, "file"),
+                count(counts.misnamed, "file"),
                 if counts.misnamed == 1 { "has" } else { "have" }
             )?;
         }

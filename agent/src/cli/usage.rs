@@ -13,9 +13,9 @@ use serde_json::json;
 use sifter_proto::v1::{Format, Image};
 
 use crate::escape;
+use crate::words::{count, size};
 
 use super::table::Table;
-use super::words::size;
 use super::{Exit, WithExit};
 
 /// What images are grouped by.
@@ -134,10 +134,9 @@ impl Sum {
     /// The line below a table.
     #[must_use]
     pub fn line(&self) -> String {
-        let plural = if self.images == 1 { "" } else { "s" };
         format!(
-            "total: {} image{plural}, {}, on disk {}",
-            self.images,
+            "total: {}, {}, on disk {}",
+            count(self.images, "image"),
             size(self.size()),
             size(self.allocated())
         )

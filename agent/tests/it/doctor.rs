@@ -33,7 +33,7 @@ fn what_is_wrong_is_named_with_what_to_do() {
         "catalogue: ",
         "is sound",
         "agent: sifter ",
-        "1 images visible here",
+        "1 image visible here",
         " clock: ",
         " user: ",
         &format!(" root {}/images: ", directory.display()),

@@ -11,7 +11,7 @@ const CRATES: [(&str, &[&[&str]]); 2] = [
     (
         "agent",
         &[
-            &["escape", "fields", "mounts"],
+            &["escape", "fields", "mounts", "words"],
             &["config"],
             &["catalog"],
             &["peer"],

@@ -13,6 +13,7 @@ use super::Finding;
 use crate::catalog::FileTime;
 use crate::config::Settings;
 use crate::escape;
+use crate::words::count;
 
 /// Free space below which a catalogue may soon not be written. A million images need some 1 GB.
 const FREE_MIN: u64 = 256 << 20;
@@ -114,7 +115,7 @@ pub(super) fn admin_group(settings: &Settings) -> Vec<Finding> {
     match Group::from_name(name) {
         Ok(Some(group)) => vec![Finding::ok(
             "admin_group",
-            format!("{name}, {} members listed", group.mem.len()),
+            format!("{name}, {} listed", count(group.mem.len() as u64, "member")),
         )],
         _ if settings.access.admin_group_configured => vec![Finding::warning(
             "admin_group",

@@ -103,12 +103,7 @@ fn patiently(
 fn examine(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![Finding::ok(
         "configuration",
-        format!(
-            "system {}, {} roots, {} addresses",
-            settings.system,
-            settings.roots.len(),
-            settings.listen.len()
-        ),
+        super::agent::summary(settings),
     )];
     findings.extend(host::user(settings));
     for root in &settings.roots {
@@ -157,13 +152,14 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         findings
             .iter()
             .filter(|finding| finding.verdict == verdict)
-            .count()
+            .count() as u64
     };
     let (failed, warnings) = (count(Verdict::Failed), count(Verdict::Warning));
     writeln!(
         out,
-        "{} examined: {failed} failed, {warnings} warnings",
-        findings.len()
+        "{} examined: {failed} failed, {}",
+        findings.len(),
+        crate::words::count(warnings, "warning")
     )?;
     Ok(match (failed, warnings) {
         (0, 0) => Exit::Success,

@@ -79,8 +79,9 @@ fn closed_directories(subject: &str, settings: &RootSettings) -> Option<Finding>
     Some(Finding::warning(
         subject,
         format!(
-            "{} of {directories} directories in it cannot be read by this user, {} for one",
+            "{} of {} in it cannot be read by this user, {} for one",
             closed.len(),
+            crate::words::count(directories, "directory"),
             crate::escape::path(first)
         ),
         "their images are not listed. If they should be: give the service CAP_DAC_READ_SEARCH \

@@ -12,6 +12,7 @@ use super::Finding;
 use crate::cli::connect::{Address, block_on};
 use crate::config::{Listen, Settings};
 use crate::escape;
+use crate::words::count;
 
 /// How long a port may take.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -168,7 +169,10 @@ fn judge(status: &v1::GetStatusResponse) -> Vec<Finding> {
     let mut findings = vec![if status.version == own {
         Finding::ok(
             "agent",
-            format!("sifter {own}, {} images visible here", status.image_count),
+            format!(
+                "sifter {own}, {} visible here",
+                count(status.image_count, "image")
+            ),
         )
     } else {
         Finding::warning(
@@ -218,7 +222,7 @@ fn judge(status: &v1::GetStatusResponse) -> Vec<Finding> {
         if problems > 0 {
             findings.push(Finding::warning(
                 subject,
-                format!("{problems} problems in the last scan"),
+                format!("{} in the last scan", count(problems, "problem")),
                 "`sifter status` lists them",
             ));
         }

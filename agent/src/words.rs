@@ -44,10 +44,17 @@ pub fn size(bytes: u64) -> String {
     unreachable!("the last unit has no end")
 }
 
-/// A number and what is counted: `1 file`, `2 files`.
+/// A number and what is counted: `1 file`, `2 files`, `3 directories`.
 #[must_use]
 pub fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    if number == 1 {
+        return format!("1 {what}");
+    }
+    match what.strip_suffix("ry") {
+        Some(stem) => format!("{number} {stem}ries"),
+        None if what.ends_with('s') => format!("{number} {what}es"),
+        None => format!("{number} {what}s"),
+    }
 }
 
 /// How long ago, in the words of `docker images`.
@@ -57,7 +64,7 @@ pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
     if seconds < 0 {
         return format!("{}", time.strftime("%Y-%m-%d"));
     }
-    let (count, unit) = match seconds {
+    let (number, unit) = match seconds {
         0..60 => (seconds, "second"),
         60..3600 => (seconds / 60, "minute"),
         3600..172_800 => (seconds / 3600, "hour"),
@@ -66,8 +73,7 @@ pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
         5_184_000..63_072_000 => (seconds / 2_592_000, "month"),
         _ => (seconds / 31_536_000, "year"),
     };
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {unit}{plural} ago")
+    format!("{} ago", count(number.unsigned_abs(), unit))
 }
 
 /// A text cut to `columns` characters, the last of them an ellipsis.
@@ -82,7 +88,23 @@ pub fn cut(text: Cow<'_, str>, columns: usize) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ago, cut, size};
+    use super::{ago, count, cut, size};
+
+    #[test]
+    fn one_is_no_plural() {
+        for (number, what, text) in [
+            (0, "file", "0 files"),
+            (1, "file", "1 file"),
+            (2, "file", "2 files"),
+            (1, "directory", "1 directory"),
+            (2, "directory", "2 directories"),
+            (2, "day", "2 days"),
+            (1, "address", "1 address"),
+            (2, "address", "2 addresses"),
+        ] {
+            assert_eq!(count(number, what), text);
+        }
+    }
 
     #[test]
     fn sizes_have_three_digits() {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::bail;
 use serde::Serialize;
 use sifter_proto::Timestamp;
-use sifter_proto::v1::Image;
+use sifter_proto::v1::{Format, Image};
 
 use crate::escape;
 use crate::words::{ago, cut, short_id, size};
@@ -230,7 +230,11 @@ impl Column {
             }
             Value::Mode(of) => format!("{:04o}", of(image)).into(),
             Value::Digest(of) if !exact => short_id(of(image)).into(),
-            Value::Bytes(of) if !exact && !self.name.ends_with("_bytes") => size(of(image)).into(),
+            Value::Bytes(of) if !exact && !self.name.ends_with("_bytes") => match image.format() {
+                // Not known: what is in a directory is never summed up.
+                Format::Sandbox => "".into(),
+                _ => size(of(image)).into(),
+            },
             Value::Tag(of)
                 if !exact && of(image).len() > 19 && of(image).starts_with("sha256:") =>
             {

@@ -246,7 +246,10 @@ impl Group {
             } else {
                 String::new()
             };
-            let size = bytes(image.size_bytes);
+            let size = match image.format() {
+                Format::Sandbox => "-".to_owned(),
+                _ => bytes(image.size_bytes),
+            };
             writeln!(
                 out,
                 "    {size:>8}  {owner:<width$}  {}{links}",

@@ -184,20 +184,21 @@ fn write_json(
     rules: Option<&[RuleOutcome]>,
     verified: Option<&Verified>,
 ) -> io::Result<()> {
-    let mut value = serde_json::to_value(message)?;
-    if let Some(rules) = rules {
-        value["explain"] = rules.iter().map(rule_json).collect();
+    let rules: Option<Value> = rules.map(|rules| rules.iter().map(rule_json).collect());
+    let mut line = Vec::new();
+    super::json::write(&mut line, message)?;
+    // After the message, which keeps its order of fields. It has a path at least.
+    for (name, value) in [
+        ("explain", rules),
+        ("verification", verified.map(Verified::json)),
+    ] {
+        if let Some(value) = value {
+            line.pop();
+            write!(line, ",\"{name}\":{value}}}")?;
+        }
     }
-    if let Some(verified) = verified {
-        value["verification"] = verified.json();
-    }
-    if rules.is_none() && verified.is_none() {
-        // Exactly the message, in its order of fields.
-        serde_json::to_writer(&mut *out, message)?;
-    } else {
-        serde_json::to_writer(&mut *out, &value)?;
-    }
-    writeln!(out)
+    line.push(b'\n');
+    out.write_all(&line)
 }
 
 fn rule_json(rule: &RuleOutcome) -> Value {

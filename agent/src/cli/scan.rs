@@ -46,16 +46,22 @@ pub struct Args {
     max_depth: Option<u32>,
 
     /// Operations in flight at most [default: measured; 4 on network file systems]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     width: Option<u32>,
 
     /// Operations a second at most, 0 for no limit [default: 500 on network file systems]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
     operations_per_second: Option<f64>,
 
     /// Leave out labels, definition and objects in JSON
     #[arg(long)]
     basic: bool,
+}
+
+/// As in the configuration: what is no rate must not pass for no limit.
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.0..=1e9).contains(rate));
+    rate.ok_or_else(|| "must be 0 (no limit) or more".to_owned())
 }
 
 /// Runs the command.
@@ -123,8 +129,8 @@ fn file(path: &Path, printer: &Printer) -> anyhow::Result<Exit> {
             Ok(Exit::Negative)
         }
         Err(error) => {
-            complain(&format!("{}: {error}", crate::escape::path(path)));
-            Ok(Exit::Partial)
+            complain(&format!("scan {}: {error}", crate::escape::path(path)));
+            Ok(Exit::Failure)
         }
     }
 }

@@ -17,6 +17,8 @@ fn a_full_disk_is_said() {
         &["scan", "."],
         &["scan", ".", "--json"],
         &["inspect", "x.sif"],
+        &["check-config", "--root", "."],
+        &["doctor", "--root", "."],
     ] {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = sifter()

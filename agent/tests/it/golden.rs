@@ -75,6 +75,9 @@ fn scan() {
             &["-f", "format=sandbox", "--format", "size,path", "--totals"],
         ),
         ("wrong_filter", &["-f", "size>huge"]),
+        ("wrong_width", &["--width", "0"]),
+        ("wrong_rate", &["--operations-per-second", "-5"]),
+        ("no_rate", &["--operations-per-second", "nan"]),
         ("wrong_value", &["-f", "format=squash"]),
         ("wrong_field", &["-f", "repo=tools"]),
         ("empty_filter", &["-f", ""]),
@@ -329,6 +332,10 @@ fn inspect_in_json() {
         ],
     );
     assert_eq!(ran.code, Some(4), "{}", ran.err);
+    // The message as it is without options, and more behind it.
+    let plain = run(&path, &["inspect", "--json", "--digest", "signed/pgp.sif"]);
+    let message = plain.out.trim_end().strip_suffix('}').unwrap();
+    assert!(ran.out.starts_with(message), "{}", ran.out);
     let image: Value = serde_json::from_str(&ran.out).unwrap();
     insta::assert_json_snapshot!("inspect_json_explain", image["explain"]);
     insta::assert_json_snapshot!("inspect_json_verification", image["verification"]);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use crate::support::skip;
 use crate::support::tree::{sif, write};
 use crate::tool::run;
 
@@ -112,4 +113,22 @@ fn every_path_is_reported_once_or_refused() {
         assert_eq!(ran.code, Some(*code), "{paths:?}: {}", ran.err);
     }
     fs::remove_file(at("fifo")).unwrap();
+}
+
+#[test]
+fn a_file_that_cannot_be_read_fails_as_a_directory_does() {
+    // Not even the superuser may read it.
+    let closed = "/sys/bus/platform/uevent";
+    if fs::File::open(closed).map_err(|error| error.kind()).err()
+        != Some(std::io::ErrorKind::PermissionDenied)
+    {
+        return skip("the file", "no sysfs");
+    }
+    let guard = tempfile::tempdir().unwrap();
+    for command in ["scan", "inspect"] {
+        let ran = run(guard.path(), &[command, closed]);
+        let complaint = format!("{closed}: Permission denied");
+        assert!(ran.err.contains(&complaint), "{command}: {}", ran.err);
+        assert_eq!(ran.code, Some(1), "{command}: {}", ran.err);
+    }
 }

@@ -10,6 +10,7 @@ use http::StatusCode;
 use hyper::body::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr as _;
 use uuid::Uuid;
 
 use crate::auth::Generation;
@@ -268,7 +269,7 @@ fn table(answer: &Value) -> String {
     let widths: Vec<usize> = (0..COLUMNS.len())
         .map(|column| {
             rows.iter()
-                .map(|row| row[column].chars().count())
+                .map(|row| row[column].width())
                 .max()
                 .unwrap_or(0)
         })
@@ -278,7 +279,7 @@ fn table(answer: &Value) -> String {
         let line: Vec<String> = row
             .iter()
             .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.width())))
             .collect();
         out.push_str(line.join("  ").trim_end());
         out.push('\n');
@@ -348,9 +349,11 @@ mod tests {
 
     #[test]
     fn table_is_aligned_and_harmless() {
-        let answer = json!({"PageNumber": 2, "PageSize": 2, "TotalCount": 12, "Images": {"Images": [
+        let answer = json!({"PageNumber": 2, "PageSize": 3, "TotalCount": 12, "Images": {"Images": [
             {"Repository": "ubuntu", "Tag": "22.04", "Status": "READY", "Type": "singularity",
              "System": "one", "UpdateDateTime": "2026-01-02T03:04:05", "ImageId": "sha256:00"},
+            {"Repository": "镜像", "Tag": "中", "Status": "READY", "Type": "singularity",
+             "System": "one", "UpdateDateTime": "", "ImageId": "sha256:22"},
             {"Repository": "evil\u{1b}[2J\u{202e}", "Tag": "x", "Status": "READY",
              "Type": "singularity", "System": "one", "UpdateDateTime": "", "ImageId": "sha256:11"},
         ]}});
@@ -358,8 +361,9 @@ mod tests {
             table(&answer),
             "REPOSITORY  TAG    STATUS  TYPE         SYSTEM  UPDATED              IMAGE ID\n\
              ubuntu      22.04  READY   singularity  one     2026-01-02T03:04:05  sha256:00\n\
+             镜像        中     READY   singularity  one                          sha256:22\n\
              evil\u{fffd}[2J\u{fffd}   x      READY   singularity  one                          sha256:11\n\
-             page 2: 2 of 12\n"
+             page 2: 3 of 12\n"
         );
     }
 }

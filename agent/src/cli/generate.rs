@@ -123,6 +123,8 @@ mod tests {
             shown += usize::from(!command.is_hide_set());
         }
         assert!(shown > 5);
+        let page = std::fs::read_to_string(directory.path().join("sifter-ls.1")).unwrap();
+        assert!(page.contains("SIFTER_ADDRESS"), "{page}");
         for name in ["sifter.1", "_sifter", "sifter.fish"] {
             assert!(directory.path().join(name).exists(), "{name}");
         }

@@ -34,8 +34,9 @@ pub use self::exit::Exit;
 
 /// What the numbers of [`Exit`] mean, for people.
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, but something could not be read;
-4 not an image, or a signature is not valid; 5 the agent does not answer.";
+Exit codes: 0 done; 1 failed; 2 wrong usage or configuration;
+3 done, but something could not be read; 4 not an image, or a signature is not valid;
+5 the agent does not answer.";
 
 /// Which Singularity and Apptainer images are on this machine's file systems.
 #[derive(Debug, Parser)]

@@ -93,6 +93,16 @@ mod tests {
             let text = std::fs::read_to_string(directory.path().join(name)).expect(name);
             assert!(text.contains("Ends with 0"), "{name}: {text}");
         }
+        for (name, variable) in [
+            ("sifter-control-serve.1", "SIFTER_CONTROL_CONFIG"),
+            (
+                "sifter-control-call-ListContainerImages.1",
+                "ALIBABA_CLOUD_ACCESS_KEY_ID",
+            ),
+        ] {
+            let text = std::fs::read_to_string(directory.path().join(name)).expect(name);
+            assert!(text.contains(variable), "{name}: {text}");
+        }
         for name in [
             "sifter-control.1",
             "sifter-control.bash",

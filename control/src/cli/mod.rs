@@ -22,8 +22,8 @@ use crate::config::DEFAULT_PATH;
 #[derive(Debug, Parser)]
 #[command(name = "sifter-control", version, about, max_term_width = 100)]
 #[command(after_help = "\
-Exit codes: 0 done; 1 failed, or denied by a policy; 2 wrong usage; 3 an error of the API; 4 no answer;
-78 wrong configuration.")]
+Exit codes: 0 done; 1 failed, or denied by a policy; 2 wrong usage; 3 an error of the API;
+4 no answer; 78 wrong configuration.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -1,9 +1,9 @@
 //! What is counted. Labels come from the configuration or from closed lists, never from a request,
 //! so that nobody outside can make series.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -108,6 +108,8 @@ pub struct RootFigures {
 /// Every metric of the agent.
 pub struct Metrics {
     registry: Mutex<Registry>,
+    /// Roots that have series.
+    roots: Mutex<BTreeSet<Name>>,
     scans: Family<ScanLabels, Counter>,
     scan_duration: Histograms<RootLabels>,
     scan_directories: Family<RootLabels, Counter>,
@@ -148,6 +150,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
             registry: Mutex::default(),
+            roots: Mutex::default(),
             scans: Family::default(),
             scan_duration: Family::new_with_constructor(|| Histogram::new(SCAN_SECONDS)),
             scan_directories: Family::default(),
@@ -266,6 +269,7 @@ impl Metrics {
     /// A scan ended.
     pub fn scanned(&self, root: &str, scan: &Scanned) {
         let labels = RootLabels { root: root.into() };
+        self.roots().insert(Arc::clone(&labels.root));
         self.scans
             .get_or_create(&ScanLabels {
                 root: Arc::clone(&labels.root),
@@ -291,13 +295,22 @@ impl Metrics {
         }
     }
 
-    /// How the roots are now.
+    /// How the roots are now. Of others nothing is told any more: what was last known of one that was taken
+    /// from the configuration would be an alert without end.
     pub fn set_roots(&self, roots: &[RootFigures]) {
         self.problems.clear();
+        self.roots().retain(|known| {
+            let is_one = roots.iter().any(|root| *root.root == **known);
+            if !is_one {
+                self.forget(known);
+            }
+            is_one
+        });
         for root in roots {
             let labels = RootLabels {
                 root: root.root.as_str().into(),
             };
+            self.roots().insert(Arc::clone(&labels.root));
             for (family, value) in [
                 (&self.root_available, i64::from(root.available)),
                 (&self.scan_running, i64::from(root.scanning)),
@@ -314,6 +327,40 @@ impl Metrics {
                     })
                     .set(count(*number));
             }
+        }
+    }
+
+    fn roots(&self) -> MutexGuard<'_, BTreeSet<Name>> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops the series of a root; those of its problems are set anew each time.
+    fn forget(&self, root: &Name) {
+        for result in ["ok", "error"] {
+            let root = Arc::clone(root);
+            self.scans.remove(&ScanLabels { root, result });
+        }
+        let labels = RootLabels {
+            root: Arc::clone(root),
+        };
+        self.scan_duration.remove(&labels);
+        self.scan_throttled.remove(&labels);
+        for family in [
+            &self.scan_directories,
+            &self.scan_files_read,
+            &self.scan_operations,
+            &self.scan_bytes,
+        ] {
+            family.remove(&labels);
+        }
+        for family in [
+            &self.scan_success,
+            &self.scan_running,
+            &self.scan_width,
+            &self.root_available,
+            &self.root_images,
+        ] {
+            family.remove(&labels);
         }
     }
 
@@ -336,11 +383,13 @@ impl Metrics {
         }
     }
 
-    /// All metrics as OpenMetrics text.
+    /// All metrics as OpenMetrics text, after `refresh` has set them. While one does, no other is shown a
+    /// page: series are cleared before they are set anew.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub fn render(&self, refresh: impl FnOnce()) -> String {
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        refresh();
         // Writing into a string does not fail.
         let _ = encode(&mut text, &registry);
         text
@@ -362,48 +411,4 @@ fn count(number: u64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::time::Duration;
-
-    use super::{Metrics, RootFigures, Scanned};
-
-    #[test]
-    fn what_happened_is_shown_and_what_is_over_is_not() {
-        let metrics = Metrics::default();
-        metrics.scanned(
-            "/r",
-            &Scanned {
-                ok: true,
-                duration: Duration::from_secs(1),
-                operations: 7,
-                bytes: 9,
-                ended: 1_795_000_000,
-                ..Scanned::default()
-            },
-        );
-        metrics.connection_refused("expired");
-        let root = |problems| RootFigures {
-            root: "/r".to_owned(),
-            available: true,
-            problems,
-            ..RootFigures::default()
-        };
-        metrics.set_roots(&[root(BTreeMap::from([("PERMISSION_DENIED", 3)]))]);
-        metrics.set_images(&BTreeMap::from([(("READY", "SIF"), 2)]));
-        let text = metrics.render();
-        for line in [
-            "sifter_agent_scan_operations_total{root=\"/r\"} 7",
-            "sifter_agent_scan_read_bytes_total{root=\"/r\"} 9",
-            "sifter_agent_scan_last_success_timestamp_seconds{root=\"/r\"} 1795000000",
-            "sifter_agent_problems{root=\"/r\",kind=\"PERMISSION_DENIED\"} 3",
-            "sifter_agent_images{status=\"READY\",format=\"SIF\"} 2",
-            "sifter_agent_connections_refused_total{reason=\"expired\"} 1",
-            "sifter_agent_build_info{version=\"",
-        ] {
-            assert!(text.contains(line), "{line} in {text}");
-        }
-        metrics.set_roots(&[root(BTreeMap::new())]);
-        assert!(!metrics.render().contains("PERMISSION_DENIED"));
-    }
-}
+mod tests;

@@ -159,11 +159,7 @@ async fn page(
     let (status, kind, text) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
             // Counting a million images takes its time.
-            let text = tokio::task::spawn_blocking(move || {
-                refresh();
-                metrics.render()
-            })
-            .await;
+            let text = tokio::task::spawn_blocking(move || metrics.render(|| refresh())).await;
             match text {
                 Ok(text) => (StatusCode::OK, OPEN_METRICS, text),
                 Err(_) => (

@@ -84,7 +84,12 @@ impl ConfigArgs {
         };
         let file = self.file();
         let raw = match file {
-            Some(file) => config::read(&file).map_err(|error| wrong(&error))?,
+            Some(file) => config::read(&file).map_err(|error| match self.config {
+                None if !file.exists() => wrong(&format_args!(
+                    "{error} (another file: --config FILE; without one: --root DIRECTORY)"
+                )),
+                _ => wrong(&error),
+            })?,
             None => Raw::default(),
         };
         let mut roots = Vec::new();
@@ -142,18 +147,36 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let settings = args.config.resolve()?;
     let terminal = args.foreground.then(Terminal::of_standard_error);
     let terminal = terminal.flatten();
+    // However the agent ends: what is still shown of a scan is not what the shell writes behind.
+    let _cleared = terminal.clone().map(Cleared);
     telemetry::start(&settings.log, terminal.clone())
         .map_err(|error| WithExit::error(Exit::Usage, error))?;
     let files = again.files();
     let reload = Box::new(move || again.clone().resolve());
+    let shown = terminal.clone();
     run::agent(settings, &files, reload, terminal, |addresses| {
-        let mut out = std::io::stdout().lock();
-        for address in addresses {
-            let _ = writeln!(out, "listening on {address}");
+        let print = || {
+            let mut out = std::io::stdout().lock();
+            for address in addresses {
+                let _ = writeln!(out, "listening on {address}");
+            }
+            let _ = out.flush();
+        };
+        match shown {
+            Some(terminal) => terminal.bars().suspend(print),
+            None => print(),
         }
-        let _ = out.flush();
     })?;
     Ok(Exit::Success)
+}
+
+/// Takes the lower lines from a terminal when dropped.
+struct Cleared(Terminal);
+
+impl Drop for Cleared {
+    fn drop(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// Checks the configuration.

@@ -158,7 +158,11 @@ pub fn refused(status: &tonic::Status) -> anyhow::Error {
     } else {
         reason
     };
-    WithExit::error(exit, format!("{} ({reason})", status.message()))
+    let hint = match status.code() {
+        tonic::Code::Unimplemented => ": does an agent of this version listen there?",
+        _ => "",
+    };
+    WithExit::error(exit, format!("{} ({reason}){hint}", status.message()))
 }
 
 #[cfg(test)]

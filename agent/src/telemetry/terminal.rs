@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use indicatif::MultiProgress;
+use indicatif::{MultiProgress, ProgressDrawTarget};
 
 /// Standard error, if it is a terminal.
 #[derive(Debug, Clone)]
@@ -21,6 +21,13 @@ impl Terminal {
     #[must_use]
     pub fn bars(&self) -> &MultiProgress {
         &self.0
+    }
+
+    /// Takes the lower lines away, for good.
+    pub fn clear(&self) {
+        // A terminal that is gone has none.
+        let _ = self.0.clear();
+        self.0.set_draw_target(ProgressDrawTarget::hidden());
     }
 }
 

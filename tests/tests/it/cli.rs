@@ -214,8 +214,8 @@ fn an_agent_in_the_foreground_of_a_terminal_shows_its_scans_below_its_log() {
         file.display(),
         id.display()
     );
-    let _ending = Ending(id);
-    let terminal = Process::start(
+    let ending = Ending(id);
+    let mut terminal = Process::start(
         Command::new("script").args(["-qefc", &shell, "/dev/null"]),
         &log,
     );
@@ -230,9 +230,18 @@ fn an_agent_in_the_foreground_of_a_terminal_shows_its_scans_below_its_log() {
         shown.dedup();
         shown.len() > 2 && output.contains("listening")
     });
-    // It is drawn in place, and gone when the scan has ended.
-    wait::until_true("the end of the scan", || {
-        terminal.output().contains("scanned")
-    });
-    assert!(terminal.output().contains("\u{1b}["));
+    // It is drawn in place, and gone when the agent has ended; what else is written does not come behind it.
+    drop(ending);
+    terminal.wait();
+    let output = terminal.output();
+    let clear = "\u{1b}[2K";
+    assert!(output.contains(clear), "{output:?}");
+    for (what, before) in [
+        ("the addresses", output.split("listening on ").next()),
+        ("the end", Some(output.as_str())),
+    ] {
+        let last = before.and_then(|before| before.rsplit(clear).next());
+        let last = last.unwrap_or_default();
+        assert!(!last.contains(" images in "), "{what}: {output:?}");
+    }
 }

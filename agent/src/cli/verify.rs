@@ -1,6 +1,6 @@
 //! `sifter inspect --verify`: is each signature valid, and if not, why not.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::{escape, scan};
 
 use super::{Exit, WithExit};
 
-/// Largest keyring that is read: thousands of keys.
+/// Largest keyring that is read, in bytes: thousands of keys.
 const KEYRING_MAX: u64 = 16 << 20;
 
 /// Reads the keys.
@@ -28,8 +28,13 @@ pub fn keyring(path: &Path) -> anyhow::Result<Keyring> {
     };
     let mut bytes = Vec::new();
     std::fs::File::open(path)
-        .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, KEYRING_MAX), &mut bytes))
+        .and_then(|file| file.take(KEYRING_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| wrong(&error))?;
+    if bytes.len() as u64 > KEYRING_MAX {
+        return Err(wrong(
+            &"larger than 16 MiB: give only the keys that may sign",
+        ));
+    }
     Keyring::parse(&bytes).map_err(|error| wrong(&error))
 }
 
@@ -169,7 +174,7 @@ mod tests {
     use sifter_image::record::{Link, SignatureForm};
     use sifter_image::signature::{Outcome, Verification};
 
-    use super::Verified;
+    use super::{KEYRING_MAX, Verified};
 
     fn signature(outcome: Outcome) -> Verification {
         Verification {
@@ -179,6 +184,17 @@ mod tests {
             signed: Some(Link::Group(1)),
             signer: Some("Eve\u{1b}[2J <eve@example.org>".to_owned()),
             outcome,
+        }
+    }
+
+    /// Cut off, it would leave out keys without a word.
+    #[test]
+    fn a_keyring_that_is_too_large_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (length, too_large) in [(KEYRING_MAX, false), (KEYRING_MAX + 1, true)] {
+            file.as_file().set_len(length).unwrap();
+            let error = super::keyring(file.path()).unwrap_err().to_string();
+            assert_eq!(error.contains("larger than 16 MiB"), too_large, "{error}");
         }
     }
 

@@ -106,7 +106,7 @@ enum HttpMethod {
 enum Output {
     /// One row an image.
     Table,
-    /// The answer itself, indented.
+    /// All of the answer, indented.
     Json,
 }
 

@@ -175,7 +175,7 @@ pub struct AgentSettings {
     pub breaker_open: Duration,
     /// How long it is left alone at most.
     pub breaker_open_max: Duration,
-    /// What to do with a listing that lacks a root.
+    /// What to do with a listing that is not whole.
     pub partial_listings: PartialListings,
     /// Mutual TLS to the agents.
     pub tls: Option<AgentTls>,

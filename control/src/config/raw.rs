@@ -106,8 +106,8 @@ pub struct RawAgents {
     pub partial_listings: PartialListings,
 }
 
-/// What to do with a listing that lacks a root, because the root cannot be read and nothing is
-/// known of it, on every login node.
+/// What to do where no login node has a whole listing: a root is missing, because it cannot be read and
+/// nothing is known of it, or what the control plane's user may not see.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PartialListings {

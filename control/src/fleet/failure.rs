@@ -12,6 +12,10 @@ use tonic_types::StatusExt;
 use crate::api::ApiError;
 use crate::api::Malformed;
 
+/// What a login node cannot do for an ordinary user.
+const RESTRICTED: &str = "list all images: the agent shows only those that the control plane's user may \
+    read; add that user to the agent's admin_group, or connect with [agent_tls]";
+
 /// Why a login node gave no listing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -30,6 +34,9 @@ pub enum Failure {
     /// The agent could not carry out what the listing needs.
     #[error("failed to execute {0}")]
     ScanFailed(String),
+    /// The agent shows only what this program's own user may see.
+    #[error("failed to execute {RESTRICTED}")]
+    Restricted,
     /// The agent's catalogue cannot be used.
     #[error("catalogue failed: {0}")]
     CatalogFailed(String),
@@ -87,6 +94,7 @@ impl Failure {
             Self::Transport(_) | Self::Timeout | Self::Malformed(_) => ApiError::AgentError,
             Self::NotReady(_) => ApiError::ServiceUnavailable,
             Self::ScanFailed(command) => ApiError::exec_fail(command),
+            Self::Restricted => ApiError::exec_fail(RESTRICTED),
             Self::CatalogFailed(_) => ApiError::DbError,
             Self::Other { .. } => ApiError::UnknownError,
         }
@@ -96,7 +104,8 @@ impl Failure {
     /// knows what is wrong before one that is merely not ready, any agent before silence.
     pub fn weight(&self) -> u8 {
         match self {
-            Self::ScanFailed(_) => 5,
+            Self::ScanFailed(_) => 6,
+            Self::Restricted => 5,
             Self::CatalogFailed(_) => 4,
             Self::NotReady(_) => 3,
             Self::Other { .. } => 2,
@@ -121,6 +130,7 @@ impl Failure {
             Self::Malformed(_) => "malformed",
             Self::NotReady(_) => "not_ready",
             Self::ScanFailed(_) => "scan_failed",
+            Self::Restricted => "restricted",
             Self::CatalogFailed(_) => "catalog_failed",
             Self::Other { .. } => "other",
         }

@@ -356,18 +356,18 @@ impl Fleet {
             .list_images(&message, context.request_id, budget)
             .await
             .and_then(|mut response| {
-                node.note_restricted(response.restricted);
-                let unlisted = std::mem::take(&mut response.unlisted_roots);
+                let unlisted = std::mem::take(&mut response.unlisted_roots)
+                    .into_iter()
+                    .next();
+                let unlisted = unlisted
+                    .map(|root| Failure::ScanFailed(format!("{}: {}", root.command, root.error)));
+                let lacks = unlisted.or(response.restricted.then_some(Failure::Restricted));
                 let lease = response.lease.take();
                 let lease = lease.map(|lease| Lease::granted(lease, started));
                 let page = Page::from_response(request, response)?;
-                Ok(match unlisted.into_iter().next() {
+                Ok(match lacks {
                     None => Answer::Whole(Leased { page, lease }),
-                    Some(root) => {
-                        let failure =
-                            Failure::ScanFailed(format!("{}: {}", root.command, root.error));
-                        Answer::Partial(page, failure)
-                    }
+                    Some(failure) => Answer::Partial(page, failure),
                 })
             });
         let outcome = match &result {

@@ -1,7 +1,6 @@
 //! One login node: its channel, its circuit breaker, and one call.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -37,8 +36,6 @@ pub struct Node {
     name: Arc<str>,
     channel: Channel,
     breaker: Arc<Breaker>,
-    /// Whether its last listing was only what this program may see.
-    is_restricted: AtomicBool,
 }
 
 impl Node {
@@ -56,7 +53,6 @@ impl Node {
                 open_max: settings.breaker_open_max,
             }),
             name: address.to_string().into(),
-            is_restricted: AtomicBool::new(false),
         })
     }
 
@@ -68,19 +64,6 @@ impl Node {
     /// Whether the node is to be asked.
     pub fn breaker(&self) -> &Arc<Breaker> {
         &self.breaker
-    }
-
-    /// Notes whether a listing was only what this program may see, and says so once in the log: nothing else
-    /// would tell it from a whole one.
-    pub(super) fn note_restricted(&self, is_restricted: bool) {
-        let was_restricted = self.is_restricted.swap(is_restricted, Ordering::Relaxed);
-        if is_restricted && !was_restricted {
-            tracing::warn!(
-                node = %self.name,
-                "this login node lists only what the control plane may see: make its user a member of the \
-                 agent's admin_group if both are on one machine, or connect with [agent_tls]"
-            );
-        }
     }
 
     /// Asks the node for a page, within `budget`.

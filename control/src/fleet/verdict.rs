@@ -20,7 +20,7 @@ pub(super) struct Leased {
 pub(super) enum Answer {
     /// The whole listing's page.
     Whole(Leased),
-    /// A page of a listing that lacks a root, and why.
+    /// A page of a listing that lacks a root, or what its caller may not see, and why.
     Partial(Page, Failure),
 }
 
@@ -43,7 +43,7 @@ impl Verdict {
         }
     }
 
-    /// A login node gave a listing that lacks a root.
+    /// A login node gave a listing that is not whole.
     pub(super) fn partial(&mut self, page: Page, failure: Failure) {
         self.page.get_or_insert(page);
         self.failed(failure);
@@ -63,7 +63,7 @@ impl Verdict {
                     request_id = context.request_id,
                     cluster,
                     error = %failure,
-                    "served a listing that lacks a root"
+                    "served a listing that is not whole"
                 );
                 Ok(Leased { page, lease: None })
             }

@@ -249,45 +249,6 @@ async fn signs_of_life_for_the_service_manager() {
     assert!(process.0.wait().unwrap().success());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_login_node_that_shows_less_is_told_of_once() {
-    let listing = |restricted| {
-        Act::Answer(Box::new(sifter_proto::v1::ListImagesResponse {
-            restricted,
-            ..Default::default()
-        }))
-    };
-    let agent = Agent::tcp("", listing(true)).await;
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("config.toml");
-    fs::write(&file, config("", &[(CLUSTER, &[agent.address()])])).unwrap();
-    let child = program("serve", &file)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut process = Process(child);
-    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
-    let line = lines.next().unwrap().unwrap();
-    let address = line.strip_prefix("listening on http://").expect(&line);
-    let address = address.parse().unwrap();
-    for restricted in [true, true, false, false, true] {
-        agent.act(listing(restricted));
-        let answer = client::list(address, "ClusterId=ehpc-test").await;
-        assert_eq!(answer.code(), "OK", "{answer:?}");
-    }
-    process.signal(Signal::SIGTERM);
-    let mut log = String::new();
-    let mut stderr = process.0.stderr.take().unwrap();
-    stderr.read_to_string(&mut log).unwrap();
-    assert_eq!(
-        log.matches("lists only what the control plane may see")
-            .count(),
-        2,
-        "{log}"
-    );
-}
-
 #[test]
 fn an_address_that_is_refused_is_told_of_once() {
     let dir = tempfile::tempdir().unwrap();

@@ -206,41 +206,54 @@ async fn what_breaks_the_contract() {
 }
 
 #[tokio::test]
-async fn a_listing_that_lacks_a_root() {
-    let partial = |command: &str| {
-        Act::Answer(Box::new(v1::ListImagesResponse {
-            images: vec![image(0)],
-            total_size: 1,
-            system: "partial".into(),
-            unlisted_roots: vec![v1::UnlistedRoot {
-                path: "/b".into(),
-                command: command.into(),
-                error: "Stale file handle (os error 116)".into(),
-            }],
-            ..Default::default()
-        }))
+async fn a_listing_that_is_not_whole() {
+    let one_image = v1::ListImagesResponse {
+        images: vec![image(0)],
+        total_size: 1,
+        system: "partial".into(),
+        ..Default::default()
     };
-    let broken = Agent::tcp("", partial("scan /b")).await;
-
-    let control = Control::over(&[broken.address()]).await;
-    let answer = control.list("").await;
-    answer.assert_error(406, "ExecFail");
-    assert_eq!(
-        answer.json()["Message"],
-        "Failed to execute the command: scan /b: Stale file handle (os error 116)."
-    );
-
-    let serving = "[agents]\npartial_listings = \"serve\"";
-    let control = Control::with(serving, &[broken.address()]).await;
-    let answer = control.list("").await;
-    assert_eq!(answer.json()["TotalCount"], 1, "{answer:?}");
-
-    // Another login node may have the root.
-    let whole = Agent::tcp("whole", Act::List(2)).await;
-    for tables in ["", serving] {
-        let control = Control::with(tables, &[broken.address(), whole.address()]).await;
+    let lacks_a_root = v1::ListImagesResponse {
+        unlisted_roots: vec![v1::UnlistedRoot {
+            path: "/b".into(),
+            command: "scan /b".into(),
+            error: "Stale file handle (os error 116)".into(),
+        }],
+        ..one_image.clone()
+    };
+    let restricted = v1::ListImagesResponse {
+        restricted: true,
+        ..one_image
+    };
+    for (partial, message) in [
+        (
+            lacks_a_root,
+            "Failed to execute the command: scan /b: Stale file handle (os error 116).",
+        ),
+        (
+            restricted,
+            "Failed to execute the command: list all images: the agent shows only those that the control \
+             plane's user may read; add that user to the agent's admin_group, or connect with [agent_tls].",
+        ),
+    ] {
+        let broken = Agent::tcp("", Act::Answer(Box::new(partial))).await;
+        let control = Control::over(&[broken.address()]).await;
         let answer = control.list("").await;
-        assert_eq!(answer.json()["TotalCount"], 2, "{answer:?}");
+        answer.assert_error(406, "ExecFail");
+        assert_eq!(answer.json()["Message"], message);
+
+        let serving = "[agents]\npartial_listings = \"serve\"";
+        let control = Control::with(serving, &[broken.address()]).await;
+        let answer = control.list("").await;
+        assert_eq!(answer.json()["TotalCount"], 1, "{answer:?}");
+
+        // Another login node may have all of it.
+        let whole = Agent::tcp("whole", Act::List(2)).await;
+        for tables in ["", serving] {
+            let control = Control::with(tables, &[broken.address(), whole.address()]).await;
+            let answer = control.list("").await;
+            assert_eq!(answer.json()["TotalCount"], 2, "{answer:?}");
+        }
     }
 }
 

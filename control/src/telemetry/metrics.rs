@@ -113,6 +113,14 @@ impl Metrics {
             "Version of this program",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
+        let reloads: Family<ReloadLabels, Counter> =
+            table.add("reloads", "Files read again, by result", Family::default());
+        // There from the start, so that a first failure is an increase.
+        for what in ["config", "certificate", "agent_tls"] {
+            for result in ["ok", "failed"] {
+                drop(reloads.get_or_create(&ReloadLabels { what, result }));
+            }
+        }
         Self {
             requests: table.add(
                 "http_requests",
@@ -156,7 +164,7 @@ impl Metrics {
                 "Circuit breaker of a login node: 0 closed, 1 probing, 2 open",
                 Family::default(),
             ),
-            reloads: table.add("reloads", "Files read again, by result", Family::default()),
+            reloads,
             series: Mutex::default(),
             registry: Mutex::new(table.0),
         }
@@ -243,6 +251,21 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_first_reload_that_fails_is_an_increase() {
+        let metrics = Metrics::new();
+        for what in ["config", "certificate", "agent_tls"] {
+            let line = |count: u32| {
+                format!(
+                    "sifter_control_reloads_total{{what=\"{what}\",result=\"failed\"}} {count}\n"
+                )
+            };
+            assert!(metrics.render(Vec::new()).contains(&line(0)), "{what}");
+            metrics.reload(what, false);
+            assert!(metrics.render(Vec::new()).contains(&line(1)), "{what}");
+        }
+    }
 
     #[test]
     fn series_of_nodes_that_are_gone_are_gone() {

@@ -99,32 +99,86 @@ fn a_wrong_configuration_is_named_and_not_restarted() {
     assert_eq!(output.status.code(), Some(78));
 }
 
+/// The shipped configuration with every line that is commented out and has a setting; each line with the table
+/// that it is in.
+fn shipped_settings(shipped: &str) -> Vec<(&str, &str)> {
+    let mut table = "";
+    let mut settings = Vec::new();
+    for line in shipped.lines() {
+        let text = line.strip_prefix("# ").unwrap_or(line);
+        let is_key =
+            |(key, _): (&str, &str)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        if text.starts_with('[') && text.ends_with(']') {
+            table = text;
+        } else if !text.split_once(" = ").is_some_and(is_key) {
+            continue;
+        }
+        settings.push((table, text));
+    }
+    settings
+}
+
 #[test]
-fn the_shipped_configuration_is_good() {
+fn the_shipped_configuration_is_good_and_has_every_key_with_its_default() {
+    use sifter_control::config::Settings;
+
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/etc/sifter-control/config.toml");
     let output = run("check-config", &file);
     assert!(output.status.success(), "{output:?}");
-    // And with every line that is commented out, where one can be.
     let shipped = fs::read_to_string(file).unwrap();
-    let text: String = shipped
-        .lines()
-        .map(|line| {
-            let setting = line.strip_prefix("# ").is_some_and(|rest| {
-                let is_key = |(key, _): (&str, &str)| {
-                    key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-                };
-                rest.split_once(" = ").is_some_and(is_key) || rest.starts_with('[')
-            });
-            format!("{}\n", if setting { &line[2..] } else { line })
-        })
-        .collect();
-    let text = text.replace("auth = \"none\"", "");
-    let path = Path::new("/etc/sifter-control/config.toml");
-    let settings = sifter_control::config::Settings::parse(&text, path)
-        .unwrap_or_else(|error| panic!("{error}: {:?}\n{text}", std::error::Error::source(&error)));
+    let lines = shipped_settings(&shipped);
+    let parse = |wanted: &dyn Fn(&str, &str) -> bool| {
+        let text: String = lines
+            .iter()
+            .filter(|(table, line)| wanted(table, line))
+            .map(|(_, line)| format!("{line}\n"))
+            .collect();
+        let path = Path::new("/etc/sifter-control/config.toml");
+        Settings::parse(&text, path).unwrap_or_else(|error| panic!("{error:?}\n{text}"))
+    };
+
+    // With every line that is commented out, where one can be.
+    let settings = parse(&|table, _| !table.is_empty());
     assert_eq!(settings.clusters.len(), 1);
     assert!(settings.agents.tls.is_some());
+
+    // What the comments say has no default is an example.
+    let examples = ["public_url", "cert", "key", "trusted_proxies"];
+    let defaults = parse(&|table, line| match table {
+        "" | "[limits]" | "[agents]" | "[log]" => true,
+        "[server]" => !examples.contains(&line.split(" = ").next().unwrap_or_default()),
+        _ => false,
+    });
+    let none = Settings::parse(
+        "auth = \"none\"",
+        Path::new("/etc/sifter-control/config.toml"),
+    );
+    assert_eq!(format!("{defaults:?}"), format!("{:?}", none.unwrap()));
+
+    // Every key that there is: the parser names them all where it does not know one.
+    for table in [
+        "[auth]",
+        "[server]",
+        "[admin]",
+        "[limits]",
+        "[agents]",
+        "[agent_tls]",
+        "[log]",
+        "[[clusters]]",
+    ] {
+        let error = Settings::parse(&format!("{table}\nno_such_key = 1"), Path::new("x"));
+        let error = error.unwrap_err().to_string();
+        let known = error.split("expected ").nth(1).unwrap();
+        let keys: Vec<_> = known.split('`').skip(1).step_by(2).collect();
+        assert!(!keys.is_empty(), "{error}");
+        for key in keys {
+            let is_it = |(within, line): &(&str, &str)| {
+                *within == table && line.split(" = ").next() == Some(key)
+            };
+            assert!(lines.iter().any(is_it), "{table} {key}");
+        }
+    }
 }
 
 #[tokio::test]

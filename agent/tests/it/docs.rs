@@ -1,6 +1,7 @@
-//! What docs/queries.md says is held to the code.
+//! What docs/queries.md and the shipped configuration say is held to the code.
 
 use sifter_agent::catalog::{FileTime, Query};
+use sifter_agent::config::{Raw, Settings};
 
 const QUERIES: &str = include_str!("../../../docs/queries.md");
 
@@ -124,4 +125,50 @@ fn words(command: &str) -> Vec<String> {
             }
         })
         .collect()
+}
+
+#[test]
+fn the_shipped_configuration_has_every_key_with_its_default() {
+    const SHIPPED: &str = include_str!("../../../deploy/etc/sifter/agent.toml");
+    // What stands there as an example, as the comments say.
+    const EXAMPLES: [&str; 5] = [
+        "system",
+        "metrics",
+        "width",
+        "operations_per_second",
+        "exclude",
+    ];
+    let (mut all, mut defaults, mut table) = (String::new(), String::new(), "");
+    for line in SHIPPED.lines() {
+        let text = line.strip_prefix('#').unwrap_or(line).trim_start();
+        let key = text.split(" = ").next().unwrap_or_default();
+        let is_key = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && text != key;
+        if text.starts_with('[') {
+            table = text;
+        } else if !is_key {
+            continue;
+        }
+        all += &format!("{text}\n");
+        if ["", "[defaults]"].contains(&table) && !EXAMPLES.contains(&key) {
+            defaults += &format!("{text}\n");
+        }
+    }
+
+    let mut raw: Raw = toml::from_str(&all).unwrap_or_else(|error| panic!("{error}:\n{all}"));
+    raw.defaults.path = raw.roots[0].path.take();
+    raw.defaults.naming = raw.roots[0].naming.take();
+    raw.roots.clear();
+    let keys = format!("{raw:?}");
+    assert!(!keys.contains("None"), "not in the file: {keys}");
+
+    let settings = |text: &str| {
+        let raw = toml::from_str(&format!("{text}\n[[root]]\npath = '/a'")).unwrap();
+        format!("{:?}", Settings::validate(raw).unwrap())
+    };
+    assert!(defaults.lines().count() > 20, "{defaults}");
+    assert_eq!(
+        settings(&defaults),
+        // Both are as if nothing had been said, but that it was said.
+        settings("state_directory = '/var/lib/sifter'\nadmin_group = 'sifter-admin'")
+    );
 }

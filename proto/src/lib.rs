@@ -32,9 +32,9 @@ pub mod reason {
     pub const SCAN_FAILED: &str = "SCAN_FAILED";
     /// `INTERNAL`: the catalogue cannot be read or written. Metadata: `error`.
     pub const CATALOG_FAILED: &str = "CATALOG_FAILED";
-    /// `UNAVAILABLE`: the first scan has not finished, or the agent is draining.
+    /// `UNAVAILABLE`: the first scan has not finished.
     pub const NOT_READY: &str = "NOT_READY";
-    /// `INVALID_ARGUMENT`: the page token is malformed or belongs to another filter, order or view.
+    /// `INVALID_ARGUMENT`: the page token is malformed or belongs to another filter, order or caller.
     pub const INVALID_PAGE_TOKEN: &str = "INVALID_PAGE_TOKEN";
     /// `ABORTED`: the generation that a page token or a resumed watch names is no longer held;
     /// start again from the first page.
@@ -45,9 +45,9 @@ pub mod reason {
     pub const IMAGE_NOT_FOUND: &str = "IMAGE_NOT_FOUND";
     /// `NOT_FOUND`: no such root is configured. Metadata: `root`.
     pub const ROOT_NOT_FOUND: &str = "ROOT_NOT_FOUND";
-    /// `RESOURCE_EXHAUSTED`: a watch fell behind and was dropped, or too many requests are
-    /// under way.
+    /// `RESOURCE_EXHAUSTED`: a watch fell behind and was dropped.
     pub const OVERLOADED: &str = "OVERLOADED";
-    /// `PERMISSION_DENIED`: this caller may not do this.
+    /// `PERMISSION_DENIED`: this caller may not do this. `UNAUTHENTICATED`: its certificate has expired, or is not
+    /// allowed any more.
     pub const PERMISSION_DENIED: &str = "PERMISSION_DENIED";
 }

@@ -241,8 +241,18 @@ cert = "/etc/sifter-control/tls/control.pem"
 key = "/etc/sifter-control/tls/control.key"
 server_name = "agent.test"
 TOML
-inside usermod -aG sifter-admin sifter-control
 ok "systemctl enable --now waits for READY" inside systemctl enable --now sifter-control
+answered() { inside http-get 8080 "$request" > "$work/reply" && grep -qF "$1" "$work/reply"; }
+ok "as an ordinary user of the login node it refuses a listing that is less than all" answered '"Code":"ExecFail"'
+ok "and says what mends it" grep -q admin_group "$work/reply"
+write /etc/sifter-control/config.toml.d/20-partial.toml <<< '[agents]
+partial_listings = "serve"'
+inside systemctl restart sifter-control
+ok "told to, it answers what it is shown" answered "\"TotalCount\":$expected"
+inside rm /etc/sifter-control/config.toml.d/20-partial.toml
+inside usermod -aG sifter-admin sifter-control
+# An agent that was asked before takes note of it within a minute; here it was.
+inside systemctl restart sifter-agent sifter-control
 inside http-get 8080 "$request" > "$work/reply"
 ok "200" grep -q '^HTTP/1.1 200' "$work/reply"
 for part in "\"TotalCount\":$expected" '"PageSize":10' '"PageNumber":1' '"System":"packaged"' '"Type":"singularity"' '"RequestId":"'; do
@@ -267,6 +277,34 @@ ok "so is one that failed" within 10 in_the_journal "$failed_as"
 is "with the login node" "$(entry sifter-control -p warning SIFTER_REQUEST_ID="$failed_as" | field SIFTER_NODE)" https://127.0.0.1:1
 is "and its cluster" "$(entry sifter-control -p warning SIFTER_REQUEST_ID="$failed_as" | field SIFTER_CLUSTER)" nowhere
 is "and the answer" "$(entry sifter-control SIFTER_REQUEST_ID="$failed_as" SIFTER_STATUS=406 | field SIFTER_CODE)" AgentError
+
+step "signed requests"
+inside install -m 600 /dev/stdin /etc/sifter-control/keys.toml << 'TOML'
+[[key]]
+access_key_id = "LTAI5tExample"
+secret = "a long random text"
+account_id = "1000000000000001"
+user = "alice"
+policies = ["AliyunEHPCReadOnlyAccess"]
+TOML
+write /etc/sifter-control/config.toml.d/20-auth.toml <<< '[auth]
+keys = "credential:keys"'
+inside install -D -m 644 /usr/share/doc/sifter-control/examples/keys.conf /etc/systemd/system/sifter-control.service.d/keys.conf
+inside systemctl daemon-reload
+ok "the control plane starts with the keys that only root can read" inside systemctl restart sifter-control
+signed() {
+    inside env ALIBABA_CLOUD_ACCESS_KEY_ID=LTAI5tExample ALIBABA_CLOUD_ACCESS_KEY_SECRET="$1" \
+        sifter-control call ListContainerImages --endpoint http://127.0.0.1:8080 --cluster here > "$work/reply" 2>&1
+}
+ok "a signed request is answered" signed "a long random text"
+ok "with the listing" grep -q " of $expected$" "$work/reply"
+ok "one with another secret is not" eval '! signed wrong && grep -q SignatureDoesNotMatch "$work/reply"'
+ok "nor one that nobody signed" answered '"Code":"MissingParameter"'
+ok "what the unit is given can be checked as it is given" inside systemd-run --pipe --wait --quiet -p User=sifter-control -p LoadCredential=keys:/etc/sifter-control/keys.toml \
+    sifter-control check-config
+inside rm /etc/sifter-control/config.toml.d/20-auth.toml /etc/sifter-control/keys.toml /etc/systemd/system/sifter-control.service.d/keys.conf
+inside systemctl daemon-reload
+inside systemctl restart sifter-control
 
 step "a certificate that has expired is named on both sides"
 inside sh -c 'cd /root/tls && mkdir old && : > old/index && echo 01 > old/serial && printf "[ca]\ndefault_ca=x\n[x]\ndatabase=old/index\nserial=old/serial\nnew_certs_dir=old\ndefault_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n" > old/ca.cnf &&

@@ -45,6 +45,8 @@ for kind in "${kinds[@]}"; do
     esac
 done
 version=${version:-$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)}
+# 0.2.0-rc.1 comes before 0.2.0: both kinds of packages say that with a tilde.
+version=${version//-/\~}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2> /dev/null || date +%s)}
 export SOURCE_DATE_EPOCH
 if [ -z "$bin" ]; then
@@ -145,14 +147,14 @@ build_rpm() {
     {
         cat "$here/rpm/sifter.spec"
         printf '\n%%changelog\n* %s %s - %s-%s\n- Release %s.\n' "$(LC_ALL=C date -u '+%a %b %d %Y' -d "@$SOURCE_DATE_EPOCH")" \
-            "$maintainer" "${version//-/\~}" "$release" "$version"
+            "$maintainer" "$version" "$release" "$version"
     } > "$work/sifter.spec"
     # zstd is read by every release of RHEL from 8 on.
     rpmbuild -bb --quiet --define "_topdir $work/rpmbuild" --define "_rpmdir $out" \
         --define "_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm" --define "_binary_payload w19.zstdio" \
         --define "use_source_date_epoch_as_buildtime 1" --define "clamp_mtime_to_source_date_epoch 1" \
         --define "_buildhost sifter" --define "packager $maintainer" \
-        --define "sifter_version ${version//-/\~}" --define "sifter_release $release" \
+        --define "sifter_version $version" --define "sifter_release $release" \
         --define "staged $work/rpm" "$work/sifter.spec"
 }
 

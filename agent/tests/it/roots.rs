@@ -458,6 +458,23 @@ fn what_is_mounted_at_two_places_is_listed_once() {
     drop(itself);
 }
 
+/// A user lets others pass through a directory, but not see what is in it.
+#[test]
+fn a_root_below_a_directory_that_cannot_be_listed_is_listed() {
+    let temporary = tempfile::tempdir().unwrap();
+    let tree = temporary.path().to_owned();
+    let at = |name: &str| tree.join(name);
+    write(&at("data/user/images/a.sif"), &sif("a:1", 1));
+    std::os::unix::fs::symlink("data/user/images", at("link")).unwrap();
+    fs::set_permissions(&tree, fs::Permissions::from_mode(0o755)).unwrap();
+    for (mode, expected) in [(0o755, "data/user/images/a.sif"), (0o711, "link/a.sif")] {
+        fs::set_permissions(at("data/user"), fs::Permissions::from_mode(mode)).unwrap();
+        let tree = tree.clone();
+        let listed = unprivileged(move || listed_of(&tree, ["data", "link"], false));
+        assert_eq!(listed, [expected], "{mode:o}");
+    }
+}
+
 #[test]
 fn what_is_mounted_in_a_root_is_listed_once() {
     let temporary = tempfile::tempdir().unwrap();

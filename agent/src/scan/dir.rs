@@ -136,9 +136,7 @@ impl Access {
             operations.calls += 1;
             device_of(&fd)?
         };
-        if device != parent.device && !self.cross_file_systems {
-            return Err(Errno::EXDEV.into());
-        }
+        self.check_mount(parent, &fd, device, operations)?;
         Ok(Dir { fd, device })
     }
 
@@ -212,10 +210,27 @@ impl Access {
                 "not a regular file any more",
             ));
         }
-        if device != parent.device && !self.cross_file_systems {
-            return Err(Errno::EXDEV.into());
-        }
+        self.check_mount(parent, &fd, device, operations)?;
         OpenFile::new(fd, facts, reading)
+    }
+
+    /// Refuses what is mounted in a directory. Another device alone says nothing: a subvolume of btrfs has one of
+    /// its own, and so have the files of each layer of an overlay.
+    fn check_mount(
+        &self,
+        parent: &Dir,
+        fd: &OwnedFd,
+        device: u64,
+        operations: &mut Operations,
+    ) -> io::Result<()> {
+        if device == parent.device || self.cross_file_systems {
+            return Ok(());
+        }
+        operations.calls += 2;
+        match (mount_of(&parent.fd)?, mount_of(fd)?) {
+            (Some(mount), Some(other)) if mount == other => Ok(()),
+            _ => Err(Errno::EXDEV.into()),
+        }
     }
 
     /// Kind, device and facts of a file that was just opened.
@@ -408,6 +423,14 @@ pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 #[must_use]
 pub fn absolute(root: &Path, path: &[u8]) -> std::path::PathBuf {
     root.join(std::ffi::OsStr::from_bytes(path))
+}
+
+/// Number of the mount that something open was reached through; `None` if the kernel does not tell (before 5.8).
+fn mount_of(fd: &OwnedFd) -> io::Result<Option<u64>> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = rustix::fs::statx(fd, c"", flags, StatxFlags::MNT_ID)?;
+    let is_told = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    Ok(is_told.then_some(stat.stx_mnt_id))
 }
 
 fn device_of(fd: &OwnedFd) -> io::Result<u64> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -456,6 +457,41 @@ fn what_is_mounted_at_two_places_is_listed_once() {
     let itself = Mounted::bind(&deep, deep.to_str().unwrap()).unwrap();
     assert_eq!(listed_of(tree, ["data", "bound"], false), ["bound/a.sif"]);
     drop(itself);
+}
+
+/// As the root of a node without a disk is, or of a container.
+#[test]
+fn images_in_the_layers_of_an_overlay_are_listed() {
+    let temporary = tempfile::tempdir().unwrap();
+    let tree = temporary.path();
+    let at = |name: &str| tree.join(name);
+    let (lower, memory, merged) = (at("lower"), at("memory"), at("merged"));
+    let Some(_memory) = Mounted::new(&memory, "1m") else {
+        return;
+    };
+    let (upper, work) = (memory.join("upper"), memory.join("work"));
+    for directory in [&upper, &work, &at("else")] {
+        fs::create_dir(directory).unwrap();
+    }
+    write(&lower.join("deep/a.sif"), &sif("a:1", 1));
+    write(&upper.join("deep/b.sif"), &sif("b:1", 2));
+    let Some(_merged) = Mounted::overlay(&merged, &lower, &upper, &work) else {
+        return;
+    };
+    // What is mounted over a file is not the overlay's.
+    let (hidden, hiding) = (merged.join("deep/c.sif"), memory.join("c.sif"));
+    for file in [&hidden, &hiding] {
+        write(file, &sif("c:1", 3));
+    }
+    let bound = Command::new("mount")
+        .arg("--bind")
+        .args([&hiding, &hidden])
+        .status();
+    assert!(bound.unwrap().success());
+    let listed = listed_of(tree, ["merged", "else"], false);
+    let unbound = Command::new("umount").arg(&hidden).status();
+    assert!(unbound.unwrap().success());
+    assert_eq!(listed, ["merged/deep/a.sif", "merged/deep/b.sif"]);
 }
 
 /// A user lets others pass through a directory, but not see what is in it.

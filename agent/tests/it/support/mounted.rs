@@ -21,6 +21,17 @@ impl<'a> Mounted<'a> {
         Self::mount(path, &["--bind", directory])
     }
 
+    /// Two directories in one, each of whose files keeps its own device number.
+    pub fn overlay(path: &'a Path, lower: &Path, upper: &Path, work: &Path) -> Option<Self> {
+        let options = format!(
+            "xino=off,lowerdir={},upperdir={},workdir={}",
+            lower.display(),
+            upper.display(),
+            work.display()
+        );
+        Self::mount(path, &["-t", "overlay", "-o", &options, "none"])
+    }
+
     fn mount(path: &'a Path, arguments: &[&str]) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
         let mounted = Command::new("mount").args(arguments).arg(path).status();

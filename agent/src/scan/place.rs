@@ -72,7 +72,6 @@ impl Place {
 
     /// Where another one seems to lie below this one's path, by its way in their file system and by its path.
     fn below(&self, other: &Self, settings: &RootSettings) -> Vec<PathBuf> {
-        // NFS does not tell where in its file system a mount begins.
         if self.directory.is_same(&other.directory) {
             return vec![PathBuf::new()];
         }
@@ -82,8 +81,8 @@ impl Place {
             .then_some((&other.path, &self.path));
         let ways = by_file_system.into_iter().chain(by_path);
         ways.filter_map(|(inner, outer)| inner.strip_prefix(outer).ok())
-            // Another directory: the other mount begins there, or had this one's place before.
-            .filter(|below| !below.as_os_str().is_empty())
+            // Two mounts of one NFS server both begin at the root of what they mount.
+            .filter(|below| !below.as_os_str().is_empty() || self.path == other.path)
             .filter(|below| leads_to(settings, below))
             .map(Path::to_owned)
             .collect()
@@ -231,10 +230,12 @@ mod tests {
             (place("/b", "/", 2), &[]),
             // Not entered.
             (place("/b", "/x/.git/y", 2), &[]),
-            // Two mounts of one NFS server: each of them begins at its root.
+            // On NFS any mount may begin there.
             (place("/b", "/", 1), &[""]),
             (place("/b", "/x", 1), &[""]),
             (place("/b", "/x", 2), &[]),
+            // One of them was opened before that was made anew.
+            (place("/a", "/x", 2), &[""]),
         ] {
             let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
             assert_eq!(outer.below(&other, &settings), expected, "{other:?}");

@@ -21,9 +21,9 @@ use super::source::Agent;
 use super::status;
 use super::visibility::{Sight, View, Visibility};
 
-/// Bytes of images of view FULL in one message, about: clients accept 4 MiB of a message, and each of these images
-/// may have some hundred kilobytes.
-const FULL_SIZE: usize = 1 << 20;
+/// Bytes of images in one message, about: clients accept 4 MiB of a message. One image of view FULL may have more
+/// than a megabyte, and the path of any some 20 KiB, where each byte of it is escaped.
+const MESSAGE_SIZE: usize = 2 << 20;
 
 /// One call, which reads one catalogue from beginning to end.
 pub(super) struct Reading<A> {
@@ -139,8 +139,7 @@ impl<A: Agent> Reading<A> {
             .map_err(|error| status::catalog_failed(&error))
     }
 
-    /// The images at some places of a selection, encoded, and the place behind them: those of view FULL are no
-    /// more than one message takes.
+    /// The images at some places of a selection, encoded, and the place behind them: no more than one message takes.
     pub(super) async fn encoded(
         &self,
         selection: &Arc<Selection>,
@@ -170,33 +169,37 @@ impl<A: Agent> Reading<A> {
             };
             encoder.image(&row, selection.snapshot.status(&row), &details);
             end += 1;
-            if view == ImageView::Full && encoder.size() >= FULL_SIZE {
+            if encoder.size() >= MESSAGE_SIZE {
                 break;
             }
         }
         Ok((encoder.finish(), end))
     }
 
-    /// Images one after the other; those of view FULL are no more than one message takes.
+    /// Images one after the other, no more than one message takes.
     pub(super) fn messages(
         &self,
         snapshot: &Snapshot,
         rows: &[Arc<KeptRow>],
         view: ImageView,
     ) -> Result<Vec<Image>, Status> {
-        let (mut images, mut size) = (Vec::with_capacity(rows.len()), 0);
-        for row in rows {
-            let image = self.message(snapshot, row, view)?;
-            if view == ImageView::Full {
-                size += image.encoded_len();
-            }
-            images.push(image);
-            if size >= FULL_SIZE {
-                break;
-            }
-        }
-        Ok(images)
+        fitting(rows.iter().map(|row| self.message(snapshot, row, view)))
     }
+}
+
+/// The first images, as many as one message takes.
+pub(super) fn fitting<E>(images: impl Iterator<Item = Result<Image, E>>) -> Result<Vec<Image>, E> {
+    let mut size = 0;
+    let mut fit = Vec::with_capacity(images.size_hint().0);
+    for image in images {
+        let image = image?;
+        size += image.encoded_len();
+        fit.push(image);
+        if size >= MESSAGE_SIZE {
+            break;
+        }
+    }
+    Ok(fit)
 }
 
 /// The image that is listed with this `path`: its own, or that in which bytes are escaped.

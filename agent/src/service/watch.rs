@@ -17,7 +17,7 @@ use crate::catalog::{Catalog, Changes, FileTime, KeptRow, Query, Snapshot, Store
 
 use super::aside;
 use super::convert;
-use super::reading::Reading;
+use super::reading::{Reading, fitting};
 use super::source::Agent;
 use super::status;
 use super::visibility::{FRESH, Sight};
@@ -95,10 +95,8 @@ impl<A: Agent> Watcher<A> {
             let quiet = added.is_empty() && changed.is_empty() && gone.is_empty();
             self.images(&snapshot, Event::Added, &added, at).await?;
             self.images(&snapshot, Event::Changed, &changed, at).await?;
-            let removed: Vec<Image> = gone.values().map(|(row, _)| removed_image(row)).collect();
-            for batch in removed.chunks(BATCH) {
-                self.send(Event::Removed, batch.to_vec(), at).await?;
-            }
+            let gone: Vec<_> = gone.into_values().map(|(row, _)| row).collect();
+            self.removed(&gone, at).await?;
             if sent.is_none() {
                 self.send(Event::SnapshotEnd, Vec::new(), at).await?;
             }
@@ -201,9 +199,7 @@ impl<A: Agent> Watcher<A> {
         } = self.answered(watched).await?;
         self.images(&snapshot, Event::Added, &added, at).await?;
         self.images(&snapshot, Event::Changed, &changed, at).await?;
-        for batch in removed.chunks(BATCH) {
-            self.send(Event::Removed, batch.to_vec(), at).await?;
-        }
+        self.removed(&removed, at).await?;
         self.send(Event::Generation, Vec::new(), at).await
     }
 
@@ -232,6 +228,21 @@ impl<A: Agent> Watcher<A> {
         Ok(())
     }
 
+    async fn removed(
+        &self,
+        rows: &[Arc<KeptRow>],
+        at: (u64, Option<FileTime>),
+    ) -> Result<(), Ended> {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let batch = rest.iter().take(BATCH).map(|row| Ok(removed_image(row)));
+            let images = fitting(batch)?;
+            rest = &rest[images.len()..];
+            self.send(Event::Removed, images, at).await?;
+        }
+        Ok(())
+    }
+
     async fn send(
         &self,
         event: Event,
@@ -252,7 +263,7 @@ impl<A: Agent> Watcher<A> {
 struct Watched {
     added: Vec<Arc<KeptRow>>,
     changed: Vec<Arc<KeptRow>>,
-    removed: Vec<Image>,
+    removed: Vec<Arc<KeptRow>>,
 }
 
 /// An image that was changed so that it does not match any more is gone for a watcher. Whether it matched before
@@ -262,11 +273,7 @@ fn watched(
     matches: impl Fn(&KeptRow) -> Result<bool, StoreError>,
 ) -> Result<Watched, StoreError> {
     let (mut added, mut changed) = (Vec::new(), Vec::new());
-    let mut removed: Vec<Image> = changes
-        .removed
-        .iter()
-        .map(|row| removed_image(row))
-        .collect();
+    let mut removed = changes.removed.clone();
     for row in &changes.added {
         if matches(row)? {
             added.push(Arc::clone(row));
@@ -276,7 +283,7 @@ fn watched(
         if matches(row)? {
             changed.push(Arc::clone(row));
         } else {
-            removed.push(removed_image(row));
+            removed.push(Arc::clone(row));
         }
     }
     Ok(Watched {

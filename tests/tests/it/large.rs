@@ -1,8 +1,11 @@
 //! A large directory: everything is listed, and nothing else.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
+use sifter_proto::v1::Image;
 use sifter_proto::v1::ImageView;
 use sifter_proto::v1::ListImagesRequest;
 use sifter_proto::v1::StreamImagesRequest;
@@ -81,7 +84,40 @@ fn images_with_long_definitions_fit_into_the_messages_of_every_call() {
         expected.insert(path.to_str().unwrap().to_owned());
     }
     let agent = Agent::ready(Options::roots([root.path()]));
-    let view = ImageView::Full.into();
+    for (call, images) in listed(&agent, ImageView::Full) {
+        assert_eq!(images.len(), expected.len(), "{call}");
+        assert!(images.iter().all(|image| image.definition.len() > 100_000));
+        let paths: BTreeSet<_> = images.into_iter().map(|image| image.path).collect();
+        assert_eq!(paths, expected, "{call}");
+    }
+}
+
+/// A user may give them.
+#[test]
+fn images_with_long_paths_fit_into_the_messages_of_every_call() {
+    let root = TempDir::new().unwrap();
+    // Shown as four bytes each.
+    let name = OsStr::from_bytes(&[0xff; 250]);
+    let directory = (0..15).fold(root.path().to_owned(), |path, _| path.join(name));
+    fs::create_dir_all(&directory).unwrap();
+    for number in 0..300 {
+        Tiny::numbered(number, "quay.io/lab/tool:1")
+            .write(&directory.join(format!("{number}.sif")));
+    }
+    let agent = Agent::ready(Options::roots([root.path()]));
+    for (call, images) in listed(&agent, ImageView::Basic) {
+        let paths: BTreeSet<_> = images.iter().map(|image| &image.raw_path).collect();
+        assert_eq!((images.len(), paths.len()), (300, 300), "{call}");
+        assert!(
+            images.iter().all(|image| image.path.len() > 14_000),
+            "{call}"
+        );
+    }
+}
+
+/// All images as each call gives them to a client with the usual limits.
+fn listed(agent: &Agent, view: ImageView) -> [(&'static str, Vec<Image>); 3] {
+    let view = view.into();
     let (mut paged, mut streamed, mut watched) = (Vec::new(), Vec::new(), Vec::new());
     runtime().block_on(async {
         let mut client = ImageServiceClient::new(agent.channel().await);
@@ -119,10 +155,5 @@ fn images_with_long_definitions_fit_into_the_messages_of_every_call() {
             watched.extend(event.images);
         }
     });
-    for (call, images) in [("pages", paged), ("stream", streamed), ("watch", watched)] {
-        assert_eq!(images.len(), expected.len(), "{call}");
-        assert!(images.iter().all(|image| image.definition.len() > 100_000));
-        let paths: BTreeSet<_> = images.into_iter().map(|image| image.path).collect();
-        assert_eq!(paths, expected, "{call}");
-    }
+    [("pages", paged), ("stream", streamed), ("watch", watched)]
 }

@@ -19,6 +19,9 @@ use super::plan::{Known, KnownError};
 use super::progress::Progress;
 use super::visit::{Task, Visitor};
 
+/// Bytes of a path, with its end, that the kernel takes in one call.
+const PATH_MAX: usize = 4096;
+
 /// Directory descriptors held by one scan.
 const DESCRIPTORS_MAX: usize = 256;
 
@@ -118,6 +121,15 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.counter.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Why nothing below a directory is entered whose path, of so many bytes, is as long as may be: no program opens
+/// what is there by its path, and a path without a bound makes a listing without one.
+pub(super) fn too_long(length: usize) -> Option<std::io::Error> {
+    (length >= PATH_MAX).then(|| {
+        let message = format!("a path of {PATH_MAX} bytes or more: not entered");
+        std::io::Error::new(std::io::ErrorKind::QuotaExceeded, message)
+    })
 }
 
 /// Why nothing below a directory is entered that is as deep as may be.

@@ -168,3 +168,33 @@ fn what_is_too_deep_is_told_whether_links_are_followed_or_not() {
         }
     }
 }
+
+/// Each name may be opened below its directory, however long the path is.
+#[test]
+fn what_has_too_long_a_path_is_told_whether_links_are_followed_or_not() {
+    let tree = tempfile::tempdir().unwrap();
+    let name = "x".repeat(250);
+    let mut directory = File::open(tree.path()).unwrap();
+    for _ in 0..20 {
+        let below = rustix::fs::mkdirat(&directory, &name, 0o755.into());
+        below.unwrap();
+        let flags = rustix::fs::OFlags::RDONLY;
+        directory = rustix::fs::openat(&directory, &name, flags, 0.into())
+            .unwrap()
+            .into();
+    }
+    for follow_symlinks in [false, true] {
+        let mut settings = settings(tree.path());
+        settings.follow_symlinks = follow_symlinks;
+        let progress = Arc::new(Progress::default());
+        let root = Root::open(&settings, &progress).unwrap();
+        root.scan(&settings, ScanOptions::default(), None, &progress, &|_| ())
+            .unwrap();
+        let directories = progress.counts().directories;
+        assert_eq!(progress.problems().count(), 1, "{follow_symlinks}");
+        assert!(
+            (16..=18).contains(&directories),
+            "{follow_symlinks}: {directories}"
+        );
+    }
+}

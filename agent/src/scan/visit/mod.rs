@@ -26,7 +26,7 @@ use super::dir::{DIRECTORY_BUFFER, Dir, EntryKind, Operations, absolute, c_name,
 use super::pace::Timed;
 use super::plan::{KnownError, is_racy};
 use super::progress::Counts;
-use super::walk::{Held, Item, Pending, Walk, too_deep};
+use super::walk::{Held, Item, Pending, Walk, too_deep, too_long};
 
 /// So many entries of which the kind is not told are asked for before counts are handed on.
 const ASKED_IN_A_ROW: usize = 64;
@@ -295,8 +295,14 @@ impl<'a> Visitor<'a> {
         } else {
             1 + pending.path.iter().filter(|byte| **byte == b'/').count()
         };
-        if depth >= self.walk.settings.max_depth as usize && !listing.directories.is_empty() {
-            let error = too_deep(self.walk.settings);
+        let settings = self.walk.settings;
+        let length = settings.path.as_os_str().len() + 1 + pending.path.len();
+        let bottom = if depth >= settings.max_depth as usize {
+            Some(too_deep(settings))
+        } else {
+            too_long(length)
+        };
+        if let Some(error) = bottom.filter(|_| !listing.directories.is_empty()) {
             self.problem(&pending.path, "descend below", &error);
             listing.directories.clear();
         }

@@ -157,11 +157,13 @@ impl Catalog {
         // follows says so.
         let roots = self.roots_in(&memory).unwrap_or_default();
         let is_damage = error.is_damage();
+        // Where it is to be in memory, the next one is as good. The file system is asked for its room before the
+        // state is locked.
+        let path = self.path.as_deref();
+        let failure = path.map(|path| explained(error, path));
         let former = {
             let mut state = self.lock();
-            // Where it is to be in memory, the next one is as good.
-            let path = self.path.as_deref();
-            state.failure = path.map(|path| explained(error, path));
+            state.failure = failure;
             let former = replace_store(&mut state, memory, &roots);
             if !is_damage {
                 state.former = Some(Arc::clone(&former.0));

@@ -156,7 +156,7 @@ impl Supervised {
         (progress, started)
     }
 
-    fn end(
+    pub(super) fn end(
         &self,
         catalog: &Catalog,
         progress: &Progress,
@@ -182,8 +182,14 @@ impl Supervised {
             throttled: progress.throttled(),
             error: error.clone(),
         };
-        if whole || error.is_some() {
+        let is_told = whole || error.is_some();
+        // One that was told to stop has counted a part of the root, and confirmed nothing.
+        let is_complete = condition != Condition::Pending;
+        if is_told && is_complete {
             self.log(&report);
+        } else if is_told {
+            let root = crate::escape::path(&self.settings.path);
+            tracing::info!(root, "scan stopped before its end");
         }
         let number = {
             let mut state = self.lock();
@@ -200,7 +206,7 @@ impl Supervised {
                     "the listing does not tell the root's condition"
                 );
             }
-            if condition != Condition::Pending {
+            if is_complete {
                 state.condition = condition;
             }
             if facts.is_some() {
@@ -208,8 +214,10 @@ impl Supervised {
             }
             state.progress = None;
             state.before_hanging = None;
-            if whole || report.error.is_some() {
-                state.last = Some(Arc::new(report));
+            if is_told {
+                if is_complete {
+                    state.last = Some(Arc::new(report));
+                }
                 state.due = Instant::now() + with_jitter(self.settings.interval);
             }
             state.started

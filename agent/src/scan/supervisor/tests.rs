@@ -72,6 +72,26 @@ fn what_is_asked_for_while_a_scan_begins_is_done_by_the_next() {
 }
 
 #[test]
+fn a_scan_that_is_stopped_is_no_report_of_the_root() {
+    let tree = tempfile::tempdir().unwrap();
+    let (catalog, supervisor) = start(&[tree.path()]);
+    supervisor.stop(PATIENCE);
+    let root = &supervisor.roots[0];
+    let whole = || root.status(&catalog).last.unwrap().started;
+    let (condition, last) = (root.status(&catalog).condition, whole());
+    let (progress, started) = root.begin();
+    let path = tree.path().to_owned();
+    let stopped = Err(ScanError::Cancelled { path });
+    root.end(&catalog, &progress, started, stopped, true);
+    assert_ne!(started, last);
+    assert_eq!(
+        (root.status(&catalog).condition, whole()),
+        (condition, last)
+    );
+    assert!(root.lock().progress.is_none());
+}
+
+#[test]
 fn a_scan_that_has_ended_does_not_hang() {
     let settings = RootSettings::new("/r".into());
     let catalog = Catalog::open(None, std::slice::from_ref(&settings.path));

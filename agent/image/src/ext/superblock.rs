@@ -22,6 +22,7 @@ const COMPAT_HAS_JOURNAL: u32 = 0x4;
 const INCOMPAT_RECOVER: u32 = 0x4;
 const INCOMPAT_EXTENTS: u32 = 0x40;
 const INCOMPAT_64BIT: u32 = 0x80;
+const RO_COMPAT_BIGALLOC: u32 = 0x200;
 /// Features with which files are found as without: file types, recovery, extents, 64 bits, multiple mount
 /// protection, flexible groups, attributes in inodes, checksum seed, large directories, and content in
 /// inodes, encryption and case folding, which single files have.
@@ -37,7 +38,7 @@ pub(crate) struct RawExtSuperblock {
     log_block_size: U32,
     log_cluster_size: [u8; 4],
     blocks_per_group: U32,
-    clusters_per_group: [u8; 4],
+    clusters_per_group: U32,
     pub(crate) inodes_per_group: U32,
     mount_time: [u8; 4],
     pub(crate) write_time: U32,
@@ -50,7 +51,7 @@ pub(crate) struct RawExtSuperblock {
     block_group: [u8; 2],
     feature_compat: U32,
     feature_incompat: U32,
-    feature_ro_compat: [u8; 4],
+    feature_ro_compat: U32,
     uuid: [u8; 16],
     names: [u8; 88],
     journal: [u8; 28],
@@ -77,16 +78,22 @@ impl RawExtSuperblock {
     }
 
     /// Whether the numbers are those of a file system, the magic apart: blocks of 1 to 64 KiB, some
-    /// inodes and blocks, and no more of either in a group than a block of bitmap has bits.
+    /// inodes and blocks, and no more of either in a group than a block of bitmap has bits. Where blocks are
+    /// given out in clusters (`bigalloc`), a bit stands for a whole one.
     pub(crate) fn is_plausible(&self) -> bool {
         let log = self.log_block_size.get();
         let bits = 8u32
             .checked_shl(10u32.saturating_add(log.min(6)))
             .unwrap_or(u32::MAX);
+        let in_group = if self.feature_ro_compat.get() & RO_COMPAT_BIGALLOC != 0 {
+            self.clusters_per_group.get()
+        } else {
+            self.blocks_per_group.get()
+        };
         log <= 6
             && self.inodes_count.get() > 0
             && self.blocks_count.get() > 0
-            && (1..=bits).contains(&self.blocks_per_group.get())
+            && (1..=bits).contains(&in_group)
             && (1..=bits).contains(&self.inodes_per_group.get())
     }
 
@@ -223,6 +230,13 @@ mod tests {
         assert_eq!(superblock.made(), 1_500_000_000);
         assert_eq!(superblock.identity()[..4], [1, 2, 3, 4]);
         assert_eq!(superblock.identity()[16..20], [5, 6, 7, 8]);
+        let mut clusters = bytes.clone();
+        // Blocks and clusters of a group.
+        clusters[1024 + 32..][..4].copy_from_slice(&262_144u32.to_le_bytes());
+        clusters[1024 + 36..][..4].copy_from_slice(&16_384u32.to_le_bytes());
+        assert!(!RawExtSuperblock::read(&clusters).unwrap().is_plausible());
+        clusters[1024 + 101] = 2;
+        assert!(RawExtSuperblock::read(&clusters).unwrap().is_plausible());
         bytes[1024 + 336] = 1;
         assert_eq!(
             RawExtSuperblock::read(&bytes).unwrap().size(),

@@ -318,7 +318,9 @@ impl Context<'_> {
         match looked {
             Ok(Some(container)) => container.fill(&mut image),
             Ok(None) if launch => {}
-            Err(error) if listed && error.is_ours() => {}
+            Err(error) if listed && error.is_ours() => {
+                image.note(&format!("labels and definition are not read: {error}"));
+            }
             Err(error) if listed => self.fail(&mut image, &format!("corrupt: {error}"), false),
             Ok(None) | Err(_) => return Err(NotImage::PlainFileSystem),
         }

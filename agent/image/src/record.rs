@@ -19,7 +19,7 @@ pub struct Image {
     pub format_version: CompactString,
     /// Whether the image can be used.
     pub status: Status,
-    /// What is wrong and where, for every status but READY; for READY what was left out for its size.
+    /// What is wrong and where, for every status but READY; for READY what was not read, and why.
     pub status_message: String,
     /// Stable identity; `None` where the file is too damaged to say.
     pub image_id: Option<ImageId>,

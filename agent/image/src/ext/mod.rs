@@ -73,6 +73,12 @@ pub(crate) fn probe(
         Ok(tree) => container::look(&tree, &image)?,
         Err(error) => Err(error.into()),
     };
+    if superblock.needs_recovery() && looked.is_ok() {
+        image.note(
+            "the file system is in use or was not unmounted, and its journal is not replayed: labels and \
+             definition may be old or missing",
+        );
+    }
     Ok(context.judge(image, looked, launch))
 }
 

@@ -5,9 +5,10 @@
 //!
 //! A file system of a stranger may lead back into itself: every block of a file is looked up by itself, in as
 //! many steps as its tree may have levels, and directories and files are read to a limit, so that what one
-//! lookup costs is known before it begins. The journal is not replayed: what is looked for here is from when
-//! the image was made. Where it would have to be, what does not fit together is not called damage. Checksums
-//! are not verified, and directories are searched from end to end, which their index allows.
+//! lookup costs is known before it begins. The journal is not replayed: what is looked for here is mostly from
+//! when the image was made. Where it would have to be, what does not fit together is not called damage, and
+//! [`super::probe`] says that what was found may be old. Checksums are not verified, and directories are
+//! searched from end to end, which their index allows.
 
 use std::io;
 

@@ -27,8 +27,14 @@ const BLOCKS: std::ops::Range<usize> = 40..100;
 const TYPE_MASK: u16 = 0xF000;
 const DIRECTORY: u16 = 0x4000;
 const REGULAR: u16 = 0x8000;
+const FLAG_ENCRYPTED: u32 = 0x800;
 const FLAG_EXTENTS: u32 = 0x8_0000;
 const FLAG_INLINE_DATA: u32 = 0x1000_0000;
+/// What of single files and directories is not read here.
+const UNREADABLE: [(u32, &str); 2] = [
+    (FLAG_ENCRYPTED, "encrypted content"),
+    (FLAG_INLINE_DATA, "content in the inode"),
+];
 /// Blocks that an inode points to itself; then come those with one, two and three blocks of pointers between.
 const DIRECT: u64 = 12;
 const EXTENT_MAGIC: u16 = 0xF30A;
@@ -201,10 +207,12 @@ impl<'f> ExtTree<'f> {
 
     /// The first `limit` bytes of a file or directory.
     fn contents(&self, inode: &Inode, limit: usize) -> io::Result<Vec<u8>> {
-        if inode.flags & FLAG_INLINE_DATA != 0 {
-            return Err(fault(ExtError::Unsupported {
-                reason: "content in the inode".to_owned(),
-            }));
+        for (flag, reason) in UNREADABLE {
+            if inode.flags & flag != 0 {
+                return Err(fault(ExtError::Unsupported {
+                    reason: reason.to_owned(),
+                }));
+            }
         }
         let wanted = usize::try_from(inode.size).map_or(limit, |size| size.min(limit));
         let mut out = Vec::with_capacity(wanted.min(limits::EXT_PAGE));
@@ -359,6 +367,23 @@ mod tests {
             );
             let large = tree.read("large", 1 << 20).unwrap().unwrap();
             assert_eq!(large, b"a line of a large file\n".repeat(1781)[..40_960]);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_and_not_guessed() {
+        for (flag, reason) in [
+            (0x800, "encrypted content"),
+            (0x1000_0000, "content in the inode"),
+        ] {
+            let (file, mut inode) = made(&[], &[20], flag);
+            inode.size = 9;
+            let superblock = RawExtSuperblock::read(&file).unwrap();
+            let tree = ExtTree::open(&file, 0, file.len() as u64, &superblock).unwrap();
+            let error = tree.contents(&inode, 9).unwrap_err().to_string();
+            assert!(error.ends_with(reason), "{error}");
+            let error = tree.walk(&inode, |_, _| true).unwrap_err().to_string();
+            assert!(error.ends_with(reason), "{error}");
         }
     }
 

@@ -172,8 +172,9 @@ where
     };
     if let Some(answer) = unanswered {
         let parts = connection.into_parts();
-        // Who has not begun a request waits for no answer.
-        if !parts.read_buf.is_empty() {
+        // Who has not begun a request waits for no answer, and would take one for that of the next. The ends of
+        // line that some clients send behind a body begin none.
+        if parts.read_buf.iter().any(|byte| !b"\r\n".contains(byte)) {
             parts.io.into_inner().refuse(&answer).await?;
         }
     }

@@ -83,15 +83,20 @@ async fn headers_that_do_not_come_are_not_waited_for() {
     let whole = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let half = "GET / HTTP/1.1\r\nhost: local";
     let behind = format!("{whole}{half}");
-    let (nothing, answered, late, late_again) = tokio::join!(
+    let ended = format!("{whole}\r\n");
+    let (nothing, answered, and_ended, late, late_again) = tokio::join!(
         exchange(""),
         exchange(whole),
+        exchange(&ended),
         exchange(half),
         exchange(&behind)
     );
     // Who asks for nothing is told nothing.
     assert_eq!(nothing, "");
-    assert!(answered.ends_with('}'), "{answered}");
+    for answer in [answered, and_ended] {
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        assert!(answer.ends_with('}'), "{answer}");
+    }
     Answer::parse(late.as_bytes()).assert_error(408, "RequestTimeout");
     let (_, second) = late_again.split_once('}').unwrap();
     Answer::parse(second.as_bytes()).assert_error(408, "RequestTimeout");

@@ -1,6 +1,6 @@
 //! `[[clusters]]`: which ones there are, and who answers for them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::ClusterSettings;
 use super::DEFAULT_REGION;
@@ -19,7 +19,7 @@ pub(super) fn validate(
     has_keys: bool,
     problems: &mut Problems,
 ) -> Vec<ClusterSettings> {
-    let mut seen = HashSet::new();
+    let mut seen: HashMap<String, usize> = HashMap::new();
     let mut clusters = Vec::with_capacity(raw.len());
     for (index, raw) in raw.into_iter().enumerate() {
         let id = &raw.id;
@@ -28,13 +28,16 @@ pub(super) fn validate(
         } else {
             format!("cluster {id:?}")
         };
-        let mut add = |key: &str, text: String| problems.add_of_cluster(id, key, text);
+        let count = seen.entry(id.clone()).or_default();
+        let before = *count;
+        *count += 1;
+        let mut add = |key: &str, text: String| problems.add_of_cluster(id, before, key, text);
         if id.is_empty() {
             add(
                 "id",
                 format!("{name}.id is missing: write the ClusterId that clients use"),
             );
-        } else if !seen.insert(id.clone()) {
+        } else if before > 0 {
             add("id", format!("{name} is configured twice"));
         }
         if id.len() > MAX_ID || id.chars().any(char::is_control) {

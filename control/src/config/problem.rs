@@ -12,8 +12,8 @@ pub(super) struct Problems(Vec<Problem>);
 
 #[derive(Debug)]
 struct Problem {
-    /// The cluster that it is about, by its ID; empty for one without.
-    cluster: Option<String>,
+    /// The cluster that it is about: its ID, empty for one without, and how many of the same ID stand before it.
+    cluster: Option<(String, usize)>,
     /// Names of the tables and of the key, between dots.
     key: String,
     /// What is wrong, and what to write.
@@ -30,10 +30,16 @@ impl Problems {
         });
     }
 
-    /// Adds what is wrong with a key of a cluster.
-    pub(super) fn add_of_cluster(&mut self, id: &str, key: &str, text: impl Into<String>) {
+    /// Adds what is wrong with a key of a cluster, before which there are `before` of the same ID.
+    pub(super) fn add_of_cluster(
+        &mut self,
+        id: &str,
+        before: usize,
+        key: &str,
+        text: impl Into<String>,
+    ) {
         self.0.push(Problem {
-            cluster: Some(id.to_owned()),
+            cluster: Some((id.to_owned(), before)),
             key: key.to_owned(),
             text: text.into(),
         });
@@ -83,7 +89,7 @@ impl Problem {
             let table = DeTable::parse(text).ok()?;
             let at = match &self.cluster {
                 None => place_of(table.get_ref(), &self.key)?,
-                Some(id) => place_in_cluster(table.get_ref(), id, &self.key)?,
+                Some((id, before)) => place_in_cluster(table.get_ref(), id, *before, &self.key)?,
             };
             let line = text.get(..at)?.matches('\n').count() + 1;
             Some(format!("{}, line {line}", path.display()))
@@ -104,16 +110,18 @@ fn place_of(table: &DeTable<'_>, key: &str) -> Option<usize> {
     }
 }
 
-/// Where a key of a cluster stands, or the cluster, if it has no such key.
-fn place_in_cluster(table: &DeTable<'_>, id: &str, key: &str) -> Option<usize> {
+/// Where a key of a cluster stands, or the cluster, if it has no such key. All clusters of an ID are from one
+/// file: those of a later one replace those of an earlier one.
+fn place_in_cluster(table: &DeTable<'_>, id: &str, before: usize, key: &str) -> Option<usize> {
     let clusters = table.get("clusters")?.get_ref().as_array()?;
-    let cluster = clusters.iter().rev().find(|cluster| {
-        let found = cluster
-            .get_ref()
-            .get("id")
-            .and_then(|id| id.get_ref().as_str());
-        found.unwrap_or_default() == id
-    })?;
+    let mut of_id = clusters.iter().filter(|cluster| {
+        let found = cluster.get_ref().get("id");
+        found
+            .and_then(|id| id.get_ref().as_str())
+            .unwrap_or_default()
+            == id
+    });
+    let cluster = of_id.nth(before)?;
     let inside = cluster.get_ref().as_table();
     inside
         .and_then(|table| place_of(table, key))

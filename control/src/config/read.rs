@@ -150,10 +150,13 @@ fn merge(mut earlier: Table, later: Table) -> Table {
                 Value::Table(merge(earlier, later))
             }
             (Some(Value::Array(mut clusters)), Value::Array(later)) if key == CLUSTERS => {
-                for cluster in later {
-                    clusters.retain(|other| other.get("id") != cluster.get("id"));
-                    clusters.push(cluster);
-                }
+                let is_replaced = |earlier: &Value| {
+                    later
+                        .iter()
+                        .any(|other| other.get("id") == earlier.get("id"))
+                };
+                clusters.retain(|cluster| !is_replaced(cluster));
+                clusters.extend(later);
                 Value::Array(clusters)
             }
             (_, later) => later,
@@ -306,7 +309,8 @@ mod tests {
             (
                 "20.toml",
                 "# This one counts.\n\n[limits]\nanswer_within_ms = 99999\n[[clusters]]\nid = \"b\"\n\
-                 login_nodes = [\n  \"n\",\n]\n[[clusters]]\naccount = \"1\"",
+                 login_nodes = [\n  \"n\",\n]\n[[clusters]]\naccount = \"1\"\n[[clusters]]\nid = \"b\"\n\
+                 [[clusters]]\nregion = \"r\"",
             ),
         ])
         .unwrap_err();
@@ -317,6 +321,8 @@ mod tests {
             ("10.toml", 5, "server.cert needs server.key"),
             ("20.toml", 7, "cluster \"b\": login node \"n\""),
             ("20.toml", 10, "clusters[2].id is missing"),
+            ("20.toml", 13, "cluster \"b\" is configured twice"),
+            ("20.toml", 14, "clusters[4].id is missing"),
         ] {
             let place = format!("config.toml.d/{file}, line {line}: {problem}");
             assert!(
@@ -324,6 +330,6 @@ mod tests {
                 "{place}: {error}"
             );
         }
-        assert_eq!(lines.len(), 5, "{error}");
+        assert_eq!(lines.len(), 7, "{error}");
     }
 }

@@ -333,6 +333,20 @@ fn an_address_that_is_refused_is_told_of_once() {
     assert!(log.contains("client=127.0.0.1 limit=8"), "{log}");
 }
 
+/// Tries the policies of a file: `of` ends with the option that takes it.
+fn policy_check(of: &[&str], file: &std::path::Path, more: &[&str], code: i32, says: &str) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sifter-control"))
+        .args(["policy", "check"])
+        .args(of)
+        .arg(file)
+        .args(more)
+        .output()
+        .unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{of:?} {more:?}: {text}");
+    assert!(text.contains(says), "{of:?} {more:?}: {text}");
+}
+
 #[test]
 fn policy_check_says_what_the_server_would() {
     use std::os::unix::fs::PermissionsExt;
@@ -366,15 +380,8 @@ document = '{"Version":"1","Statement":[{"Effect":"Allow","Action":"ehpc:*","Res
             "InvalidSecurityToken.Expired",
         ),
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_sifter-control"))
-            .args(["policy", "check", "--access-key-id", key, "--keys"])
-            .arg(&keys)
-            .args(more)
-            .output()
-            .unwrap();
-        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{key} {more:?}: {text}");
-        assert!(text.contains(says), "{key} {more:?}: {text}");
+        let of = ["--access-key-id", key, "--keys"];
+        policy_check(&of, &keys, more, code, says);
     }
 }
 
@@ -403,15 +410,7 @@ fn a_document_is_tried_for_an_account() {
         (&["--account", "2"], 0, "allowed"),
         (&["--resource", "acs:ehpc:local:1:x"], 1, "denied"),
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_sifter-control"))
-            .args(["policy", "check", "--document"])
-            .arg(&document)
-            .args(more)
-            .output()
-            .unwrap();
-        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{more:?}: {text}");
-        assert!(text.contains(says), "{more:?}: {text}");
+        policy_check(&["--document"], &document, more, code, says);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::InsideError;
 use crate::limits;
 use crate::read_at::{ReadAt, ReadTree};
 use crate::record::{Format, Image, Status, TimeSource};
-use crate::reference::{Evidence, NamingRule, RuleOutcome, resolve};
+use crate::reference::{Evidence, NamingRule, Origin, RuleOutcome, resolve, resolve_decided};
 use crate::sniff::{Kind, sniff};
 use crate::window::Windows;
 use crate::{definition, ext, sandbox, sif, squashfs};
@@ -40,6 +40,9 @@ pub struct Options {
     /// Whether labels and definition are looked for inside file systems where the header does not
     /// answer.
     pub inside_file_systems: bool,
+    /// Whether labels and the bootstrap history are wanted. If not, labels are read where they may decide what
+    /// the image is called, and the history nowhere.
+    pub details: bool,
 }
 
 impl Default for Options {
@@ -48,6 +51,7 @@ impl Default for Options {
             transfer_age: Duration::from_secs(15 * 60),
             naming: Vec::new(),
             inside_file_systems: true,
+            details: true,
         }
     }
 }
@@ -223,16 +227,19 @@ pub(crate) struct Context<'a> {
 
 /// What a format's reader found.
 pub(crate) struct Found {
-    pub(crate) image: Image,
+    pub(crate) image: Box<Image>,
     /// An OCI reference stored as such.
     pub(crate) oci_reference: Option<String>,
+    /// What the definition says, where that is all that the name goes by.
+    pub(crate) origin: Option<Origin>,
 }
 
 impl Found {
     pub(crate) fn plain(image: Image) -> Self {
         Self {
-            image,
+            image: Box::new(image),
             oci_reference: None,
+            origin: None,
         }
     }
 }
@@ -339,6 +346,7 @@ impl Context<'_> {
         let Found {
             mut image,
             oci_reference,
+            origin,
         } = match outcome {
             Ok(found) => found,
             Err(not) => {
@@ -366,20 +374,21 @@ impl Context<'_> {
                 limits::LABELS_BYTES_MAX
             ));
         }
-        let resolution = resolve(
-            &Evidence {
-                path: self.subject.path,
-                naming: &self.options.naming,
-                oci_reference: oci_reference.as_deref(),
-                definition: image.definition.as_deref(),
-                labels: &image.labels,
-            },
-            self.explain,
-        );
+        let evidence = Evidence {
+            path: self.subject.path,
+            naming: &self.options.naming,
+            oci_reference: oci_reference.as_deref(),
+            definition: image.definition.as_deref(),
+            labels: &image.labels,
+        };
+        let resolution = match origin {
+            Some(origin) => resolve_decided(&evidence, origin),
+            None => resolve(&evidence, self.explain),
+        };
         image.reference = resolution.reference;
         image.base = resolution.base;
         Probed {
-            verdict: Verdict::Image(Box::new(image)),
+            verdict: Verdict::Image(image),
             rules: resolution.rules,
         }
     }

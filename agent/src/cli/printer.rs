@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,6 +88,12 @@ impl Printer {
         })
     }
 
+    /// Whether labels and the like are printed, or asked for by the filter.
+    #[must_use]
+    pub fn needs_details(&self) -> bool {
+        self.full || self.query.needs_labels()
+    }
+
     /// Whether images are printed while the scan runs.
     #[must_use]
     pub fn prints_at_once(&self) -> bool {
@@ -102,9 +109,7 @@ impl Printer {
         let root = root.as_os_str().as_bytes();
         let root_text = crate::escape::utf8(root);
         let images = found.into_iter().filter_map(|found| match found.content {
-            Content::Image(image) => {
-                Some((join_path(root, path, &found.name), found.facts, *image))
-            }
+            Content::Image(image) => Some((join_path(root, path, &found.name), found.facts, image)),
             Content::Prepared(_) | Content::Moved(_) | Content::Other => None,
         });
         if let Some(output) = &self.independent {
@@ -127,7 +132,7 @@ impl Printer {
                     row.id = i64::try_from(printed.rows.len()).unwrap_or(i64::MAX);
                     let row = KeptRow::new(&row, &mut printed.commons);
                     if self.full {
-                        let details = crate::catalog::details(image);
+                        let details = crate::catalog::details(*image);
                         printed.details.insert(row.id(), details);
                     }
                     printed.rows.push(Arc::new(row));
@@ -149,14 +154,14 @@ impl Printer {
         path: &[u8],
         root: &str,
         facts: FileFacts,
-        image: Image,
+        image: Box<Image>,
     ) -> bool {
         let row = Row::new(path, root, facts, &image);
         let matches = self.matches(&row, &image);
         if matches {
             convert::fill(message, &row, &self.owners);
             if self.full {
-                crate::catalog::fill_details(message, image);
+                crate::catalog::fill_details(message, *image);
             }
         }
         matches
@@ -184,11 +189,14 @@ impl Printer {
         let printed = self.printed.into_inner();
         let mut printed = printed.unwrap_or_else(PoisonError::into_inner);
         if self.ordered {
-            let (snapshot, _) = self.empty.next(printed.rows, &[], BTreeMap::new(), None);
+            // The program ends: hundreds of thousands of pieces of memory are not given back one by one.
+            let next = self.empty.next(printed.rows, &[], BTreeMap::new(), None);
+            let (snapshot, _) = &*ManuallyDrop::new(next);
             let mut message = v1::Image::default();
             let labels = sifter_image::Labels::default();
-            let rows = self.order.select(&snapshot, &LabelsOf(&labels));
-            for row in rows.map_err(io::Error::other)? {
+            let rows = self.order.select(snapshot, &LabelsOf(&labels));
+            let rows = ManuallyDrop::new(rows.map_err(io::Error::other)?);
+            for row in rows.iter() {
                 convert::fill(&mut message, &row.view(), &self.owners);
                 if self.full
                     && let Some(details) = printed.details.remove(&row.id())

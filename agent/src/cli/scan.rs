@@ -182,7 +182,10 @@ fn scan(
     root.is_empty(settings, progress)?;
     root.scan(
         settings,
-        ScanOptions::default(),
+        ScanOptions {
+            without_details: !printer.needs_details(),
+            ..ScanOptions::default()
+        },
         None,
         progress,
         &|change| {

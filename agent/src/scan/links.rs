@@ -93,11 +93,7 @@ fn walk(
     let progress = account.progress;
     let mut known = all_known(known)?;
     let mut open: Vec<(usize, OpenDirectory)> = Vec::new();
-    let probe = sifter_image::Options {
-        transfer_age: settings.transfer_age,
-        naming: settings.naming.clone(),
-        inside_file_systems: settings.inside_file_systems,
-    };
+    let probe = options.probe(settings);
     let mut unreadable: Vec<Box<[u8]>> = Vec::new();
     let mut told = None;
     let device = settings.path.metadata().ok().map(|metadata| metadata.dev());

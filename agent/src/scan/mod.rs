@@ -66,6 +66,20 @@ pub struct ScanOptions {
     pub network: bool,
     /// Each read may cost a round trip.
     pub window: bool,
+    /// Leave out of images what [`sifter_image::Options::details`] is about.
+    pub without_details: bool,
+}
+
+impl ScanOptions {
+    /// How files are probed.
+    fn probe(&self, settings: &RootSettings) -> sifter_image::Options {
+        sifter_image::Options {
+            transfer_age: settings.transfer_age,
+            naming: settings.naming.clone(),
+            inside_file_systems: settings.inside_file_systems,
+            details: !self.without_details,
+        }
+    }
 }
 
 /// What a finished scan says of its root.

@@ -163,11 +163,7 @@ impl<'a> Walk<'a> {
             pace,
             progress,
             options,
-            probe: sifter_image::Options {
-                transfer_age: settings.transfer_age,
-                naming: settings.naming.clone(),
-                inside_file_systems: settings.inside_file_systems,
-            },
+            probe: options.probe(settings),
             sink,
             descriptors: Arc::default(),
             queue: Mutex::default(),

@@ -69,6 +69,22 @@ fn scan() {
             "label",
             &["-f", "label=bio=bw*", "--format", "path", "--sort", "path"],
         ),
+        // What a pulled image is called does not depend on its labels: they are read all the same.
+        (
+            "label_of_a_pull",
+            &[
+                "-f",
+                "label=org.opencontainers.image.ref.name=ubuntu",
+                "--format",
+                "path",
+                "--sort",
+                "path",
+            ],
+        ),
+        (
+            "labels_of_a_pull",
+            &["-f", "tag=22.04", "--format", "{{.Path}} {{.Labels}}"],
+        ),
         ("quiet", &["--quiet", "--sort", "path"]),
         (
             "totals",

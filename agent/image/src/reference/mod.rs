@@ -24,7 +24,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 pub use self::naming::NamingRule;
-use self::origin::Origin;
+pub(crate) use self::origin::{Origin, decided};
 use crate::definition::{Definition, bounded};
 use crate::labels::Labels;
 use crate::record::{Reference, ReferenceSource};
@@ -161,7 +161,20 @@ impl<'a> Case<'a> {
 /// Applies the rules. `explain` fills [`Resolution::rules`]; a listing does without.
 #[must_use]
 pub fn resolve(evidence: &Evidence<'_>, explain: bool) -> Resolution {
-    let case = Case::new(evidence);
+    resolve_case(&Case::new(evidence), explain)
+}
+
+/// As [`resolve`], of an image whose definition says it all ([`decided`]).
+pub(crate) fn resolve_decided(evidence: &Evidence<'_>, origin: Origin) -> Resolution {
+    let case = Case {
+        evidence,
+        definition: None,
+        origin: Some(origin),
+    };
+    resolve_case(&case, false)
+}
+
+fn resolve_case(case: &Case<'_>, explain: bool) -> Resolution {
     let base = case.origin.as_ref().map(Origin::base).unwrap_or_default();
     let mut winner = None;
     let mut rules = Vec::new();
@@ -175,7 +188,7 @@ pub fn resolve(evidence: &Evidence<'_>, explain: bool) -> Resolution {
             how: found.how,
         });
         if explain {
-            rules.push(explain::outcome(&case, rule, &outcome, winner.as_ref()));
+            rules.push(explain::outcome(case, rule, &outcome, winner.as_ref()));
         }
         if let (Ok(found), None) = (outcome, &winner) {
             winner = Some(Reference {

@@ -1,6 +1,10 @@
 //! Rules 2 and 3: what the file says of its origin, by a stored OCI reference or by the
 //! definition; and, of an image that was built, what it was built on.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::{Evidence, Found, Outcome, oci};
 use crate::definition::Definition;
 use crate::labels::Labels;
@@ -25,7 +29,7 @@ const APPTAINER_VERSION: &str = "org.label-schema.usage.apptainer.version";
 
 /// Where an image comes from, by its definition or the labels that repeat its header.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(crate) struct Origin {
     /// Bootstrap agent, in lower case.
     pub agent: String,
     /// `Registry`/`Namespace`/`From`, where the agent has references and this is one.
@@ -174,6 +178,31 @@ fn written_by_apptainer_1_5(labels: &Labels) -> bool {
         .map(|number| number.parse::<u32>().unwrap_or(0));
     let major = numbers.next().unwrap_or(0);
     (major, numbers.next().unwrap_or(0)) >= (1, 5)
+}
+
+/// What a definition says by itself: where it is of a pull, and no label that is stored in these metadata
+/// objects, which are not parsed for that, can say otherwise.
+pub(crate) fn decided<'b>(
+    definition: &str,
+    mut stored: impl Iterator<Item = &'b [u8]>,
+) -> Option<Origin> {
+    let definition = Definition::parse(definition);
+    if !definition.is_generated() || stored.any(may_name_base) {
+        return None;
+    }
+    Origin::of(Some(&definition), &Labels::default()).filter(|origin| origin.reference.is_some())
+}
+
+/// Whether [`BASE_NAME`] may be in a JSON document: as it is, or with a character of it escaped (`\u002e`, or
+/// `\u0061` to `\u007a`, within a string that is escaped itself as well). Go escapes others (`\u0026`).
+fn may_name_base(document: &[u8]) -> bool {
+    static NAME: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(BASE_NAME));
+    static ESCAPE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("u00"));
+    NAME.find(document).is_some()
+        || ESCAPE.find_iter(document).any(|at| {
+            let code = document.get(at + 3..at + 5);
+            matches!(code, Some([b'2', b'e' | b'E'] | [b'6' | b'7', _]))
+        })
 }
 
 /// Rule 3: the definition of a pulled image.

@@ -18,6 +18,7 @@ use crate::probe::{Context, Found};
 use crate::record::{
     Encryption, Format, Image, ImageId, ObjectData, Signature, SignatureForm, TimeSource,
 };
+use crate::reference;
 use crate::window::Windows;
 
 use super::{RawDescriptor, Sif, arch_name, data_type, fs_type, timestamp, type_name};
@@ -31,16 +32,15 @@ const BOOTSTRAP_LABEL: &str = "org.label-schema.usage.singularity.deffile.bootst
 
 /// Makes an image of a file that has the magic of a SIF.
 pub(crate) fn probe(windows: &mut Windows<'_>, context: &Context<'_>) -> io::Result<Found> {
-    let mut image = Image::blank(Format::Sif);
+    let mut found = Found::plain(Image::blank(Format::Sif));
     let Some(sif) = super::parse(windows)? else {
         let error = SifError::HeaderTruncated {
             size: windows.size(),
         };
-        context.fail(&mut image, &error.to_string(), true);
-        return Ok(Found::plain(image));
+        context.fail(&mut found.image, &error.to_string(), true);
+        return Ok(found);
     };
-    describe(&sif, &mut image);
-    let mut found = Found::plain(image);
+    describe(&sif, &mut found.image);
     let mut error = sif.error.clone();
 
     if sif.complete_table && sif.of_type(data_type::OCI_ROOT_INDEX).next().is_some() {
@@ -182,26 +182,24 @@ fn read_objects(
         }
     }
     found.image.definition = bytes(chosen.definition).map(metadata::definition);
-    if let Some(bytes) = bytes(chosen.inspect) {
-        if found.image.definition.is_some() {
-            found.image.labels = metadata::inspect_labels(bytes);
-        } else {
-            let inspected = metadata::inspect_metadata(bytes);
-            found.image.labels = inspected.labels;
-            found.image.definition = inspected.definition.filter(|text| !text.is_empty());
-        }
-    }
-    if let Some(bytes) = bytes(chosen.labels)
-        && found.image.labels.is_empty()
+    let stored = [bytes(chosen.inspect), bytes(chosen.labels)];
+    if !context.options.details
+        && let Some(definition) = &found.image.definition
     {
-        found.image.labels = metadata::labels(bytes);
+        found.origin = reference::decided(definition, stored.into_iter().flatten());
+    }
+    if found.origin.is_none() {
+        let [inspect, labels] = stored;
+        read_labels(inspect, labels, &mut found.image);
     }
     classify_signatures(windows, sif, &mut found.image);
     let error = inspect_partitions(windows, sif, &mut found.image);
 
     let from_config = bytes(chosen.oci_config).map(metadata::oci_config);
     let sound = sif.error.is_none() && error.is_none();
-    let inside = !chosen.answers() || context.explain || has_history(&found.image);
+    let inside = !chosen.answers()
+        || context.explain
+        || (context.options.details && has_history(&found.image));
     if sound && context.options.inside_file_systems && inside {
         context.look_inside_partition(windows, sif, found)?;
     }
@@ -209,6 +207,24 @@ fn read_objects(
         found.image.labels = from_config.unwrap_or_default();
     }
     Ok(error)
+}
+
+/// Labels, and a definition if there is none yet, from the metadata objects that have them.
+fn read_labels(inspect: Option<&[u8]>, labels: Option<&[u8]>, image: &mut Image) {
+    match inspect {
+        Some(bytes) if image.definition.is_some() => image.labels = metadata::inspect_labels(bytes),
+        Some(bytes) => {
+            let inspected = metadata::inspect_metadata(bytes);
+            image.labels = inspected.labels;
+            image.definition = inspected.definition.filter(|text| !text.is_empty());
+        }
+        None => {}
+    }
+    if let Some(bytes) = labels
+        && image.labels.is_empty()
+    {
+        image.labels = metadata::labels(bytes);
+    }
 }
 
 /// Whether the image was made of another one of Singularity's, whose definition is then in the root of

@@ -1,6 +1,7 @@
 //! Tests of the formats against real and made images. What needs the shared corpus says so and
 //! passes where that is absent.
 
+mod brief;
 mod corpus;
 mod cost;
 mod damage;

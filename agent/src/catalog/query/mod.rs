@@ -93,6 +93,12 @@ impl Query {
         self.terms.is_empty() && self.order.is_empty()
     }
 
+    /// Whether it takes labels to tell what matches.
+    #[must_use]
+    pub fn needs_labels(&self) -> bool {
+        self.terms.iter().any(Term::needs_labels)
+    }
+
     /// Whether the image matches.
     ///
     /// # Errors

@@ -100,6 +100,11 @@ impl Term {
         Ok(Self { field, op, value })
     }
 
+    /// Whether it is about a label.
+    pub(super) fn needs_labels(&self) -> bool {
+        matches!(self.field, Field::Label(_))
+    }
+
     /// Whether it holds for an image of a snapshot.
     pub(super) fn matches(
         &self,

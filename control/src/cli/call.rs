@@ -13,6 +13,8 @@ use serde_json::Value;
 use unicode_width::UnicodeWidthStr as _;
 use uuid::Uuid;
 
+use super::escape::clean;
+use super::escape::indented;
 use crate::auth::Generation;
 use crate::auth::keys::KeyError;
 use crate::auth::keys::KeySource;
@@ -106,7 +108,7 @@ enum HttpMethod {
 enum Output {
     /// One row an image.
     Table,
-    /// All of the answer, indented.
+    /// All of the answer as it was served, indented.
     Json,
 }
 
@@ -217,8 +219,12 @@ fn from_file(keys: &str, id: Option<&str>) -> Result<Credentials, AskError> {
 }
 
 fn show(args: &ListArgs, status: StatusCode, body: &[u8]) -> ExitCode {
-    let Ok(answer) = serde_json::from_slice::<Value>(body) else {
-        return super::fail(&AskError::NotJson(status), EXIT_NO_ANSWER);
+    let not_json = || super::fail(&AskError::NotJson(status), EXIT_NO_ANSWER);
+    let Ok(text) = std::str::from_utf8(body) else {
+        return not_json();
+    };
+    let Ok(answer) = serde_json::from_str::<Value>(text) else {
+        return not_json();
     };
     let code = if status.is_success() {
         ExitCode::SUCCESS
@@ -226,7 +232,7 @@ fn show(args: &ListArgs, status: StatusCode, body: &[u8]) -> ExitCode {
         ExitCode::from(EXIT_API_ERROR)
     };
     match args.output {
-        Output::Json => super::answer(format_args!("{answer:#}\n"), code),
+        Output::Json => super::answer(format_args!("{}\n", indented(text)), code),
         Output::Table if status.is_success() => super::answer(table(&answer), code),
         Output::Table => {
             // The string to sign of the header signature has two lines.
@@ -293,59 +299,10 @@ fn table(answer: &Value) -> String {
     out
 }
 
-/// Names come from other users' files: nothing in them may steer the terminal.
-fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() || is_hidden(c) {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
-/// What turns the direction of writing or is not seen, and is no control character to Rust: the same
-/// characters as the agent's command line escapes.
-fn is_hidden(character: char) -> bool {
-    matches!(
-        character,
-        '\u{00ad}'
-            | '\u{034f}'
-            | '\u{061c}'
-            | '\u{115f}'..='\u{1160}'
-            | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{2800}'
-            | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}'
-            | '\u{e0100}'..='\u{e01ef}'
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn what_cannot_be_seen_is_replaced() {
-        for code in [
-            0x1b, 0xad, 0x034f, 0x061c, 0x1160, 0x180e, 0x200b, 0x200e, 0x2028, 0x202e, 0x2069,
-            0x2800, 0x3164, 0xfe0f, 0xfeff, 0xffa0, 0xe0041, 0xe0100,
-        ] {
-            let text = format!("a{}b", char::from_u32(code).unwrap());
-            assert_eq!(clean(&text), "a\u{fffd}b", "{code:x}");
-        }
-        assert_eq!(clean("é 中 \u{1f600}"), "é 中 \u{1f600}");
-    }
 
     #[test]
     fn table_is_aligned_and_harmless() {

@@ -2,6 +2,7 @@
 
 mod call;
 mod check_config;
+mod escape;
 mod generate;
 mod manager;
 mod policy;

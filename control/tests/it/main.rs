@@ -1,6 +1,7 @@
 //! The control plane over HTTP, with agents in this process that do as they are told.
 //!
 //! * `support/` – agents, the server under test, a plain HTTP client
+//! * `call` – the command `call` against a server
 //! * `cli` – the binary as a process
 //! * `errors` – every documented error, by the state that causes it
 //! * `replies` – the reply on the wire, and what agents are asked
@@ -12,6 +13,7 @@
 //! * `tls` – HTTPS and mutual TLS to the agents
 //! * `fleet_of_many` – a thousand clusters, a third of them in trouble
 
+mod call;
 mod cli;
 mod errors;
 mod failover;

@@ -163,7 +163,7 @@ where
     };
     let Err(error) = ended else { return Ok(()) };
     // hyper gives these up without a word.
-    let unanswered = if error.is_parse_version_h2() {
+    let unanswered = if error.is_parse_version_h2() || error.is_incomplete_message() {
         Some(ApiError::BadRequest)
     } else if error.is_timeout() {
         Some(ApiError::RequestTimeout)

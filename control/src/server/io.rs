@@ -6,7 +6,8 @@
 //! error status, no body, and not the request ID that every answer of ours bears), always at the
 //! start of a write of its own. A `Content-Length` that is no 64-bit number is among what it cannot
 //! parse, and is answered as any other body that is too large. What it gives up without an answer, a
-//! request that does not arrive and one of HTTP/2, is answered by [`Guarded::refuse`].
+//! request that does not arrive, one that ends within its head and one of HTTP/2, is answered by
+//! [`Guarded::refuse`].
 //!
 //! What was answered before all of it had been read is read to its end and thrown away when the
 //! connection closes, for as long as a body may take and while it keeps coming: see [`Unread`].

@@ -142,7 +142,9 @@ pub(super) fn locate(
     credentials: Option<&Path>,
 ) -> Result<PathBuf, KeyError> {
     if let Some(name) = name.strip_prefix(CREDENTIAL) {
-        let dir = credentials.ok_or(KeyError::NoCredentials)?;
+        let dir = credentials.ok_or_else(|| KeyError::NoCredentials {
+            name: name.escape_debug().to_string(),
+        })?;
         // A credential is one file of that directory; its laxer mode is for nothing else.
         if name.is_empty() || name.contains('/') || name.starts_with('.') {
             return Err(invalid(dir, format!("{name:?} is no name of a credential")));

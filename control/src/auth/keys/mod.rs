@@ -150,8 +150,15 @@ pub enum KeyError {
         problem: String,
     },
     /// `credential:NAME` outside of a service that was given credentials.
-    #[error("CREDENTIALS_DIRECTORY is not set: the service manager gave no credentials")]
-    NoCredentials,
+    #[error(
+        "credential:{name} cannot be read, since CREDENTIALS_DIRECTORY is not set: the service manager sets it \
+         for a unit that has LoadCredential={name}:FILE; in a shell, run the command by \
+         systemd-run --pipe --wait -p User=sifter-control -p LoadCredential={name}:FILE"
+    )]
+    NoCredentials {
+        /// What is asked for.
+        name: String,
+    },
 }
 
 /// The file or directory that the keys are read from.

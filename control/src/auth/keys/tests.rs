@@ -211,7 +211,7 @@ fn directory_of_files_and_service_credentials() {
     );
     assert!(matches!(
         KeySource::with_credentials("credential:keys", None),
-        Err(KeyError::NoCredentials)
+        Err(KeyError::NoCredentials { .. })
     ));
 }
 

@@ -88,6 +88,10 @@ listen = ["127.0.0.1:$http_port"]
 listen = "127.0.0.1:$control_port"
 [agents]
 partial_listings = "serve"
+[agent_tls]
+ca = "$work/tls/ca.pem"
+cert = "$work/tls/control.test/control.pem"
+key = "$work/tls/control.test/control.key"
 [[clusters]]
 id = "monitored"
 account = "1000000000000001"

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use jiff::Timestamp;
+
 use crate::config::AuthSettings;
 use crate::config::Settings;
 use crate::server;
@@ -48,6 +50,16 @@ fn summary(args: &Args, settings: &Settings) -> String {
             summary.push_str(&format!(
                 "note: cluster {:?} has no login node: requests for it are answered LoginNotFound\n",
                 cluster.id
+            ));
+        }
+    }
+    for expiry in server::expiries(settings) {
+        if let Some(warning) = expiry.warning(Timestamp::now()) {
+            summary.push_str(&format!(
+                "note: {} {}: {warning} (until {})\n",
+                expiry.key,
+                expiry.file.display(),
+                expiry.not_after
             ));
         }
     }

@@ -8,6 +8,7 @@
 mod access;
 mod app;
 mod connection;
+mod expiry;
 mod gate;
 mod handler;
 mod hosts;
@@ -23,6 +24,8 @@ mod unread;
 mod watch;
 
 pub use app::App;
+pub use expiry::Expiry;
+pub use expiry::expiries;
 pub use run::RunError;
 pub use run::Running;
 pub use run::Stuck;

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use tokio_util::task::TaskTracker;
 use super::App;
 use super::connection;
 use super::connection::Context;
+use super::expiry;
+use super::expiry::Reminder;
 use super::listener;
 use super::listener::Slots;
 use super::tls::Certificate;
@@ -96,6 +99,7 @@ pub struct Running {
     /// What every connection to the API is given.
     context: Context,
     watches: Mutex<Watches>,
+    reminder: Mutex<Reminder>,
 }
 
 /// Why the server is not alive.
@@ -194,6 +198,8 @@ pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Runnin
     let admin_address = admin.as_ref().map(|&(_, address)| address);
 
     warn_of_exposure(&settings);
+    let mut reminder = Reminder::new(&settings, Arc::clone(&metrics));
+    reminder.remind(Timestamp::now());
     let max_connections = settings.limits.max_connections;
     let trusted_proxies = settings.server.trusted_proxies.clone();
     let app = App::new(settings, fleet, authenticator, metrics);
@@ -235,6 +241,7 @@ pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Runnin
         accepting,
         context,
         watches: Mutex::new(watches),
+        reminder: Mutex::new(reminder),
     })
 }
 
@@ -284,9 +291,11 @@ impl Running {
         if let Some(authenticator) = &self.app.authenticator {
             authenticator.keys().reload();
         }
+        self.reminder().remind(Timestamp::now());
     }
 
-    /// Reads again what has changed since the last look. Blocks for as long as `stat` does.
+    /// Reads again what has changed since the last look, and says once a day which certificates end soon. Blocks
+    /// for as long as `stat` does.
     pub fn reload_changed(&self) {
         let (config, certificate, agent_tls) = {
             let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -308,6 +317,11 @@ impl Running {
         if let Some(authenticator) = &self.app.authenticator {
             authenticator.keys().poll();
         }
+        self.reminder().remind(Timestamp::now());
+    }
+
+    fn reminder(&self) -> MutexGuard<'_, Reminder> {
+        self.reminder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reload_config(&self) {
@@ -340,13 +354,17 @@ impl Running {
     }
 
     fn reload_certificate(&self) {
-        let Some(certificate) = &self.certificate else {
+        let (Some(certificate), Some(files)) = (&self.certificate, &self.app.settings.server.tls)
+        else {
             return;
         };
         let result = certificate.reload();
         self.app.metrics.reload("certificate", result.is_ok());
         match result {
-            Ok(()) => tracing::info!("certificate taken over"),
+            Ok(()) => {
+                tracing::info!("certificate taken over");
+                self.reminder().replace(expiry::SERVER, &files.cert);
+            }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "the old certificate stays in use");
             }
@@ -363,6 +381,7 @@ impl Running {
             Ok(tls) => {
                 self.app.fleet.set_tls(Some(tls));
                 tracing::info!("certificates to the agents taken over");
+                self.reminder().replace(expiry::AGENT_TLS, &files.cert);
             }
             Err(error) => tracing::error!(
                 error = %chain(&error),

@@ -10,6 +10,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -47,6 +48,7 @@ pub struct Metrics {
     rpc_duration: Seconds,
     breaker: Family<NodeLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
+    certificate_expiry: Family<CertificateLabels, Gauge>,
     /// Login nodes and outcomes that have series.
     series: Mutex<HashMap<Arc<str>, HashSet<&'static str>>>,
 }
@@ -72,6 +74,11 @@ struct NodeLabels {
 struct ReloadLabels {
     what: &'static str,
     result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    certificate: &'static str,
 }
 
 /// A registry being filled.
@@ -165,6 +172,11 @@ impl Metrics {
                 Family::default(),
             ),
             reloads,
+            certificate_expiry: table.add_seconds(
+                "tls_certificate_expiry_timestamp",
+                "Until when a certificate is valid, by its key in the configuration",
+                Family::default(),
+            ),
             series: Mutex::default(),
             registry: Mutex::new(table.0),
         }
@@ -205,6 +217,13 @@ impl Metrics {
         self.reloads
             .get_or_create(&ReloadLabels { what, result })
             .inc();
+    }
+
+    /// Notes until when a certificate is valid.
+    pub fn certificate_expires(&self, certificate: &'static str, not_after: Timestamp) {
+        self.certificate_expiry
+            .get_or_create(&CertificateLabels { certificate })
+            .set(not_after.as_second());
     }
 
     /// Drops the series of login nodes that are not among these.

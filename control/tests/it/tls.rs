@@ -3,7 +3,10 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
 
 use nix::sys::resource::Resource;
 use nix::sys::resource::getrlimit;
@@ -57,9 +60,22 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// The same, valid for so many days.
+    fn issue_for(&self, days: u64) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let end = SystemTime::now() + Duration::from_secs(days * 86_400);
+        params.not_after = end.into();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// Writes certificate and key under names beginning with `name`.
     fn write(&self, dir: &Path, name: &str) {
-        let (cert, key) = self.issue();
+        self.write_pair(dir, name, self.issue());
+    }
+
+    fn write_pair(&self, dir: &Path, name: &str, (cert, key): (String, String)) {
         fs::write(dir.join(format!("{name}.pem")), cert).unwrap();
         fs::write(dir.join(format!("{name}.key")), key).unwrap();
     }
@@ -105,6 +121,57 @@ async fn https_with_a_certificate_that_changes() {
     assert!(before.get(control.address, &target).await.is_err());
     let answer = after.get(control.address, &target).await.unwrap();
     assert_eq!(answer.code(), "OK");
+}
+
+#[tokio::test]
+async fn the_end_of_certificates_is_known_beforehand() {
+    let authority = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("ca.pem"), authority.pem()).unwrap();
+    authority.write_pair(dir.path(), "server", authority.issue_for(20));
+    authority.write_pair(dir.path(), "client", authority.issue_for(200));
+    let tables = "[server]\nlisten = [\"127.0.0.1:0\"]\ncert = \"server.pem\"\nkey = \"server.key\"\n\
+                  [admin]\nlisten = \"127.0.0.1:0\"\n\
+                  [agent_tls]\nca = \"ca.pem\"\ncert = \"client.pem\"\nkey = \"client.key\"";
+    let control = Control::start(dir, &config(tables, &[])).await;
+    let admin = control.running.admin_address.unwrap();
+    let days_left = async |certificate: &str| {
+        let metrics = client::get(admin, "/metrics").await.body;
+        let start = format!(
+            "sifter_control_tls_certificate_expiry_timestamp_seconds{{certificate=\"{certificate}\"}} "
+        );
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&start));
+        let end: u64 = line.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        // To the nearest day.
+        (end - now.unwrap().as_secs() + 43_200) / 86_400
+    };
+    assert_eq!(days_left("server.cert").await, 20);
+    assert_eq!(days_left("agent_tls.cert").await, 200);
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sifter-control"));
+        command
+            .args(["check-config", "--config"])
+            .arg(&control.config);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let text = check();
+    let note = format!(
+        "note: server.cert {}: the certificate expires in less than 20 days: renew it (until ",
+        control.dir().join("server.pem").display()
+    );
+    assert!(
+        text.contains(&note) && !text.contains("agent_tls"),
+        "{text}"
+    );
+
+    for (name, days) in [("server", 300), ("client", 100)] {
+        authority.write_pair(control.dir(), name, authority.issue_for(days));
+    }
+    control.running.reload();
+    assert_eq!(days_left("server.cert").await, 300);
+    assert_eq!(days_left("agent_tls.cert").await, 100);
+    assert!(!check().contains("note: "));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use sifter_proto::ERROR_DOMAIN;
 use sifter_proto::reason;
 use tonic::Code;
 use tonic::Status;
+use tonic::TimeoutExpired;
 use tonic_types::StatusExt;
 
 use crate::api::ApiError;
@@ -56,7 +57,11 @@ impl Failure {
     pub fn from_status(status: &Status, from_agent: bool) -> Self {
         let message = status.message().to_owned();
         if !from_agent {
-            return Self::Transport(error_chain(status));
+            return if has_timed_out(status) {
+                Self::Timeout
+            } else {
+                Self::Transport(error_chain(status))
+            };
         }
         let info = status
             .get_details_error_info()
@@ -135,6 +140,12 @@ impl Failure {
             Self::Other { .. } => "other",
         }
     }
+}
+
+/// Whether the call was given up on this side: the channel looks at the clock, too.
+fn has_timed_out(status: &Status) -> bool {
+    std::iter::successors(std::error::Error::source(status), |error| error.source())
+        .any(|error| error.is::<TimeoutExpired>())
 }
 
 /// A status with the errors that caused it: the outermost alone says "transport error".
@@ -248,5 +259,11 @@ mod tests {
             assert_eq!(failure.api_error(), ApiError::AgentError, "{code:?}");
             assert!(failure.trips_breaker());
         }
+    }
+
+    #[test]
+    fn a_call_that_this_side_gave_up_is_a_timeout() {
+        let status = Status::from_error(Box::new(TimeoutExpired(())));
+        assert_eq!(Failure::from_status(&status, false), Failure::Timeout);
     }
 }

@@ -108,6 +108,7 @@ impl<'a> Claims<'a> {
         for name in [&header::ACTION, &header::VERSION, &header::BODY_HASH] {
             required(name)?;
         }
+        single(request.headers, &HOST)?;
         let timestamp = required(&header::DATE)?;
         let nonce = required(&header::NONCE)?;
         let security_token = single(request.headers, &header::TOKEN)?;

@@ -81,7 +81,7 @@ fn tampered_query_signatures() {
 fn tampered_header_signatures() {
     type Change = fn(&mut Signed);
     #[rustfmt::skip] // A table.
-    let rows: [(&str, Change, &str); 35] = [
+    let rows: [(&str, Change, &str); 36] = [
         ("value", |s| parameters(s)[0].1.push('x'), "tampered"),
         ("one removed", |s| drop(parameters(s).pop()), "tampered"),
         ("one added to the query", |s| add(s, "x", "y"), "SignatureDoesNotMatch"),
@@ -93,6 +93,7 @@ fn tampered_header_signatures() {
         ("hash unsigned payload", |s| header(s, "x-acs-content-sha256", "UNSIGNED-PAYLOAD"), "SignatureDoesNotMatch"),
         ("hash stripped", |s| drop(s.headers.remove("x-acs-content-sha256")), "MissingParameter"),
         ("host", |s| header(s, "host", "other"), "SignatureDoesNotMatch"),
+        ("host twice", |s| { append(s, "host", "example.org") }, "IncompleteSignature"),
         ("host stripped", |s| drop(s.headers.remove("host")), "IncompleteSignature"),
         ("action", |s| header(s, "x-acs-action", "DeleteImage"), "SignatureDoesNotMatch"),
         ("action by case", |s| header(s, "x-acs-action", "listContainerImages"), "SignatureDoesNotMatch"),

@@ -188,11 +188,20 @@ impl<A: Agent> Reading<A> {
                 query,
             });
         }
-        let token = PageToken::decode(&request.page_token)
-            .ok_or_else(|| status::invalid_page_token("not a token of this agent"))?;
+        let refused = |why, what| {
+            let message = format!("{why}: {what}, or leave page_token out to begin anew");
+            status::invalid_page_token(&message)
+        };
+        let token = PageToken::decode(&request.page_token).ok_or_else(|| {
+            refused(
+                "not a token of this agent",
+                "send next_page_token as it was answered",
+            )
+        })?;
         if token.query != query {
-            return Err(status::invalid_page_token(
+            return Err(refused(
                 "belongs to another filter or order",
+                "send those of the first page with it",
             ));
         }
         Ok(token)

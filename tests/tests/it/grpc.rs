@@ -228,12 +228,13 @@ fn errors_name_their_reason() {
         let mut client = ImageServiceClient::new(agent.channel().await);
         client.get_image(missing).await.unwrap_err()
     });
+    let nonsense = refused(list(10, "nonsense"));
+    assert!(
+        nonsense.message().contains("leave page_token out"),
+        "{nonsense:?}"
+    );
     for (status, code, reason) in [
-        (
-            refused(list(10, "nonsense")),
-            Code::InvalidArgument,
-            reason::INVALID_PAGE_TOKEN,
-        ),
+        (nonsense, Code::InvalidArgument, reason::INVALID_PAGE_TOKEN),
         (
             refused(list(1001, "")),
             Code::InvalidArgument,

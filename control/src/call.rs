@@ -15,6 +15,7 @@ use http_body_util::Full;
 use http_body_util::Limited;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use rustls::CertificateError;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
@@ -64,10 +65,10 @@ pub enum CallError {
     #[error("no certificates of authorities on this system: name a file")]
     NoAuthorities,
     /// The certificate of the server is not trusted, or no TLS is spoken there.
-    #[error("TLS with {0} failed")]
+    #[error("TLS with {0} failed{hint}", hint = tls_hint(.1))]
     Tls(String, #[source] io::Error),
     /// The connection broke, or something other than HTTP came.
-    #[error("the exchange with {0} failed")]
+    #[error("the exchange with {0} failed{hint}", hint = http_hint(.1))]
     Http(String, #[source] hyper::Error),
     /// The answer is too large or broke off.
     #[error("the answer could not be read")]
@@ -76,8 +77,28 @@ pub enum CallError {
     #[error("the request cannot be written as HTTP")]
     Request(#[source] http::Error),
     /// No answer within the time given.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
+    #[error("no answer from {0} within {1:?}")]
+    Timeout(String, Duration),
+}
+
+/// What to do about a failure of TLS, where there is something to do.
+fn tls_hint(error: &io::Error) -> &'static str {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidMessage(_)) => ", write http:// if it speaks none",
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => ", name a file with its authority (--ca)",
+        _ => "",
+    }
+}
+
+fn http_hint(error: &hyper::Error) -> &'static str {
+    if error.is_parse() {
+        ", write https:// if it speaks TLS"
+    } else {
+        ""
+    }
 }
 
 impl Endpoint {
@@ -126,7 +147,7 @@ pub async fn send(
 ) -> Result<(StatusCode, Bytes), CallError> {
     tokio::time::timeout(timeout, exchange(endpoint, authorities, signed))
         .await
-        .unwrap_or(Err(CallError::Timeout(timeout)))
+        .unwrap_or_else(|_| Err(CallError::Timeout(endpoint.authority.clone(), timeout)))
 }
 
 async fn exchange(

@@ -86,7 +86,7 @@ struct ListArgs {
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Longest time to wait, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
 }
 
@@ -194,11 +194,11 @@ fn credentials(args: &ListArgs) -> Result<Credentials, AskError> {
         .clone()
         .ok_or(AskError::NoKey("ALIBABA_CLOUD_ACCESS_KEY_ID"))?;
     // Never an option: other users see the arguments of a process.
-    let secret = std::env::var(SECRET).map_err(|_| AskError::NoKey(SECRET))?;
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     Ok(Credentials {
         access_key_id: id,
-        secret: Secret::new(secret),
-        security_token: std::env::var(TOKEN).ok().filter(|token| !token.is_empty()),
+        secret: Secret::new(set(SECRET).ok_or(AskError::NoKey(SECRET))?),
+        security_token: set(TOKEN),
     })
 }
 

@@ -38,17 +38,17 @@ use crate::support::server::config;
 use crate::support::until;
 
 /// An authority that signs for `localhost`.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
     }
 
-    fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.0.pem()
     }
 
@@ -71,7 +71,7 @@ impl Authority {
     }
 
     /// Writes certificate and key under names beginning with `name`.
-    fn write(&self, dir: &Path, name: &str) {
+    pub fn write(&self, dir: &Path, name: &str) {
         self.write_pair(dir, name, self.issue());
     }
 

@@ -28,7 +28,7 @@ pub enum AddressError {
     #[error("the scheme {0:?} is not known")]
     Scheme(String),
     /// There is no port, or it is none.
-    #[error("it has no port, as in node1.example.org:7430")]
+    #[error("it has no port from 1 to 65535, as in node1.example.org:7430")]
     Port,
     /// The host is empty or has characters that no host has.
     #[error("{0:?} is not a host")]

@@ -107,6 +107,12 @@ pub(super) fn validate(
                     "auth.max_nonces = 0 would refuse every request: write at least 1",
                 );
             }
+            if raw.keys.is_empty() {
+                problems.add(
+                    "auth.keys",
+                    "auth.keys is empty: write the file or directory of access keys",
+                );
+            }
             Some(AuthSettings::Signatures(SignatureSettings {
                 keys: if raw.keys.starts_with("credential:") {
                     raw.keys

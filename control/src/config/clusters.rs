@@ -68,6 +68,12 @@ pub(super) fn validate(
                 );
             }
         }
+        if region.is_empty() {
+            add(
+                "region",
+                format!("{name}: region is empty: leave it out for {DEFAULT_REGION:?}"),
+            );
+        }
         let mut login_nodes = Vec::with_capacity(raw.login_nodes.len());
         for text in &raw.login_nodes {
             let problem = match NodeAddress::parse(text, tls) {

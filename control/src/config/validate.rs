@@ -1,5 +1,6 @@
 //! From the raw file to [`Settings`]: defaults, ranges, and what must hold between keys.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
@@ -72,13 +73,23 @@ pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Settings, Problems
         );
     }
 
+    let of_server = server
+        .listen
+        .iter()
+        .map(|address| ("server.listen", address));
+    let of_admin = admin_listen.iter().map(|address| ("admin.listen", address));
+    let addresses: Vec<_> = of_server.chain(of_admin).collect();
+    for (index, (key, address)) in addresses.iter().enumerate() {
+        let is_same = |(_, other): &(&str, &SocketAddr)| other == address;
+        if address.port() != 0 && addresses[..index].iter().any(is_same) {
+            problems.add(
+                key,
+                format!("{key}: {address} is listened on already: write another port"),
+            );
+        }
+    }
     if matches!(auth, Some(AuthSettings::None)) {
-        let server = server
-            .listen
-            .iter()
-            .map(|address| ("server.listen", address));
-        let admin = admin_listen.iter().map(|address| ("admin.listen", address));
-        for (key, address) in server.chain(admin) {
+        for (key, address) in addresses {
             if !address.ip().is_loopback() {
                 problems.add(
                     key,
@@ -368,6 +379,23 @@ mod tests {
                 "auth = \"none\"\n[[clusters]]\nid = \"a\"\nregion = \"a:b\"",
                 "region = \"a:b\"",
             ),
+            (
+                "auth = \"none\"\n[[clusters]]\nid = \"a\"\nregion = \"\"",
+                "region is empty",
+            ),
+            (
+                "auth = \"none\"\n[[clusters]]\nid = \"a\"\nlogin_nodes = [\"n:0\"]",
+                "no port from 1 to 65535",
+            ),
+            (
+                "auth = \"none\"\n[server]\nlisten = [\"127.0.0.1:8080\", \"127.0.0.1:8080\"]",
+                "server.listen: 127.0.0.1:8080 is listened on already",
+            ),
+            (
+                "auth = \"none\"\n[admin]\nlisten = \"127.0.0.1:8080\"",
+                "admin.listen: 127.0.0.1:8080 is listened on already",
+            ),
+            ("[auth]\nkeys = \"\"", "auth.keys is empty"),
             ("auth = \"none\"\n[log]\nfilter = \"=[=bad\"", "log.filter"),
             (
                 "auth = \"none\"\n[server]\ntrusted_proxies = [\"::/8\"]",

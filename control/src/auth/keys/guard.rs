@@ -1,6 +1,7 @@
 //! Reading a file only if nobody else could have read or written it.
 //!
-//! The check is made on the opened file, not on its name, so it cannot be swapped in between.
+//! The check is made on the opened file, not on its name, so it cannot be swapped in between. Who may write its
+//! directory could put another good file in its place: one key's secret in that of another.
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -19,6 +20,8 @@ const MAX_FILE: u64 = 1 << 20;
 const GROUP_OR_WORLD_READ: u32 = 0o044;
 const GROUP_OR_WORLD_WRITE: u32 = 0o022;
 const WORLD_ANY: u32 = 0o007;
+/// Of a directory: only owners rename and remove.
+const STICKY: u32 = 0o1000;
 
 /// Why a file is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +38,9 @@ pub enum Unsafe {
     /// Others may write it.
     #[error("mode {0:04o} lets others write it; chmod go-w")]
     Writable(u32),
+    /// Others may rename what is in its directory.
+    #[error("mode {0:04o} of its directory lets others replace it; chmod go-w the directory")]
+    Replaceable(u32),
     /// Larger than any file of keys.
     #[error("{0} bytes; at most {MAX_FILE} are read")]
     TooLarge(u64),
@@ -67,6 +73,7 @@ pub(super) fn read(
         .map_err(failed)?;
     let is_credential = credentials.is_some_and(|dir| path.starts_with(dir));
     check(&file, care, is_credential)
+        .and_then(|checked| Ok(checked.and(check_directory(path)?)))
         .map_err(failed)?
         .map_err(|problem| KeyError::Unsafe {
             path: path.to_owned(),
@@ -77,6 +84,19 @@ pub(super) fn read(
         .read_to_string(&mut text)
         .map_err(failed)?;
     Ok(text)
+}
+
+fn check_directory(path: &Path) -> std::io::Result<Result<(), Unsafe>> {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let mode = std::fs::metadata(directory)?.mode() & 0o7777;
+    Ok(if mode & GROUP_OR_WORLD_WRITE != 0 && mode & STICKY == 0 {
+        Err(Unsafe::Replaceable(mode))
+    } else {
+        Ok(())
+    })
 }
 
 fn check(file: &File, care: Care, is_credential: bool) -> std::io::Result<Result<(), Unsafe>> {
@@ -137,6 +157,30 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let result = read(&path, care, Some(credentials));
             assert_eq!(result.is_ok(), good, "{mode:o} {care:?}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn who_may_write_the_directory_may_replace_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.toml");
+        fs::write(&path, "x").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        for (mode, good) in [
+            (0o700, true),
+            (0o755, true),
+            (0o770, false),
+            (0o777, false),
+            (0o1777, true),
+        ] {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let problem = match read(&path, Care::Secret, None) {
+                Ok(_) => None,
+                Err(KeyError::Unsafe { problem, .. }) => Some(problem),
+                Err(error) => panic!("{error}"),
+            };
+            let expected = (!good).then_some(Unsafe::Replaceable(mode));
+            assert_eq!(problem, expected, "{mode:o}");
         }
     }
 

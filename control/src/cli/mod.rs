@@ -110,7 +110,10 @@ fn fail(error: &(dyn std::error::Error + 'static), code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// A message on standard error. Where that cannot be written, there is nowhere to say so.
+/// A message on standard error, with whatever names are in it. Where that cannot be written, there is nowhere to
+/// say so.
 fn complain(message: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{message}");
+    let message = message.to_string();
+    let lines: Vec<String> = message.lines().map(escape::clean).collect();
+    let _ = writeln!(io::stderr().lock(), "{}", lines.join("\n"));
 }

@@ -67,6 +67,7 @@ fn a_wrong_configuration_is_named_and_not_restarted() {
         ),
         ("[auth]\nkeys = \"no-such-file\"", "auth.keys: "),
         ("[auth]\nkeys = \"no-such-file\"", "no-such-file"),
+        ("[auth]\nkeys = \"a\\u001b[31m\u{202e}b\"", "cannot read"),
         (
             "[auth]\nkeys = \"credential:our-keys\"",
             "systemd-run --pipe --wait -p User=sifter-control -p LoadCredential=our-keys:FILE",
@@ -94,6 +95,7 @@ fn a_wrong_configuration_is_named_and_not_restarted() {
             assert_eq!(output.status.code(), Some(78), "{command}: {error}");
             assert!(error.contains(expected), "{command} {text:?}: {error}");
             assert!(!error.contains("hunter2"), "{command} {text:?}: {error}");
+            assert!(!error.contains(['\u{1b}', '\u{202e}']), "{error:?}");
             // Each reason once.
             for reason in error.trim_end().split(": ").skip(1) {
                 assert_eq!(error.matches(reason).count(), 1, "{command}: {error}");

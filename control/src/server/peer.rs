@@ -29,11 +29,12 @@ impl Peer {
         let hops = headers
             .get_all("x-forwarded-for")
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim);
+            // Not only of what is text: a client's bytes must not take the proxy's word with them.
+            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+            .map(<[u8]>::trim_ascii);
         for hop in hops.rev_collected() {
-            client.ip = address(hop).unwrap_or(UNKNOWN);
+            let hop = str::from_utf8(hop).ok();
+            client.ip = hop.and_then(address).unwrap_or(UNKNOWN);
             if !is_trusted(client.ip) {
                 break;
             }
@@ -185,5 +186,20 @@ mod tests {
             tls: false,
         };
         assert!(!peer.client(&headers, &trusted).tls);
+        // A client that has a proxy pass on what is no text is not the proxy for that.
+        for (forwarded, ip) in [
+            (&b"\xff, 198.51.100.7"[..], "198.51.100.7"),
+            (b"198.51.100.7, \xff", "0.0.0.0"),
+            (b"\xe4\xb8\xad", "0.0.0.0"),
+        ] {
+            let value = HeaderValue::from_bytes(forwarded).unwrap();
+            headers.insert("x-forwarded-for", value);
+            let expected: IpAddr = ip.parse().unwrap();
+            assert_eq!(
+                peer.client(&headers, &trusted).ip,
+                expected,
+                "{forwarded:?}"
+            );
+        }
     }
 }

@@ -12,6 +12,10 @@ use tonic_types::StatusExt;
 
 use crate::api::ApiError;
 use crate::api::Malformed;
+use crate::api::error::clean;
+
+/// Longest text of a failure, in characters, in the log.
+const MAX_LINE: usize = 1024;
 
 /// What a login node cannot do for an ordinary user.
 const RESTRICTED: &str = "list all images: the agent shows only those that the control plane's user may \
@@ -125,6 +129,11 @@ impl Failure {
             self,
             Self::Transport(_) | Self::Timeout | Self::Malformed(_)
         )
+    }
+
+    /// For the log, on one line: what an agent says has any characters.
+    pub fn line(&self) -> String {
+        clean(&self.to_string(), MAX_LINE)
     }
 
     /// A short name for metrics.
@@ -265,5 +274,14 @@ mod tests {
     fn a_call_that_this_side_gave_up_is_a_timeout() {
         let status = Status::from_error(Box::new(TimeoutExpired(())));
         assert_eq!(Failure::from_status(&status, false), Failure::Timeout);
+    }
+
+    #[test]
+    fn a_failure_is_one_line_of_the_log() {
+        let said = "away\n2026-01-02T03:04:05Z  INFO forged\u{1b}[2J";
+        let status = Status::new(Code::Unavailable, said);
+        let line = Failure::from_status(&status, true).line();
+        assert!(line.starts_with("not ready: away"), "{line}");
+        assert!(!line.contains(char::is_control), "{line:?}");
     }
 }

@@ -393,7 +393,7 @@ impl Fleet {
                 request_id = context.request_id,
                 cluster = cluster.id,
                 node = %attempt.node.name(),
-                error = %failure,
+                error = %failure.line(),
                 "login node gave no listing"
             );
         }

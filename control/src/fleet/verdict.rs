@@ -62,7 +62,7 @@ impl Verdict {
                 tracing::warn!(
                     request_id = context.request_id,
                     cluster,
-                    error = %failure,
+                    error = %failure.line(),
                     "served a listing that is not whole"
                 );
                 Ok(Leased { page, lease: None })

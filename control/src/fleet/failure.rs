@@ -153,21 +153,27 @@ impl Failure {
 
 /// Whether the call was given up on this side: the channel looks at the clock, too.
 fn has_timed_out(status: &Status) -> bool {
+    causes(status).any(|error| error.is::<TimeoutExpired>())
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
     std::iter::successors(std::error::Error::source(status), |error| error.source())
-        .any(|error| error.is::<TimeoutExpired>())
 }
 
 /// A status with the errors that caused it: the outermost alone says "transport error".
 fn error_chain(status: &Status) -> String {
     let mut text = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
+    for error in causes(status) {
         let part = error.to_string();
         if !text.contains(&part) {
             text.push_str(": ");
             text.push_str(&part);
         }
-        source = error.source();
+    }
+    // An agent that refuses a certificate, or wants one, closes the connection when this side thinks it open.
+    let is_canceled = |error: &hyper::Error| error.is_canceled();
+    if causes(status).any(|error| error.downcast_ref().is_some_and(is_canceled)) {
+        text.push_str("; an agent that refuses a connection says why in its log");
     }
     text
 }

@@ -111,3 +111,33 @@ impl Node {
             .map_err(|status| Failure::from_status(&status, refused.load(Ordering::Relaxed)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::Settings;
+
+    #[tokio::test]
+    async fn who_is_hung_up_on_is_told_where_to_look() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let hang_up = tokio::spawn(async move {
+            loop {
+                drop(listener.accept().await);
+            }
+        });
+        let address = NodeAddress::parse(&address, false).unwrap();
+        let settings = Settings::parse("auth = \"none\"", Path::new("x")).unwrap();
+        let node = Node::new(&address, &settings.agents, None).unwrap();
+        let request = ListImagesRequest::default();
+        let budget = Duration::from_secs(10);
+        let failure = node.list_images(&request, "R", budget).await.unwrap_err();
+        hang_up.abort();
+        assert!(matches!(failure, Failure::Transport(_)), "{failure}");
+        assert!(failure.line().contains("says why in its log"), "{failure}");
+    }
+}

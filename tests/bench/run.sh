@@ -116,7 +116,8 @@ scans() { # TREE
 
 # --- the agent -----------------------------------------------------------------------------------------
 # The unit lets the agent see file systems read-only (ProtectSystem=strict), of which Landlock makes use:
-# here too, where this user may mount.
+# here too, where this user may mount. Its allocator is told the same.
+export MIMALLOC_ABANDONED_PAGE_PURGE=1
 as_the_unit=(unshare --mount sh -c 'mount --bind "$TREE" "$TREE" && mount -o remount,bind,ro "$TREE" && exec "$@"' sh)
 TREE=$tree "${as_the_unit[@]}" true 2> /dev/null || { as_the_unit=(env); echo "the tree cannot be mounted read-only, as the unit has it"; }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::{ConfigError, Listen, RawTls, fail};
+use super::{DEFAULT_SOCKET, Listen, Problems, RawTls};
 
 /// Group whose members see every image, unless another is configured. Where the host has no such
 /// group, nobody is in it.
@@ -44,29 +44,29 @@ pub enum PlainTcp {
 }
 
 impl TlsSettings {
-    pub(super) fn validate(raw: RawTls) -> Result<Self, ConfigError> {
+    pub(super) fn validate(raw: RawTls, problems: &mut Problems) -> Self {
         for (key, path) in [
             ("tls.cert", &raw.cert),
             ("tls.key", &raw.key),
             ("tls.client_ca", &raw.client_ca),
         ] {
             if !path.is_absolute() {
-                return Err(fail(key, "must be an absolute path"));
+                problems.add(key, "must be an absolute path");
             }
         }
         if raw.allow.is_empty() || raw.allow.iter().any(|name| name.trim().is_empty()) {
-            return Err(fail(
+            problems.add(
                 "tls.allow",
                 "name the clients that may connect, as in [\"dns:control.example.org\"]; every \
                  client with a certificate of client_ca: [\"*\"]",
-            ));
+            );
         }
-        Ok(Self {
+        Self {
             cert: raw.cert,
             key: raw.key,
             client_ca: raw.client_ca,
             allow: raw.allow,
-        })
+        }
     }
 }
 
@@ -74,23 +74,44 @@ impl AccessSettings {
     pub(super) fn validate(
         admin_group: Option<String>,
         plain_tcp: Option<&str>,
-    ) -> Result<Self, ConfigError> {
+        problems: &mut Problems,
+    ) -> Self {
         let plain_tcp = match plain_tcp {
-            None | Some("own") => PlainTcp::Own,
-            Some("all") => PlainTcp::All,
-            Some(other) => {
-                return Err(fail(
-                    "plain_tcp",
-                    format!("`{other}` is neither own nor all"),
-                ));
-            }
+            None | Some("own") => Ok(PlainTcp::Own),
+            Some("all") => Ok(PlainTcp::All),
+            Some(other) => Err(format!("`{other}` is neither own nor all")),
         };
-        Ok(Self {
+        Self {
             admin_group_configured: admin_group.is_some(),
             admin_group: admin_group.unwrap_or_else(|| DEFAULT_ADMIN_GROUP.to_owned()),
-            plain_tcp,
-        })
+            plain_tcp: problems.take("plain_tcp", plain_tcp).unwrap_or_default(),
+        }
     }
+}
+
+/// Where the agent listens: those addresses that it may.
+pub(super) fn listen_all(
+    texts: Option<Vec<String>>,
+    has_tls: bool,
+    insecure: bool,
+    problems: &mut Problems,
+) -> Vec<Listen> {
+    let texts = texts.unwrap_or_else(|| vec![DEFAULT_SOCKET.to_owned()]);
+    if texts.is_empty() {
+        problems.add("listen", "no address: the agent could not be asked");
+    }
+    let mut listening = Vec::new();
+    for text in &texts {
+        let address = listen(text, has_tls)
+            .and_then(|address| check_listen(&address, has_tls, insecure).map(|()| address));
+        listening.extend(problems.take("listen", address));
+    }
+    let is_tls = |address: &Listen| matches!(address, Listen::Tls(_));
+    // Where an address is wrong, it may be the one.
+    if has_tls && listening.len() == texts.len() && !listening.iter().any(is_tls) {
+        problems.add("tls", "no address uses it: add \"0.0.0.0:7430\" to listen");
+    }
+    listening
 }
 
 /// An address as it is written. One that other machines can reach speaks TLS where there are
@@ -133,71 +154,35 @@ impl super::Settings {
             (false, Listen::Tcp(_)) => Listen::Tcp(bound),
             _ => address,
         };
-        let checked = check_listen(
-            std::slice::from_ref(&address),
-            self.tls.is_some(),
-            self.allow_insecure_remote,
-        );
-        match checked {
-            Err(ConfigError::Value { key, message, .. }) if key.name == "listen" => Err(message),
-            _ => Ok(address),
-        }
+        check_listen(&address, self.tls.is_some(), self.allow_insecure_remote)?;
+        Ok(address)
     }
 }
 
-/// Whether the addresses may be listened on.
-pub(super) fn check_listen(
-    listen: &[Listen],
-    has_tls: bool,
-    insecure: bool,
-) -> Result<(), ConfigError> {
-    for address in listen {
-        match address {
-            Listen::Tls(_) if !has_tls => {
-                return Err(fail(
-                    "listen",
-                    format!("{address} needs [tls] with cert, key, client_ca and allow"),
-                ));
-            }
-            Listen::Tcp(plain) if !plain.ip().is_loopback() && !insecure => {
-                return Err(fail(
-                    "listen",
-                    format!(
-                        "{plain} can be reached by other machines, and without TLS nobody there \
-                         proves who they are: add [tls], or use a loopback address, unix:/path, \
-                         or set allow_insecure_remote = true"
-                    ),
-                ));
-            }
-            _ => {}
-        }
+/// Whether an address may be listened on.
+fn check_listen(address: &Listen, has_tls: bool, insecure: bool) -> Result<(), String> {
+    match address {
+        Listen::Tls(_) if !has_tls => Err(format!(
+            "{address} needs [tls] with cert, key, client_ca and allow"
+        )),
+        Listen::Tcp(plain) if !plain.ip().is_loopback() && !insecure => Err(format!(
+            "{plain} can be reached by other machines, and without TLS nobody there \
+             proves who they are: add [tls], or use a loopback address, unix:/path, \
+             or set allow_insecure_remote = true"
+        )),
+        _ => Ok(()),
     }
-    if has_tls
-        && !listen
-            .iter()
-            .any(|address| matches!(address, Listen::Tls(_)))
-    {
-        return Err(fail(
-            "tls",
-            "no address uses it: add \"0.0.0.0:7430\" to listen",
-        ));
-    }
-    Ok(())
 }
 
 /// The address of the metrics, where nothing else is served.
-pub(super) fn metrics(text: &str, listen: &[Listen]) -> Result<Listen, ConfigError> {
-    let address: Listen = match text.parse() {
-        Ok(Listen::Tls(_)) => {
-            return Err(fail("metrics", "are served without TLS: leave out `tls:`"));
-        }
-        Ok(address) => address,
-        Err(message) => return Err(fail("metrics", message)),
+pub(super) fn metrics(text: &str, listen: &[Listen]) -> Result<Listen, String> {
+    let address: Listen = match text.parse()? {
+        Listen::Tls(_) => return Err("are served without TLS: leave out `tls:`".to_owned()),
+        address => address,
     };
     match listen.iter().find(|other| collide(&address, other)) {
-        Some(other) => Err(fail(
-            "metrics",
-            format!("{address} is taken by {other} of listen: name another one"),
+        Some(other) => Err(format!(
+            "{address} is taken by {other} of listen: name another one"
         )),
         None => Ok(address),
     }

@@ -6,6 +6,7 @@
 mod access;
 mod duration;
 mod listen;
+mod problem;
 mod raw;
 mod root;
 mod source;
@@ -15,11 +16,14 @@ use std::path::PathBuf;
 pub use self::access::{AccessSettings, DEFAULT_ADMIN_GROUP, PlainTcp, TlsSettings};
 pub use self::duration::duration;
 pub use self::listen::Listen;
+pub use self::problem::{Key, Problem};
 pub use self::raw::{OneOrMany, Raw, RawRoot, RawTls};
 pub use self::root::{
     Candidates, DEPTH_MAX, DIGEST_BYTES_PER_SECOND, RootSettings, SKIPPED_DIRECTORIES,
 };
 pub use self::source::{Place, Sources, read};
+
+use self::problem::Problems;
 
 /// Where the agent's configuration is by default.
 pub const DEFAULT_FILE: &str = "/etc/sifter/agent.toml";
@@ -46,43 +50,12 @@ pub enum ConfigError {
         /// Where and what.
         error: Box<toml::de::Error>,
     },
-    /// A value makes no sense.
-    #[error("{}{key}: {message}", place.as_ref().map_or_else(String::new, |place| format!("{place}: ")))]
-    Value {
-        /// Where it stands; `None` where it is not from a file, or missing.
-        place: Option<Place>,
-        /// Which key.
-        key: Key,
-        /// What is wrong, and what would be right.
-        message: String,
+    /// Values make no sense.
+    #[error("{}", problem::listed(problems))]
+    Values {
+        /// Each of them; there is one at least.
+        problems: Vec<Problem>,
     },
-}
-
-/// A key of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
-    /// The image directory whose setting it is.
-    root: Option<PathBuf>,
-    /// Its name, from the outermost table on: `tls.cert`. Of an image directory, the name alone.
-    name: &'static str,
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.root {
-            Some(root) => write!(f, "root {}: {}", crate::escape::path(root), self.name),
-            None => f.write_str(self.name),
-        }
-    }
-}
-
-/// A value of the whole agent that makes no sense.
-fn fail(name: &'static str, message: impl Into<String>) -> ConfigError {
-    ConfigError::Value {
-        place: None,
-        key: Key { root: None, name },
-        message: message.into(),
-    }
 }
 
 /// Validated configuration of the agent.
@@ -126,130 +99,120 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// The first value that makes no sense, with its key and what would be right.
+    /// Every value that makes no sense, with its place, its key and what would be right.
     pub fn validate(mut raw: Raw) -> Result<Self, ConfigError> {
         let sources = std::mem::take(&mut raw.sources);
-        Self::checked(raw).map_err(|error| match error {
-            ConfigError::Value { key, message, .. } => ConfigError::Value {
-                place: sources.place(&key),
-                key,
-                message,
-            },
-            other => other,
+        let mut problems = Problems::default();
+        let settings = Self::checked(raw, &mut problems);
+        if problems.is_empty() {
+            return Ok(settings);
+        }
+        Err(ConfigError::Values {
+            problems: problems.placed(&sources),
         })
     }
 
-    fn checked(raw: Raw) -> Result<Self, ConfigError> {
-        let listen: Vec<Listen> = raw
-            .listen
-            .unwrap_or_else(|| vec![DEFAULT_SOCKET.to_owned()])
-            .iter()
-            .map(|text| {
-                access::listen(text, raw.tls.is_some()).map_err(|message| fail("listen", message))
-            })
-            .collect::<Result<_, _>>()?;
-        if listen.is_empty() {
-            return Err(fail(
-                "listen",
-                "no address: the agent could not be asked".to_owned(),
-            ));
-        }
-        let tls = raw.tls.map(TlsSettings::validate).transpose()?;
+    /// What is of use only if there are no problems.
+    fn checked(raw: Raw, problems: &mut Problems) -> Self {
         let allow_insecure_remote = raw.allow_insecure_remote.unwrap_or(false);
-        access::check_listen(&listen, tls.is_some(), allow_insecure_remote)?;
-        let access = AccessSettings::validate(raw.admin_group, raw.plain_tcp.as_deref())?;
+        let listen = access::listen_all(
+            raw.listen,
+            raw.tls.is_some(),
+            allow_insecure_remote,
+            problems,
+        );
+        let tls = raw.tls.map(|tls| TlsSettings::validate(tls, problems));
+        let access = AccessSettings::validate(raw.admin_group, raw.plain_tcp.as_deref(), problems);
         let metrics = raw
             .metrics
-            .as_deref()
-            .map(|text| access::metrics(text, &listen))
-            .transpose()?;
-        let socket_mode = match raw.socket_mode {
-            // Who may see what is decided by who asks.
-            None => 0o666,
-            Some(text) => u32::from_str_radix(&text, 8)
-                .ok()
-                .filter(|mode| *mode <= 0o777)
-                .ok_or_else(|| {
-                    fail(
-                        "socket_mode",
-                        format!("`{text}` is no octal mode, as in 0660"),
-                    )
-                })?,
-        };
-        let json = match raw.log_format.as_deref() {
-            None | Some("text") => false,
-            Some("json") => true,
-            Some(other) => {
-                return Err(fail(
-                    "log_format",
-                    format!("`{other}` is neither text nor json"),
-                ));
-            }
-        };
-        let filter = raw.log.unwrap_or_else(|| "info".to_owned());
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&filter) {
-            return Err(fail(
-                "log",
-                format!(
-                    "`{filter}` is no filter, as in info or warn,sifter_agent::scan=debug: {error}"
-                ),
-            ));
-        }
+            .and_then(|text| problems.take("metrics", access::metrics(&text, &listen)));
+        let socket_mode = raw.socket_mode.and_then(|text| {
+            let mode = u32::from_str_radix(&text, 8).ok();
+            let mode = mode.filter(|mode| *mode <= 0o777);
+            problems.take(
+                "socket_mode",
+                mode.ok_or_else(|| format!("`{text}` is no octal mode, as in 0660")),
+            )
+        });
+        let log = LogSettings::validate(raw.log_format.as_deref(), raw.log, problems);
         let system = raw.system.unwrap_or_else(host_name);
         if system.trim().is_empty() {
-            return Err(fail(
+            problems.add(
                 "system",
-                "is empty: name the cluster, or leave it out for this host's name".to_owned(),
-            ));
+                "is empty: name the cluster, or leave it out for this host's name",
+            );
         }
         // It is in every answer, and in logs and tables.
         if system.contains(char::is_control) {
-            return Err(fail(
+            problems.add(
                 "system",
                 format!("`{system}` has control characters in it: a name is one line of text"),
-            ));
+            );
         }
         if let Some(directory) = &raw.state_directory
             && !directory.is_absolute()
         {
             // Where it would be depends on who starts the agent, and from where.
-            return Err(fail(
+            problems.add(
                 "state_directory",
                 format!("{} must be absolute", crate::escape::path(directory)),
-            ));
+            );
         }
         if raw.roots.is_empty() {
-            return Err(fail(
+            problems.add(
                 "root",
-                "no image directory: add [[root]] with path = \"/where/images/are\"".to_owned(),
-            ));
+                "no image directory: add [[root]] with path = \"/where/images/are\"",
+            );
         }
-        if raw.defaults.path.is_some() {
-            return Err(fail(
+        let mut defaults = raw.defaults;
+        if defaults.path.take().is_some() {
+            problems.add(
                 "defaults.path",
-                "is no default: name image directories with [[root]]".to_owned(),
-            ));
+                "is no default: name image directories with [[root]]",
+            );
         }
-        let defaults = raw.defaults;
         let mut roots: Vec<RootSettings> = Vec::new();
         for root in raw.roots {
-            let root = RootSettings::validate(root.over(&defaults))?;
-            root::check_overlap(&roots, &root)?;
-            roots.push(root);
+            if let Some(root) = RootSettings::validate(root.over(&defaults), problems) {
+                root::check_overlap(&roots, &root, problems);
+                roots.push(root);
+            }
         }
-        Ok(Self {
+        Self {
             system,
             state_directory: raw.state_directory,
             listen,
-            socket_mode,
+            // Who may see what is decided by who asks.
+            socket_mode: socket_mode.unwrap_or(0o666),
             allow_insecure_remote,
             landlock: raw.landlock.unwrap_or(true),
             tls,
             access,
             metrics,
-            log: LogSettings { json, filter },
+            log,
             roots,
-        })
+        }
+    }
+}
+
+impl LogSettings {
+    fn validate(format: Option<&str>, filter: Option<String>, problems: &mut Problems) -> Self {
+        if let Some(other) = format.filter(|format| !["text", "json"].contains(format)) {
+            problems.add("log_format", format!("`{other}` is neither text nor json"));
+        }
+        let filter = filter.unwrap_or_else(|| "info".to_owned());
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&filter) {
+            problems.add(
+                "log",
+                format!(
+                    "`{filter}` is no filter, as in info or warn,sifter_agent::scan=debug: {error}"
+                ),
+            );
+        }
+        Self {
+            json: format == Some("json"),
+            filter,
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! Settings of one root: which files are looked at, and how politely.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use sifter_image::reference::NamingRule;
 
-use super::{ConfigError, Key, OneOrMany, RawRoot, duration};
+use super::{OneOrMany, Problems, RawRoot, duration};
 
 /// Directory names that are never entered unless configured otherwise: snapshots of the file
 /// system itself (each holds all files again), version control, and trees of many small files that
@@ -145,120 +145,102 @@ impl RootSettings {
 }
 
 impl RootSettings {
-    /// Validates.
-    pub(super) fn validate(raw: RawRoot) -> Result<Self, ConfigError> {
-        let path = raw
-            .path
-            .ok_or_else(|| super::fail("root.path", "missing"))?;
-        let fail = |name: &'static str, message: String| fail(&path, name, message);
+    /// Validates; nothing without a path.
+    pub(super) fn validate(raw: RawRoot, problems: &mut Problems) -> Option<Self> {
+        let Some(path) = raw.path else {
+            problems.add("root.path", "missing");
+            return None;
+        };
+        let mut add = |name, message: &str| {
+            problems.add_of(Some(path.clone()), name, message);
+        };
         if !path.is_absolute() {
-            return Err(fail("path", "must be absolute".to_owned()));
+            add("path", "must be absolute");
         }
         if path.components().any(|part| part == Component::ParentDir) {
-            return Err(fail("path", "must do without `..`".to_owned()));
+            add("path", "must do without `..`");
         }
         // Without a slash at the end, say: it is the beginning of the paths of all images in it.
         let mut root = RootSettings::new(path.components().collect());
-        let span = |key: &'static str, text: Option<String>, default: Duration| match text {
-            None => Ok(default),
-            Some(text) => duration(&text).ok_or_else(|| {
-                fail(
-                    key,
-                    format!("`{text}` is no duration, as in 30s, 5m, 12h, 2d, 2w, 1y"),
-                )
-            }),
-        };
-        root.interval = span("interval", raw.interval, root.interval)?;
-        root.file_interval = span("file_interval", raw.file_interval, root.file_interval)?;
-        root.transfer_age = span("transfer_age", raw.transfer_age, root.transfer_age)?;
+        for (name, text, span) in [
+            ("interval", &raw.interval, &mut root.interval),
+            ("file_interval", &raw.file_interval, &mut root.file_interval),
+            ("transfer_age", &raw.transfer_age, &mut root.transfer_age),
+        ] {
+            let Some(text) = text else { continue };
+            match duration(text) {
+                Some(given) => *span = given,
+                None => add(
+                    name,
+                    &format!("`{text}` is no duration, as in 30s, 5m, 12h, 2d, 2w, 1y"),
+                ),
+            }
+        }
         if !(INTERVAL_MIN..=INTERVAL_MAX).contains(&root.interval) {
-            return Err(fail("interval", "must be from 1s to 100y".to_owned()));
+            add("interval", "must be from 1s to 100y");
         }
         if root.file_interval > INTERVAL_MAX {
-            return Err(fail("file_interval", "must be at most 100y".to_owned()));
+            add("file_interval", "must be at most 100y");
         }
         root.file_interval = root.file_interval.max(root.interval);
         if raw.width == Some(0) {
-            return Err(fail("width", "must be at least 1".to_owned()));
+            add("width", "must be at least 1");
         }
         root.width = raw.width;
         if raw
             .operations_per_second
             .is_some_and(|rate| rate != 0.0 && !(RATE_MIN..=RATE_MAX).contains(&rate))
         {
-            return Err(fail(
+            add(
                 "operations_per_second",
-                "must be 0 (no limit), or at least 0.001 and at most 1000000000".to_owned(),
-            ));
+                "must be 0 (no limit), or at least 0.001 and at most 1000000000",
+            );
         }
         root.operations_per_second = raw.operations_per_second;
         root.background = raw.background.unwrap_or(root.background);
         root.max_depth = raw.max_depth.unwrap_or(root.max_depth);
-        root.candidates = match raw.candidates {
-            None => root.candidates,
-            Some(OneOrMany::One(text)) if text == "auto" => Candidates::Auto,
-            Some(OneOrMany::One(text)) if text == "all" => Candidates::All,
-            Some(OneOrMany::One(text)) => {
-                Candidates::Globs(globs(&[text]).map_err(|message| fail("candidates", message))?)
-            }
-            Some(OneOrMany::Many(texts)) if texts.is_empty() => {
-                let message = "no glob: no file would be looked into; leave it out for \"auto\"";
-                return Err(fail("candidates", message.to_owned()));
-            }
-            Some(OneOrMany::Many(texts)) => {
-                Candidates::Globs(globs(&texts).map_err(|message| fail("candidates", message))?)
-            }
-        };
-        if let Some(texts) = raw.exclude {
-            root.exclude = globs(&texts).map_err(|message| fail("exclude", message))?;
+        match candidates(raw.candidates) {
+            Ok(candidates) => root.candidates = candidates,
+            Err(message) => add("candidates", &message),
+        }
+        match globs(&raw.exclude.unwrap_or_default()) {
+            Ok(exclude) => root.exclude = exclude,
+            Err(message) => add("exclude", &message),
         }
         if let Some(names) = raw.skip {
-            if let Some(name) = names
-                .iter()
-                .find(|name| name.is_empty() || name.contains('/'))
-            {
-                return Err(fail(
-                    "skip",
-                    format!(
-                        "`{name}` is not the name of a directory; paths below the root are for `exclude`"
-                    ),
-                ));
+            for name in &names {
+                if name.is_empty() || name.contains('/') {
+                    add(
+                        "skip",
+                        &format!(
+                            "`{name}` is not the name of a directory; paths below the root are for `exclude`"
+                        ),
+                    );
+                }
             }
             root.skip = names.into_iter().map(String::into_bytes).collect();
         }
         root.cross_file_systems = raw.cross_file_systems.unwrap_or(root.cross_file_systems);
         root.follow_symlinks = raw.follow_symlinks.unwrap_or(root.follow_symlinks);
-        root.naming = raw
-            .naming
-            .unwrap_or_default()
-            .iter()
-            .map(|text| NamingRule::new(text).map_err(|message| fail("naming", message)))
-            .collect::<Result<_, _>>()?;
+        for text in raw.naming.unwrap_or_default() {
+            match NamingRule::new(&text) {
+                Ok(rule) => root.naming.push(rule),
+                Err(message) => add("naming", &message),
+            }
+        }
         root.inside_file_systems = raw.inside_file_systems.unwrap_or(root.inside_file_systems);
         root.hints = raw.hints.unwrap_or(root.hints);
         root.content_digest = raw.content_digest.unwrap_or(root.content_digest);
         root.digest_bytes_per_second = raw
             .digest_bytes_per_second
             .unwrap_or(root.digest_bytes_per_second);
-        Ok(root)
-    }
-}
-
-/// A value of one image directory that makes no sense.
-fn fail(root: &Path, name: &'static str, message: String) -> ConfigError {
-    ConfigError::Value {
-        place: None,
-        key: Key {
-            root: Some(root.to_owned()),
-            name,
-        },
-        message,
+        Some(root)
     }
 }
 
 /// An image is listed once: a root within another one would list its images twice. Whether links or mounts
 /// lead into another one is seen when the roots are scanned.
-pub(super) fn check_overlap(roots: &[RootSettings], new: &RootSettings) -> Result<(), ConfigError> {
+pub(super) fn check_overlap(roots: &[RootSettings], new: &RootSettings, problems: &mut Problems) {
     for root in roots {
         let how = if new.path == root.path {
             "is the same as that of another root".to_owned()
@@ -273,9 +255,23 @@ pub(super) fn check_overlap(roots: &[RootSettings], new: &RootSettings) -> Resul
             "{how}: images would be listed twice; keep one of them (cross_file_systems = true has the \
              outer one list what is mounted in it, too)"
         );
-        return Err(fail(&new.path, "path", message));
+        problems.add_of(Some(new.path.clone()), "path", message);
     }
-    Ok(())
+}
+
+fn candidates(raw: Option<OneOrMany>) -> Result<Candidates, String> {
+    let texts = match raw {
+        None => return Ok(Candidates::Auto),
+        Some(OneOrMany::One(text)) if text == "auto" => return Ok(Candidates::Auto),
+        Some(OneOrMany::One(text)) if text == "all" => return Ok(Candidates::All),
+        Some(OneOrMany::One(text)) => vec![text],
+        Some(OneOrMany::Many(texts)) => texts,
+    };
+    if texts.is_empty() {
+        let message = "no glob: no file would be looked into; leave it out for \"auto\"";
+        return Err(message.to_owned());
+    }
+    globs(&texts).map(Candidates::Globs)
 }
 
 fn globs(texts: &[String]) -> Result<GlobSet, String> {

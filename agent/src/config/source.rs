@@ -52,6 +52,20 @@ impl Sources {
         Self { files, given }
     }
 
+    /// Whether the value of a key of an image directory is that of all of them that have none of their own.
+    pub(super) fn is_default(&self, key: &Key) -> bool {
+        let Some(path) = &key.root else {
+            return false;
+        };
+        let is_own = |file: &Arc<(PathBuf, String)>| {
+            let table = DeTable::parse(&file.1).ok();
+            table.is_some_and(|table| {
+                root(table.get_ref(), path).is_some_and(|root| at(root, key.name).is_some())
+            })
+        };
+        key.name != "path" && !self.files.iter().any(is_own)
+    }
+
     /// Where the value of a key stands that counts: in the last file that has it.
     pub(super) fn place(&self, key: &Key) -> Option<Place> {
         let mut tables = Vec::new();

@@ -62,7 +62,11 @@ fn file_and_line_of_what_is_wrong_are_named() {
         ("", "system = 'x'", "root: no image directory"),
     ] {
         let error = wrong(main, drop_in, Raw::default());
-        assert!(error.starts_with(expected), "{expected}: {error}");
+        let mut problems = error.lines().map(|line| line.trim_start_matches("- "));
+        assert!(
+            problems.any(|problem| problem.starts_with(expected)),
+            "{expected}: {error}"
+        );
     }
 }
 
@@ -85,4 +89,40 @@ fn a_file_is_not_blamed_for_the_command_line() {
     // Its own interval counts, whatever the default is.
     let own = "[[root]]\npath = '/a'\ninterval = 'y'";
     assert!(wrong(main, own, interval()).starts_with("DIR/agent.toml.d/10.toml, line 3: root /a"));
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once() {
+    let main = "socket_mode = '999'\nlog_format = 'x'\nlisten = ['nonsense', '0.0.0.0:1']\n\
+        [defaults]\ninterval = '5'\n[[root]]\npath = '/a'\nwidth = 0\nskip = ['', 'a/b']\n";
+    let drop_in = "plain_tcp = 'x'\n[[root]]\npath = '/b'\nnaming = ['(', ')']\n[[root]]\npath = 'c'\n\
+        [tls]\ncert = 'c'\nkey = 'k'\nclient_ca = '/c'\nallow = []\n";
+    let error = wrong(main, drop_in, Raw::default());
+    let (first, problems) = error.split_once('\n').unwrap();
+    assert_eq!(first, "14 problems");
+    let found: Vec<&str> = problems
+        .lines()
+        .filter_map(|line| line.strip_prefix("- "))
+        .collect();
+    let expected = [
+        "DIR/agent.toml, line 3: listen: `nonsense`",
+        "DIR/agent.toml.d/10.toml, line 8: tls.cert: ",
+        "DIR/agent.toml.d/10.toml, line 9: tls.key: ",
+        "DIR/agent.toml.d/10.toml, line 11: tls.allow: ",
+        "DIR/agent.toml.d/10.toml, line 1: plain_tcp: ",
+        "DIR/agent.toml, line 1: socket_mode: ",
+        "DIR/agent.toml, line 2: log_format: ",
+        // Once, though it is that of three roots.
+        "DIR/agent.toml, line 5: root /a: interval: ",
+        "DIR/agent.toml, line 8: root /a: width: ",
+        "DIR/agent.toml, line 9: root /a: skip: ``",
+        "DIR/agent.toml, line 9: root /a: skip: `a/b`",
+        "DIR/agent.toml.d/10.toml, line 4: root /b: naming: ",
+        "DIR/agent.toml.d/10.toml, line 4: root /b: naming: ",
+        "DIR/agent.toml.d/10.toml, line 6: root c: path: must be absolute",
+    ];
+    assert_eq!(found.len(), expected.len(), "{error}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{expected}: {error}");
+    }
 }

@@ -1,0 +1,113 @@
+//! What is wrong with the values of a configuration: all of it, so that nobody mends a file one value at a time.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::{Place, Sources};
+
+/// A key of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The image directory whose setting it is.
+    pub(super) root: Option<PathBuf>,
+    /// Its name, from the outermost table on: `tls.cert`. Of an image directory, the name alone.
+    pub(super) name: &'static str,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.root {
+            Some(root) => write!(f, "root {}: {}", crate::escape::path(root), self.name),
+            None => f.write_str(self.name),
+        }
+    }
+}
+
+/// A value that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it stands; `None` where it is not from a file, or missing.
+    pub place: Option<Place>,
+    /// Which key.
+    pub key: Key,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+/// Values that make no sense, in the order in which they were looked at.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Adds what is wrong with a value of the whole agent, or with its absence.
+    pub(super) fn add(&mut self, name: &'static str, message: impl Into<String>) {
+        self.add_of(None, name, message);
+    }
+
+    /// The same of an image directory, where there is one.
+    pub(super) fn add_of(
+        &mut self,
+        root: Option<PathBuf>,
+        name: &'static str,
+        message: impl Into<String>,
+    ) {
+        self.0.push(Problem {
+            place: None,
+            key: Key { root, name },
+            message: message.into(),
+        });
+    }
+
+    /// The value of a key, unless it makes no sense.
+    pub(super) fn take<T>(
+        &mut self,
+        name: &'static str,
+        value: Result<T, impl Into<String>>,
+    ) -> Option<T> {
+        value.map_err(|message| self.add(name, message)).ok()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, each with its place. A default is the value of every image directory, and wrong once.
+    pub(super) fn placed(self, sources: &Sources) -> Vec<Problem> {
+        let mut placed: Vec<Problem> = Vec::new();
+        for problem in self.0 {
+            let place = sources.place(&problem.key);
+            let is_known = placed.iter().any(|known| {
+                known.key.name == problem.key.name
+                    && known.place == place
+                    && known.message == problem.message
+                    && sources.is_default(&problem.key)
+            });
+            if !is_known {
+                placed.push(Problem { place, ..problem });
+            }
+        }
+        placed
+    }
+}
+
+/// One as it is; several below one another.
+pub(super) fn listed(problems: &[Problem]) -> String {
+    match problems {
+        [problem] => problem.to_string(),
+        _ => problems
+            .iter()
+            .fold(format!("{} problems", problems.len()), |text, problem| {
+                // What is wrong with an expression is shown in several lines.
+                text + "\n- " + &problem.to_string().replace('\n', "\n  ")
+            }),
+    }
+}

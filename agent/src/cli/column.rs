@@ -28,24 +28,26 @@ impl FromStr for Column {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let name = snake_case(text.trim());
-        let field = match name.as_str() {
-            // What docker, podman and crictl call them.
-            "id" => "image_id",
-            "size" => "size_bytes",
-            "updated" => "update_time",
-            "created" => "create_time",
-            "accessed" => "access_time",
-            "allocated" => "allocated_bytes",
-            "digest" => "content_digest",
-            other => other,
-        };
-        let Some(field) = FIELDS.iter().find(|known| known.name == field) else {
-            let names: Vec<_> = FIELDS.iter().map(|field| field.name).collect();
+        let long = SHORT.iter().find(|(short, _)| *short == name);
+        let long = long.map_or(name.as_str(), |(_, long)| long);
+        let Some(field) = FIELDS.iter().find(|known| known.name == long) else {
+            let names: Vec<_> = FIELDS.iter().map(Field::names).collect();
             bail!("no such field: {text} (fields: {})", names.join(", "));
         };
         Ok(Self { name, field })
     }
 }
+
+/// Short forms, as docker, podman and crictl call them, with the fields that they stand for.
+const SHORT: [(&str, &str); 7] = [
+    ("id", "image_id"),
+    ("size", "size_bytes"),
+    ("updated", "update_time"),
+    ("created", "create_time"),
+    ("accessed", "access_time"),
+    ("allocated", "allocated_bytes"),
+    ("digest", "content_digest"),
+];
 
 /// A field of `sifter.v1.Image`.
 #[derive(Debug)]
@@ -157,6 +159,14 @@ impl Field {
     /// Key in the JSON form.
     fn key(&self) -> String {
         camel_case(self.name)
+    }
+
+    /// What it is called, with the short form if there is one, for whoever took another name.
+    fn names(&self) -> String {
+        match SHORT.iter().find(|(_, long)| *long == self.name) {
+            Some((short, name)) => format!("{name} ({short})"),
+            None => self.name.to_owned(),
+        }
     }
 }
 

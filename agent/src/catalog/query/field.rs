@@ -93,9 +93,13 @@ impl Field {
             .map(|(_, _, field)| field.clone())
     }
 
-    /// What the fields are called, for whoever took another name.
+    /// What the fields are called, with the short forms, for whoever took another name.
     pub(super) fn names() -> String {
-        NAMES.map(|(name, _, _)| name).join(", ")
+        let names = NAMES.map(|(name, short, _)| match short {
+            "" => name.to_owned(),
+            short => format!("{name} ({short})"),
+        });
+        names.join(", ")
     }
 
     /// The values of an enumeration, as `sifter.v1` spells them, and the prefix that they have

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod agent;
+mod bar;
 mod candidates;
 mod column;
 mod connect;

@@ -3,15 +3,13 @@
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crate::catalog::{ChangeKind, Content, Found};
 use crate::config::RootSettings;
 use crate::scan::{Progress, Root, ScanError, ScanOptions};
 
+use super::bar::Bars;
 use super::listing::ListingArgs;
 use super::printer::Printer;
 use super::targets::{self, Apart, Target};
@@ -73,14 +71,18 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let printer = Printer::new(&args.listing, !args.basic)?;
     // Lines of the listing that come in between would be written over, or over the progress.
     let shares_terminal = printer.prints_at_once() && io::stdout().is_terminal();
-    let shows_progress = io::stderr().is_terminal() && !shares_terminal;
+    let bars = if shares_terminal {
+        None
+    } else {
+        Bars::of_standard_error()
+    };
     let mut exit = Exit::Success;
     for target in targets::targets(&args.paths) {
         let scanned = match target {
             Target::File(path) => file(&path, &printer)?,
             Target::Directory(path, apart) => {
                 let settings = settings(path, &args, &apart);
-                directory(&settings, &apart, &printer, shows_progress)?
+                directory(&settings, &apart, &printer, bars.as_ref())?
             }
             Target::Refused(path, error) => {
                 complain(&format!("scan {}: {error}", crate::escape::path(&path)));
@@ -139,10 +141,10 @@ fn directory(
     settings: &RootSettings,
     apart: &Apart,
     printer: &Printer,
-    shows_progress: bool,
+    bars: Option<&Bars>,
 ) -> anyhow::Result<Exit> {
     let progress = Arc::new(Progress::default());
-    let bar = shows_progress.then(|| Bar::start(&settings.path, &progress));
+    let bar = bars.map(|bars| bars.show(&settings.path, &progress));
     let unprinted = OnceLock::new();
     let scanned = scan(settings, apart, &progress, printer, &unprinted);
     if let Some(bar) = bar {
@@ -202,33 +204,4 @@ fn scan(
             }
         },
     )
-}
-
-/// A progress line on standard error.
-struct Bar {
-    done: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl Bar {
-    fn start(root: &Path, progress: &Arc<Progress>) -> Self {
-        let done = Arc::new(AtomicBool::new(false));
-        let (root, progress, ended) = (root.to_owned(), Arc::clone(progress), Arc::clone(&done));
-        let thread = std::thread::spawn(move || {
-            let bar = indicatif::ProgressBar::new_spinner();
-            while !ended.load(Ordering::Relaxed) {
-                bar.set_message(crate::bars::progress_line(&root, &progress));
-                bar.tick();
-                std::thread::park_timeout(Duration::from_millis(100));
-            }
-            bar.finish_and_clear();
-        });
-        Self { done, thread }
-    }
-
-    fn finish(self) {
-        self.done.store(true, Ordering::Relaxed);
-        self.thread.thread().unpark();
-        let _ = self.thread.join();
-    }
 }

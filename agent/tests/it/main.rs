@@ -12,5 +12,6 @@ mod rescan;
 mod roots;
 mod scan;
 mod support;
+mod terminal;
 mod tls;
 mod tool;

@@ -1,0 +1,73 @@
+//! Progress lines of a command that scans, on the terminal of standard error.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar};
+use nix::sys::signal::{SigSet, Signal, raise};
+
+use crate::scan::Progress;
+use crate::telemetry::Terminal;
+
+/// A terminal with room for a progress line.
+pub struct Bars(MultiProgress);
+
+/// The progress line of a scan that runs.
+pub struct Bar {
+    done: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Bars {
+    /// Those of the terminal, if it is one. To be called before there are other threads: what the keyboard
+    /// interrupts then takes the line along.
+    #[must_use]
+    pub fn of_standard_error() -> Option<Self> {
+        let bars = Terminal::of_standard_error()?.bars().clone();
+        // Not SIGTERM: somebody else's signal must not wait until the terminal takes what is written to it.
+        let keyboard = SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT]);
+        if keyboard.thread_block().is_ok() {
+            let lines = bars.clone();
+            std::thread::spawn(move || {
+                while let Ok(signal) = keyboard.wait() {
+                    // The shell is to see what ended the command. Where the signal is ignored, nothing does.
+                    lines.suspend(|| {
+                        let _ = keyboard.thread_unblock();
+                        let _ = raise(signal);
+                        let _ = keyboard.thread_block();
+                    });
+                }
+            });
+        }
+        Some(Self(bars))
+    }
+
+    /// Shows how far a scan is, until [`Bar::finish`].
+    #[must_use]
+    pub fn show(&self, root: &Path, progress: &Arc<Progress>) -> Bar {
+        let done = Arc::new(AtomicBool::new(false));
+        let (root, progress, ended) = (root.to_owned(), Arc::clone(progress), Arc::clone(&done));
+        let bar = self.0.add(ProgressBar::new_spinner());
+        let thread = std::thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                bar.set_message(crate::bars::progress_line(&root, &progress));
+                bar.tick();
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+            bar.finish_and_clear();
+        });
+        Bar { done, thread }
+    }
+}
+
+impl Bar {
+    /// Takes the line away.
+    pub fn finish(self) {
+        self.done.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        let _ = self.thread.join();
+    }
+}

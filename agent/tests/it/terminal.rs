@@ -1,0 +1,61 @@
+//! What a terminal shows, and what is left on it.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::Signal;
+
+/// All that is written to a terminal until `enough`, or until nobody has it open any more.
+fn shown(terminal: &mut File, enough: impl Fn(&str) -> bool) -> String {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let text = String::from_utf8_lossy(&bytes);
+        if enough(&text) {
+            return text.into_owned();
+        }
+        match terminal.read(&mut buffer) {
+            // The kernel's way to say that the other end is closed.
+            Ok(0) | Err(_) => return text.into_owned(),
+            Ok(read) => bytes.extend(&buffer[..read]),
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_scan_leaves_no_line_and_ends_by_the_signal() {
+    let tree = tempfile::tempdir().unwrap();
+    for number in 0..1000 {
+        fs::create_dir(tree.path().join(number.to_string())).unwrap();
+    }
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: 200,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let pty = openpty(&size, None).unwrap();
+    let mut terminal = File::from(pty.master);
+    // `setsid --ctty`: what is typed there is for this process.
+    let mut scan = Command::new("setsid")
+        .args(["--ctty", env!("CARGO_BIN_EXE_sifter"), "scan"])
+        // A quarter of an hour.
+        .args(["--operations-per-second", "1", "."])
+        .current_dir(tree.path())
+        .env("TERM", "xterm")
+        .stdin(pty.slave.try_clone().unwrap())
+        .stdout(Stdio::null())
+        .stderr(pty.slave)
+        .spawn()
+        .unwrap();
+    let before = shown(&mut terminal, |text| text.contains(" pending, "));
+    terminal.write_all(b"\x03").unwrap();
+    let all = before + &shown(&mut terminal, |_| false);
+    // What the terminal says of the key is in the line, which is erased and not written again.
+    assert!(all.contains("\r^C"), "{all:?}");
+    let left = all.rsplit_once(" pending, ").unwrap().1;
+    assert!(left.contains("\r\u{1b}[2K"), "{all:?}");
+    assert_eq!(scan.wait().unwrap().signal(), Some(Signal::SIGINT as i32));
+}

@@ -12,6 +12,9 @@ use crate::escape;
 use crate::words::count;
 
 /// Ask the agent to scan now, and wait for it
+///
+/// Who does not see all images may wait longer: the agent scans a root for such users once in its
+/// `rescan_interval` (a minute) at most, for all of them together.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

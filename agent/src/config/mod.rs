@@ -298,6 +298,10 @@ mod tests {
                 "file_interval: must be at most 100y",
             ),
             (
+                "[[root]]\npath='/a'\nrescan_interval='101y'",
+                "rescan_interval: must be at most 100y",
+            ),
+            (
                 "[[root]]\npath='/a'\noperations_per_second=1e-9",
                 "at least 0.001",
             ),

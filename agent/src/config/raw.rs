@@ -69,6 +69,8 @@ pub struct RawRoot {
     pub interval: Option<String>,
     /// Time between looks at the files: `1h`.
     pub file_interval: Option<String>,
+    /// Time between scans that users ask for: `1m`.
+    pub rescan_interval: Option<String>,
     /// Operations in flight at most.
     pub width: Option<u32>,
     /// Operations a second at most.
@@ -157,6 +159,9 @@ impl RawRoot {
             path: self.path.or_else(|| other.path.clone()),
             interval: self.interval.or_else(|| other.interval.clone()),
             file_interval: self.file_interval.or_else(|| other.file_interval.clone()),
+            rescan_interval: self
+                .rescan_interval
+                .or_else(|| other.rescan_interval.clone()),
             width: self.width.or(other.width),
             operations_per_second: self.operations_per_second.or(other.operations_per_second),
             background: self.background.or(other.background),

@@ -49,6 +49,9 @@ pub struct RootSettings {
     /// Time between two looks at the files, which finds images rewritten in place. At least
     /// `interval`.
     pub file_interval: Duration,
+    /// Time between two scans that users may have who do not see everything; those that are due anyway do not
+    /// count. Zero: whenever they ask.
+    pub rescan_interval: Duration,
     /// Most operations in flight; `None`: by kind of file system.
     pub width: Option<u32>,
     /// Most operations a second; `None`: by kind of file system; zero: no limit.
@@ -122,6 +125,7 @@ impl RootSettings {
             path,
             interval: Duration::from_secs(300),
             file_interval: Duration::from_secs(3600),
+            rescan_interval: Duration::from_secs(60),
             width: None,
             operations_per_second: None,
             background: true,
@@ -165,6 +169,11 @@ impl RootSettings {
         for (name, text, span) in [
             ("interval", &raw.interval, &mut root.interval),
             ("file_interval", &raw.file_interval, &mut root.file_interval),
+            (
+                "rescan_interval",
+                &raw.rescan_interval,
+                &mut root.rescan_interval,
+            ),
             ("transfer_age", &raw.transfer_age, &mut root.transfer_age),
         ] {
             let Some(text) = text else { continue };
@@ -181,6 +190,9 @@ impl RootSettings {
         }
         if root.file_interval > INTERVAL_MAX {
             add("file_interval", "must be at most 100y");
+        }
+        if root.rescan_interval > INTERVAL_MAX {
+            add("rescan_interval", "must be at most 100y");
         }
         root.file_interval = root.file_interval.max(root.interval);
         if raw.width == Some(0) {

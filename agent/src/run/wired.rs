@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sifter_proto::v1;
 
@@ -131,6 +132,14 @@ impl Agent for Wired {
             number: supervisor.request(index, full, true),
             roots_number,
         })
+    }
+
+    fn rescan_interval(&self, root: &str) -> Duration {
+        let supervisor = self.supervisor();
+        let mut roots = supervisor.settings();
+        roots
+            .find(|(_, settings)| text(&settings.path) == root)
+            .map_or(Duration::ZERO, |(_, settings)| settings.rescan_interval)
     }
 
     fn root_paths(&self) -> Vec<String> {

@@ -10,7 +10,7 @@ use sifter_proto::v1::{
     CatalogState, GetStatusRequest, GetStatusResponse, Root, ScanProgress, ScanRequest,
     ScanResponse, ScanResult,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -21,6 +21,7 @@ use super::aside;
 use super::convert;
 use super::source::{Agent, Ticket};
 use super::status;
+use super::turns::{Turn, Turns};
 use super::visibility::{Sight, Visibility};
 
 /// Time between two messages of progress.
@@ -30,12 +31,17 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 pub struct AgentState<A> {
     agent: Arc<A>,
     visibility: Arc<Visibility>,
+    turns: Turns,
 }
 
 impl<A: Agent> AgentState<A> {
     /// The service over an agent.
     pub fn new(agent: Arc<A>, visibility: Arc<Visibility>) -> Self {
-        Self { agent, visibility }
+        Self {
+            agent,
+            visibility,
+            turns: Turns::default(),
+        }
     }
 }
 
@@ -138,17 +144,20 @@ impl<A: Agent> AgentService for AgentState<A> {
             }
             request.roots
         };
-        let mut tickets = Vec::new();
+        let mut turns = Vec::new();
         for root in roots {
-            let ticket = self
-                .agent
-                .scan(&root, request.full)
-                .ok_or_else(|| status::root_not_found(&root))?;
-            tickets.push((root, ticket));
+            let turn = if sight == Sight::All {
+                let ticket = self.agent.scan(&root, request.full);
+                let ticket = ticket.ok_or_else(|| status::root_not_found(&root))?;
+                watch::channel(Some(ticket)).1
+            } else {
+                self.turns.take(&self.agent, root.clone())
+            };
+            turns.push((root, turn));
         }
         let (sender, receiver) = mpsc::channel(16);
         if request.wait {
-            for (root, ticket) in tickets {
+            for (root, turn) in turns {
                 let follower = Follower {
                     agent: Arc::clone(&self.agent),
                     root,
@@ -156,7 +165,7 @@ impl<A: Agent> AgentService for AgentState<A> {
                     counts: sight == Sight::All,
                     sender: sender.clone(),
                 };
-                tokio::spawn(follower.run(ticket));
+                tokio::spawn(follower.run(turn));
             }
         }
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -184,7 +193,13 @@ async fn ended(ticket: &mut Ticket) -> bool {
 }
 
 impl<A: Agent> Follower<A> {
-    async fn run(self, mut ticket: Ticket) {
+    async fn run(self, mut turn: Turn) {
+        let begun = tokio::select! {
+            begun = turn.wait_for(Option::is_some) => begun.ok().and_then(|ticket| ticket.clone()),
+            () = self.sender.closed() => None,
+        };
+        // Nobody waits any more, or the root is not configured any more.
+        let Some(mut ticket) = begun else { return };
         let mut tick = tokio::time::interval(PROGRESS_EVERY);
         loop {
             let message = tokio::select! {

@@ -10,6 +10,7 @@ mod owners;
 mod reading;
 mod source;
 mod status;
+mod turns;
 mod visibility;
 mod watch;
 

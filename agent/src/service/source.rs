@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sifter_proto::v1;
 use tokio::sync::watch;
@@ -52,6 +53,9 @@ pub trait Agent: Send + Sync + 'static {
     /// Asks for a scan of a root.
     fn scan(&self, root: &str, full: bool) -> Option<Ticket>;
 
+    /// Time between two scans of a root that users may have who do not see everything.
+    fn rescan_interval(&self, root: &str) -> Duration;
+
     /// Paths of the roots.
     fn root_paths(&self) -> Vec<String>;
 
@@ -63,7 +67,7 @@ pub trait Agent: Send + Sync + 'static {
 }
 
 /// A scan that was asked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ticket {
     /// Its number.
     pub number: u64,

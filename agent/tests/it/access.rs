@@ -366,3 +366,44 @@ fn a_state_directory_has_one_agent() {
     next.kill().unwrap();
     next.wait().unwrap();
 }
+
+#[test]
+fn users_have_no_more_scans_than_they_may() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip(
+            "users_have_no_more_scans_than_they_may",
+            "only the superuser can become other users",
+        );
+    }
+    let temporary = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let directory = temporary.path();
+    images(directory, &["public.sif"]);
+    let program = directory.join("sifter");
+    fs::copy(env!("CARGO_BIN_EXE_sifter"), &program).unwrap();
+    let more = "[defaults]\nhints = false\nrescan_interval = '1h'";
+    let agent = Agent::start(directory, "", more);
+    let rescan = |uid, options: &[&str]| {
+        let mut command = as_user(uid, uid, &program);
+        command.args(["rescan", "--address", &agent.unix()]);
+        assert!(command.args(options).status().unwrap().success());
+    };
+    let scans = || {
+        let root = directory.join("images");
+        agent.metric(&format!(
+            "sifter_agent_scan_duration_seconds_count{{root=\"{}\"}}",
+            root.display()
+        ))
+    };
+    assert_eq!(scans(), 1.0);
+    rescan(ALICE, &[]);
+    assert_eq!(scans(), 2.0);
+    // They wait for the same one; the superuser waits for nobody.
+    for user in [ALICE, BOB] {
+        rescan(user, &["--no-wait"]);
+        rescan(0, &[]);
+    }
+    assert_eq!(scans(), 4.0);
+}

@@ -43,7 +43,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Values that make no sense, in the order in which they were looked at.
+/// Values that make no sense.
 #[derive(Debug, Default)]
 pub(super) struct Problems(Vec<Problem>);
 
@@ -80,7 +80,8 @@ impl Problems {
         self.0.is_empty()
     }
 
-    /// All of them, each with its place. A default is the value of every image directory, and wrong once.
+    /// All of them, each with its place, in the order of the files and lines. A default is the value of every
+    /// image directory, and wrong once.
     pub(super) fn placed(self, sources: &Sources) -> Vec<Problem> {
         let mut placed: Vec<Problem> = Vec::new();
         for problem in self.0 {
@@ -95,6 +96,7 @@ impl Problems {
                 placed.push(Problem { place, ..problem });
             }
         }
+        placed.sort_by(|one, other| one.place.cmp(&other.place));
         placed
     }
 }

@@ -105,21 +105,21 @@ fn everything_that_is_wrong_is_told_at_once() {
         .filter_map(|line| line.strip_prefix("- "))
         .collect();
     let expected = [
-        "DIR/agent.toml, line 3: listen: `nonsense`",
-        "DIR/agent.toml.d/10.toml, line 8: tls.cert: ",
-        "DIR/agent.toml.d/10.toml, line 9: tls.key: ",
-        "DIR/agent.toml.d/10.toml, line 11: tls.allow: ",
-        "DIR/agent.toml.d/10.toml, line 1: plain_tcp: ",
         "DIR/agent.toml, line 1: socket_mode: ",
         "DIR/agent.toml, line 2: log_format: ",
+        "DIR/agent.toml, line 3: listen: `nonsense`",
         // Once, though it is that of three roots.
         "DIR/agent.toml, line 5: root /a: interval: ",
         "DIR/agent.toml, line 8: root /a: width: ",
         "DIR/agent.toml, line 9: root /a: skip: ``",
         "DIR/agent.toml, line 9: root /a: skip: `a/b`",
+        "DIR/agent.toml.d/10.toml, line 1: plain_tcp: ",
         "DIR/agent.toml.d/10.toml, line 4: root /b: naming: ",
         "DIR/agent.toml.d/10.toml, line 4: root /b: naming: ",
         "DIR/agent.toml.d/10.toml, line 6: root c: path: must be absolute",
+        "DIR/agent.toml.d/10.toml, line 8: tls.cert: ",
+        "DIR/agent.toml.d/10.toml, line 9: tls.key: ",
+        "DIR/agent.toml.d/10.toml, line 11: tls.allow: ",
     ];
     assert_eq!(found.len(), expected.len(), "{error}");
     for (found, expected) in found.iter().zip(expected) {

@@ -147,6 +147,8 @@ pub fn read(path: &Path) -> Result<Raw, ConfigError> {
         Ok(entries) => names.extend(
             entries
                 .filter_map(Result::ok)
+                // Hidden ones are what editors leave beside a file while it is open.
+                .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
                 .map(|entry| entry.path())
                 .filter(|path| path.extension().is_some_and(|ending| ending == "toml")),
         ),

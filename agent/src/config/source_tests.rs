@@ -71,6 +71,20 @@ fn file_and_line_of_what_is_wrong_are_named() {
 }
 
 #[test]
+fn what_an_editor_leaves_beside_a_drop_in_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("agent.toml"), "[[root]]\npath = '/a'").unwrap();
+    fs::create_dir(at("agent.toml.d")).unwrap();
+    fs::write(at("agent.toml.d/10.toml"), "system = 'a'").unwrap();
+    fs::write(at("agent.toml.d/.10.toml"), "system = 'b'").unwrap();
+    fs::write(at("agent.toml.d/20.toml~"), "system = 'c'").unwrap();
+    std::os::unix::fs::symlink("root@host.1234", at("agent.toml.d/.#10.toml")).unwrap();
+    let settings = Settings::validate(super::read(&at("agent.toml")).unwrap()).unwrap();
+    assert_eq!(settings.system, "a");
+}
+
+#[test]
 fn a_file_is_not_blamed_for_the_command_line() {
     let main = "system = 'a'\n[defaults]\ninterval = '5m'\n[[root]]\npath = '/a'";
     let system = Raw {

@@ -32,7 +32,7 @@ impl FromStr for Column {
         let long = long.map_or(name.as_str(), |(_, long)| long);
         let Some(field) = FIELDS.iter().find(|known| known.name == long) else {
             let names: Vec<_> = FIELDS.iter().map(Field::names).collect();
-            bail!("no such field: {text} (fields: {})", names.join(", "));
+            bail!("`{text}`: no such field; there are {}", names.join(", "));
         };
         Ok(Self { name, field })
     }

@@ -15,6 +15,9 @@ use super::printer::Printer;
 use super::targets::{self, Apart, Target};
 use super::{Exit, complain};
 
+/// The kind of problem that a directory is which lies deeper than asked for: that is none.
+const TOO_DEEP: &str = "TOO_DEEP";
+
 /// Scan directories (or look at files) for images and print them
 ///
 /// Needs no agent, no configuration and no privilege: shows what you may read.
@@ -82,7 +85,8 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             Target::File(path) => file(&path, &printer)?,
             Target::Directory(path, apart) => {
                 let settings = settings(path, &args, &apart);
-                directory(&settings, &apart, &printer, bars.as_ref())?
+                let is_shallow = args.max_depth.is_some();
+                directory(&settings, &apart, &printer, bars.as_ref(), is_shallow)?
             }
             Target::Refused(path, error) => {
                 complain(&format!("scan {}: {error}", crate::escape::path(&path)));
@@ -137,11 +141,13 @@ fn file(path: &Path, printer: &Printer) -> anyhow::Result<Exit> {
     }
 }
 
+/// Prints what is in a directory; `is_shallow`: how deep to look was asked for.
 fn directory(
     settings: &RootSettings,
     apart: &Apart,
     printer: &Printer,
     bars: Option<&Bars>,
+    is_shallow: bool,
 ) -> anyhow::Result<Exit> {
     let progress = Arc::new(Progress::default());
     let bar = bars.map(|bars| bars.show(&settings.path, &progress));
@@ -153,7 +159,11 @@ fn directory(
     if let Some(error) = unprinted.into_inner() {
         return Err(error.into());
     }
-    let problems = progress.problems();
+    let mut problems = progress.problems();
+    if is_shallow {
+        problems.by_kind.remove(TOO_DEEP);
+        problems.first.retain(|problem| problem.kind != TOO_DEEP);
+    }
     for problem in &problems.first {
         complain(&problem.message);
     }

@@ -12,6 +12,9 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use crate::scan::Progress;
 use crate::telemetry::Terminal;
 
+/// Time between two looks.
+const EVERY: Duration = Duration::from_millis(100);
+
 /// A terminal with room for a progress line.
 pub struct Bars(MultiProgress);
 
@@ -45,6 +48,15 @@ impl Bars {
         Some(Self(bars))
     }
 
+    /// A line for whoever says what is in it.
+    #[must_use]
+    pub fn line(&self, message: String) -> ProgressBar {
+        let bar = self.0.add(ProgressBar::new_spinner());
+        bar.set_message(message);
+        bar.enable_steady_tick(EVERY);
+        bar
+    }
+
     /// Shows how far a scan is, until [`Bar::finish`].
     #[must_use]
     pub fn show(&self, root: &Path, progress: &Arc<Progress>) -> Bar {
@@ -55,7 +67,7 @@ impl Bars {
             while !ended.load(Ordering::Relaxed) {
                 bar.set_message(crate::bars::progress_line(&root, &progress));
                 bar.tick();
-                std::thread::park_timeout(Duration::from_millis(100));
+                std::thread::park_timeout(EVERY);
             }
             bar.finish_and_clear();
         });

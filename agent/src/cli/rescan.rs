@@ -6,6 +6,7 @@ use std::path::Path;
 use sifter_proto::{reason, v1};
 use tonic_types::StatusExt;
 
+use super::bar::Bars;
 use super::connect::{Address, block_on, refused};
 use super::{Exit, WithExit};
 use crate::escape;
@@ -60,6 +61,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         wait: !args.no_wait,
         full: args.full,
     };
+    let bars = Bars::of_standard_error().filter(|_| request.wait);
     block_on(async {
         let mut client = args.address.agent().await?;
         let mut stream = match client.scan(request).await {
@@ -78,35 +80,64 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             }
         };
         let mut exit = Exit::Success;
-        let mut out = std::io::stdout().lock();
+        let bar = bars.map(|bars| bars.line("waiting for the scan to begin".to_owned()));
         while let Some(message) = stream.message().await.map_err(|status| refused(&status))? {
+            let root = escape::terminal(&message.root);
             let Some(result) = message.result else {
+                if let Some(bar) = &bar {
+                    bar.set_message(format!("{root}: {}", so_far(message.progress)));
+                }
                 continue;
             };
-            let root = escape::terminal(&message.root);
-            if !result.error.is_empty() {
-                writeln!(out, "{root}: {}", escape::terminal(&result.error))?;
-                exit = Exit::Partial;
-            } else if let Some(counts) = result.counts {
-                writeln!(
-                    out,
-                    "{root}: {}, {}, {} read, {}, {}",
-                    count(counts.images, "image"),
-                    count(counts.directories, "directory"),
-                    count(counts.files_read, "file"),
-                    count(counts.operations, "operation"),
-                    count(result.problem_count, "problem")
-                )?;
-            } else {
-                // Withheld from callers who do not see everything.
-                writeln!(out, "{root}: scanned")?;
-            }
-            if result.problem_count > 0 {
+            if !result.error.is_empty() || result.problem_count > 0 {
                 exit = Exit::Partial;
             }
+            let line = format!("{root}: {}\n", outcome(&result));
+            let print = || std::io::stdout().write_all(line.as_bytes());
+            match &bar {
+                Some(bar) => bar.suspend(print)?,
+                None => print()?,
+            }
+        }
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
         }
         Ok(exit)
     })
+}
+
+/// How far a scan is. Counts are withheld from callers who do not see everything.
+fn so_far(progress: Option<v1::ScanProgress>) -> String {
+    let counts = progress.and_then(|progress| progress.counts);
+    counts.map_or_else(
+        || "being scanned".to_owned(),
+        |counts| {
+            format!(
+                "{} in {}, {}",
+                count(counts.images, "image"),
+                count(counts.files, "file"),
+                count(counts.directories, "directory")
+            )
+        },
+    )
+}
+
+/// What became of a scan.
+fn outcome(result: &v1::ScanResult) -> String {
+    if !result.error.is_empty() {
+        return escape::terminal(&result.error).into_owned();
+    }
+    let Some(counts) = &result.counts else {
+        return "scanned".to_owned();
+    };
+    format!(
+        "{}, {}, {} read, {}, {}",
+        count(counts.images, "image"),
+        count(counts.directories, "directory"),
+        count(counts.files_read, "file"),
+        count(counts.operations, "operation"),
+        count(result.problem_count, "problem")
+    )
 }
 
 #[cfg(test)]

@@ -2,11 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::Signal;
+
+use crate::support::{Agent, images};
+use crate::tool::sifter;
 
 /// All that is written to a terminal until `enough`, or until nobody has it open any more.
 fn shown(terminal: &mut File, enough: impl Fn(&str) -> bool) -> String {
@@ -24,12 +28,8 @@ fn shown(terminal: &mut File, enough: impl Fn(&str) -> bool) -> String {
     }
 }
 
-#[test]
-fn an_interrupted_scan_leaves_no_line_and_ends_by_the_signal() {
-    let tree = tempfile::tempdir().unwrap();
-    for number in 0..1000 {
-        fs::create_dir(tree.path().join(number.to_string())).unwrap();
-    }
+/// A terminal, and the end of it that programs have.
+fn terminal() -> (File, OwnedFd) {
     let size = Winsize {
         ws_row: 24,
         ws_col: 200,
@@ -37,7 +37,16 @@ fn an_interrupted_scan_leaves_no_line_and_ends_by_the_signal() {
         ws_ypixel: 0,
     };
     let pty = openpty(&size, None).unwrap();
-    let mut terminal = File::from(pty.master);
+    (pty.master.into(), pty.slave)
+}
+
+#[test]
+fn an_interrupted_scan_leaves_no_line_and_ends_by_the_signal() {
+    let tree = tempfile::tempdir().unwrap();
+    for number in 0..1000 {
+        fs::create_dir(tree.path().join(number.to_string())).unwrap();
+    }
+    let (mut terminal, programs) = terminal();
     // `setsid --ctty`: what is typed there is for this process.
     let mut scan = Command::new("setsid")
         .args(["--ctty", env!("CARGO_BIN_EXE_sifter"), "scan"])
@@ -45,9 +54,9 @@ fn an_interrupted_scan_leaves_no_line_and_ends_by_the_signal() {
         .args(["--operations-per-second", "1", "."])
         .current_dir(tree.path())
         .env("TERM", "xterm")
-        .stdin(pty.slave.try_clone().unwrap())
+        .stdin(programs.try_clone().unwrap())
         .stdout(Stdio::null())
-        .stderr(pty.slave)
+        .stderr(programs)
         .spawn()
         .unwrap();
     let before = shown(&mut terminal, |text| text.contains(" pending, "));
@@ -58,4 +67,28 @@ fn an_interrupted_scan_leaves_no_line_and_ends_by_the_signal() {
     let left = all.rsplit_once(" pending, ").unwrap().1;
     assert!(left.contains("\r\u{1b}[2K"), "{all:?}");
     assert_eq!(scan.wait().unwrap().signal(), Some(Signal::SIGINT as i32));
+}
+
+#[test]
+fn who_waits_for_a_scan_is_told_and_keeps_the_result_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    images(directory.path(), &["a.sif"]);
+    let agent = Agent::start(directory.path(), "", "");
+    let (mut terminal, programs) = terminal();
+    let mut rescan = sifter()
+        .args(["rescan", "--address", &agent.unix()])
+        .env("TERM", "xterm")
+        .stdout(programs.try_clone().unwrap())
+        .stderr(programs)
+        .spawn()
+        .unwrap();
+    let all = shown(&mut terminal, |_| false);
+    assert!(rescan.wait().unwrap().success(), "{all:?}");
+    assert!(all.contains("waiting for the scan to begin"), "{all:?}");
+    let result = format!("{}/images: 1 image, ", directory.path().display());
+    assert!(
+        all.contains(&["\r\u{1b}[2K\r", &result].concat()),
+        "{all:?}"
+    );
+    assert!(all.ends_with("\r\u{1b}[2K\r"), "{all:?}");
 }

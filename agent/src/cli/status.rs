@@ -37,7 +37,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     })?;
     let mut out = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer(&mut out, &status)?;
+        serde_json::to_writer(&mut out, &status).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
         write_status(&mut out, &status)?;

@@ -143,7 +143,7 @@ fn write_event(
     json: bool,
 ) -> anyhow::Result<()> {
     if json {
-        serde_json::to_writer(&mut *out, message)?;
+        serde_json::to_writer(&mut *out, message).map_err(io::Error::from)?;
         writeln!(out)?;
         return Ok(out.flush()?);
     }

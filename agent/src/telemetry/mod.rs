@@ -7,6 +7,7 @@ mod rpc;
 mod scrape;
 mod terminal;
 
+use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
@@ -55,7 +56,7 @@ pub fn start(settings: &LogSettings, terminal: Option<Terminal>) -> Result<(), S
             .with_current_span(true)
             .boxed()
     } else {
-        lines.with_ansi(std::io::stderr().is_terminal()).boxed()
+        lines.with_ansi(has_colours()).boxed()
     };
     // A second call, in tests, changes nothing.
     if tracing_subscriber::registry()
@@ -83,9 +84,25 @@ pub fn change_filter(settings: &LogSettings) -> Result<(), String> {
 }
 
 fn filter(settings: &LogSettings) -> Result<EnvFilter, String> {
-    match std::env::var("RUST_LOG") {
-        Ok(filter) => EnvFilter::try_new(filter),
-        Err(_) => EnvFilter::try_new(&settings.filter),
-    }
-    .map_err(|error| format!("log: {error}"))
+    // An empty one is how a unit takes back what another one set, and no wish for silence.
+    let given = std::env::var("RUST_LOG").unwrap_or_default();
+    let (name, filter) = match given.trim() {
+        "" => ("log", settings.filter.as_str()),
+        given => ("RUST_LOG", given),
+    };
+    EnvFilter::try_new(filter).map_err(|error| {
+        format!(
+            "{name}: `{filter}` is no filter, as in info or warn,sifter_agent::scan=debug: {error}"
+        )
+    })
+}
+
+/// Whether lines are coloured: on a terminal that can, unless nobody wants that (no-color.org).
+fn has_colours() -> bool {
+    let is = |name, refused: fn(&OsStr) -> bool| {
+        std::env::var_os(name).is_some_and(|value| refused(&value))
+    };
+    std::io::stderr().is_terminal()
+        && !is("NO_COLOR", |value| !value.is_empty())
+        && !is("TERM", |value| value == "dumb")
 }

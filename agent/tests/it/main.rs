@@ -6,6 +6,7 @@ mod docs;
 mod doctor;
 mod full;
 mod golden;
+mod log;
 mod ls;
 mod paths;
 mod rescan;

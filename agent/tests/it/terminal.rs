@@ -92,3 +92,32 @@ fn who_waits_for_a_scan_is_told_and_keeps_the_result_alone() {
     );
     assert!(all.ends_with("\r\u{1b}[2K\r"), "{all:?}");
 }
+
+#[test]
+fn the_log_is_coloured_where_that_is_wanted() {
+    for (name, value, is_coloured) in [
+        ("TERM", "xterm", true),
+        ("TERM", "dumb", false),
+        ("NO_COLOR", "1", false),
+        ("NO_COLOR", "", true),
+    ] {
+        let (mut terminal, programs) = terminal();
+        let mut agent = sifter()
+            // Where it cannot listen, which ends it.
+            .args(["agent", "--root", "/", "--listen", "unix:/proc/nowhere"])
+            .env("TERM", "xterm")
+            .env_remove("NO_COLOR")
+            .env(name, value)
+            .stderr(programs)
+            .spawn()
+            .unwrap();
+        let log = shown(&mut terminal, |_| false);
+        assert_eq!(agent.wait().unwrap().code(), Some(1), "{log:?}");
+        assert!(log.contains("Landlock"), "{log:?}");
+        assert_eq!(
+            log.contains('\u{1b}'),
+            is_coloured,
+            "{name}={value}: {log:?}"
+        );
+    }
+}

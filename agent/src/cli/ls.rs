@@ -142,8 +142,18 @@ fn stream(
     })
 }
 
-/// `samtools` is any tag of that repository; `samtools:1.9` one; `host:5000/tool` has no tag.
+/// `samtools` is any tag of that repository; `samtools:1.9` one; `host:5000/tool` has no tag. What is written in
+/// full of Docker Hub is listed without its host.
 fn reference_term(reference: &str) -> String {
+    let name = reference.strip_prefix("docker://").unwrap_or(reference);
+    let on_hub = ["docker.io/", "index.docker.io/"]
+        .iter()
+        .find_map(|host| name.strip_prefix(host));
+    let reference = on_hub.map_or(name, |path| match path.strip_prefix("library/") {
+        // Hub's namespace only directly before a name.
+        Some(official) if !official.contains('/') => official,
+        _ => path,
+    });
     // By digest: that is the tag then.
     if let Some((repository, digest)) = reference.split_once('@') {
         return format!("reference={repository}:{digest}");
@@ -179,6 +189,12 @@ mod tests {
                 "reference=host:5000/tool:sha256:1f",
             ),
             ("host:5000/tool:1", "reference=host:5000/tool:1"),
+            ("docker.io/library/alpine:3", "reference=alpine:3"),
+            ("index.docker.io/org/tool", "repository=org/tool"),
+            ("docker://docker.io/alpine", "repository=alpine"),
+            ("docker://quay.io/a/b:1", "reference=quay.io/a/b:1"),
+            ("library/alpine", "repository=library/alpine"),
+            ("docker.io/library/a/b", "repository=library/a/b"),
         ] {
             assert_eq!(reference_term(reference), term);
         }

@@ -15,6 +15,10 @@ use super::{Exit, WithExit};
 pub struct ListingArgs {
     /// Only images that match: `repository=samtools*`, `size>1G`, `status=FAILURE`, `age>90d`;
     /// several: all must match
+    ///
+    /// Fields have the names of the JSON, written `image_id`; the short forms are `id`, `digest`, `size`, `allocated`, `owner`,
+    /// `group`, `updated`, `created` and `accessed`; there are `reference`, `signed`, `encrypted`, `fingerprint`, `age`,
+    /// `unused` and `label.KEY` besides. In texts `*` stands for any characters, and `?` for one.
     #[arg(long, short, value_name = "TERM", value_parser = parse_term)]
     filter: Vec<String>,
 

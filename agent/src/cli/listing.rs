@@ -184,6 +184,7 @@ impl ListingArgs {
             totals: self.totals.then(Sum::default),
             table: self.output().table(),
             line: Vec::new(),
+            held: None,
             // What one directory of a scan gives is written past it, uncopied.
             out: BufWriter::with_capacity(16 << 10, io::stdout()),
         })
@@ -202,7 +203,33 @@ pub struct Listing {
     totals: Option<Sum>,
     table: ImageTable,
     line: Vec<u8>,
+    /// Lines that wait for the last one, if they are to be in an order.
+    held: Option<Lines>,
     out: BufWriter<Stdout>,
+}
+
+/// Lines in one piece of memory.
+#[derive(Default)]
+struct Lines {
+    text: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    fn push(&mut self, line: &[u8]) {
+        self.text.extend_from_slice(line);
+        self.ends.push(self.text.len());
+    }
+
+    /// A line, which are counted from 0.
+    fn get(&self, index: usize) -> Option<&[u8]> {
+        let start = match index.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        self.text.get(start..*self.ends.get(index)?)
+    }
 }
 
 impl Listing {
@@ -234,6 +261,11 @@ impl Listing {
         self.groups.is_some()
     }
 
+    /// Prints no image before [`Listing::finish_in_order`].
+    pub fn hold(&mut self) {
+        self.held = Some(Lines::default());
+    }
+
     /// Takes the next image.
     ///
     /// # Errors
@@ -248,7 +280,10 @@ impl Listing {
         } else if self.output.streams() {
             self.line.clear();
             self.output.write_one(&mut self.line, image)?;
-            self.out.write_all(&self.line)?;
+            match &mut self.held {
+                Some(held) => held.push(&self.line),
+                None => self.out.write_all(&self.line)?,
+            }
         } else {
             self.table.image(image);
         }
@@ -261,6 +296,31 @@ impl Listing {
     ///
     /// What writing says.
     pub fn finish(mut self) -> io::Result<()> {
+        if self.groups.is_none() && !self.output.streams() {
+            self.table.write(&mut self.out)?;
+        }
+        self.end()
+    }
+
+    /// The same, with the images in this order, by the numbers in which they were taken, from 0.
+    ///
+    /// # Errors
+    ///
+    /// What writing says.
+    pub fn finish_in_order(mut self, order: impl IntoIterator<Item = usize>) -> io::Result<()> {
+        match &self.held {
+            Some(held) if self.output.streams() => {
+                for line in order.into_iter().filter_map(|image| held.get(image)) {
+                    self.out.write_all(line)?;
+                }
+            }
+            _ => self.table.write_in_order(&mut self.out, order)?,
+        }
+        self.end()
+    }
+
+    /// Prints groups and totals.
+    fn end(mut self) -> io::Result<()> {
         let out = &mut self.out;
         match &self.groups {
             Some(groups) if self.output.json => groups.write_json(out)?,
@@ -269,8 +329,7 @@ impl Listing {
                 groups.write_table(out, no_header, exact, self.totals.as_ref())?;
                 return out.flush();
             }
-            None if self.output.streams() => {}
-            None => self.table.write(out)?,
+            None => {}
         }
         if let Some(sum) = &self.totals {
             if self.output.json {

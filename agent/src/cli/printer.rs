@@ -2,7 +2,7 @@
 //! code, over the rows of this one scan.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
@@ -13,8 +13,7 @@ use sifter_image::Image;
 use sifter_proto::v1;
 
 use crate::catalog::{
-    Commons, Content, FileFacts, Found, KeptRow, Labels, Query, Row, Snapshot, StoreError,
-    join_path,
+    Commons, Content, Found, KeptRow, Labels, Query, Row, Snapshot, StoreError, join_path,
 };
 use crate::service::{Owners, convert};
 
@@ -41,9 +40,8 @@ pub struct Printer {
 /// What the threads have in common.
 struct Printed {
     listing: Listing,
+    /// What is to be put in order, with the numbers in which the listing took them.
     rows: Vec<Arc<KeptRow>>,
-    /// What is printed of them besides, by their numbers, if anything is.
-    details: HashMap<i64, v1::Image>,
     commons: Commons,
 }
 
@@ -68,8 +66,11 @@ impl Printer {
     ///
     /// What is wrong with filter or order.
     pub fn new(args: &ListingArgs, full: bool) -> anyhow::Result<Self> {
-        let listing = args.start()?;
+        let mut listing = args.start()?;
         let ordered = !listing.is_grouped() && (!listing.streams() || !args.order_by().is_empty());
+        if ordered {
+            listing.hold();
+        }
         Ok(Self {
             query: args.query()?,
             order: args.order()?,
@@ -82,7 +83,6 @@ impl Printer {
             printed: Mutex::new(Printed {
                 listing,
                 rows: Vec::new(),
-                details: HashMap::new(),
                 commons: Commons::default(),
             }),
         })
@@ -112,59 +112,41 @@ impl Printer {
             Content::Image(image) => Some((join_path(root, path, &found.name), found.facts, image)),
             Content::Prepared(_) | Content::Moved(_) | Content::Other => None,
         });
-        if let Some(output) = &self.independent {
-            return LINES.with_borrow_mut(|(lines, message)| {
-                lines.clear();
-                for (path, facts, image) in images {
-                    if self.fill(message, &path, &root_text, facts, image) {
-                        output.write_one(lines, message)?;
-                    }
-                }
-                self.printed().listing.lines(lines)
-            });
-        }
-        for (path, facts, image) in images {
-            let mut printed = self.printed();
-            let printed = &mut *printed;
-            if self.ordered {
+        LINES.with_borrow_mut(|(lines, message)| {
+            lines.clear();
+            for (path, facts, image) in images {
                 let mut row = Row::new(&path, &root_text, facts, &image);
-                if self.matches(&row, &image) {
+                if !self.matches(&row, &image) {
+                    continue;
+                }
+                convert::fill(message, &row, &self.owners);
+                if let Some(output) = &self.independent {
+                    self.add_details(message, *image);
+                    output.write_one(lines, message)?;
+                    continue;
+                }
+                let mut printed = self.printed();
+                let printed = &mut *printed;
+                if self.ordered {
                     row.id = i64::try_from(printed.rows.len()).unwrap_or(i64::MAX);
                     let row = KeptRow::new(&row, &mut printed.commons);
-                    if self.full {
-                        let details = crate::catalog::details(*image);
-                        printed.details.insert(row.id(), details);
-                    }
                     printed.rows.push(Arc::new(row));
                 }
-            } else {
-                let mut message = v1::Image::default();
-                if self.fill(&mut message, &path, &root_text, facts, image) {
-                    printed.listing.image(&message)?;
-                }
+                self.add_details(message, *image);
+                printed.listing.image(message)?;
             }
-        }
-        Ok(())
+            if self.independent.is_some() {
+                self.printed().listing.lines(lines)?;
+            }
+            Ok(())
+        })
     }
 
-    /// Makes a message, whatever it was, the image as it is printed; false if it does not match.
-    fn fill(
-        &self,
-        message: &mut v1::Image,
-        path: &[u8],
-        root: &str,
-        facts: FileFacts,
-        image: Box<Image>,
-    ) -> bool {
-        let row = Row::new(path, root, facts, &image);
-        let matches = self.matches(&row, &image);
-        if matches {
-            convert::fill(message, &row, &self.owners);
-            if self.full {
-                crate::catalog::fill_details(message, *image);
-            }
+    /// Adds what only view FULL has, if it is printed.
+    fn add_details(&self, message: &mut v1::Image, image: Image) {
+        if self.full {
+            crate::catalog::fill_details(message, image);
         }
-        matches
     }
 
     fn matches(&self, row: &Row<'_>, image: &Image) -> bool {
@@ -187,25 +169,17 @@ impl Printer {
     /// What writing says.
     pub fn finish(self) -> io::Result<()> {
         let printed = self.printed.into_inner();
-        let mut printed = printed.unwrap_or_else(PoisonError::into_inner);
-        if self.ordered {
-            // The program ends: hundreds of thousands of pieces of memory are not given back one by one.
-            let next = self.empty.next(printed.rows, &[], BTreeMap::new(), None);
-            let (snapshot, _) = &*ManuallyDrop::new(next);
-            let mut message = v1::Image::default();
-            let labels = sifter_image::Labels::default();
-            let rows = self.order.select(snapshot, &LabelsOf(&labels));
-            let rows = ManuallyDrop::new(rows.map_err(io::Error::other)?);
-            for row in rows.iter() {
-                convert::fill(&mut message, &row.view(), &self.owners);
-                if self.full
-                    && let Some(details) = printed.details.remove(&row.id())
-                {
-                    convert::add_details(&mut message, details);
-                }
-                printed.listing.image(&message)?;
-            }
+        let printed = printed.unwrap_or_else(PoisonError::into_inner);
+        if !self.ordered {
+            return printed.listing.finish();
         }
-        printed.listing.finish()
+        // The program ends: hundreds of thousands of pieces of memory are not given back one by one.
+        let next = self.empty.next(printed.rows, &[], BTreeMap::new(), None);
+        let (snapshot, _) = &*ManuallyDrop::new(next);
+        let labels = sifter_image::Labels::default();
+        let rows = self.order.select(snapshot, &LabelsOf(&labels));
+        let rows = ManuallyDrop::new(rows.map_err(io::Error::other)?);
+        let numbers = rows.iter().filter_map(|row| usize::try_from(row.id()).ok());
+        printed.listing.finish_in_order(numbers)
     }
 }

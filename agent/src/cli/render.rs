@@ -179,6 +179,7 @@ impl Output {
         }
         ImageTable {
             table,
+            head: usize::from(!self.no_header),
             columns,
             no_trunc: self.no_trunc,
         }
@@ -189,6 +190,8 @@ impl Output {
 #[derive(Debug)]
 pub struct ImageTable {
     table: Table,
+    /// Rows before the first image.
+    head: usize,
     columns: Vec<Column>,
     no_trunc: bool,
 }
@@ -208,6 +211,20 @@ impl ImageTable {
     /// What writing says.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         self.table.write(out)
+    }
+
+    /// Prints the table with the images in this order, by the numbers in which they were added.
+    ///
+    /// # Errors
+    ///
+    /// What writing says.
+    pub fn write_in_order(
+        &self,
+        out: &mut dyn Write,
+        order: impl IntoIterator<Item = usize>,
+    ) -> io::Result<()> {
+        let images = order.into_iter().map(|image| self.head + image);
+        self.table.write_rows(out, (0..self.head).chain(images))
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Table {
     columns: Vec<Column>,
     /// Row by row, each cell with a line break at its end.
     cells: String,
+    /// Where each row begins.
+    rows: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -34,11 +36,13 @@ impl Table {
         Self {
             columns: columns.collect(),
             cells: String::new(),
+            rows: Vec::new(),
         }
     }
 
     /// Adds a row: a cell for each column.
     pub(super) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.rows.push(self.cells.len());
         for (column, cell) in self.columns.iter_mut().zip(cells) {
             let cell = cell.as_ref();
             column.width = column.width.max(width(cell));
@@ -53,9 +57,25 @@ impl Table {
     ///
     /// What writing says.
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut cells = Cells(&self.cells);
+        self.write_rows(out, 0..self.rows.len())
+    }
+
+    /// Prints some rows of the table, which are counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// What writing says.
+    pub(super) fn write_rows(
+        &self,
+        out: &mut dyn Write,
+        rows: impl IntoIterator<Item = usize>,
+    ) -> io::Result<()> {
+        if self.columns.is_empty() {
+            return Ok(());
+        }
         let mut line = String::new();
-        while !cells.0.is_empty() {
+        for start in rows.into_iter().filter_map(|row| self.rows.get(row)) {
+            let mut cells = Cells(self.cells.get(*start..).unwrap_or_default());
             line.clear();
             for (column, cell) in self.columns.iter().zip(&mut cells) {
                 let blanks = column.width - width(cell);
@@ -143,6 +163,17 @@ mod tests {
             let expected = format!("{x}  |\n{blanks}  |\n");
             assert_eq!(String::from_utf8(written).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn rows_are_printed_in_any_order() {
+        let mut table = Table::new([true, false]);
+        for row in [["1", "a"], ["22", ""], ["333", "c"]] {
+            table.row(row);
+        }
+        let mut written = Vec::new();
+        table.write_rows(&mut written, [2, 0, 7, 1]).unwrap();
+        assert_eq!(String::from_utf8(written).unwrap(), "333  c\n  1  a\n 22\n");
     }
 
     #[test]

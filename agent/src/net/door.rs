@@ -218,7 +218,7 @@ impl Door {
 
 /// Waits for a client's first byte, and leaves it where it is. That a socket is said to be readable
 /// does not mean that there is anything.
-async fn has_spoken(stream: &impl Socket) -> io::Result<()> {
+async fn has_spoken(stream: &impl Spoken) -> io::Result<()> {
     loop {
         stream.wait().await?;
         match stream.peek() {
@@ -230,8 +230,8 @@ async fn has_spoken(stream: &impl Socket) -> io::Result<()> {
     }
 }
 
-/// What unix and TCP sockets have in common here.
-trait Socket: Sync {
+/// A connection whose first byte can be waited for, over a unix socket or TCP.
+trait Spoken: Sync {
     fn wait(&self) -> impl Future<Output = io::Result<()>> + Send;
     fn peek(&self) -> io::Result<usize>;
 }
@@ -241,7 +241,7 @@ fn peek(socket: &impl AsRawFd) -> io::Result<usize> {
     Ok(recv(socket.as_raw_fd(), &mut [0], flags)?)
 }
 
-impl Socket for TcpStream {
+impl Spoken for TcpStream {
     fn wait(&self) -> impl Future<Output = io::Result<()>> + Send {
         self.readable()
     }
@@ -251,7 +251,7 @@ impl Socket for TcpStream {
     }
 }
 
-impl Socket for UnixStream {
+impl Spoken for UnixStream {
     fn wait(&self) -> impl Future<Output = io::Result<()>> + Send {
         self.readable()
     }

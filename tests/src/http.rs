@@ -49,18 +49,6 @@ pub fn get(address: SocketAddr, target: &str) -> io::Result<Answer> {
     )
 }
 
-/// `POST` of a form.
-pub fn post_form(address: SocketAddr, target: &str, form: &str) -> io::Result<Answer> {
-    request(
-        address,
-        &format!(
-            "POST {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
-            form.len()
-        ),
-    )
-}
-
 /// Sends a whole request and reads the answer to its end.
 pub fn request(address: SocketAddr, text: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;

@@ -83,7 +83,14 @@ fn scan() {
         ),
         (
             "labels_of_a_pull",
-            &["-f", "tag=22.04", "--format", "{{.Path}} {{.Labels}}"],
+            &[
+                "-f",
+                "tag=22.04",
+                "--format",
+                "{{.Path}} {{.Labels}}",
+                "--sort",
+                "path",
+            ],
         ),
         ("quiet", &["--quiet", "--sort", "path"]),
         (

@@ -3,18 +3,16 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use sifter_agent::catalog::{Catalog, Condition, LEASE_MAX, RootIndex};
+use sifter_agent::catalog::{Condition, LEASE_MAX};
 use sifter_agent::config::RootSettings;
 use sifter_agent::engine::Engines;
-use sifter_agent::scan::Supervisor;
 use sifter_agent::telemetry::Metrics;
 
 use crate::support::mounted::Mounted;
-use crate::support::site::Site;
+use crate::support::site::{Site, is_listed, until_seen};
 use crate::support::tree::{outwait_granularity, sif, write};
 use crate::support::{unprivileged, until};
 
@@ -24,22 +22,6 @@ fn watched(root: &Path) -> Site {
     settings.interval = Duration::from_secs(86_400);
     settings.file_interval = settings.interval;
     Site::with(settings, None)
-}
-
-fn is_listed(site: &Site, name: &str) -> bool {
-    let line = format!("{name}:1 {name}.sif Ready");
-    site.listing().contains(&line)
-}
-
-/// Waits until an image that comes there is listed.
-fn until_seen(site: &Site, directory: &Path, name: &str) {
-    until("changes are watched", || {
-        write(
-            &directory.join(format!("{name}.sif")),
-            &sif(&format!("{name}:1"), 9),
-        );
-        is_listed(site, name)
-    });
 }
 
 #[test]
@@ -221,113 +203,6 @@ fn a_directory_that_takes_the_name_of_another_is_watched() {
     }
 }
 
-/// A root of which links are followed, scanned by somebody whom modes concern.
-fn followed(root: &Path, hints: bool) -> Site {
-    let mut settings = RootSettings::new(root.to_owned());
-    settings.interval = Duration::from_secs(86_400);
-    settings.follow_symlinks = true;
-    settings.hints = hints;
-    unprivileged(move || Site::with(settings, None))
-}
-
-#[test]
-fn what_cannot_be_read_is_kept_where_links_are_followed() {
-    let tree = tempfile::tempdir().unwrap();
-    let at = |path: &str| tree.path().join(path);
-    let mode = |path: &str, mode| {
-        fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
-    };
-    mode("", 0o755);
-    write(&at("closed/a.sif"), &sif("a:1", 1));
-    write(&at("closed/below/b.sif"), &sif("b:1", 2));
-    write(&at("open/c.sif"), &sif("c:1", 3));
-    write(&at("open/sandbox/.singularity.d/labels.json"), b"{}");
-    write(&at("open/sandbox/.singularity.d/runscript"), b"#!/bin/sh\n");
-    write(&at("open/sandbox/inner.sif"), &sif("inner:1", 4));
-    for name in ["bin", "etc", "usr"] {
-        fs::create_dir(at("open/sandbox").join(name)).unwrap();
-    }
-    std::os::unix::fs::symlink(at("open"), at("link")).unwrap();
-    let site = followed(tree.path(), false);
-    let lines = |status: &str| -> Vec<String> {
-        let listing = site.listing().into_iter();
-        listing.filter(|line| line.ends_with(status)).collect()
-    };
-    let ready = lines("Ready");
-    assert_eq!(ready.len(), 6, "{ready:?}");
-    let sandboxes = ready.iter().filter(|line| line.contains(" sandbox "));
-    assert_eq!(sandboxes.count(), 2, "{ready:?}");
-    mode("closed", 0o000);
-    fs::remove_file(at("open/c.sif")).unwrap();
-    site.rescan(false, true);
-    assert_eq!(lines("Ready").len(), 2, "{:?}", site.listing());
-    assert_eq!(lines("Unavailable").len(), 2, "{:?}", site.listing());
-    mode("closed", 0o755);
-    site.rescan(false, true);
-    assert_eq!(lines("Ready").len(), 4, "{:?}", site.listing());
-    assert!(lines("Unavailable").is_empty());
-}
-
-#[test]
-fn what_links_lead_to_is_watched() {
-    let (tree, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    for directory in [&tree, &elsewhere] {
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    let (one, other) = (elsewhere.path().join("one"), elsewhere.path().join("other"));
-    write(&one.join("a.sif"), &sif("a:1", 1));
-    write(&other.join("b.sif"), &sif("b:1", 2));
-    let link = tree.path().join("link");
-    std::os::unix::fs::symlink(&one, &link).unwrap();
-    let site = followed(tree.path(), true);
-    assert_eq!(site.listing(), ["a:1 a.sif Ready"]);
-    // The first ones may be seen by a look at what happened before.
-    for name in ["c", "d", "e"] {
-        until_seen(&site, &one, name);
-    }
-    fs::remove_file(&link).unwrap();
-    std::os::unix::fs::symlink(&other, &link).unwrap();
-    until("the link is followed", || is_listed(&site, "b"));
-    for name in ["f", "g", "h"] {
-        until_seen(&site, &other, name);
-    }
-}
-
-#[test]
-fn what_is_known_is_not_read_again_where_links_are_followed() {
-    let tree = tempfile::tempdir().unwrap();
-    fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    write(&tree.path().join("new.sif"), &sif("new:1", 1));
-    let future = tree.path().join("future.sif");
-    write(&future, &sif("future:1", 2));
-    let time = SystemTime::now() + Duration::from_secs(86_400);
-    fs::File::open(&future).unwrap().set_modified(time).unwrap();
-    // No image yet, and perhaps being written.
-    write(&tree.path().join("growing"), &[0; 5000]);
-    let site = followed(tree.path(), false);
-    outwait_granularity(tree.path());
-    assert_eq!(site.rescan(false, true).files_read, 3);
-    assert_eq!(site.rescan(false, true).files_read, 1);
-}
-
-#[test]
-fn an_event_is_no_reason_to_read_all_that_links_lead_to() {
-    let tree = tempfile::tempdir().unwrap();
-    fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    for number in 0..20 {
-        let path = tree.path().join(format!("d{number}/a.sif"));
-        write(&path, &sif("a:1", 1));
-    }
-    outwait_granularity(tree.path());
-    let site = followed(tree.path(), true);
-    let started = || site.supervisor.status()[0].last.as_ref().unwrap().started;
-    let first = started();
-    until_seen(&site, &tree.path().join("d0"), "b");
-    until("the whole is scanned", || started() > first);
-    let last = site.supervisor.status()[0].last.clone().unwrap();
-    assert!(last.counts.files_read < 10, "{:?}", last.counts);
-}
-
 #[test]
 fn an_image_in_whose_place_an_unreadable_file_is_is_not_listed() {
     let tree = tempfile::tempdir().unwrap();
@@ -397,131 +272,4 @@ async fn a_listing_that_others_replace_is_promised_to_nobody() {
     let now = Arc::clone(&engines.current().catalog);
     until("nothing is published", || lease(&now).is_some());
     engines.stop();
-}
-
-/// What is listed of two roots, below `tree`.
-fn listed_of(tree: &Path, roots: [&str; 2], cross_file_systems: bool) -> Vec<String> {
-    let settings = roots.map(|root| {
-        let mut settings = RootSettings::new(tree.join(root));
-        settings.cross_file_systems = cross_file_systems;
-        settings.hints = false;
-        settings
-    });
-    let paths = settings.each_ref().map(|settings| settings.path.clone());
-    let catalog = Arc::new(Catalog::open(None, &paths));
-    let supervisor = Supervisor::start(Arc::clone(&catalog), settings.to_vec()).unwrap();
-    // Each is opened in the first scan, and knows of the other in the second one.
-    for _ in 0..2 {
-        let scans = [0, 1].map(|root| supervisor.request(RootIndex(root), false, false));
-        for (root, number) in scans.into_iter().enumerate() {
-            let finished = supervisor.finished(RootIndex(root)).unwrap();
-            until("a scan ends", || *finished.borrow() >= number);
-        }
-    }
-    supervisor.stop(Duration::from_secs(10));
-    let snapshot = catalog.snapshot();
-    let paths = snapshot.rows.iter().map(|row| {
-        let path = Path::new(std::str::from_utf8(row.path()).unwrap());
-        path.strip_prefix(tree).unwrap().display().to_string()
-    });
-    let mut paths: Vec<_> = paths.collect();
-    paths.sort();
-    paths
-}
-
-#[test]
-fn what_is_mounted_at_two_places_is_listed_once() {
-    let temporary = tempfile::tempdir().unwrap();
-    let tree = temporary.path();
-    let at = |name: &str| tree.join(name);
-    write(&at("data/deep/a.sif"), &sif("a:1", 1));
-    let (bound, same) = (at("bound"), at("same"));
-    let Some(_mounted) = Mounted::bind(&bound, at("data/deep").to_str().unwrap()) else {
-        return;
-    };
-    let _also = Mounted::bind(&same, at("data").to_str().unwrap()).unwrap();
-    for (roots, expected) in [
-        (["bound", "data"], "data/deep/a.sif"),
-        (["data", "bound"], "data/deep/a.sif"),
-        (["same", "bound"], "same/deep/a.sif"),
-        (["same", "data"], "same/deep/a.sif"),
-    ] {
-        assert_eq!(listed_of(tree, roots, false), [expected], "{roots:?}");
-    }
-    // Hidden below another mount, nothing of it is seen there.
-    let deep = at("data/deep");
-    let hiding = Mounted::new(&deep, "1m").unwrap();
-    assert_eq!(listed_of(tree, ["data", "bound"], false), ["bound/a.sif"]);
-    drop(hiding);
-    // As is a mount that is not entered.
-    let itself = Mounted::bind(&deep, deep.to_str().unwrap()).unwrap();
-    assert_eq!(listed_of(tree, ["data", "bound"], false), ["bound/a.sif"]);
-    drop(itself);
-}
-
-/// As the root of a node without a disk is, or of a container.
-#[test]
-fn images_in_the_layers_of_an_overlay_are_listed() {
-    let temporary = tempfile::tempdir().unwrap();
-    let tree = temporary.path();
-    let at = |name: &str| tree.join(name);
-    let (lower, memory, merged) = (at("lower"), at("memory"), at("merged"));
-    let Some(_memory) = Mounted::new(&memory, "1m") else {
-        return;
-    };
-    let (upper, work) = (memory.join("upper"), memory.join("work"));
-    for directory in [&upper, &work, &at("else")] {
-        fs::create_dir(directory).unwrap();
-    }
-    write(&lower.join("deep/a.sif"), &sif("a:1", 1));
-    write(&upper.join("deep/b.sif"), &sif("b:1", 2));
-    let Some(_merged) = Mounted::overlay(&merged, &lower, &upper, &work) else {
-        return;
-    };
-    // What is mounted over a file is not the overlay's.
-    let (hidden, hiding) = (merged.join("deep/c.sif"), memory.join("c.sif"));
-    for file in [&hidden, &hiding] {
-        write(file, &sif("c:1", 3));
-    }
-    let bound = Command::new("mount")
-        .arg("--bind")
-        .args([&hiding, &hidden])
-        .status();
-    assert!(bound.unwrap().success());
-    let listed = listed_of(tree, ["merged", "else"], false);
-    let unbound = Command::new("umount").arg(&hidden).status();
-    assert!(unbound.unwrap().success());
-    assert_eq!(listed, ["merged/deep/a.sif", "merged/deep/b.sif"]);
-}
-
-/// A user lets others pass through a directory, but not see what is in it.
-#[test]
-fn a_root_below_a_directory_that_cannot_be_listed_is_listed() {
-    let temporary = tempfile::tempdir().unwrap();
-    let tree = temporary.path().to_owned();
-    let at = |name: &str| tree.join(name);
-    write(&at("data/user/images/a.sif"), &sif("a:1", 1));
-    std::os::unix::fs::symlink("data/user/images", at("link")).unwrap();
-    fs::set_permissions(&tree, fs::Permissions::from_mode(0o755)).unwrap();
-    for (mode, expected) in [(0o755, "data/user/images/a.sif"), (0o711, "link/a.sif")] {
-        fs::set_permissions(at("data/user"), fs::Permissions::from_mode(mode)).unwrap();
-        let tree = tree.clone();
-        let listed = unprivileged(move || listed_of(&tree, ["data", "link"], false));
-        assert_eq!(listed, [expected], "{mode:o}");
-    }
-}
-
-#[test]
-fn what_is_mounted_in_a_root_is_listed_once() {
-    let temporary = tempfile::tempdir().unwrap();
-    let tree = temporary.path();
-    let inner = tree.join("data/inner");
-    let Some(_mounted) = Mounted::new(&inner, "1m") else {
-        return;
-    };
-    write(&inner.join("a.sif"), &sif("a:1", 1));
-    std::os::unix::fs::symlink(&inner, tree.join("link")).unwrap();
-    let roots = ["data", "link"];
-    assert_eq!(listed_of(tree, roots, false), ["link/a.sif"]);
-    assert_eq!(listed_of(tree, roots, true), ["data/inner/a.sif"]);
 }

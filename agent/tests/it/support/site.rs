@@ -8,7 +8,9 @@ use sifter_agent::catalog::{Catalog, RootIndex};
 use sifter_agent::config::RootSettings;
 use sifter_agent::scan::{Counts, Supervisor};
 
-/// A catalogue with one root and a supervisor that scans when asked.
+use super::tree::{sif, write};
+use super::until;
+
 /// A root with its catalogue and the supervisor that scans it.
 pub struct Site {
     pub catalog: Arc<Catalog>,
@@ -90,4 +92,21 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.supervisor.stop(Duration::from_secs(10));
     }
+}
+
+/// Whether the image of this name, tag 1, is listed and can be run.
+pub fn is_listed(site: &Site, name: &str) -> bool {
+    let line = format!("{name}:1 {name}.sif Ready");
+    site.listing().contains(&line)
+}
+
+/// Waits until an image that comes there is listed.
+pub fn until_seen(site: &Site, directory: &Path, name: &str) {
+    until("changes are watched", || {
+        write(
+            &directory.join(format!("{name}.sif")),
+            &sif(&format!("{name}:1"), 9),
+        );
+        is_listed(site, name)
+    });
 }

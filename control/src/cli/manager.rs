@@ -51,7 +51,7 @@ pub(super) async fn inform(running: Arc<Running>) {
                 }
             }
             Ok(Err(error)) => tracing::error!(
-                error = %crate::server::chain(&error),
+                error = %crate::words::chain(&error),
                 "requests are not answered: no sign of life is given"
             ),
             Err(_) => tracing::error!("no answer in time: no sign of life is given"),

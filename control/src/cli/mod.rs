@@ -105,7 +105,7 @@ struct Unwritten(#[source] io::Error);
 fn fail(error: &(dyn std::error::Error + 'static), code: u8) -> ExitCode {
     complain(format_args!(
         "sifter-control: {}",
-        crate::server::chain(error)
+        crate::words::chain(error)
     ));
     ExitCode::from(code)
 }

@@ -188,7 +188,7 @@ mod tests {
         for (name, text) in drop_ins {
             fs::write(super::drop_ins(&main).join(name), text).unwrap();
         }
-        Settings::load(&main).map_err(|error| crate::server::chain(&error))
+        Settings::load(&main).map_err(|error| crate::words::chain(&error))
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
         ] {
             let whole = format!("{text}\n");
             let parsed = Settings::parse(&whole, std::path::Path::new("x"));
-            let error = crate::server::chain(&parsed.unwrap_err());
+            let error = crate::words::chain(&parsed.unwrap_err());
             assert!(
                 !error.contains("hunter2") && error.contains(expected),
                 "{text}: {error}"

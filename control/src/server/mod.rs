@@ -29,6 +29,5 @@ pub use expiry::expiries;
 pub use run::RunError;
 pub use run::Running;
 pub use run::Stuck;
-pub(crate) use run::chain;
 pub use run::check;
 pub use run::start;

@@ -45,6 +45,7 @@ use crate::fleet::BreakerState;
 use crate::fleet::FileRegistry;
 use crate::fleet::Fleet;
 use crate::telemetry::Metrics;
+use crate::words::chain;
 use crate::words::count;
 
 /// How long the end may wait for the disk.
@@ -462,19 +463,4 @@ fn warn_of_exposure(settings: &Settings) {
     if settings.clusters.is_empty() {
         tracing::warn!("no clusters are configured: every request is answered LoginNotFound");
     }
-}
-
-/// An error with its causes, on one line. Some of other people's errors end with their cause already.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.ends_with(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-        source = error.source();
-    }
-    text
 }

@@ -1,17 +1,16 @@
 //! Wires everything, and takes it apart again in order.
 //!
 //! Start: whatever could fail (keys, certificates, addresses) fails before the first request is
-//! let in. Reload: each part is replaced only by a whole and valid one; what is wrong goes to the
-//! log and the old one stays. Stop: say so on `/readyz`, close the listeners, let requests under
-//! way finish for as long as allowed.
+//! let in. Stop: say so on `/readyz`, close the listeners, let requests under way finish for as
+//! long as allowed.
+
+mod reload;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,16 +18,15 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 
+use self::reload::Watches;
 use super::App;
 use super::connection;
 use super::connection::Context;
-use super::expiry;
 use super::expiry::Reminder;
 use super::listener;
 use super::listener::Slots;
 use super::tls::Certificate;
 use super::tls::TlsError;
-use super::watch::FileWatch;
 use crate::auth::Authenticator;
 use crate::auth::journal::JournaledNonces;
 use crate::auth::keys::KeyError;
@@ -45,7 +43,6 @@ use crate::fleet::BreakerState;
 use crate::fleet::FileRegistry;
 use crate::fleet::Fleet;
 use crate::telemetry::Metrics;
-use crate::words::chain;
 use crate::words::count;
 
 /// How long the end may wait for the disk.
@@ -115,12 +112,6 @@ pub enum Stuck {
     /// A request got no answer.
     #[error("a request was not answered")]
     Exchange(#[source] io::Error),
-}
-
-struct Watches {
-    config: FileWatch,
-    certificate: FileWatch,
-    agent_tls: FileWatch,
 }
 
 /// Checks everything that `start` would refuse, without listening.
@@ -277,120 +268,6 @@ impl Running {
         line
     }
 
-    /// Reads every file again.
-    pub fn reload(&self) {
-        {
-            let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-            // What has been taken over is not taken over once more at the next look.
-            watches.config.catch_up();
-            watches.certificate.catch_up();
-            watches.agent_tls.catch_up();
-        }
-        self.reload_config();
-        self.reload_certificate();
-        self.reload_agent_tls();
-        if let Some(authenticator) = &self.app.authenticator {
-            authenticator.keys().reload();
-        }
-        self.reminder().remind(Timestamp::now());
-    }
-
-    /// Reads again what has changed since the last look, and says once a day which certificates end soon. Blocks
-    /// for as long as `stat` does.
-    pub fn reload_changed(&self) {
-        let (config, certificate, agent_tls) = {
-            let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-            (
-                watches.config.changed(),
-                watches.certificate.changed(),
-                watches.agent_tls.changed(),
-            )
-        };
-        if config {
-            self.reload_config();
-        }
-        if certificate {
-            self.reload_certificate();
-        }
-        if agent_tls {
-            self.reload_agent_tls();
-        }
-        if let Some(authenticator) = &self.app.authenticator {
-            authenticator.keys().poll();
-        }
-        self.reminder().remind(Timestamp::now());
-    }
-
-    fn reminder(&self) -> MutexGuard<'_, Reminder> {
-        self.reminder.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reload_config(&self) {
-        let Some(source) = &self.source else { return };
-        let result = Settings::load(source);
-        self.app.metrics.reload("config", result.is_ok());
-        match result {
-            Ok(settings) => self.take_over(settings),
-            Err(error) => tracing::error!(
-                error = %chain(&error),
-                "the configuration was not taken over: the clusters stay as they were"
-            ),
-        }
-    }
-
-    fn take_over(&self, mut settings: Settings) {
-        self.registry
-            .replace(std::mem::take(&mut settings.clusters));
-        self.app.fleet.registry_changed();
-        self.app.metrics.clusters.set(self.registry.len() as i64);
-        let mut current = self.app.settings.clone();
-        current.clusters.clear();
-        // Settings have no secrets, and this is not on any request's way.
-        if format!("{current:?}") != format!("{settings:?}") {
-            tracing::warn!(
-                "only changes to [[clusters]] are taken over while running: restart for the others"
-            );
-        }
-        tracing::info!(clusters = self.registry.len(), "clusters taken over");
-    }
-
-    fn reload_certificate(&self) {
-        let (Some(certificate), Some(files)) = (&self.certificate, &self.app.settings.server.tls)
-        else {
-            return;
-        };
-        let result = certificate.reload();
-        self.app.metrics.reload("certificate", result.is_ok());
-        match result {
-            Ok(()) => {
-                tracing::info!("certificate taken over");
-                self.reminder().replace(expiry::SERVER, &files.cert);
-            }
-            Err(error) => {
-                tracing::error!(error = %chain(&error), "the old certificate stays in use");
-            }
-        }
-    }
-
-    fn reload_agent_tls(&self) {
-        let Some(files) = &self.app.settings.agents.tls else {
-            return;
-        };
-        let result = fleet::load_agent_tls(files);
-        self.app.metrics.reload("agent_tls", result.is_ok());
-        match result {
-            Ok(tls) => {
-                self.app.fleet.set_tls(Some(tls));
-                tracing::info!("certificates to the agents taken over");
-                self.reminder().replace(expiry::AGENT_TLS, &files.cert);
-            }
-            Err(error) => tracing::error!(
-                error = %chain(&error),
-                "the old certificates to the agents stay in use"
-            ),
-        }
-    }
-
     /// Stops: says so on `/readyz`, then takes no new connections; requests under way finish or are cut off when the time is up.
     /// Returns whether all of them finished.
     pub async fn stop(&self) -> bool {
@@ -407,26 +284,6 @@ impl Running {
             let _ = tokio::time::timeout(CLOSE_WITHIN, close).await;
         }
         finished
-    }
-}
-
-impl Watches {
-    fn new(settings: &Settings, source: Option<&PathBuf>) -> Self {
-        let certificate = settings.server.tls.iter();
-        let agent_tls = settings.agents.tls.iter();
-        Self {
-            config: FileWatch::new(
-                source
-                    .into_iter()
-                    .flat_map(|path| [path.clone(), Settings::drop_ins(path)]),
-            ),
-            certificate: FileWatch::new(
-                certificate.flat_map(|tls| [tls.cert.clone(), tls.key.clone()]),
-            ),
-            agent_tls: FileWatch::new(
-                agent_tls.flat_map(|tls| [tls.ca.clone(), tls.cert.clone(), tls.key.clone()]),
-            ),
-        }
     }
 }
 

@@ -1,4 +1,7 @@
 //! The Sifter agent and command line.
+//!
+//! What [`scan`] finds goes into the [`catalog`], from which [`service`] answers; [`run`] wires them.
+//! Who may import whom is drawn in docs/architecture.md, and a test looks.
 
 pub mod bars;
 pub mod catalog;

@@ -1,8 +1,8 @@
 //! The Sifter control plane: the documented `ListContainerImages` HTTP API over the agents.
 //!
 //! A request comes in through [`server`], is read by [`api`], signed by somebody that [`auth`]
-//! knows, and answered from a login node that [`fleet`] chooses. Floors, each importing only from
-//! below (a test looks): cli · server · fleet, explorer, call · telemetry, auth · config, api · words.
+//! knows, and answered from a login node that [`fleet`] chooses. Who may import whom is drawn in
+//! docs/architecture.md, and a test looks.
 
 pub mod api;
 pub mod auth;

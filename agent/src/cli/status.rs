@@ -80,7 +80,7 @@ fn write_status(out: &mut dyn Write, status: &v1::GetStatusResponse) -> std::io:
     };
     line(out, "catalogue", &catalog)?;
     let confined = match status.confinement() {
-        // An agent of before 0.2 does not say.
+        // An agent that is older than the field does not say.
         v1::Confinement::Unspecified => None,
         v1::Confinement::Off => Some("no"),
         v1::Confinement::Partial => Some("in part"),

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
+use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
@@ -91,6 +93,47 @@ fn status_shows_the_system_and_the_roots() {
     let shown = text(&sifter(&["status", "--address", &agent.unix_address()]));
     for word in [SYSTEM, root.to_str().unwrap()] {
         assert!(shown.contains(word), "{word} not in\n{shown}");
+    }
+}
+
+/// Counts of what a caller may not see are not there: a zero would be a lie.
+#[test]
+fn status_leaves_out_what_was_withheld() {
+    if !nix::unistd::geteuid().is_root() {
+        return sifter_tests::skip("another user's status", "needs root");
+    }
+    let dir = TempDir::new().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = dir.path().join("sifter");
+    fs::copy(binary("sifter"), &program).unwrap();
+    let roots = ["a", "b"].map(|name| dir.path().join("roots").join(name));
+    for root in &roots {
+        fs::create_dir_all(root).unwrap();
+        Tiny::numbered(1, "lab/tool:1").write(&root.join("tool.sif"));
+    }
+    let agent = Agent::ready(Options::roots(&roots));
+    let sifter = |user: &[&str], command: &str| {
+        let output = Command::new("setpriv")
+            .args(user)
+            .arg(&program)
+            .args([command, "--address", &agent.tcp.to_string()])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let all = sifter(&["--reuid=0"], "status");
+    assert!(
+        all.contains("1 directory") && all.contains("0 problems"),
+        "{all}"
+    );
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let rescan = sifter(&nobody, "rescan");
+    assert!(rescan.contains("roots/a: scanned\n"), "{rescan}");
+    let own = sifter(&nobody, "status");
+    assert!(own.contains("last scan"), "{own}");
+    for withheld in ["director", "file read", "operations", "problems"] {
+        assert!(!own.contains(withheld), "{withheld} in\n{own}");
     }
 }
 

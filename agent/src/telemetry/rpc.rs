@@ -55,7 +55,7 @@ const METHODS: [(&str, &str, &str); 11] = [
 ];
 
 impl Method {
-    fn of(path: &str) -> Self {
+    pub(super) fn of(path: &str) -> Self {
         let asked = path.trim_start_matches('/').split_once('/');
         METHODS
             .iter()

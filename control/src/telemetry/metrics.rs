@@ -300,4 +300,32 @@ mod tests {
         assert!(!text.contains("http://a:1"), "{text}");
         assert!(text.contains("http://b:1"), "{text}");
     }
+
+    #[test]
+    fn every_metric_is_documented() {
+        const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+        // What has no series yet is not on the page.
+        let metrics = Metrics::new();
+        metrics.request("OK", 200, Duration::ZERO);
+        metrics.agent_rpc(&"http://a:1".into(), "ok", Duration::ZERO);
+        metrics.certificate_expires("server.cert", Timestamp::UNIX_EPOCH);
+        let page = metrics.render(vec![("http://a:1".into(), 2)]);
+        let metrics: Vec<_> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE sifter_control_")?.split_once(' '))
+            .collect();
+        assert!(metrics.len() > 12, "{page}");
+        for (name, kind) in metrics {
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            let mut ends = ['`', '{'].iter();
+            assert!(
+                ends.any(|end| OPERATIONS.contains(&format!("`{name}{suffix}{end}"))),
+                "{name}{suffix}"
+            );
+        }
+    }
 }

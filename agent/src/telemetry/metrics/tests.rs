@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Metrics, RootFigures, Scanned};
+use super::super::rpc::Method;
+use super::{Metrics, REFUSALS, RootFigures, Scanned};
 
 fn page(metrics: &Metrics) -> String {
     metrics.render(|| ())
@@ -98,4 +99,55 @@ fn two_who_ask_at_once_both_get_all() {
             });
         }
     });
+}
+
+#[test]
+fn every_metric_is_documented() {
+    const OPERATIONS: &str = include_str!("../../../../docs/operations.md");
+    // What has no series yet is not on the page.
+    let metrics = Metrics::default();
+    metrics.scanned(
+        "/r",
+        &Scanned {
+            ok: true,
+            ..Scanned::default()
+        },
+    );
+    metrics.set_roots(&[RootFigures {
+        root: "/r".to_owned(),
+        problems: BTreeMap::from([("PERMISSION_DENIED", 3)]),
+        ..RootFigures::default()
+    }]);
+    metrics.set_images(&BTreeMap::from([(("READY", "SIF"), 2)]));
+    metrics.set_condition(&["ok"], "ok");
+    let method = Method::of("/sifter.v1.ImageService/ListImages");
+    metrics.rpc_started(&method);
+    metrics.rpc_handled(&method, "OK", Duration::ZERO);
+    let page = page(&metrics);
+    let metrics: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect();
+    assert!(metrics.len() > 24, "{page}");
+    for (name, kind) in metrics {
+        let name = name.trim_start_matches("sifter_agent_");
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        let mut ends = ['`', '{'].iter();
+        assert!(
+            ends.any(|end| OPERATIONS.contains(&format!("`{name}{suffix}{end}"))),
+            "{name}{suffix}"
+        );
+    }
+}
+
+#[test]
+fn every_refusal_is_documented() {
+    const SECURITY: &str = include_str!("../../../../docs/security.md");
+    for reason in REFUSALS {
+        assert!(SECURITY.contains(&format!("`{reason}`")), "{reason}");
+    }
 }

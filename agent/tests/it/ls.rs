@@ -424,17 +424,11 @@ fn who_watches_does_not_keep_the_agent_from_ending() {
         .unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().contains("a.sif"));
-    let began = Instant::now();
     agent.signal(nix::sys::signal::Signal::SIGTERM);
     let output = watch.wait_with_output().unwrap();
     crate::support::until("the agent's end", || agent.log().contains("stopped"));
-    // Far below the time that calls are given to end by themselves.
-    assert!(
-        began.elapsed() < Duration::from_secs(2),
-        "{:?}: {}",
-        began.elapsed(),
-        agent.log()
-    );
+    // None took all of the time that calls are given to end by themselves.
+    assert!(!agent.log().contains("did not end"), "{}", agent.log());
     assert!(agent.log().contains("Unavailable"), "{}", agent.log());
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(5), "{message}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use crate::engine::Engines;
-use crate::scan::{Condition, RootStatus};
+use crate::scan::{RootState, RootStatus};
 use crate::words;
 
 /// Time between two looks where no watchdog asks for a shorter one.
@@ -54,7 +54,7 @@ pub async fn inform(engines: Arc<Engines>) {
 fn summary(roots: &[RootStatus], images: usize) -> String {
     let count = |is: &dyn Fn(&RootStatus) -> bool| roots.iter().filter(|root| is(root)).count();
     let scanning = count(&|root| root.progress.is_some());
-    let unavailable = count(&|root| matches!(root.condition, Condition::Unavailable(_)));
+    let unavailable = count(&|root| matches!(root.root_state, RootState::Unavailable(_)));
     let mut line = format!(
         "{} in {}",
         words::count(images as u64, "image"),
@@ -75,12 +75,12 @@ mod tests {
 
     use super::summary;
     use crate::catalog::FileTime;
-    use crate::scan::{Condition, HintState, Progress, RootStatus};
+    use crate::scan::{HintState, Progress, RootState, RootStatus};
 
-    fn root(condition: Condition, is_scanning: bool) -> RootStatus {
+    fn root(root_state: RootState, is_scanning: bool) -> RootStatus {
         RootStatus {
             path: "/images".into(),
-            condition,
+            root_state,
             unknown: false,
             file_system: None,
             last: None,
@@ -92,16 +92,16 @@ mod tests {
 
     #[test]
     fn one_line_says_what_the_agent_does() {
-        let gone = || Condition::Unavailable("stale".to_owned());
+        let gone = || RootState::Unavailable("stale".to_owned());
         for (roots, images, expected) in [
-            (vec![root(Condition::Ok, false)], 1, "1 image in 1 root"),
+            (vec![root(RootState::Ok, false)], 1, "1 image in 1 root"),
             (
-                vec![root(Condition::Ok, false), root(gone(), false)],
+                vec![root(RootState::Ok, false), root(gone(), false)],
                 36,
                 "36 images in 2 roots, 1 cannot be read",
             ),
             (
-                vec![root(gone(), true), root(Condition::Pending, true)],
+                vec![root(gone(), true), root(RootState::Pending, true)],
                 0,
                 "0 images in 2 roots, 1 cannot be read, 2 being scanned",
             ),

@@ -5,12 +5,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::catalog::{Condition as CatalogCondition, Snapshot};
+use crate::catalog::{Condition, Snapshot};
 use crate::catalog::{format_name, status_name};
 use crate::engine::Engines;
 use crate::escape;
 use crate::net::{Doorkeeper, Tls};
-use crate::scan::{Condition, RootStatus};
+use crate::scan::{RootState, RootStatus};
 use crate::telemetry::{Metrics, RootFigures};
 
 /// All conditions of the catalogue's database.
@@ -83,9 +83,9 @@ impl Sources {
                 .connections
                 .set(i64::try_from(self.doorkeeper.connections()).unwrap_or(i64::MAX));
             let condition = match engine.catalog.condition() {
-                CatalogCondition::Ok => "ok",
-                CatalogCondition::Memory => "memory",
-                CatalogCondition::Failed(_) => "failed",
+                Condition::Ok => "ok",
+                Condition::Memory => "memory",
+                Condition::Failed(_) => "failed",
             };
             metrics.set_condition(&CONDITIONS, condition);
             metrics.certificate_expiry.set(
@@ -101,7 +101,7 @@ fn figures(status: &RootStatus, images: &BTreeMap<String, u64>) -> RootFigures {
     let root = text(&status.path);
     RootFigures {
         images: images.get(&root).copied().unwrap_or(0),
-        available: !matches!(status.condition, Condition::Unavailable(_)),
+        available: !matches!(status.root_state, RootState::Unavailable(_)),
         scanning: status.progress.is_some(),
         width: match (&status.progress, &status.last) {
             (Some((progress, _)), _) => progress.width(),

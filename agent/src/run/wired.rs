@@ -13,7 +13,7 @@ use crate::catalog::{Catalog, FileTime};
 use crate::confine::Confined;
 use crate::engine::Engines;
 use crate::escape;
-use crate::scan::{Condition, HintState, Nature, Progress, RootStatus, ScanReport, Supervisor};
+use crate::scan::{HintState, Nature, Progress, RootState, RootStatus, ScanReport, Supervisor};
 use crate::service::{Agent, Ticket, convert};
 
 /// What the services see of the agent.
@@ -75,7 +75,7 @@ impl Agent for Wired {
         let engine = self.engines.current();
         engine.supervisor.status().iter().all(|root| {
             !root.unknown
-                || matches!(root.condition, Condition::Unavailable(_))
+                || matches!(root.root_state, RootState::Unavailable(_))
                 || !engine.waits_for(&root.path)
         })
     }
@@ -90,8 +90,8 @@ impl Agent for Wired {
             .status()
             .into_iter()
             .filter(|root| root.unknown)
-            .filter_map(|root| match root.condition {
-                Condition::Unavailable(error) => {
+            .filter_map(|root| match root.root_state {
+                RootState::Unavailable(error) => {
                     let path = text(&root.path);
                     let command = format!("scan {path}");
                     let error = error
@@ -103,7 +103,7 @@ impl Agent for Wired {
                         error,
                     })
                 }
-                Condition::Pending | Condition::Ok => None,
+                RootState::Pending | RootState::Ok => None,
             })
             .collect()
     }
@@ -161,11 +161,11 @@ impl Agent for Wired {
 
 fn root(status: RootStatus, images: &BTreeMap<String, u64>) -> v1::Root {
     let path = text(&status.path);
-    let (state, message) = match (&status.condition, &status.progress) {
-        (Condition::Unavailable(message), _) => (v1::RootState::Unavailable, message.clone()),
-        (Condition::Ok, _) => (v1::RootState::Ok, String::new()),
-        (Condition::Pending, Some(_)) => (v1::RootState::Scanning, String::new()),
-        (Condition::Pending, None) => (v1::RootState::Pending, String::new()),
+    let (state, message) = match (&status.root_state, &status.progress) {
+        (RootState::Unavailable(message), _) => (v1::RootState::Unavailable, message.clone()),
+        (RootState::Ok, _) => (v1::RootState::Ok, String::new()),
+        (RootState::Pending, Some(_)) => (v1::RootState::Scanning, String::new()),
+        (RootState::Pending, None) => (v1::RootState::Pending, String::new()),
     };
     let (hint_mode, hint_message) = match status.hint {
         HintState::Interval => (v1::HintMode::Interval, String::new()),

@@ -39,7 +39,7 @@ pub use self::panics::caught;
 pub use self::plan::{Known, KnownError};
 pub use self::priority::lower_this_thread;
 pub use self::progress::{Counts, Problem, Problems, Progress};
-pub use self::supervisor::{Condition, RootStatus, ScanReport, Supervisor};
+pub use self::supervisor::{RootState, RootStatus, ScanReport, Supervisor};
 
 /// Operations in flight on a network file system unless configured otherwise: what one careful user
 /// would cause.

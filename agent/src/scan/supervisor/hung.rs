@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::catalog::Catalog;
 
-use super::{Condition, Supervised};
+use super::{RootState, Supervised};
 
 impl Supervised {
     /// No operation of the running scan came back for so long.
@@ -18,9 +18,9 @@ impl Supervised {
         if state.progress.is_none() {
             return;
         }
-        let news = !matches!(state.condition, Condition::Unavailable(_));
-        let hangs = Condition::Unavailable(message.clone());
-        let before = std::mem::replace(&mut state.condition, hangs);
+        let news = !matches!(state.root_state, RootState::Unavailable(_));
+        let hangs = RootState::Unavailable(message.clone());
+        let before = std::mem::replace(&mut state.root_state, hangs);
         if news {
             state.before_hanging = Some(before);
             tracing::warn!(root = %crate::escape::path(&self.settings.path), message, "root hangs");
@@ -40,7 +40,7 @@ impl Supervised {
             return;
         }
         if let Some(before) = state.before_hanging.take() {
-            state.condition = before;
+            state.root_state = before;
             tracing::info!(root = %crate::escape::path(&self.settings.path), "root answers again");
             catalog.set_unavailable(self.index, None);
         }

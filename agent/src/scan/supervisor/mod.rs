@@ -66,9 +66,9 @@ struct Supervised {
 
 #[derive(Debug)]
 struct State {
-    condition: Condition,
+    root_state: RootState,
     /// What it was before the running scan hung, if it is what it is for that alone.
-    before_hanging: Option<Condition>,
+    before_hanging: Option<RootState>,
     facts: Option<RootFacts>,
     last: Option<Arc<ScanReport>>,
     progress: Option<(Arc<Progress>, FileTime)>,
@@ -90,9 +90,9 @@ struct Request {
     hinted: BTreeSet<Box<[u8]>>,
 }
 
-/// Condition of a root.
+/// State of a root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition {
+pub enum RootState {
     /// Not scanned since the agent started.
     Pending,
     /// Scanned.
@@ -106,8 +106,8 @@ pub enum Condition {
 pub struct RootStatus {
     /// Path, as configured.
     pub path: PathBuf,
-    /// Condition.
-    pub condition: Condition,
+    /// State.
+    pub root_state: RootState,
     /// Whether nothing is known of its images: never scanned to the end.
     pub unknown: bool,
     /// Type of the file system, once it was asked.
@@ -184,8 +184,8 @@ impl Supervisor {
             let was = former
                 .iter()
                 .find(|former| former.path == root.settings.path);
-            if let Some(Condition::Unavailable(why)) = was.map(|was| &was.condition) {
-                root.lock().condition = Condition::Unavailable(why.clone());
+            if let Some(RootState::Unavailable(why)) = was.map(|was| &was.root_state) {
+                root.lock().root_state = RootState::Unavailable(why.clone());
                 catalog.set_unavailable(root.index, Some(why.clone()));
             }
         }

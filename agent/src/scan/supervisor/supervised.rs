@@ -17,7 +17,7 @@ use crate::scan::progress::Progress;
 use crate::scan::{Root, RootFacts, ScanError, ScanOptions};
 
 use super::linked::Linked;
-use super::{Condition, Request, RootStatus, ScanReport, State, Supervised};
+use super::{Request, RootState, RootStatus, ScanReport, State, Supervised};
 
 /// Attempts to scan when the catalogue fails in the midst of it: the first failure makes it go on
 /// in memory.
@@ -30,7 +30,7 @@ impl Supervised {
             settings,
             places: Arc::clone(places),
             state: Mutex::new(State {
-                condition: Condition::Pending,
+                root_state: RootState::Pending,
                 before_hanging: None,
                 facts: None,
                 last: None,
@@ -77,7 +77,7 @@ impl Supervised {
             });
         RootStatus {
             path: self.settings.path.clone(),
-            condition: state.condition.clone(),
+            root_state: state.root_state.clone(),
             unknown,
             file_system: state.facts.as_ref().map(|facts| facts.file_system),
             last: state.last.clone(),
@@ -142,7 +142,7 @@ impl Supervised {
     }
 
     fn is_unavailable(&self) -> bool {
-        matches!(self.lock().condition, Condition::Unavailable(_))
+        matches!(self.lock().root_state, RootState::Unavailable(_))
     }
 
     pub(super) fn begin(&self) -> (Arc<Progress>, FileTime) {
@@ -165,12 +165,12 @@ impl Supervised {
         whole: bool,
     ) {
         let duration = progress.elapsed();
-        let (condition, error, facts) = match outcome {
-            Ok(facts) => (Condition::Ok, None, Some(facts)),
-            Err(ScanError::Cancelled { .. }) => (Condition::Pending, None, None),
+        let (root_state, error, facts) = match outcome {
+            Ok(facts) => (RootState::Ok, None, Some(facts)),
+            Err(ScanError::Cancelled { .. }) => (RootState::Pending, None, None),
             Err(error) => {
                 let message = error.to_string();
-                (Condition::Unavailable(message.clone()), Some(message), None)
+                (RootState::Unavailable(message.clone()), Some(message), None)
             }
         };
         let report = ScanReport {
@@ -184,7 +184,7 @@ impl Supervised {
         };
         let is_told = whole || error.is_some();
         // One that was told to stop has counted a part of the root, and confirmed nothing.
-        let is_complete = condition != Condition::Pending;
+        let is_complete = root_state != RootState::Pending;
         if is_told && is_complete {
             self.log(&report);
         } else if is_told {
@@ -193,8 +193,8 @@ impl Supervised {
         }
         let number = {
             let mut state = self.lock();
-            let told = caught(|| match (&condition, error) {
-                (Condition::Ok, _) => catalog.set_unavailable(self.index, None),
+            let told = caught(|| match (&root_state, error) {
+                (RootState::Ok, _) => catalog.set_unavailable(self.index, None),
                 (_, Some(error)) => catalog.set_unavailable(self.index, Some(error)),
                 _ => {}
             });
@@ -203,11 +203,11 @@ impl Supervised {
                 tracing::error!(
                     root,
                     message,
-                    "the listing does not tell the root's condition"
+                    "the listing does not tell the root's state"
                 );
             }
             if is_complete {
-                state.condition = condition;
+                state.root_state = root_state;
             }
             if facts.is_some() {
                 state.facts = facts;

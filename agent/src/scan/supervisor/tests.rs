@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sifter_image::record::Status;
 
-use super::{Condition, Supervised, Supervisor};
+use super::{RootState, Supervised, Supervisor};
 use crate::catalog::{Catalog, RootIndex};
 use crate::config::RootSettings;
 use crate::scan::place::Places;
@@ -78,15 +78,15 @@ fn a_scan_that_is_stopped_is_no_report_of_the_root() {
     supervisor.stop(PATIENCE);
     let root = &supervisor.roots[0];
     let whole = || root.status(&catalog).last.unwrap().started;
-    let (condition, last) = (root.status(&catalog).condition, whole());
+    let (root_state, last) = (root.status(&catalog).root_state, whole());
     let (progress, started) = root.begin();
     let path = tree.path().to_owned();
     let stopped = Err(ScanError::Cancelled { path });
     root.end(&catalog, &progress, started, stopped, true);
     assert_ne!(started, last);
     assert_eq!(
-        (root.status(&catalog).condition, whole()),
-        (condition, last)
+        (root.status(&catalog).root_state, whole()),
+        (root_state, last)
     );
     assert!(root.lock().progress.is_none());
 }
@@ -100,14 +100,14 @@ fn a_scan_that_has_ended_does_not_hang() {
     let hangs = || {
         root.hangs(&catalog, Duration::from_secs(31));
         let status = root.status(&catalog);
-        let is_unavailable = matches!(status.condition, Condition::Unavailable(_));
+        let is_unavailable = matches!(status.root_state, RootState::Unavailable(_));
         assert_eq!(!catalog.snapshot().unavailable.is_empty(), is_unavailable);
         is_unavailable
     };
     let _running = root.begin();
     assert!(hangs());
     root.lock().progress = None;
-    root.lock().condition = Condition::Ok;
+    root.lock().root_state = RootState::Ok;
     catalog.set_unavailable(RootIndex(0), None);
     assert!(!hangs());
 }
@@ -119,20 +119,20 @@ fn a_root_that_answers_again_is_available_before_its_scan_ends() {
     let away = tree.path().join("away");
     write_image(&tree.path().join("image.sif"));
     let (catalog, supervisor) = start(&[tree.path(), &away]);
-    let conditions = || supervisor.status().into_iter().map(|root| root.condition);
-    let conditions = || conditions().collect::<Vec<_>>();
-    let before = conditions();
+    let root_states = || supervisor.status().into_iter().map(|root| root.root_state);
+    let root_states = || root_states().collect::<Vec<_>>();
+    let before = root_states();
     let unavailable = catalog.snapshot().unavailable.len();
     for root in &supervisor.roots {
         let (progress, _) = root.begin();
         root.hangs(&catalog, Duration::from_secs(31));
-        assert!(matches!(&root.lock().condition, Condition::Unavailable(_)));
+        assert!(matches!(&root.lock().root_state, RootState::Unavailable(_)));
         progress.note_activity();
         supervisor.look_for_hung();
     }
     // Of the other one nothing is known.
-    assert_eq!(conditions()[0], before[0]);
-    assert!(matches!(&conditions()[1], Condition::Unavailable(_)));
+    assert_eq!(root_states()[0], before[0]);
+    assert!(matches!(&root_states()[1], RootState::Unavailable(_)));
     assert_eq!(catalog.snapshot().unavailable.len(), unavailable);
     supervisor.stop(PATIENCE);
 }
@@ -177,7 +177,7 @@ fn a_probe_that_panics_costs_its_file_alone() {
         settings.candidates = crate::config::Candidates::All;
         let supervisor = Supervisor::start(Arc::clone(&catalog), vec![settings]).unwrap();
         wait(&supervisor, RootIndex(0), 1);
-        assert_eq!(supervisor.status()[0].condition, Condition::Ok);
+        assert_eq!(supervisor.status()[0].root_state, RootState::Ok);
         let snapshot = catalog.snapshot();
         assert_eq!(snapshot.rows.len(), 4);
         for row in snapshot.rows.iter() {
@@ -229,10 +229,10 @@ fn a_scan_that_panics_is_begun_again_and_stops_no_other() {
     }
     write_image(&roots[1].join("image.sif"));
     let (catalog, supervisor) = start(&[&roots[0], &roots[1]]);
-    let conditions = || supervisor.status().into_iter().map(|root| root.condition);
-    let conditions = || conditions().collect::<Vec<_>>();
-    match &conditions()[..] {
-        [Condition::Unavailable(why), Condition::Ok] => {
+    let root_states = || supervisor.status().into_iter().map(|root| root.root_state);
+    let root_states = || root_states().collect::<Vec<_>>();
+    match &root_states()[..] {
+        [RootState::Unavailable(why), RootState::Ok] => {
             assert!(why.contains("internal error of sifter at "), "{why}");
         }
         other => panic!("{other:?}"),
@@ -240,7 +240,7 @@ fn a_scan_that_panics_is_begun_again_and_stops_no_other() {
     fs::rename(&directory, roots[0].join("d")).unwrap();
     let number = supervisor.request(RootIndex(0), false, false);
     wait(&supervisor, RootIndex(0), number);
-    assert_eq!(conditions(), [Condition::Ok, Condition::Ok]);
+    assert_eq!(root_states(), [RootState::Ok, RootState::Ok]);
     assert_eq!(catalog.snapshot().rows.len(), 3001);
     supervisor.stop(PATIENCE);
 }
@@ -257,12 +257,12 @@ fn a_root_that_cannot_be_read_is_none_that_can_before_a_scan_shows_it() {
     write_image(&there.join("image.sif"));
     let (_, former) = start(&[&away, &there]);
     former.stop(PATIENCE);
-    let conditions = |supervisor: &Supervisor| {
+    let root_states = |supervisor: &Supervisor| {
         let status = supervisor.status().into_iter();
-        status.map(|root| root.condition).collect::<Vec<_>>()
+        status.map(|root| root.root_state).collect::<Vec<_>>()
     };
-    let before = conditions(&former);
-    assert!(matches!(&before[0], Condition::Unavailable(_)));
+    let before = root_states(&former);
+    assert!(matches!(&before[0], RootState::Unavailable(_)));
     // In another order, and with one that was not there.
     let roots = [tree.path().join("new"), there, away];
     let catalog = Arc::new(Catalog::open(None, &roots));
@@ -270,8 +270,8 @@ fn a_root_that_cannot_be_read_is_none_that_can_before_a_scan_shows_it() {
     let status = former.status();
     let later =
         Supervisor::start_after(Arc::clone(&catalog), settings, &status, &mut idle).unwrap();
-    let after = conditions(&later);
-    assert_eq!(after[..2], [Condition::Pending, Condition::Pending]);
+    let after = root_states(&later);
+    assert_eq!(after[..2], [RootState::Pending, RootState::Pending]);
     assert_eq!(after[2], before[0]);
     assert_eq!(catalog.snapshot().unavailable.len(), 1);
 }
@@ -373,8 +373,8 @@ fn what_two_roots_lead_to_is_listed_once() {
             supervisor
                 .status()
                 .iter()
-                .any(|root| match &root.condition {
-                    Condition::Unavailable(message) => message.contains(why),
+                .any(|root| match &root.root_state {
+                    RootState::Unavailable(message) => message.contains(why),
                     _ => false,
                 })
         };
@@ -421,8 +421,8 @@ fn roots_may_come_to_overlap_and_cease_to() {
     until("the first one is back", once);
     lead_to("else");
     until("they are apart", || listed(&catalog, tree.path()) == apart);
-    let conditions = || supervisor.status().into_iter().map(|root| root.condition);
-    assert!(conditions().all(|condition| condition == Condition::Ok));
+    let root_states = || supervisor.status().into_iter().map(|root| root.root_state);
+    assert!(root_states().all(|root_state| root_state == RootState::Ok));
     supervisor.stop(PATIENCE);
 }
 

@@ -6,6 +6,7 @@
 //! leaves the fields out of the message.) The protocol is `systemd.io/JOURNAL_NATIVE_PROTOCOL`.
 
 mod entry;
+pub mod stderr;
 
 use std::cell::Cell;
 use std::fmt;

@@ -7,11 +7,9 @@ mod rpc;
 mod scrape;
 mod terminal;
 
-use std::ffi::OsStr;
-use std::io::IsTerminal;
 use std::sync::OnceLock;
 
-use sifter_journal::Journal;
+use sifter_journal::{Journal, stderr};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -34,7 +32,7 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 ///
 /// The filter cannot be understood.
 pub fn start(settings: &LogSettings, terminal: Option<Terminal>) -> Result<(), String> {
-    let (filter, handle) = reload::Layer::new(filter(settings)?);
+    let (filter, handle) = reload::Layer::new(stderr::filter(&settings.filter)?);
     let journal = if settings.json {
         None
     } else {
@@ -56,7 +54,7 @@ pub fn start(settings: &LogSettings, terminal: Option<Terminal>) -> Result<(), S
             .with_current_span(true)
             .boxed()
     } else {
-        lines.with_ansi(has_colours()).boxed()
+        lines.with_ansi(stderr::has_colours()).boxed()
     };
     // A second call, in tests, changes nothing.
     if tracing_subscriber::registry()
@@ -76,33 +74,9 @@ pub fn start(settings: &LogSettings, terminal: Option<Terminal>) -> Result<(), S
 ///
 /// The filter cannot be understood.
 pub fn change_filter(settings: &LogSettings) -> Result<(), String> {
-    let new = filter(settings)?;
+    let new = stderr::filter(&settings.filter)?;
     match FILTER.get() {
         Some(handle) => handle.reload(new).map_err(|error| format!("log: {error}")),
         None => Ok(()),
     }
-}
-
-fn filter(settings: &LogSettings) -> Result<EnvFilter, String> {
-    // An empty one is how a unit takes back what another one set, and no wish for silence.
-    let given = std::env::var("RUST_LOG").unwrap_or_default();
-    let (name, filter) = match given.trim() {
-        "" => ("log", settings.filter.as_str()),
-        given => ("RUST_LOG", given),
-    };
-    EnvFilter::try_new(filter).map_err(|error| {
-        format!(
-            "{name}: `{filter}` is no filter, as in info or warn,sifter_agent::scan=debug: {error}"
-        )
-    })
-}
-
-/// Whether lines are coloured: on a terminal that can, unless nobody wants that (no-color.org).
-fn has_colours() -> bool {
-    let is = |name, refused: fn(&OsStr) -> bool| {
-        std::env::var_os(name).is_some_and(|value| refused(&value))
-    };
-    std::io::stderr().is_terminal()
-        && !is("NO_COLOR", |value| !value.is_empty())
-        && !is("TERM", |value| value == "dumb")
 }

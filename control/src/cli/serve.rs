@@ -41,7 +41,7 @@ pub(super) struct Args {
 enum ServeError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("log.filter of the configuration")]
+    #[error("cannot log")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Run(#[from] RunError),

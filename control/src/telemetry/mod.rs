@@ -7,8 +7,7 @@ mod metrics;
 
 use std::io;
 
-use sifter_journal::Journal;
-use tracing_subscriber::EnvFilter;
+use sifter_journal::{Journal, stderr};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -28,10 +27,7 @@ const IDENTIFIER: &str = "sifter-control";
 /// Sends log lines to standard error until the end, which is for what is returned to tell; where that is
 /// the journal, straight to it with their fields. `RUST_LOG` wins over the configured filter.
 pub fn init(settings: &LogSettings) -> Result<Flush, Box<dyn std::error::Error + Send + Sync>> {
-    let filter = match EnvFilter::try_from_default_env() {
-        Ok(filter) => filter,
-        Err(_) => EnvFilter::try_new(&settings.filter)?,
-    };
+    let filter = stderr::filter(&settings.filter)?;
     let journal = match settings.format {
         LogFormat::Text => Journal::of_stderr(),
         LogFormat::Json => None,
@@ -49,8 +45,7 @@ pub fn init(settings: &LogSettings) -> Result<Flush, Box<dyn std::error::Error +
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(lines.clone());
-    let has_colours =
-        settings.format == LogFormat::Text && io::IsTerminal::is_terminal(&io::stderr());
+    let has_colours = settings.format == LogFormat::Text && stderr::has_colours();
     match settings.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init()?,
         LogFormat::Text => builder.with_ansi(has_colours).try_init()?,

@@ -188,6 +188,52 @@ fn the_shipped_configuration_is_good_and_has_every_key_with_its_default() {
     }
 }
 
+#[test]
+fn a_wrong_filter_of_the_environment_is_named_and_an_empty_one_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    // Where somebody listens already, so that it ends whatever it makes of the filter.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let text = format!("auth = \"none\"\n[server]\nlisten = [\"{address}\"]\n");
+    fs::write(&file, text).unwrap();
+    let output = program("serve", &file)
+        .env("RUST_LOG", "=x")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = "cannot log: RUST_LOG: `=x` is no filter, as in ";
+    assert!(
+        !output.status.success() && said.contains(expected),
+        "{said}"
+    );
+
+    fs::write(&file, config("", &[])).unwrap();
+    for (given, logs) in [("", true), (" ", true), ("off", false)] {
+        let log = dir.path().join("log");
+        let mut server = Process(
+            program("serve", &file)
+                .env("RUST_LOG", given)
+                .stdout(Stdio::piped())
+                .stderr(fs::File::create(&log).unwrap())
+                .spawn()
+                .unwrap(),
+        );
+        let out = BufReader::new(server.0.stdout.take().unwrap());
+        assert!(
+            out.lines()
+                .next()
+                .unwrap()
+                .unwrap()
+                .starts_with("listening")
+        );
+        server.signal(Signal::SIGTERM);
+        server.0.wait().unwrap();
+        let said = fs::read_to_string(&log).unwrap();
+        assert_eq!(said.contains("stopped"), logs, "{given:?}: {said}");
+    }
+}
+
 #[tokio::test]
 async fn serve_from_start_to_stop() {
     let agent = Agent::tcp("mycluster", Act::List(1)).await;

@@ -200,11 +200,7 @@ impl Supervised {
             });
             if let Err(message) = told {
                 let root = crate::escape::path(&self.settings.path);
-                tracing::error!(
-                    root,
-                    message,
-                    "the listing does not tell the root's state"
-                );
+                tracing::error!(root, message, "the listing does not tell the root's state");
             }
             if is_complete {
                 state.root_state = root_state;

@@ -52,8 +52,9 @@ impl Container {
 pub(crate) fn look(
     tree: &dyn ReadTree,
     image: &Image,
+    wants_labels: bool,
 ) -> io::Result<Result<Option<Container>, InsideError>> {
-    match read(tree, image) {
+    match read(tree, image, wants_labels) {
         Ok(container) => Ok(Ok(container)),
         Err(error) => match error.downcast::<SquashfsError>() {
             Ok(inside) => Ok(Err(inside.into())),
@@ -65,14 +66,19 @@ pub(crate) fn look(
 }
 
 /// Reads from a container's root what `image` does not know from its header; `None` where there is no
-/// container in it.
-pub(crate) fn read(tree: &dyn ReadTree, image: &Image) -> io::Result<Option<Container>> {
+/// container in it. Labels are not wanted where the header says that there are none.
+pub(crate) fn read(
+    tree: &dyn ReadTree,
+    image: &Image,
+    wants_labels: bool,
+) -> io::Result<Option<Container>> {
     let Some(entries) = tree.list(META, limits::DIRECTORY_ENTRIES_MAX)? else {
         return Ok(is_ancient(tree)?.then(Container::default));
     };
     let mut container = Container::default();
     let has = |name: &str| entries.iter().any(|entry| entry == name);
-    if image.labels.is_empty()
+    if wants_labels
+        && image.labels.is_empty()
         && has("labels.json")
         && let Some(bytes) = tree.read(LABELS, limits::LABELS_FILE_MAX + 1)?
     {

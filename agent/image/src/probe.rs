@@ -275,13 +275,14 @@ impl Context<'_> {
         }
     }
 
-    /// Looks for labels, and for a definition if there is none yet, in the primary partition of a
-    /// SIF. What cannot be read inside leaves the image as it is: the runtimes mount the partition
+    /// Looks for labels, if they are wanted, and for a definition if there is none yet, in the primary partition
+    /// of a SIF. What cannot be read inside leaves the image as it is: the runtimes mount the partition
     /// and may be better off.
     pub(crate) fn look_inside_partition(
         &self,
         windows: &Windows<'_>,
         sif: &sif::Sif,
+        wants_labels: bool,
         found: &mut Found,
     ) -> io::Result<()> {
         let Some(primary) = sif.primary() else {
@@ -296,13 +297,13 @@ impl Context<'_> {
                 let Some(tree) = squashfs::tree_at(windows, offset, size)? else {
                     return Ok(());
                 };
-                container::look(&tree, &found.image)?
+                container::look(&tree, &found.image, wants_labels)?
             }
             sif::fs_type::EXT3 => {
                 let Some(tree) = ext::tree_at(windows, offset, size)? else {
                     return Ok(());
                 };
-                container::look(&tree, &found.image)?
+                container::look(&tree, &found.image, wants_labels)?
             }
             _ => return Ok(()),
         };

@@ -33,7 +33,7 @@ const IDENTITY: [&str; 8] = [
 /// Makes an image of a directory, if it is one.
 pub(crate) fn probe(tree: &dyn ReadTree) -> io::Result<Result<Found, NotImage>> {
     let mut image = Image::blank(Format::Sandbox);
-    let Some(container) = container::read(tree, &image)? else {
+    let Some(container) = container::read(tree, &image, true)? else {
         return Ok(Err(NotImage::OtherContent));
     };
     image.image_id = identity(tree)?;

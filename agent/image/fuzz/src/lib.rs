@@ -23,11 +23,27 @@ pub fn probe_bytes(bytes: &[u8], name: &str) {
     if let Verdict::Image(image) = &verdict {
         check(image);
     }
+    let without = Options {
+        details: false,
+        ..options.clone()
+    };
+    let brief = probe(file, &subject, &without).expect("memory does not fail");
+    assert_eq!(without_details(&brief), without_details(&verdict));
     let explained = explain(file, &subject, &options).expect("memory does not fail");
     assert_eq!(
         matches!(verdict, Verdict::Image(_)),
         matches!(explained.verdict, Verdict::Image(_))
     );
+}
+
+/// What is the same whether details are wanted or not.
+fn without_details(verdict: &Verdict) -> Verdict {
+    let mut verdict = verdict.clone();
+    if let Verdict::Image(image) = &mut verdict {
+        image.labels = Default::default();
+        image.bootstrap_history.clear();
+    }
+    verdict
 }
 
 /// What holds for every image.

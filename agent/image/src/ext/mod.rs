@@ -70,7 +70,7 @@ pub(crate) fn probe(
     }
     let tree = ExtTree::open(windows.file(), payload, windows.size(), &superblock);
     let looked = match tree {
-        Ok(tree) => container::look(&tree, &image)?,
+        Ok(tree) => container::look(&tree, &image, true)?,
         Err(error) => Err(error.into()),
     };
     if superblock.needs_recovery() && looked.is_ok() {

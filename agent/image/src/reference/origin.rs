@@ -8,6 +8,7 @@ use memchr::memmem::Finder;
 use super::{Evidence, Found, Outcome, oci};
 use crate::definition::Definition;
 use crate::labels::Labels;
+use crate::limits;
 
 /// Labels that `build` writes from the header of a definition; 2.4 and every later release
 /// (`libexec/bootstrap-scripts/post.sh`, `internal/pkg/build/metadata.go: addBuildLabels`).
@@ -181,27 +182,33 @@ fn written_by_apptainer_1_5(labels: &Labels) -> bool {
 }
 
 /// What a definition says by itself: where it is of a pull, and no label that is stored in these metadata
-/// objects, which are not parsed for that, can say otherwise.
+/// objects, which are not parsed for that, can say otherwise, nor can there be too many of them.
 pub(crate) fn decided<'b>(
     definition: &str,
     mut stored: impl Iterator<Item = &'b [u8]>,
 ) -> Option<Origin> {
     let definition = Definition::parse(definition);
-    if !definition.is_generated() || stored.any(may_name_base) {
+    let may_matter = |document: &[u8]| document.len() > FEW_LABELS || may_name_base(document);
+    if !definition.is_generated() || stored.any(may_matter) {
         return None;
     }
     Origin::of(Some(&definition), &Labels::default()).filter(|origin| origin.reference.is_some())
 }
 
-/// Whether [`BASE_NAME`] may be in a JSON document: as it is, or with a character of it escaped (`\u002e`, or
-/// `\u0061` to `\u007a`, within a string that is escaped itself as well). Go escapes others (`\u0026`).
+/// Most bytes of a JSON document in which there cannot be more labels than are kept: each has six of them
+/// (`"a":1,`) and more.
+const FEW_LABELS: usize = 6 * limits::LABELS_MAX;
+
+/// Whether [`BASE_NAME`] may be in a JSON document: as it is, or with anything in it escaped (`\u002e`). Where
+/// strings have strings in them that are escaped themselves, digits and letters of an escape may be escaped as
+/// well. What Go escapes (`&`, `<`, `>`) is no part of either.
 fn may_name_base(document: &[u8]) -> bool {
     static NAME: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(BASE_NAME));
     static ESCAPE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("u00"));
     NAME.find(document).is_some()
         || ESCAPE.find_iter(document).any(|at| {
             let code = document.get(at + 3..at + 5);
-            matches!(code, Some([b'2', b'e' | b'E'] | [b'6' | b'7', _]))
+            !matches!(code, Some(b"26" | b"3c" | b"3e"))
         })
 }
 

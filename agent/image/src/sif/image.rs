@@ -139,7 +139,7 @@ impl<'s> Chosen<'s> {
         }
     }
 
-    /// Whether the header answers for the labels, so that no file system is looked into.
+    /// Whether the header answers for the labels, so that no file system is looked into for them.
     fn answers(&self) -> bool {
         self.inspect.is_some() || self.labels.is_some()
     }
@@ -198,10 +198,11 @@ fn read_objects(
     let from_config = bytes(chosen.oci_config).map(metadata::oci_config);
     let sound = sif.error.is_none() && error.is_none();
     let inside = !chosen.answers()
+        || found.image.definition.is_none()
         || context.explain
         || (context.options.details && has_history(&found.image));
     if sound && context.options.inside_file_systems && inside {
-        context.look_inside_partition(windows, sif, found)?;
+        context.look_inside_partition(windows, sif, !chosen.answers(), found)?;
     }
     if !chosen.answers() && found.image.labels.is_empty() {
         found.image.labels = from_config.unwrap_or_default();

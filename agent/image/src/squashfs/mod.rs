@@ -79,7 +79,7 @@ pub(crate) fn probe(
     }
     let tree = SquashfsTree::open(windows.file(), payload, superblock);
     let looked = match &tree {
-        Ok(tree) => container::look(tree, &image)?,
+        Ok(tree) => container::look(tree, &image, true)?,
         Err(error) => Err(error.clone().into()),
     };
     Ok(context.judge(image, looked, launch))

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sifter_image::record::{Image, ReferenceSource};
-use sifter_image::{Options, Verdict, probe};
+use sifter_image::{Options, Verdict, explain, probe};
 
 use crate::corpus::{shared, skipped, subject};
 use crate::made::{Object, Sif};
@@ -114,7 +114,20 @@ fn labels_that_decide_the_name_are_read() {
         r#"{"org.label-schema.usage.apptainer.version":"1.5.0","org.opencontainers.image.bas\u0065.name":"a/b:3"}"#
     }}})
     .to_string();
-    for document in [document.clone(), document.replace(r"\\u", r"\u005cu")] {
+    let escapes = [
+        r"\\u0065",
+        r"\u005cu0065",
+        // Its digits and letters, too.
+        r"\\\u00750065",
+        r"\\u\u0030065",
+        r"\\u006\u0035",
+    ];
+    let mut documents: Vec<String> = escapes
+        .iter()
+        .map(|escape| document.replace(r"\\u0065", escape))
+        .collect();
+    documents.push(document.replace(".opencontainers", r"\\u002\u0045opencontainers"));
+    for document in documents {
         let mut sif = pulled("docker", "lab/tool:1", r#""x""#);
         sif.objects.pop();
         let sif = sif.with(Object::new(
@@ -125,6 +138,17 @@ fn labels_that_decide_the_name_are_read() {
         let image = brief(&sif.bytes(), path).expect("an image");
         assert_eq!(image.reference.repository, "a/b", "{document}");
     }
+}
+
+/// Others are left out, which is said.
+#[test]
+fn too_many_labels_are_told() {
+    let path = Path::new("/images/unnamed.sif");
+    let labels: Vec<String> = (0..5000).map(|n| format!(r#""{n}":1"#)).collect();
+    let label = format!(r#"{},"x""#, labels.join(","));
+    let image = brief(&pulled("docker", "lab/tool:1", &label).bytes(), path).expect("an image");
+    let said = image.status_message.as_str();
+    assert!(said.starts_with("labels beyond the limit"), "{said}");
 }
 
 #[test]
@@ -162,4 +186,40 @@ fn no_file_system_is_looked_into_for_the_history() {
     };
     assert!(history(true) > 0);
     assert_eq!(history(false), 0);
+}
+
+/// What is looked into for its history names nothing that the header does.
+#[test]
+fn a_file_system_that_is_looked_into_for_the_history_names_no_image() {
+    let path = Path::new("/images/x.sif");
+    let squashfs = include_bytes!("data/box-gzip.squashfs");
+    let sif = |objects: Vec<Object>| {
+        let sif = objects.into_iter().fold(Sif::new(), Sif::with);
+        sif.with(Object::partition(1, 2, b"02", *squashfs)).bytes()
+    };
+    let metadata = |labels: &str| {
+        let document = format!(r#"{{"data":{{"attributes":{{"labels":{labels}}}}}}}"#);
+        Object::new(0x4006, "inspect-metadata.json", document)
+    };
+    // The header knows of no label.
+    let pull = Object::new(0x4001, "deffile", "bootstrap: library\nfrom: lab/tool:1\n");
+    let bytes = sif(vec![pull, metadata("{}")]);
+    brief(&bytes, path);
+    let whole = probed(&bytes, path, true).expect("an image");
+    assert!(whole.labels.is_empty() && !whole.bootstrap_history.is_empty());
+    // It has labels, and the definition is inside alone, which all are told.
+    let label = |agent| {
+        let name = "org.label-schema.usage.singularity.deffile.bootstrap";
+        metadata(&format!(r#"{{"{name}":"{agent}"}}"#))
+    };
+    for agent in ["localimage", "docker"] {
+        let bytes = sif(vec![label(agent)]);
+        let image = brief(&bytes, path).expect("an image");
+        assert_eq!(image.base, "alpine:3.9", "{agent}");
+        let explained = explain(&bytes.as_slice(), &subject(path, 60), &Options::default());
+        let Verdict::Image(explained) = explained.expect("memory does not fail").verdict else {
+            panic!("an image");
+        };
+        assert_eq!(explained.base, image.base, "{agent}");
+    }
 }

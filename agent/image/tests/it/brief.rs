@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+use proptest::sample::Index;
 use sifter_image::record::{Image, ReferenceSource};
 use sifter_image::{Options, Verdict, explain, probe};
 
@@ -186,6 +188,57 @@ fn no_file_system_is_looked_into_for_the_history() {
     };
     assert!(history(true) > 0);
     assert_eq!(history(false), 0);
+}
+
+/// A text as a JSON string, with some characters escaped where there is no need as well.
+fn quoted(text: &str, some: &[Index]) -> String {
+    let mut quoted = String::from("\"");
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if some.iter().any(|index| index.index(text.len()) == at) => {
+                quoted.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
+            '"' | '\\' => quoted.extend(['\\', character]),
+            _ => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Some characters of any text.
+fn some() -> impl Strategy<Value = Vec<Index>> {
+    prop::collection::vec(any::<Index>(), 0..3)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn however_a_label_is_written(
+        name in some(),
+        texts in prop::collection::vec(some(), 0..4),
+        wrong in prop_oneof![Just(None), (any::<Index>(), any::<u8>()).prop_map(Some)],
+    ) {
+        let name = quoted("org.opencontainers.image.base.name", &name);
+        let version = r#""org.label-schema.usage.apptainer.version":"1.5.0""#;
+        let mut value = format!(r#"{{{version},{name}:"ghcr.io/lab/tool:2"}}"#);
+        for (level, key) in ["labels", "attributes", "data"].iter().enumerate() {
+            if let Some(choice) = texts.get(level) {
+                value = quoted(&value, choice);
+            }
+            value = format!(r#"{{"{key}":{value}}}"#);
+        }
+        let mut document = value.into_bytes();
+        if let Some((at, byte)) = wrong {
+            let at = at.index(document.len());
+            document[at] = byte;
+        }
+        let sif = Sif::new()
+            .with(Object::new(0x4001, "deffile", "bootstrap: docker\nfrom: lab/tool:1\n"))
+            .with(Object::new(0x4006, "inspect-metadata.json", document));
+        brief(&sif.bytes(), Path::new("/images/unnamed.sif"));
+    }
 }
 
 /// What is looked into for its history names nothing that the header does.

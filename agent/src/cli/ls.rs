@@ -145,10 +145,12 @@ fn stream(
 /// `samtools` is any tag of that repository; `samtools:1.9` one; `host:5000/tool` has no tag. What is written in
 /// full of Docker Hub is listed without its host.
 fn reference_term(reference: &str) -> String {
-    let name = reference.strip_prefix("docker://").unwrap_or(reference);
+    let of_docker = reference.strip_prefix("docker://");
+    let name = of_docker.unwrap_or(reference);
     let on_hub = ["docker.io/", "index.docker.io/"]
         .iter()
-        .find_map(|host| name.strip_prefix(host));
+        .find_map(|host| name.strip_prefix(host))
+        .or(of_docker);
     let reference = on_hub.map_or(name, |path| match path.strip_prefix("library/") {
         // Hub's namespace only directly before a name.
         Some(official) if !official.contains('/') => official,
@@ -194,6 +196,7 @@ mod tests {
             ("docker://docker.io/alpine", "repository=alpine"),
             ("docker://quay.io/a/b:1", "reference=quay.io/a/b:1"),
             ("library/alpine", "repository=library/alpine"),
+            ("docker://library/alpine:3", "reference=alpine:3"),
             ("docker.io/library/a/b", "repository=library/a/b"),
         ] {
             assert_eq!(reference_term(reference), term);

@@ -15,9 +15,6 @@ use super::printer::Printer;
 use super::targets::{self, Apart, Target};
 use super::{Exit, complain};
 
-/// The kind of problem that a directory is which lies deeper than asked for: that is none.
-const TOO_DEEP: &str = "TOO_DEEP";
-
 /// Scan directories (or look at files) for images and print them
 ///
 /// Needs no agent, no configuration and no privilege: shows what you may read.
@@ -85,8 +82,12 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             Target::File(path) => file(&path, &printer)?,
             Target::Directory(path, apart) => {
                 let settings = settings(path, &args, &apart);
-                let is_shallow = args.max_depth.is_some();
-                directory(&settings, &apart, &printer, bars.as_ref(), is_shallow)?
+                let options = ScanOptions {
+                    without_details: !printer.needs_details(),
+                    chosen_depth: args.max_depth.is_some(),
+                    ..ScanOptions::default()
+                };
+                directory(&settings, &apart, options, &printer, bars.as_ref())?
             }
             Target::Refused(path, error) => {
                 complain(&format!("scan {}: {error}", crate::escape::path(&path)));
@@ -141,29 +142,25 @@ fn file(path: &Path, printer: &Printer) -> anyhow::Result<Exit> {
     }
 }
 
-/// Prints what is in a directory; `is_shallow`: how deep to look was asked for.
+/// Prints what is in a directory.
 fn directory(
     settings: &RootSettings,
     apart: &Apart,
+    options: ScanOptions,
     printer: &Printer,
     bars: Option<&Bars>,
-    is_shallow: bool,
 ) -> anyhow::Result<Exit> {
     let progress = Arc::new(Progress::default());
     let bar = bars.map(|bars| bars.show(&settings.path, &progress));
     let unprinted = OnceLock::new();
-    let scanned = scan(settings, apart, &progress, printer, &unprinted);
+    let scanned = scan(settings, apart, options, &progress, printer, &unprinted);
     if let Some(bar) = bar {
         bar.finish();
     }
     if let Some(error) = unprinted.into_inner() {
         return Err(error.into());
     }
-    let mut problems = progress.problems();
-    if is_shallow {
-        problems.by_kind.remove(TOO_DEEP);
-        problems.first.retain(|problem| problem.kind != TOO_DEEP);
-    }
+    let problems = progress.problems();
     for problem in &problems.first {
         complain(&problem.message);
     }
@@ -185,6 +182,7 @@ fn directory(
 fn scan(
     settings: &RootSettings,
     apart: &Apart,
+    options: ScanOptions,
     progress: &Arc<Progress>,
     printer: &Printer,
     unprinted: &OnceLock<io::Error>,
@@ -192,26 +190,17 @@ fn scan(
     let root = Root::open(settings, progress)?;
     // One that may be entered but not listed is as good as unreadable.
     root.is_empty(settings, progress)?;
-    root.scan(
-        settings,
-        ScanOptions {
-            without_details: !printer.needs_details(),
-            ..ScanOptions::default()
-        },
-        None,
-        progress,
-        &|change| {
-            let (ChangeKind::Read { found, .. } | ChangeKind::Part { found }) = change.kind else {
-                return;
-            };
-            let found = apart.leave_out(&change.path, found);
-            if !found.is_empty()
-                && let Err(error) = printer.directory(&settings.path, &change.path, found)
-            {
-                // The first error is the one to tell.
-                let _ = unprinted.set(error);
-                progress.cancel();
-            }
-        },
-    )
+    root.scan(settings, options, None, progress, &|change| {
+        let (ChangeKind::Read { found, .. } | ChangeKind::Part { found }) = change.kind else {
+            return;
+        };
+        let found = apart.leave_out(&change.path, found);
+        if !found.is_empty()
+            && let Err(error) = printer.directory(&settings.path, &change.path, found)
+        {
+            // The first error is the one to tell.
+            let _ = unprinted.set(error);
+            progress.cancel();
+        }
+    })
 }

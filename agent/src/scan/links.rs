@@ -143,7 +143,7 @@ fn walk(
         if entry.file_type().is_dir() && entry.depth() > settings.max_depth as usize {
             // Those of a directory follow each other, for none of them is entered.
             let parent = entry.path().parent().unwrap_or(&settings.path);
-            if told.as_deref() != Some(parent) {
+            if !options.chosen_depth && told.as_deref() != Some(parent) {
                 progress.problem(parent, "descend below", &too_deep(settings));
                 told = Some(parent.to_owned());
             }

@@ -68,6 +68,8 @@ pub struct ScanOptions {
     pub window: bool,
     /// Leave out of images what [`sifter_image::Options::details`] is about.
     pub without_details: bool,
+    /// How deep to look was asked for: what lies deeper is no problem.
+    pub chosen_depth: bool,
 }
 
 impl ScanOptions {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use crate::support::skip;
 use crate::support::tree::{sif, write};
@@ -29,6 +30,12 @@ fn every_path_is_reported_once_or_refused() {
     symlink("../out", at("d/link")).unwrap();
     symlink("a.sif", at("d/link.sif")).unwrap();
     nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Where no path leads.
+    let deep =
+        "mkdir long && cd long && for level in $(seq 20); do mkdir $0 && cd -P $0 || exit; done";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", deep, &"x".repeat(250)]);
+    assert!(shell.current_dir(&tree).status().unwrap().success());
     // What the walk of `d` finds by itself.
     const ALL: &[&str] = &["d/a.sif", "d/box", "d/e/[x].sif", "d/e/b.sif"];
     let with = |more: &[&'static str]| {
@@ -77,6 +84,13 @@ fn every_path_is_reported_once_or_refused() {
             // A wish is no problem.
             "",
             0,
+        ),
+        // Nor does it hide one.
+        (
+            &["--max-depth", "100", "long"],
+            vec![],
+            "a path of 4096 bytes or more: not entered",
+            3,
         ),
         // An image is not searched for others, unless somebody points at one.
         (&["d", "d/box/inner.sif"], with(&["d/box/inner.sif"]), "", 0),

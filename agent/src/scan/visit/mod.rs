@@ -298,12 +298,14 @@ impl<'a> Visitor<'a> {
         let settings = self.walk.settings;
         let length = settings.path.as_os_str().len() + 1 + pending.path.len();
         let bottom = if depth >= settings.max_depth as usize {
-            Some(too_deep(settings))
+            Some((too_deep(settings), self.walk.options.chosen_depth))
         } else {
-            too_long(length)
+            too_long(length).map(|error| (error, false))
         };
-        if let Some(error) = bottom.filter(|_| !listing.directories.is_empty()) {
-            self.problem(&pending.path, "descend below", &error);
+        if let Some((error, is_wanted)) = bottom.filter(|_| !listing.directories.is_empty()) {
+            if !is_wanted {
+                self.problem(&pending.path, "descend below", &error);
+            }
             listing.directories.clear();
         }
         children.clone_from(&listing.directories);

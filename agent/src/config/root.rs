@@ -1,6 +1,6 @@
 //! Settings of one root: which files are looked at, and how politely.
 
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -161,7 +161,7 @@ impl RootSettings {
         if !path.is_absolute() {
             add("path", "must be absolute");
         }
-        if path.components().any(|part| part == Component::ParentDir) {
+        if has_parents(&path) {
             add("path", "must do without `..`");
         }
         // Without a slash at the end, say: it is the beginning of the paths of all images in it.
@@ -250,10 +250,19 @@ impl RootSettings {
     }
 }
 
+fn has_parents(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
+}
+
 /// An image is listed once: a root within another one would list its images twice. Whether links or mounts
 /// lead into another one is seen when the roots are scanned.
 pub(super) fn check_overlap(roots: &[RootSettings], new: &RootSettings, problems: &mut Problems) {
-    for root in roots {
+    // Of a path that is wrong it is not known where it is to lead.
+    let is_known = |root: &&RootSettings| root.path.is_absolute() && !has_parents(&root.path);
+    if !is_known(&new) {
+        return;
+    }
+    for root in roots.iter().filter(is_known) {
         let how = if new.path == root.path {
             "is the same as that of another root".to_owned()
         } else if new.path.starts_with(&root.path) {

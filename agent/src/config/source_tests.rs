@@ -106,6 +106,21 @@ fn a_file_is_not_blamed_for_the_command_line() {
 }
 
 #[test]
+fn a_path_that_is_wrong_is_told_once() {
+    let main = "[[root]]\npath = ''\n[[root]]\npath = '/a/../b'\n[[root]]\npath = '/a'\n[[root]]\npath = '/b'";
+    let error = wrong(main, "", Raw::default());
+    let problems: Vec<&str> = error.lines().collect();
+    assert_eq!(
+        problems,
+        [
+            "2 problems",
+            "- DIR/agent.toml, line 2: root : path: must be absolute",
+            "- DIR/agent.toml, line 4: root /a/../b: path: must do without `..`",
+        ]
+    );
+}
+
+#[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let main = "socket_mode = '999'\nlog_format = 'x'\nlisten = ['nonsense', '0.0.0.0:1']\n\
         [defaults]\ninterval = '5'\n[[root]]\npath = '/a'\nwidth = 0\nskip = ['', 'a/b']\n";

@@ -42,10 +42,11 @@ impl Turns {
     }
 }
 
-/// When the next scan begins; `None`: the last one has not begun, and is the next.
+/// When the next scan begins; `None`: the last one has not begun, and is the next, unless the interval has become
+/// shorter than one must wait for it.
 fn next(last: Option<Instant>, now: Instant, interval: Duration) -> Option<Instant> {
     match last {
-        Some(last) if last > now => None,
+        Some(last) if last > now => (last > now + interval).then(|| now + interval),
         Some(last) => Some(now.max(last + interval)),
         None => Some(now),
     }
@@ -79,5 +80,9 @@ mod tests {
             last = found.or(last);
         }
         assert_eq!(next(last, at(561), Duration::ZERO), Some(at(561)));
+        // An administrator takes an hour back.
+        let last = Some(at(3600));
+        assert_eq!(next(last, at(10), Duration::from_secs(60)), Some(at(70)));
+        assert_eq!(next(last, at(10), Duration::from_secs(3600)), None);
     }
 }

@@ -129,7 +129,7 @@ impl<A: Agent> AgentService for AgentState<A> {
         request: Request<ScanRequest>,
     ) -> Result<Response<Self::ScanStream>, Status> {
         let sight = self.visibility.sights.of(request.extensions()).await?;
-        let request = request.into_inner();
+        let mut request = request.into_inner();
         if request.full && sight != Sight::All {
             return Err(status::permission_denied(
                 "reading everything again is for administrators: leave out `full`",
@@ -142,6 +142,9 @@ impl<A: Agent> AgentService for AgentState<A> {
             if let Some(unknown) = request.roots.iter().find(|root| !known.contains(root)) {
                 return Err(status::root_not_found(unknown));
             }
+            // One may be named as often as a message has room.
+            request.roots.sort_unstable();
+            request.roots.dedup();
             request.roots
         };
         let mut turns = Vec::new();

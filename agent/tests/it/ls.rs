@@ -175,7 +175,8 @@ fn no_file_is_read_unless_asked_for() {
 
 #[test]
 fn duplicates_and_candidates() {
-    let agent = Agent::start("", |images| {
+    // What is read afterwards it is not to learn by itself.
+    let agent = Agent::start("hints = false", |images| {
         let old = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap()
@@ -366,6 +367,19 @@ fn who_names_no_root_is_told_which_there_are() {
         );
     }
     assert_eq!(rescan(&root).code, Some(0));
+}
+
+/// Each has somebody who follows its scan.
+#[test]
+fn a_root_that_is_named_twice_is_followed_once() {
+    let temporary = tempfile::tempdir().unwrap();
+    crate::support::images(temporary.path(), &["a.sif"]);
+    let agent = crate::support::Agent::start(temporary.path(), "", "");
+    let root = format!("{}/images", temporary.path().display());
+    let unix = agent.unix();
+    let rescan = ["rescan", "--address", &unix, &root, &root];
+    let ran = crate::tool::run(temporary.path(), &rescan);
+    assert_eq!(ran.out.lines().count(), 1, "{}", ran.out);
 }
 
 #[test]

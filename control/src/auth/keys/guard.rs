@@ -4,6 +4,7 @@
 //! directory could put another good file in its place: one key's secret in that of another.
 
 use std::fs::File;
+use std::fs::Metadata;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -41,6 +42,11 @@ pub enum Unsafe {
     /// Others may rename what is in its directory.
     #[error("mode {0:04o} of its directory lets others replace it; chmod go-w the directory")]
     Replaceable(u32),
+    /// Somebody else has the directory, and may rename what is in it.
+    #[error(
+        "owner of its directory is user {0}, who can replace it; must be the user of the service or root"
+    )]
+    DirectoryOwner(u32),
     /// Larger than any file of keys.
     #[error("{0} bytes; at most {MAX_FILE} are read")]
     TooLarge(u64),
@@ -91,21 +97,28 @@ fn check_directory(path: &Path) -> std::io::Result<Result<(), Unsafe>> {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let mode = std::fs::metadata(directory)?.mode() & 0o7777;
-    Ok(if mode & GROUP_OR_WORLD_WRITE != 0 && mode & STICKY == 0 {
+    let meta = std::fs::metadata(directory)?;
+    let mode = meta.mode() & 0o7777;
+    Ok(if is_foreign(&meta) {
+        Err(Unsafe::DirectoryOwner(meta.uid()))
+    } else if mode & GROUP_OR_WORLD_WRITE != 0 && mode & STICKY == 0 {
         Err(Unsafe::Replaceable(mode))
     } else {
         Ok(())
     })
 }
 
+/// Whether it belongs to neither the user of the service nor root.
+fn is_foreign(meta: &Metadata) -> bool {
+    meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw()
+}
+
 fn check(file: &File, care: Care, is_credential: bool) -> std::io::Result<Result<(), Unsafe>> {
     let meta = file.metadata()?;
     let mode = meta.mode() & 0o7777;
-    let own = nix::unistd::geteuid().as_raw();
     Ok(if !meta.is_file() {
         Err(Unsafe::NotAFile)
-    } else if meta.uid() != own && meta.uid() != 0 {
+    } else if is_foreign(&meta) {
         Err(Unsafe::Owner(meta.uid()))
     } else if meta.size() > MAX_FILE {
         Err(Unsafe::TooLarge(meta.size()))
@@ -181,6 +194,15 @@ mod tests {
             };
             let expected = (!good).then_some(Unsafe::Replaceable(mode));
             assert_eq!(problem, expected, "{mode:o}");
+        }
+        // Only root can give a directory away.
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(dir.path(), Some(12345), None).unwrap();
+            let problem = match read(&path, Care::Secret, None) {
+                Err(KeyError::Unsafe { problem, .. }) => Some(problem),
+                _ => None,
+            };
+            assert_eq!(problem, Some(Unsafe::DirectoryOwner(12345)));
         }
     }
 

@@ -41,7 +41,7 @@ pub struct Options {
     /// answer.
     pub inside_file_systems: bool,
     /// Whether labels and the bootstrap history are wanted. If not, labels are read where they may decide what
-    /// the image is called, and the history nowhere.
+    /// the image is called, and nothing is read for the history.
     pub details: bool,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! * `support/` – agents, the server under test, a plain HTTP client
 //! * `call` – the command `call` against a server
-//! * `cli` – the binary as a process
+//! * `cli` – the commands of the binary beside `call` and `serve`
+//! * `serve` – the server as a process
 //! * `errors` – every documented error, by the state that causes it
 //! * `replies` – the reply on the wire, and what agents are asked
 //! * `failover` – several login nodes, some of them slow, silent or gone
@@ -22,6 +23,7 @@ mod http;
 mod lifecycle;
 mod limits;
 mod replies;
+mod serve;
 mod signed;
 mod support;
 mod tls;

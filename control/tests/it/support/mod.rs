@@ -1,7 +1,8 @@
-//! Agents, the server under test, a plain HTTP client.
+//! Agents, the server under test, in this process and in one of its own, a plain HTTP client.
 
 pub mod agent;
 pub mod client;
+pub mod program;
 pub mod server;
 
 use std::time::Duration;

@@ -47,9 +47,14 @@ fn an_interrupted_scan_leaves_no_line_and_ends_by_the_signal() {
         fs::create_dir(tree.path().join(number.to_string())).unwrap();
     }
     let (mut terminal, programs) = terminal();
-    // `setsid --ctty`: what is typed there is for this process.
+    // `setsid --ctty`: what is typed there is for this process. Who runs tests in the background has them ignore
+    // the key, and no shell undoes that.
+    let heeding = "import os, signal, sys\n\
+        signal.signal(signal.SIGINT, signal.SIG_DFL)\n\
+        os.execv(sys.argv[1], sys.argv[1:])";
     let mut scan = Command::new("setsid")
-        .args(["--ctty", env!("CARGO_BIN_EXE_sifter"), "scan"])
+        .args(["--ctty", "python3", "-c", heeding])
+        .args([env!("CARGO_BIN_EXE_sifter"), "scan"])
         // A quarter of an hour.
         .args(["--operations-per-second", "1", "."])
         .current_dir(tree.path())

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,6 +14,26 @@ use crate::support::client;
 use crate::support::program::{Process, program};
 use crate::support::server::{CLUSTER, config};
 use crate::support::until;
+
+/// The service manager, as far as it is told how the server does.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    /// Listens at `notify` in a directory.
+    fn listen(directory: &Path) -> Self {
+        let socket = UnixDatagram::bind(directory.join("notify")).unwrap();
+        let patience = Some(Duration::from_secs(30));
+        socket.set_read_timeout(patience).unwrap();
+        Self(socket)
+    }
+
+    /// What it is told next.
+    fn told(&self) -> String {
+        let mut buf = [0; 4096];
+        let length = self.0.recv(&mut buf).unwrap();
+        String::from_utf8(buf[..length].to_vec()).unwrap()
+    }
+}
 
 #[test]
 fn a_wrong_filter_of_the_environment_is_named_and_an_empty_one_left_out() {
@@ -67,19 +88,11 @@ async fn serve_from_start_to_stop() {
     let file = dir.path().join("config.toml");
     fs::write(&file, config("", &[(CLUSTER, &[agent.address()])])).unwrap();
     let log = dir.path().join("log");
-    let manager = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-    manager
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
-    let next = || {
-        let mut buf = [0; 4096];
-        let length = manager.recv(&mut buf).unwrap();
-        String::from_utf8(buf[..length].to_vec()).unwrap()
-    };
+    let manager = Manager::listen(dir.path());
     // Without what may be said at any time.
     let told = || {
         loop {
-            let states = next();
+            let states = manager.told();
             if states != "WATCHDOG=1\n" && !states.starts_with("STATUS=answering") {
                 return states;
             }
@@ -138,15 +151,8 @@ async fn signs_of_life_for_the_service_manager() {
     let node = format!("unix:{}", nowhere.display());
     let tables = "[server]\nlisten = [\"127.0.0.1:0\"]\n[agents]\nbreaker_failures = 1\nbreaker_open_ms = 60000\nbreaker_open_max_ms = 60000\n";
     fs::write(&file, config(tables, &[(CLUSTER, &[node])])).unwrap();
-    let manager = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-    manager
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
-    let told = || {
-        let mut buf = [0; 4096];
-        let length = manager.recv(&mut buf).unwrap();
-        String::from_utf8(buf[..length].to_vec()).unwrap()
-    };
+    let manager = Manager::listen(dir.path());
+    let told = || manager.told();
     let child = program("serve", &file)
         .env("NOTIFY_SOCKET", dir.path().join("notify"))
         .env("WATCHDOG_USEC", "300000")
@@ -218,10 +224,7 @@ fn serve_does_not_need_its_standard_output() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.toml");
     fs::write(&file, config("", &[])).unwrap();
-    let manager = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-    manager
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
+    let manager = Manager::listen(dir.path());
     let full = fs::OpenOptions::new()
         .write(true)
         .open("/dev/full")
@@ -234,9 +237,7 @@ fn serve_does_not_need_its_standard_output() {
         .spawn()
         .unwrap();
     let mut process = Process(child);
-    let mut buf = [0; 4096];
-    let length = manager.recv(&mut buf).unwrap();
-    assert_eq!(&buf[..length], b"READY=1\n");
+    assert_eq!(manager.told(), "READY=1\n");
     process.signal(Signal::SIGTERM);
     assert!(process.0.wait().unwrap().success());
 }

@@ -195,13 +195,34 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_certificate_may_be_for_ever() {
+    /// The file of a certificate that is valid until the last day of a year.
+    fn file(year: i32) -> tempfile::NamedTempFile {
         let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.not_after = rcgen::date_time_ymd(9999, 12, 31);
+        params.not_after = rcgen::date_time_ymd(year, 12, 31);
         let key = rcgen::KeyPair::generate().unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), params.self_signed(&key).unwrap().pem()).unwrap();
+        file
+    }
+
+    #[test]
+    fn one_that_was_read_again_is_spoken_of_at_once() {
+        let mut reminder = Reminder {
+            held: vec![expiry("2025-07-01T00:00:00Z", "2029-07-01T00:00:00Z")],
+            next: Timestamp::MIN,
+            metrics: Arc::new(Metrics::new()),
+        };
+        let now = time("2026-12-30T12:00:00Z");
+        assert_eq!(reminder.due(now).len(), 0);
+        reminder.replace(SERVER, file(2026).path());
+        assert_eq!(reminder.due(now).len(), 1);
+        reminder.replace(SERVER, file(2029).path());
+        assert_eq!(reminder.due(now).len(), 0);
+    }
+
+    #[test]
+    fn a_certificate_may_be_for_ever() {
+        let file = file(9999);
         let expiry = Expiry::of(SERVER, file.path()).unwrap();
         assert_eq!(expiry.not_after, Timestamp::MAX);
         assert_eq!(expiry.warning(Timestamp::now()), None);

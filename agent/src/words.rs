@@ -15,7 +15,7 @@ pub fn short_id(id: &str) -> &str {
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
-        return format!("{bytes} B");
+        return with_number(bytes, &[" B"]);
     }
     let mut divisor: u64 = 1000;
     for (index, unit) in UNITS.iter().enumerate() {
@@ -31,15 +31,16 @@ pub fn size(bytes: u64) -> String {
             divisor *= 1000;
             continue;
         }
-        let hundredths = in_parts(100);
-        if hundredths < 1000 {
-            return format!("{}.{:02} {unit}", hundredths / 100, hundredths % 100);
+        // A point between the digits of hundredths or tenths leaves three of them.
+        for (parts, before_point) in [(100, 1), (10, 2)] {
+            let number = in_parts(parts);
+            if number < 1000 {
+                let mut text = with_number(number, &[" ", unit]);
+                text.insert(before_point, '.');
+                return text;
+            }
         }
-        let tenths = in_parts(10);
-        if tenths < 1000 {
-            return format!("{}.{} {unit}", tenths / 10, tenths % 10);
-        }
-        return format!("{whole} {unit}");
+        return with_number(whole, &[" ", unit]);
     }
     unreachable!("the last unit has no end")
 }
@@ -48,12 +49,12 @@ pub fn size(bytes: u64) -> String {
 #[must_use]
 pub fn count(number: u64, what: &str) -> String {
     if number == 1 {
-        return format!("1 {what}");
+        return with_number(number, &[" ", what]);
     }
     match what.strip_suffix("ry") {
-        Some(stem) => format!("{number} {stem}ries"),
-        None if what.ends_with('s') => format!("{number} {what}es"),
-        None => format!("{number} {what}s"),
+        Some(stem) => with_number(number, &[" ", stem, "ries"]),
+        None if what.ends_with('s') => with_number(number, &[" ", what, "es"]),
+        None => with_number(number, &[" ", what, "s"]),
     }
 }
 
@@ -73,7 +74,21 @@ pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
         5_184_000..63_072_000 => (seconds / 2_592_000, "month"),
         _ => (seconds / 31_536_000, "year"),
     };
-    format!("{} ago", count(number.unsigned_abs(), unit))
+    let mut text = count(number.unsigned_abs(), unit);
+    text.push_str(" ago");
+    text
+}
+
+/// A number with what follows it. Tables have two such cells in each of hundreds of thousands of rows,
+/// where formatting would cost more than everything else that is in them.
+fn with_number(number: u64, rest: &[&str]) -> String {
+    // Room for ` ago` as well.
+    let mut text = String::with_capacity(32);
+    text.push_str(itoa::Buffer::new().format(number));
+    for part in rest {
+        text.push_str(part);
+    }
+    text
 }
 
 /// A text cut to `columns` characters, the last of them an ellipsis.

@@ -266,6 +266,15 @@ impl Listing {
         self.held = Some(Lines::default());
     }
 
+    /// The number of the next image that waits for its place: how many wait already.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        match &self.held {
+            Some(held) if self.output.streams() => held.ends.len(),
+            _ => self.table.images(),
+        }
+    }
+
     /// Takes the next image.
     ///
     /// # Errors

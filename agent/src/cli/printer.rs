@@ -127,13 +127,13 @@ impl Printer {
                 }
                 let mut printed = self.printed();
                 let printed = &mut *printed;
-                if self.ordered {
-                    row.id = i64::try_from(printed.rows.len()).unwrap_or(i64::MAX);
-                    let row = KeptRow::new(&row, &mut printed.commons);
-                    printed.rows.push(Arc::new(row));
-                }
+                let kept = self.ordered.then(|| {
+                    row.id = i64::try_from(printed.listing.taken()).unwrap_or(i64::MAX);
+                    Arc::new(KeptRow::new(&row, &mut printed.commons))
+                });
                 self.add_details(message, *image);
                 printed.listing.image(message)?;
+                printed.rows.extend(kept);
             }
             if self.independent.is_some() {
                 self.printed().listing.lines(lines)?;
@@ -181,5 +181,43 @@ impl Printer {
         let rows = ManuallyDrop::new(rows.map_err(io::Error::other)?);
         let numbers = rows.iter().filter_map(|row| usize::try_from(row.id()).ok());
         printed.listing.finish_in_order(numbers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::catalog::FileFacts;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        listing: ListingArgs,
+    }
+
+    /// A thread that panics where it is caught leaves half of what it did.
+    #[test]
+    fn a_line_whose_image_was_lost_shifts_no_other() {
+        for options in [&["scan"][..], &["scan", "--json", "--sort=path"]] {
+            let args = Command::parse_from(options).listing;
+            let printer = Printer::new(&args, false).unwrap();
+            let lost = printer.printed().listing.image(&v1::Image::default());
+            lost.unwrap();
+            for name in [b"b.sif", b"a.sif"] {
+                let found = Found {
+                    name: name.as_slice().into(),
+                    facts: FileFacts::default(),
+                    volatile: false,
+                    content: Content::Image(Box::new(crate::catalog::testing::cut_image())),
+                };
+                printer
+                    .directory(Path::new("/images"), b"", vec![found])
+                    .unwrap();
+            }
+            let numbers: Vec<_> = printer.printed().rows.iter().map(|row| row.id()).collect();
+            assert_eq!(numbers, [1, 2], "{options:?}");
+        }
     }
 }

@@ -204,6 +204,11 @@ impl ImageTable {
             .row(cells.map(|column| column.cell(image, self.no_trunc)));
     }
 
+    /// How many images there are.
+    pub fn images(&self) -> usize {
+        self.table.len() - self.head
+    }
+
     /// Prints the table.
     ///
     /// # Errors

@@ -51,6 +51,11 @@ impl Table {
         }
     }
 
+    /// How many rows there are.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Prints the table.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
 //! What `ls` and `scan` have in common: which images, in which order, and how they are printed.
 
 use std::io::{self, BufWriter, Stdout, Write};
+use std::mem;
 
 use sifter_proto::v1::Image;
 
 use crate::catalog::{FileTime, Query, quote};
 
+use super::lines::Lines;
 use super::render::{Format, ImageTable, Output};
 use super::usage::{GroupBy, Groups, Sum};
 use super::{Exit, WithExit};
@@ -182,9 +184,9 @@ impl ListingArgs {
             output: self.output(),
             groups,
             totals: self.totals.then(Sum::default),
-            table: self.output().table(),
-            line: Vec::new(),
-            held: None,
+            held: (!self.is_grouped() && !self.output().streams())
+                .then(|| Held::Table(self.output().table())),
+            line: Lines::default(),
             // What one directory of a scan gives is written past it, uncopied.
             out: BufWriter::with_capacity(16 << 10, io::stdout()),
         })
@@ -201,52 +203,37 @@ pub struct Listing {
     output: Output,
     groups: Option<Groups>,
     totals: Option<Sum>,
-    table: ImageTable,
-    line: Vec<u8>,
-    /// Lines that wait for the last one, if they are to be in an order.
-    held: Option<Lines>,
+    /// What waits for the last image.
+    held: Option<Held>,
+    /// The image that is taken.
+    line: Lines,
     out: BufWriter<Stdout>,
 }
 
-/// Lines in one piece of memory.
-#[derive(Default)]
-struct Lines {
-    text: Vec<u8>,
-    /// Where each ends.
-    ends: Vec<usize>,
+/// Images that are printed together.
+enum Held {
+    Table(ImageTable),
+    Lines(Lines),
 }
 
-impl Lines {
-    fn push(&mut self, line: &[u8]) {
-        self.text.extend_from_slice(line);
-        self.ends.push(self.text.len());
-    }
-
-    /// A line, which are counted from 0.
-    fn get(&self, index: usize) -> Option<&[u8]> {
-        let start = match index.checked_sub(1) {
-            Some(before) => *self.ends.get(before)?,
-            None => 0,
-        };
-        self.text.get(start..*self.ends.get(index)?)
+impl Default for Held {
+    fn default() -> Self {
+        Self::Lines(Lines::default())
     }
 }
 
 impl Listing {
-    /// How single images are printed, where each is printed by itself as it comes and nothing is
-    /// counted: whoever makes them can then make their lines, too.
+    /// How single images are printed: whoever makes them can then make their lines, too. `None` where groups are
+    /// printed instead.
     #[must_use]
-    pub fn independent(&self) -> Option<&Output> {
-        (self.streams() && self.totals.is_none()).then_some(&self.output)
+    pub fn output(&self) -> Option<&Output> {
+        self.groups.is_none().then_some(&self.output)
     }
 
-    /// Takes lines of [`Output::write_one`].
-    ///
-    /// # Errors
-    ///
-    /// What writing says.
-    pub fn lines(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.out.write_all(lines)
+    /// Whether images are counted.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.totals.is_some() || self.groups.is_some()
     }
 
     /// Whether images are printed at once, in no order unless one is asked for.
@@ -263,16 +250,7 @@ impl Listing {
 
     /// Prints no image before [`Listing::finish_in_order`].
     pub fn hold(&mut self) {
-        self.held = Some(Lines::default());
-    }
-
-    /// The number of the next image that waits for its place: how many wait already.
-    #[must_use]
-    pub fn taken(&self) -> usize {
-        match &self.held {
-            Some(held) if self.output.streams() => held.ends.len(),
-            _ => self.table.images(),
-        }
+        self.held.get_or_insert_default();
     }
 
     /// Takes the next image.
@@ -281,22 +259,48 @@ impl Listing {
     ///
     /// What writing says.
     pub fn image(&mut self, image: &Image) -> io::Result<()> {
+        self.count(image);
+        if self.groups.is_some() {
+            return Ok(());
+        }
+        let mut line = mem::take(&mut self.line);
+        line.clear();
+        line.push(|text| self.output.write_one(text, image))?;
+        self.lines(&line)?;
+        self.line = line;
+        Ok(())
+    }
+
+    /// Counts an image whose line is made elsewhere.
+    pub fn count(&mut self, image: &Image) {
         if let Some(sum) = &mut self.totals {
             sum.add(image);
         }
         if let Some(groups) = &mut self.groups {
             groups.add(image);
-        } else if self.output.streams() {
-            self.line.clear();
-            self.output.write_one(&mut self.line, image)?;
-            match &mut self.held {
-                Some(held) => held.push(&self.line),
-                None => self.out.write_all(&self.line)?,
-            }
-        } else {
-            self.table.image(image);
         }
-        Ok(())
+    }
+
+    /// Takes images as [`Output::write_one`] makes them. Gives the number of the first, if they wait for
+    /// their places: how many waited already.
+    ///
+    /// # Errors
+    ///
+    /// What writing says.
+    pub fn lines(&mut self, lines: &Lines) -> io::Result<usize> {
+        match &mut self.held {
+            None => self.out.write_all(lines.text()).map(|()| 0),
+            Some(Held::Table(table)) => {
+                let first = table.images();
+                table.append(lines);
+                Ok(first)
+            }
+            Some(Held::Lines(held)) => {
+                let first = held.len();
+                held.append(lines);
+                Ok(first)
+            }
+        }
     }
 
     /// Prints what was kept, and the totals.
@@ -305,25 +309,28 @@ impl Listing {
     ///
     /// What writing says.
     pub fn finish(mut self) -> io::Result<()> {
-        if self.groups.is_none() && !self.output.streams() {
-            self.table.write(&mut self.out)?;
+        match &self.held {
+            None => {}
+            Some(Held::Table(table)) => table.write(&mut self.out)?,
+            Some(Held::Lines(lines)) => self.out.write_all(lines.text())?,
         }
         self.end()
     }
 
-    /// The same, with the images in this order, by the numbers in which they were taken, from 0.
+    /// The same, with the images in this order, by the numbers that [`Listing::lines`] gave.
     ///
     /// # Errors
     ///
     /// What writing says.
     pub fn finish_in_order(mut self, order: impl IntoIterator<Item = usize>) -> io::Result<()> {
         match &self.held {
-            Some(held) if self.output.streams() => {
-                for line in order.into_iter().filter_map(|image| held.get(image)) {
+            None => {}
+            Some(Held::Table(table)) => table.write_in_order(&mut self.out, order)?,
+            Some(Held::Lines(lines)) => {
+                for line in order.into_iter().filter_map(|image| lines.get(image)) {
                     self.out.write_all(line)?;
                 }
             }
-            _ => self.table.write_in_order(&mut self.out, order)?,
         }
         self.end()
     }

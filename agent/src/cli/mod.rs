@@ -12,6 +12,7 @@ mod exit;
 mod generate;
 mod inspect;
 mod json;
+mod lines;
 mod listing;
 mod ls;
 mod printer;

@@ -17,6 +17,7 @@ use crate::catalog::{
 };
 use crate::service::{Owners, convert};
 
+use super::lines::Lines;
 use super::listing::{Listing, ListingArgs};
 use super::render::Output;
 
@@ -29,8 +30,10 @@ pub struct Printer {
     /// Whether the order was asked for: lines then wait for the last of them.
     ordered: bool,
     full: bool,
-    /// How lines are made, if they need not wait for one another.
-    independent: Option<Output>,
+    /// How lines are made, unless groups are printed.
+    output: Option<Output>,
+    /// Whether the listing counts images.
+    counts: bool,
     /// Nothing is UNAVAILABLE in a scan.
     empty: Snapshot,
     owners: Owners,
@@ -42,12 +45,21 @@ struct Printed {
     listing: Listing,
     /// What is to be put in order, with the numbers in which the listing took them.
     rows: Vec<Arc<KeptRow>>,
+}
+
+/// What one thread makes of one directory, before the listing takes it.
+#[derive(Default)]
+struct Part {
+    lines: Lines,
+    /// The message that the line in hand is made of.
+    message: v1::Image,
+    rows: Vec<KeptRow>,
+    /// What rows have in common, also with those of directories before.
     commons: Commons,
 }
 
 thread_local! {
-    /// Lines of one directory, before they are printed together, and the message that each is made of.
-    static LINES: RefCell<(Vec<u8>, v1::Image)> = RefCell::default();
+    static PART: RefCell<Part> = RefCell::default();
 }
 
 /// Labels of the image that is looked at.
@@ -77,13 +89,13 @@ impl Printer {
             ordered,
             full: (full && args.output().is_whole() && !listing.is_grouped())
                 || args.output().needs_details(),
-            independent: listing.independent().filter(|_| !ordered).cloned(),
+            output: listing.output().cloned(),
+            counts: listing.counts(),
             empty: Snapshot::default(),
             owners: Owners::default(),
             printed: Mutex::new(Printed {
                 listing,
                 rows: Vec::new(),
-                commons: Commons::default(),
             }),
         })
     }
@@ -112,31 +124,32 @@ impl Printer {
             Content::Image(image) => Some((join_path(root, path, &found.name), found.facts, image)),
             Content::Prepared(_) | Content::Moved(_) | Content::Other => None,
         });
-        LINES.with_borrow_mut(|(lines, message)| {
-            lines.clear();
+        PART.with_borrow_mut(|part| {
+            part.lines.clear();
+            part.rows.clear();
             for (path, facts, image) in images {
-                let mut row = Row::new(&path, &root_text, facts, &image);
+                let row = Row::new(&path, &root_text, facts, &image);
                 if !self.matches(&row, &image) {
                     continue;
                 }
-                convert::fill(message, &row, &self.owners);
-                if let Some(output) = &self.independent {
-                    self.add_details(message, *image);
-                    output.write_one(lines, message)?;
-                    continue;
+                convert::fill(&mut part.message, &row, &self.owners);
+                if self.ordered {
+                    part.rows.push(KeptRow::new(&row, &mut part.commons));
                 }
-                let mut printed = self.printed();
-                let printed = &mut *printed;
-                let kept = self.ordered.then(|| {
-                    row.id = i64::try_from(printed.listing.taken()).unwrap_or(i64::MAX);
-                    Arc::new(KeptRow::new(&row, &mut printed.commons))
-                });
-                self.add_details(message, *image);
-                printed.listing.image(message)?;
-                printed.rows.extend(kept);
+                self.add_details(&mut part.message, *image);
+                if self.counts {
+                    self.printed().listing.count(&part.message);
+                }
+                if let Some(output) = &self.output {
+                    part.lines
+                        .push(|line| output.write_one(line, &part.message))?;
+                }
             }
-            if self.independent.is_some() {
-                self.printed().listing.lines(lines)?;
+            let printed = &mut *self.printed();
+            let first = printed.listing.lines(&part.lines)?;
+            for (number, mut row) in (first..).zip(part.rows.drain(..)) {
+                row.set_id(i64::try_from(number).unwrap_or(i64::MAX));
+                printed.rows.push(Arc::new(row));
             }
             Ok(())
         })

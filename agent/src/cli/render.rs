@@ -11,7 +11,8 @@ use crate::escape;
 use crate::words::short_id;
 
 use super::column::{Column, FIELDS, Field};
-use super::table::Table;
+use super::lines::Lines;
+use super::table::{Table, push_cell};
 
 /// Columns of a table unless others are asked for.
 pub const DEFAULT_COLUMNS: &str = "repository,tag,image_id,updated,size,owner,status,path";
@@ -128,7 +129,7 @@ impl Output {
         }
     }
 
-    /// Prints one image of a streaming form.
+    /// Appends an image as it is printed: a line or more, or, in a table, the cells of its row.
     ///
     /// # Errors
     ///
@@ -147,42 +148,49 @@ impl Output {
                 short_id(&image.image_id)
             };
             write!(out, "{id}")?;
-        } else if let Format::Template(pieces) = &self.format {
-            for piece in pieces {
-                match piece {
-                    Piece::Text(text) => write!(out, "{text}")?,
-                    Piece::Field(column) => {
-                        write!(
-                            out,
-                            "{}",
-                            escape::terminal(&column.show(image, self.no_trunc))
-                        )?;
+        } else {
+            match &self.format {
+                Format::Json => super::json::write(out, image)?,
+                Format::Columns(columns) => {
+                    for column in columns {
+                        push_cell(out, &column.cell(image, self.no_trunc));
                     }
-                    Piece::Json => super::json::write(out, image)?,
+                    return Ok(());
                 }
+                Format::Template(pieces) => self.write_pieces(out, pieces, image)?,
             }
         }
         writeln!(out)
+    }
+
+    fn write_pieces(&self, out: &mut Vec<u8>, pieces: &[Piece], image: &Image) -> io::Result<()> {
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => write!(out, "{text}")?,
+                Piece::Field(column) => {
+                    let shown = column.show(image, self.no_trunc);
+                    write!(out, "{}", escape::terminal(&shown))?;
+                }
+                Piece::Json => super::json::write(out, image)?,
+            }
+        }
+        Ok(())
     }
 
     /// A table for images that are printed together.
     #[must_use]
     pub fn table(&self) -> ImageTable {
         let columns = match &self.format {
-            Format::Columns(columns) => columns.clone(),
+            Format::Columns(columns) => columns.as_slice(),
             // These are not printed in tables.
-            Format::Template(_) | Format::Json => Vec::new(),
+            Format::Template(_) | Format::Json => &[],
         };
         let mut table = Table::new(columns.iter().map(Column::is_number));
         if !self.no_header {
             table.row(columns.iter().map(Column::title));
         }
-        ImageTable {
-            table,
-            head: usize::from(!self.no_header),
-            columns,
-            no_trunc: self.no_trunc,
-        }
+        let head = table.len();
+        ImageTable { table, head }
     }
 }
 
@@ -192,19 +200,16 @@ pub struct ImageTable {
     table: Table,
     /// Rows before the first image.
     head: usize,
-    columns: Vec<Column>,
-    no_trunc: bool,
 }
 
 impl ImageTable {
-    /// Adds an image.
-    pub fn image(&mut self, image: &Image) {
-        let cells = self.columns.iter();
-        self.table
-            .row(cells.map(|column| column.cell(image, self.no_trunc)));
+    /// Adds images, as [`Output::write_one`] makes them.
+    pub fn append(&mut self, images: &Lines) {
+        self.table.append(images);
     }
 
     /// How many images there are.
+    #[must_use]
     pub fn images(&self) -> usize {
         self.table.len() - self.head
     }
@@ -331,7 +336,7 @@ fn unescape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Column, Format, Output};
+    use super::{Column, Format, Lines, Output};
     use sifter_proto::v1::Image;
 
     fn printed(output: &Output, image: &Image) -> String {
@@ -339,8 +344,11 @@ mod tests {
         if output.streams() {
             output.write_one(&mut written, image).unwrap();
         } else {
+            let mut images = Lines::default();
+            let image = images.push(|text| output.write_one(text, image));
+            image.unwrap();
             let mut table = output.table();
-            table.image(image);
+            table.append(&images);
             table.write(&mut written).unwrap();
         }
         String::from_utf8(written).unwrap()

@@ -1,9 +1,12 @@
 //! Tables of text: columns two blanks apart, without lines. Hundreds of thousands of rows are no matter:
 //! it keeps what it shows and nothing else.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr as _;
+
+use super::lines::Lines;
 
 /// Blanks between columns.
 const GAP: usize = 2;
@@ -12,43 +15,39 @@ const GAP: usize = 2;
 /// cell is one line.
 #[derive(Debug)]
 pub(super) struct Table {
-    columns: Vec<Column>,
-    /// Row by row, each cell with a line break at its end.
-    cells: String,
-    /// Where each row begins.
-    rows: Vec<usize>,
+    /// Whether each column is of numbers.
+    numbers: Vec<bool>,
+    rows: Lines,
 }
 
-#[derive(Debug)]
-struct Column {
-    is_number: bool,
-    /// Of its widest cell.
-    width: usize,
+/// Appends a cell to a row that is being made.
+pub(super) fn push_cell(row: &mut Vec<u8>, cell: &str) {
+    row.extend_from_slice(cell.as_bytes());
+    row.push(b'\n');
 }
 
 impl Table {
     /// A table with a column for each; those of numbers are shown flush right.
     pub(super) fn new(numbers: impl IntoIterator<Item = bool>) -> Self {
-        let columns = numbers.into_iter().map(|is_number| Column {
-            is_number,
-            width: 0,
-        });
         Self {
-            columns: columns.collect(),
-            cells: String::new(),
-            rows: Vec::new(),
+            numbers: numbers.into_iter().collect(),
+            rows: Lines::default(),
         }
     }
 
     /// Adds a row: a cell for each column.
     pub(super) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        self.rows.push(self.cells.len());
-        for (column, cell) in self.columns.iter_mut().zip(cells) {
-            let cell = cell.as_ref();
-            column.width = column.width.max(width(cell));
-            self.cells.push_str(cell);
-            self.cells.push('\n');
-        }
+        let Ok(()) = self.rows.push(|row| {
+            for cell in cells {
+                push_cell(row, cell.as_ref());
+            }
+            Ok::<_, Infallible>(())
+        });
+    }
+
+    /// Adds rows that were made elsewhere, of [cells](push_cell).
+    pub(super) fn append(&mut self, rows: &Lines) {
+        self.rows.append(rows);
     }
 
     /// How many rows there are.
@@ -75,40 +74,52 @@ impl Table {
         out: &mut dyn Write,
         rows: impl IntoIterator<Item = usize>,
     ) -> io::Result<()> {
-        if self.columns.is_empty() {
+        if self.numbers.is_empty() {
             return Ok(());
         }
-        let mut line = String::new();
-        for start in rows.into_iter().filter_map(|row| self.rows.get(row)) {
-            let mut cells = Cells(self.cells.get(*start..).unwrap_or_default());
+        let widths = self.widths();
+        let mut line = Vec::new();
+        for row in rows.into_iter().filter_map(|row| self.rows.get(row)) {
             line.clear();
-            for (column, cell) in self.columns.iter().zip(&mut cells) {
-                let blanks = column.width - width(cell);
-                let (before, after) = if column.is_number {
+            for ((is_number, widest), cell) in self.numbers.iter().zip(&widths).zip(Cells(row)) {
+                let blanks = widest - width(cell);
+                let (before, after) = if *is_number {
                     (blanks, GAP)
                 } else {
                     (0, blanks + GAP)
                 };
                 pad(&mut line, before);
-                line.push_str(cell);
+                line.extend_from_slice(cell);
                 pad(&mut line, after);
             }
-            line.truncate(line.trim_end_matches(' ').len());
-            line.push('\n');
-            out.write_all(line.as_bytes())?;
+            let end = line.iter().rposition(|byte| *byte != b' ');
+            line.truncate(end.map_or(0, |last| last + 1));
+            line.push(b'\n');
+            out.write_all(&line)?;
         }
         Ok(())
+    }
+
+    /// The width of the widest cell of each column.
+    fn widths(&self) -> Vec<usize> {
+        let mut widths = vec![0; self.numbers.len()];
+        for row in (0..self.rows.len()).filter_map(|row| self.rows.get(row)) {
+            for (widest, cell) in widths.iter_mut().zip(Cells(row)) {
+                *widest = width(cell).max(*widest);
+            }
+        }
+        widths
     }
 }
 
 /// Cells that are still to be printed.
-struct Cells<'t>(&'t str);
+struct Cells<'t>(&'t [u8]);
 
 impl<'t> Iterator for Cells<'t> {
-    type Item = &'t str;
+    type Item = &'t [u8];
 
-    fn next(&mut self) -> Option<&'t str> {
-        let end = memchr::memchr(b'\n', self.0.as_bytes())?;
+    fn next(&mut self) -> Option<&'t [u8]> {
+        let end = memchr::memchr(b'\n', self.0)?;
         let cell = &self.0[..end];
         self.0 = &self.0[end + 1..];
         Some(cell)
@@ -116,21 +127,16 @@ impl<'t> Iterator for Cells<'t> {
 }
 
 /// Appends blanks.
-fn pad(line: &mut String, mut blanks: usize) {
-    const BLANKS: &str = "                                ";
-    while blanks > 0 {
-        let some = &BLANKS[..blanks.min(BLANKS.len())];
-        line.push_str(some);
-        blanks -= some.len();
-    }
+fn pad(line: &mut Vec<u8>, blanks: usize) {
+    line.resize(line.len() + blanks, b' ');
 }
 
 /// Columns that a text takes on a terminal.
-fn width(text: &str) -> usize {
+fn width(text: &[u8]) -> usize {
     if text.is_ascii() {
         text.len()
     } else {
-        text.width()
+        str::from_utf8(text).unwrap_or_default().width()
     }
 }
 

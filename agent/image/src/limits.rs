@@ -87,9 +87,9 @@ pub const HISTORY_MAX: usize = 16;
 /// many, and a path hardly more.
 pub const HISTORY_TEXT_MAX: usize = 1 << 10;
 
-/// Most bytes decompressed while looking into one squashfs: a handful of metadata blocks, and a
-/// data block of at most 1 MiB for each of a few files.
-pub const SQUASHFS_INFLATED_MAX: usize = 24 << 20;
+/// Most bytes that the blocks may have which are read while looking into one squashfs: a handful of metadata
+/// blocks, and a data block of at most 1 MiB for each of a few files.
+pub const SQUASHFS_BLOCKS_MAX: usize = 24 << 20;
 
 /// Largest dictionary an xz block may ask for: mksquashfs uses no more than the block size, 1 MiB.
 pub const XZ_DICTIONARY_MAX: u64 = 8 << 20;

@@ -35,7 +35,7 @@ pub(super) struct Blocks<'f> {
     /// Where the last reads of tables began, and what they brought.
     read: RefCell<VecDeque<(u64, Rc<[u8]>)>>,
     metadata: RefCell<BTreeMap<u64, MetadataBlock>>,
-    inflated: Cell<usize>,
+    spent: Cell<usize>,
 }
 
 /// A metadata block, and where the next one begins.
@@ -60,7 +60,7 @@ impl<'f> Blocks<'f> {
             compressor,
             read: RefCell::default(),
             metadata: RefCell::default(),
-            inflated: Cell::default(),
+            spent: Cell::default(),
         }
     }
 
@@ -139,27 +139,27 @@ impl<'f> Blocks<'f> {
         let (is_stored, stored) = split(&raw)
             .filter(|(_, bytes)| !bytes.is_empty() && bytes.len() <= METADATA_BLOCK)
             .ok_or_else(|| self.structure(WHAT, offset))?;
+        // A stored one is counted like any other: there may be one for each byte of a directory.
+        self.spend(METADATA_BLOCK)?;
         let block = MetadataBlock {
             next: offset + (HEADER + stored.len()) as u64,
             bytes: if is_stored {
                 stored.into()
             } else {
-                self.inflate(stored, METADATA_BLOCK, offset)?.into()
+                self.decompress(stored, METADATA_BLOCK, offset)?.into()
             },
         };
         self.metadata.borrow_mut().insert(offset, block.clone());
         Ok(block)
     }
 
+    /// Decompresses a block of content at `offset` to no more than `most` bytes.
     pub(super) fn inflate(&self, bytes: &[u8], most: usize, offset: u64) -> io::Result<Vec<u8>> {
-        let spent = self.inflated.get().saturating_add(most);
-        if spent > limits::SQUASHFS_INFLATED_MAX {
-            return Err(fault(SquashfsError::Limit {
-                what: "decompressed bytes",
-                limit: limits::SQUASHFS_INFLATED_MAX as u64,
-            }));
-        }
-        self.inflated.set(spent);
+        self.spend(most)?;
+        self.decompress(bytes, most, offset)
+    }
+
+    fn decompress(&self, bytes: &[u8], most: usize, offset: u64) -> io::Result<Vec<u8>> {
         decompress(
             bytes,
             most,
@@ -167,6 +167,19 @@ impl<'f> Blocks<'f> {
             self.start.saturating_add(offset),
         )
         .map_err(fault)
+    }
+
+    /// Counts a block by what it may have.
+    fn spend(&self, most: usize) -> io::Result<()> {
+        let spent = self.spent.get().saturating_add(most);
+        if spent > limits::SQUASHFS_BLOCKS_MAX {
+            return Err(fault(SquashfsError::Limit {
+                what: "bytes of blocks",
+                limit: limits::SQUASHFS_BLOCKS_MAX as u64,
+            }));
+        }
+        self.spent.set(spent);
+        Ok(())
     }
 }
 

@@ -6,9 +6,9 @@
 //! opened: 0.3 s and 62 MB for 200,000 files, which images of the years without labels in their
 //! header have, so that a bound on memory would cost such images their names.
 //!
-//! Every offset is checked against the end of the file system, and the whole of what is
-//! decompressed against [`limits::SQUASHFS_INFLATED_MAX`]; blocks only lead forwards within a
-//! table, paths have as many steps as components, so that no loop is possible.
+//! Every offset is checked against the end of the file system, and the whole of what the blocks may
+//! have against [`limits::SQUASHFS_BLOCKS_MAX`]; blocks only lead forwards within a table, paths
+//! have as many steps as components, so that no loop is possible.
 
 use std::cell::RefCell;
 use std::io;

@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use sifter_image::Verdict;
+
 use crate::corpus::verdict;
 use crate::made::{INSPECT, Object, Sif, digest, hollow_squashfs};
 
@@ -142,6 +144,51 @@ fn a_directory_that_leads_back_into_itself() {
                 &[b"#!/usr/bin/env run-singularity\n", &bytes[..]].concat(),
             );
         }
+    }
+}
+
+/// A squashfs whose root directory has 65 thousand bytes, in stored metadata blocks of `length` bytes.
+fn directory_of_blocks(length: usize) -> Vec<u8> {
+    let names = [0, 0, 0, 0, 2, 0, 0, 0, b'z'].repeat(256);
+    let names = [&[255, 0, 0, 0][..], &[0; 8], &names].concat().repeat(28);
+    let stored = |bytes: &[u8], length: usize| -> Vec<u8> {
+        bytes
+            .chunks(length)
+            .flat_map(|block| {
+                [&[block.len() as u8, (block.len() >> 8) as u8 | 0x80], block].concat()
+            })
+            .collect()
+    };
+    let mut inode = [0; 40];
+    inode[0] = 8;
+    inode[20..24].copy_from_slice(&(names.len() as u32 + 3).to_le_bytes());
+    let tables = [stored(&inode, 40), stored(&names, length)].concat();
+    let mut bytes = hollow_squashfs(96 + tables.len());
+    bytes[64] = 96;
+    bytes[72] = 96 + 42;
+    bytes[96..].copy_from_slice(&tables);
+    bytes
+}
+
+/// Blocks that are not compressed count as those that are: else each byte of a directory may be one.
+#[test]
+fn a_directory_of_a_block_for_each_byte() {
+    for (length, said) in [
+        (8192, ""),
+        (
+            1,
+            "labels and definition are not read: squashfs needs more than 25165824 bytes of blocks",
+        ),
+    ] {
+        let bytes = [
+            &b"#!/usr/bin/env run-singularity\n"[..],
+            &directory_of_blocks(length),
+        ]
+        .concat();
+        let Verdict::Image(image) = verdict(&&bytes[..], Path::new("/images/x")) else {
+            panic!("not an image")
+        };
+        assert_eq!(image.status_message, said, "{length}");
     }
 }
 

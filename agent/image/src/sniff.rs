@@ -49,6 +49,11 @@ pub(crate) fn sniff(head: &[u8], size: u64, image_name: bool) -> Kind {
     if let Some(kind) = payload_at(head, 0, false, image_name) {
         return kind;
     }
+    if let Some(payload) = other_launch(head)
+        && let Some(kind) = payload_at(head, payload, true, false)
+    {
+        return kind;
+    }
     if launch && let Some(payload) = search_squashfs(head) {
         return Kind::Squashfs {
             payload: payload as u64,
@@ -86,6 +91,17 @@ fn payload_at(head: &[u8], payload: usize, launch: bool, image_name: bool) -> Op
         payload: payload as u64,
         launch,
     })
+}
+
+/// Where the first line ends, if it runs the file with `run-singularity` by another way than [`LAUNCH`]. The
+/// runtimes ask for no more (apptainer `pkg/image/squashfs.go: parseSquashfsHeader`).
+fn other_launch(head: &[u8]) -> Option<usize> {
+    let line = head
+        .get(..SEARCH.min(head.len()))?
+        .split(|byte| *byte == b'\n')
+        .next()?;
+    let is_launch = line.starts_with(b"#!") && line.ends_with(b" run-singularity");
+    is_launch.then_some(line.len() + 1)
 }
 
 /// A squashfs behind a launch script of another length.

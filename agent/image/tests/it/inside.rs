@@ -97,6 +97,23 @@ fn squashfs_images() {
     assert_eq!(ids.len(), SQUASHFS.len());
 }
 
+/// The runtimes look for the end of the line.
+#[test]
+fn a_line_that_runs_the_image_by_another_way() {
+    for bytes in [SQUASHFS[0].1, SQUASHFS[1].1, EXT[1].1] {
+        let behind = |line: &str| [line.as_bytes(), bytes].concat();
+        for path in ["/images/x.simg", "/images/x"] {
+            let found = image(&behind("#!/opt/apptainer/bin/env run-singularity\n"), path);
+            check_inside(&found, path);
+            assert_eq!(found.image_id, image(bytes, "/images/x.img").image_id);
+            for line in ["#!/bin/sh\n", "run-singularity\n", "echo run-singularity\n"] {
+                let other = verdict(&behind(line), Path::new(path));
+                assert!(matches!(other, Verdict::NotImage(_)), "{path}: {line}");
+            }
+        }
+    }
+}
+
 #[test]
 fn ext_images() {
     for (kind, bytes) in EXT {

@@ -346,6 +346,14 @@ pub enum InsideError {
         /// Bytes that there are.
         found: u64,
     },
+    /// No LUKS volume.
+    #[error("expected a LUKS volume at byte {offset}, found {found}")]
+    Luks {
+        /// Where it should begin.
+        offset: u64,
+        /// The first six bytes, in hexadecimal.
+        found: String,
+    },
     /// A squashfs.
     #[error(transparent)]
     Squashfs(#[from] SquashfsError),

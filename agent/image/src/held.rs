@@ -1,15 +1,21 @@
 //! File systems that an image holds as an object: whether one can be there at all, judged by its length
-//! and the superblock, which a probe reads anyway.
+//! and the superblock, which a probe reads anyway. Of an encrypted one it is the header of the volume.
 
 use crate::error::InsideError;
 use crate::ext::{self, RawExtSuperblock};
 use crate::squashfs::{RawSuperblock, SUPERBLOCK_LEN};
+
+/// What a LUKS volume begins with, and the bytes of the header of version 2, which is the one that the tools make
+/// (the LUKS2 on-disk format, section 2.1; apptainer `internal/pkg/util/crypt`).
+const LUKS: &[u8; 6] = b"LUKS\xba\xbe";
+const LUKS_HEADER: u64 = 4096;
 
 /// A kind of file system whose superblock is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Held {
     Squashfs,
     Ext,
+    Luks,
 }
 
 impl Held {
@@ -18,6 +24,7 @@ impl Held {
         match self {
             Self::Squashfs => SUPERBLOCK_LEN as u64,
             Self::Ext => ext::SUPERBLOCK_END as u64,
+            Self::Luks => LUKS_HEADER,
         }
     }
 
@@ -34,6 +41,7 @@ impl Held {
                 kind: match self {
                     Self::Squashfs => "a squashfs",
                     Self::Ext => "an ext file system",
+                    Self::Luks => "a LUKS volume",
                 },
                 offset,
                 expected: self.head(),
@@ -54,6 +62,13 @@ impl Held {
                 }
                 Ok(None)
             }
+            Self::Luks => match head.and_then(<[u8]>::first_chunk) {
+                Some(found) if found != LUKS => Err(InsideError::Luks {
+                    offset,
+                    found: hex::encode(found),
+                }),
+                _ => Ok(None),
+            },
         }
     }
 }

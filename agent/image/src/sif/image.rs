@@ -346,11 +346,12 @@ fn wanted_length(object: &RawDescriptor) -> u64 {
 }
 
 /// The kind of a partition whose superblock can be read: squashfs, plain or as that in which gocryptfs keeps
-/// its files, and ext.
+/// its files, ext, and the volume that holds an encrypted squashfs.
 fn held(object: &RawDescriptor) -> Option<Held> {
     match object.partition()?.0 {
         fs_type::SQUASHFS | fs_type::GOCRYPTFS_SQUASHFS => Some(Held::Squashfs),
         fs_type::EXT3 => Some(Held::Ext),
+        fs_type::ENCRYPTED_SQUASHFS => Some(Held::Luks),
         _ => None,
     }
 }

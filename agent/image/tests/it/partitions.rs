@@ -28,11 +28,24 @@ fn with(mut bytes: Vec<u8>, at: usize, change: &[u8]) -> Vec<u8> {
 fn cases() -> Vec<(&'static str, i32, Vec<u8>, &'static str)> {
     let squashfs = || hollow_squashfs(8192);
     let ext = || EXT3.to_vec();
+    let luks = || with(vec![0; 4096], 0, b"LUKS\xba\xbe\0\x02");
     vec![
         ("whole squashfs", 1, squashfs(), ""),
         ("whole ext3", 2, ext(), ""),
         ("raw", 4, Vec::new(), ""),
-        ("encrypted", 5, vec![7; 4096], ""),
+        ("encrypted", 5, luks(), ""),
+        (
+            "short volume",
+            5,
+            luks()[..4095].to_vec(),
+            "expected a LUKS volume of 4096 bytes or more at byte 32768, found 4095",
+        ),
+        (
+            "not encrypted",
+            5,
+            squashfs(),
+            "expected a LUKS volume at byte 32768, found 687371730500",
+        ),
         (
             "empty squashfs",
             1,

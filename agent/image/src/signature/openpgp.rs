@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgp::composed::{CleartextSignedMessage, SignedPublicKey};
+use pgp::composed::{CleartextSignedMessage, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
-use pgp::packet::Signature;
-use pgp::types::{KeyDetails, Tag};
+use pgp::errors::Error;
+use pgp::packet::{Signature, SignatureType, SubpacketData};
+use pgp::types::{KeyDetails, Tag, VerifyingKey};
 
 use super::{Keyring, Outcome, Proof, Statement};
 
@@ -36,75 +37,66 @@ pub(super) fn verify(
         .users
         .first()
         .map(|user| String::from_utf8_lossy(user.id.id()).into_owned());
-    let Some(signature) = matching(message, key) else {
-        let what = "the signature does not belong to the signed text".to_owned();
-        return (Outcome::Altered { what }, signer);
+    let outcome = match matching(message, key) {
+        Ok((signature, by)) => trust(signature, &by, key, now),
+        Err(outcome) => outcome,
     };
-    (trust(signature, key, now), signer)
+    (outcome, signer)
 }
 
-/// The signature that the primary key, or a subkey for signing that is bound to it, has made.
-fn matching<'m>(
+/// The key that made a signature: the primary one or a subkey, and what the primary one says of it.
+struct SignedBy<'k> {
+    key: &'k dyn KeyDetails,
+    /// The newest valid statement, which has the lifetime and what the key is for.
+    statement: Option<&'k Signature>,
+    is_revoked: bool,
+    may_sign: bool,
+}
+
+/// The signature that the primary key or one of its subkeys has made, and which.
+fn matching<'m, 'k>(
     message: &'m CleartextSignedMessage,
-    key: &SignedPublicKey,
+    key: &'k SignedPublicKey,
+) -> Result<(&'m Signature, SignedBy<'k>), Outcome> {
+    let mut unsupported = None;
+    if let Some(signature) = made_by(message, &key.primary_key, &mut unsupported) {
+        return Ok((signature, primary(key)));
+    }
+    let by_subkey = key.public_subkeys.iter().find_map(|subkey| {
+        let signature = made_by(message, &subkey.key, &mut unsupported)?;
+        Some((signature, bound(subkey, key)))
+    });
+    by_subkey.ok_or_else(|| match unsupported {
+        Some(what) => Outcome::Rejected {
+            why: format!("signed with what is not supported: {what}"),
+        },
+        None => Outcome::Altered {
+            what: "the signature does not belong to the signed text".to_owned(),
+        },
+    })
+}
+
+/// The signature that this key has made, if any; notes in `unsupported` what keeps it from being checked.
+fn made_by<'m>(
+    message: &'m CleartextSignedMessage,
+    key: &impl VerifyingKey,
+    unsupported: &mut Option<String>,
 ) -> Option<&'m Signature> {
-    if let Ok(signature) = message.verify(&key.primary_key) {
-        return Some(signature);
-    }
-    key.public_subkeys
-        .iter()
-        .filter(|subkey| {
-            subkey.verify_bindings(&key.primary_key).is_ok()
-                && subkey
-                    .signatures
-                    .iter()
-                    .any(|binding| binding.key_flags().sign())
-        })
-        .find_map(|subkey| message.verify(&subkey.key).ok())
+    let text = message.signed_text();
+    message.signatures().iter().find(|signature| {
+        match signature.verify(key, text.as_bytes()) {
+            Ok(()) => return true,
+            Err(Error::Unsupported { message, .. } | Error::Unimplemented { message, .. }) => {
+                *unsupported = Some(message);
+            }
+            Err(_) => {}
+        }
+        false
+    })
 }
 
-/// What the mathematics does not say.
-fn trust(signature: &Signature, key: &SignedPublicKey, now: Timestamp) -> Outcome {
-    let revoked = key
-        .details
-        .revocation_signatures
-        .iter()
-        .any(|revocation| revocation.verify_key(&key.primary_key).is_ok());
-    if revoked {
-        return Outcome::Rejected {
-            why: "the key is revoked".to_owned(),
-        };
-    }
-    let strong = [
-        HashAlgorithm::Sha224,
-        HashAlgorithm::Sha256,
-        HashAlgorithm::Sha384,
-        HashAlgorithm::Sha512,
-        HashAlgorithm::Sha3_256,
-        HashAlgorithm::Sha3_512,
-    ];
-    if !signature
-        .hash_alg()
-        .is_some_and(|hash| strong.contains(&hash))
-    {
-        return Outcome::Rejected {
-            why: "signed over a hash that is broken".to_owned(),
-        };
-    }
-    let created = i64::from(key.primary_key.created_at().as_secs());
-    let key_end = key_lifetime(key).and_then(|lifetime| after(created, lifetime));
-    let made = signature.created().map(|time| i64::from(time.as_secs()));
-    let signature_end = signature
-        .signature_expiration_time()
-        .and_then(|lifetime| after(made?, lifetime.into()));
-    match [key_end, signature_end].into_iter().flatten().min() {
-        Some(since) if since <= now => Outcome::Expired { since },
-        _ => Outcome::Valid,
-    }
-}
-
-/// The lifetime by the newest certification that the key has made of itself.
-fn key_lifetime(key: &SignedPublicKey) -> Option<Duration> {
+/// What a primary key says of itself.
+fn primary(key: &SignedPublicKey) -> SignedBy<'_> {
     let users = key.details.users.iter().flat_map(|user| {
         user.signatures.iter().filter(|signature| {
             signature.is_certification()
@@ -118,15 +110,170 @@ fn key_lifetime(key: &SignedPublicKey) -> Option<Duration> {
         .direct_signatures
         .iter()
         .filter(|signature| signature.verify_key(&key.primary_key).is_ok());
-    users
-        .chain(direct)
-        .max_by_key(|signature| signature.created().map_or(0, |time| time.as_secs()))
-        .and_then(Signature::key_expiration_time)
-        .map(Duration::from)
-        .filter(|lifetime| !lifetime.is_zero())
+    let statement = newest(users.chain(direct));
+    SignedBy {
+        key: &key.primary_key,
+        statement,
+        is_revoked: false,
+        // Keys of long ago do not say what they are for.
+        may_sign: statement.is_none_or(|statement| !has_key_flags(statement))
+            || statement.is_some_and(|statement| statement.key_flags().sign()),
+    }
+}
+
+/// What a primary key says of a subkey. One that is for signing has said, too, whose it is.
+fn bound<'k>(subkey: &'k SignedPublicSubKey, key: &'k SignedPublicKey) -> SignedBy<'k> {
+    let of_type = |kind: SignatureType| {
+        subkey.signatures.iter().filter(move |signature| {
+            signature.typ() == Some(kind)
+                && signature
+                    .verify_subkey_binding(&key.primary_key, &subkey.key)
+                    .is_ok()
+        })
+    };
+    let statement = newest(of_type(SignatureType::SubkeyBinding));
+    SignedBy {
+        key: &subkey.key,
+        statement,
+        is_revoked: of_type(SignatureType::SubkeyRevocation).next().is_some(),
+        may_sign: statement.is_some_and(|statement| {
+            statement.key_flags().sign()
+                && statement.embedded_signature().is_some_and(|back| {
+                    back.verify_primary_key_binding(&subkey.key, &key.primary_key)
+                        .is_ok()
+                })
+        }),
+    }
+}
+
+fn newest<'k>(signatures: impl Iterator<Item = &'k Signature>) -> Option<&'k Signature> {
+    signatures.max_by_key(|signature| signature.created().map_or(0, |time| time.as_secs()))
+}
+
+fn has_key_flags(signature: &Signature) -> bool {
+    signature.config().is_some_and(|config| {
+        config
+            .hashed_subpackets()
+            .any(|packet| matches!(packet.data, SubpacketData::KeyFlags(_)))
+    })
+}
+
+/// What the mathematics does not say.
+fn trust(
+    signature: &Signature,
+    by: &SignedBy<'_>,
+    key: &SignedPublicKey,
+    now: Timestamp,
+) -> Outcome {
+    let is_revoked = by.is_revoked
+        || key
+            .details
+            .revocation_signatures
+            .iter()
+            .any(|revocation| revocation.verify_key(&key.primary_key).is_ok());
+    let is_strong = signature.hash_alg().is_some_and(|hash| {
+        [
+            HashAlgorithm::Sha224,
+            HashAlgorithm::Sha256,
+            HashAlgorithm::Sha384,
+            HashAlgorithm::Sha512,
+            HashAlgorithm::Sha3_256,
+            HashAlgorithm::Sha3_512,
+        ]
+        .contains(&hash)
+    });
+    for (is_wrong, why) in [
+        (is_revoked, "the key is revoked"),
+        (!by.may_sign, "the key is not for signing"),
+        (!is_strong, "signed over a hash that is broken"),
+    ] {
+        if is_wrong {
+            let why = why.to_owned();
+            return Outcome::Rejected { why };
+        }
+    }
+    let made = signature.created().map(|time| i64::from(time.as_secs()));
+    let signature_end = signature
+        .signature_expiration_time()
+        .and_then(|lifetime| after(made?, lifetime.into()));
+    match [end(by), end(&primary(key)), signature_end]
+        .into_iter()
+        .flatten()
+        .min()
+    {
+        Some(since) if since <= now => Outcome::Expired { since },
+        _ => Outcome::Valid,
+    }
+}
+
+/// When a key expires.
+fn end(by: &SignedBy<'_>) -> Option<Timestamp> {
+    let lifetime = Duration::from(by.statement?.key_expiration_time()?);
+    let made = i64::from(by.key.created_at().as_secs());
+    after(made, lifetime).filter(|_| !lifetime.is_zero())
 }
 
 fn after(seconds: i64, lifetime: Duration) -> Option<Timestamp> {
     let end = seconds.checked_add(i64::try_from(lifetime.as_secs()).ok()?)?;
     Timestamp::from_second(end).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use pgp::composed::{CleartextSignedMessage, Deserializable, SignedSecretKey};
+    use pgp::types::{Password, SigningKey};
+
+    use super::*;
+
+    fn outcome(message: &CleartextSignedMessage, public: &str, year: i64) -> Outcome {
+        let keyring = Keyring::parse(public.as_bytes()).unwrap();
+        let fingerprint = hex::encode_upper(keyring.pgp[0].primary_key.fingerprint().as_bytes());
+        let now = Timestamp::from_second((year - 1970) * 31_556_952).unwrap();
+        verify(message, &fingerprint, &keyring, now).0
+    }
+
+    fn signed(key: &impl SigningKey) -> CleartextSignedMessage {
+        CleartextSignedMessage::sign(rand::thread_rng(), "text", key, &Password::empty()).unwrap()
+    }
+
+    fn rejected(why: &str) -> Outcome {
+        let why = why.to_owned();
+        Outcome::Rejected { why }
+    }
+
+    /// gpg made the key: the primary one certifies alone; of its subkeys for signing one is good, one revoked,
+    /// and one expires at the beginning of 2030.
+    #[test]
+    fn a_key_signs_if_it_is_for_that_and_neither_revoked_nor_expired() {
+        const PUBLIC: &str = include_str!("../../tests/it/keys/subkeys.public.asc");
+        const SECRET: &str = include_str!("../../tests/it/keys/subkeys.secret.asc");
+        let secret = SignedSecretKey::from_string(SECRET).unwrap().0;
+        let [good, revoked, expiring] = &secret.secret_subkeys[..] else {
+            panic!("three subkeys")
+        };
+        let since = Timestamp::from_second(1_893_499_200).unwrap();
+        let primary = signed(&secret.primary_key);
+        let [good, revoked, expiring] = [good, revoked, expiring].map(|subkey| signed(&subkey.key));
+        for (message, year, expected) in [
+            (&primary, 2027, rejected("the key is not for signing")),
+            (&good, 2031, Outcome::Valid),
+            (&revoked, 2027, rejected("the key is revoked")),
+            (&expiring, 2027, Outcome::Valid),
+            (&expiring, 2031, Outcome::Expired { since }),
+        ] {
+            assert_eq!(outcome(message, PUBLIC, year), expected, "{year}");
+        }
+    }
+
+    /// Brainpool curves, which gpg and apptainer know.
+    #[test]
+    fn what_cannot_be_checked_is_not_called_altered() {
+        const PUBLIC: &str = include_str!("../../tests/it/keys/brainpool.public.asc");
+        const MESSAGE: &str = include_str!("../../tests/it/keys/brainpool.message.asc");
+        let message = CleartextSignedMessage::from_string(MESSAGE).unwrap().0;
+        assert_eq!(
+            outcome(&message, PUBLIC, 2027),
+            rejected("signed with what is not supported: curve \"brainpoolP256r1\" for ECDSA")
+        );
+    }
 }

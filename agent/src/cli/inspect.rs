@@ -42,7 +42,8 @@ pub struct Args {
     #[arg(long, value_name = "REGEX")]
     naming: Vec<String>,
 
-    /// Check the signatures with the keys of --keyring; exit code 4 unless all are valid
+    /// Check the signatures with the keys of --keyring; exit code 4 unless all are valid and no
+    /// object is without one
     ///
     /// In JSON the outcome is the object `verification`, which is not part of the contract.
     #[arg(long, requires = "keyring")]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use sifter_image::record::{Link, SignatureForm};
-use sifter_image::signature::{Keyring, Outcome, Verification, verify};
+use sifter_image::signature::{self, Keyring, Outcome, verify};
 
 use crate::{escape, scan};
 
@@ -42,7 +42,7 @@ pub fn keyring(path: &Path) -> anyhow::Result<Keyring> {
 #[derive(Debug)]
 pub enum Verified {
     /// Each was checked.
-    Signatures(Vec<Verification>),
+    Signatures(signature::Verified),
     /// There is nothing that could be checked, and why.
     Nothing(String),
 }
@@ -60,36 +60,33 @@ pub fn of(path: &Path, keyring: &Keyring) -> io::Result<Verified> {
     }
     let file = scan::open_file(path)?;
     Ok(match verify(&file, keyring, scan::now().timestamp())? {
-        Ok(signatures) if signatures.is_empty() => Verified::Nothing("not signed".to_owned()),
-        Ok(signatures) => Verified::Signatures(signatures),
+        Ok(verified) if verified.signatures.is_empty() => {
+            Verified::Nothing("not signed".to_owned())
+        }
+        Ok(verified) => Verified::Signatures(verified),
         Err(error) => Verified::Nothing(format!("no signatures can be read: {error}")),
     })
 }
 
 impl Verified {
-    /// Whether there are signatures and all are valid.
+    /// Whether there are signatures, all are valid, and nothing is without one.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        match self {
-            Self::Signatures(signatures) => signatures
-                .iter()
-                .all(|signature| signature.outcome == Outcome::Valid),
-            Self::Nothing(_) => false,
-        }
+        matches!(self, Self::Signatures(verified) if verified.is_valid())
     }
 
-    /// For people: a line a signature.
+    /// For people: a line a signature, and one for each object without.
     ///
     /// # Errors
     ///
     /// What writing says.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "verification:")?;
-        let signatures = match self {
-            Self::Signatures(signatures) => signatures,
+        let verified = match self {
+            Self::Signatures(verified) => verified,
             Self::Nothing(why) => return writeln!(out, "    {}", escape::terminal(why)),
         };
-        for signature in signatures {
+        for signature in &verified.signatures {
             let (word, details) = words(&signature.outcome);
             let key = match (&signature.signer, &*signature.fingerprint) {
                 (Some(signer), _) => format!("{signer} ({})", signature.fingerprint),
@@ -105,15 +102,18 @@ impl Verified {
             );
             writeln!(out, "    {}", escape::terminal(&line))?;
         }
+        for id in &verified.unsigned {
+            writeln!(out, "    object {id}: not signed")?;
+        }
         Ok(())
     }
 
-    /// As JSON: an object a signature.
+    /// As JSON: an object a signature, and the IDs of objects without.
     #[must_use]
     pub fn json(&self) -> Value {
-        let (signatures, message) = match self {
-            Self::Signatures(signatures) => (signatures.as_slice(), ""),
-            Self::Nothing(why) => (&[][..], why.as_str()),
+        let (signatures, unsigned, message) = match self {
+            Self::Signatures(verified) => (&verified.signatures[..], &verified.unsigned[..], ""),
+            Self::Nothing(why) => (&[][..], &[][..], why.as_str()),
         };
         let signatures: Vec<Value> = signatures
             .iter()
@@ -135,6 +135,9 @@ impl Verified {
             })
             .collect();
         let mut value = json!({"valid": self.is_valid(), "signatures": signatures});
+        if !unsigned.is_empty() {
+            value["unsignedObjectIds"] = json!(unsigned);
+        }
         if !message.is_empty() {
             value["message"] = json!(message);
         }
@@ -172,7 +175,7 @@ fn signed(link: Option<Link>) -> String {
 #[cfg(test)]
 mod tests {
     use sifter_image::record::{Link, SignatureForm};
-    use sifter_image::signature::{Outcome, Verification};
+    use sifter_image::signature::{self, Outcome, Verification};
 
     use super::{KEYRING_MAX, Verified};
 
@@ -185,6 +188,16 @@ mod tests {
             signer: Some("Eve\u{1b}[2J <eve@example.org>".to_owned()),
             outcome,
         }
+    }
+
+    fn verified<const N: usize, const M: usize>(
+        signatures: [Verification; N],
+        unsigned: [u32; M],
+    ) -> Verified {
+        Verified::Signatures(signature::Verified {
+            signatures: signatures.into(),
+            unsigned: unsigned.into(),
+        })
     }
 
     /// Cut off, it would leave out keys without a word.
@@ -231,7 +244,7 @@ mod tests {
                 "REJECTED",
             ),
         ] {
-            let one = Verified::Signatures(vec![signature(outcome.clone())]);
+            let one = verified([signature(outcome.clone())], []);
             assert_eq!(one.is_valid(), valid);
             let mut written = Vec::new();
             one.write(&mut written).unwrap();
@@ -240,9 +253,23 @@ mod tests {
             assert!(!written.contains('\u{1b}'), "{written}");
             assert_eq!(one.json()["signatures"][0]["outcome"], json);
             // One that is not valid spoils all.
-            let two = Verified::Signatures(vec![signature(Outcome::Valid), signature(outcome)]);
+            let two = verified([signature(Outcome::Valid), signature(outcome)], []);
             assert_eq!(two.is_valid(), valid);
         }
         assert!(!Verified::Nothing("not signed".to_owned()).is_valid());
+    }
+
+    #[test]
+    fn objects_that_are_not_signed_are_named() {
+        let two = verified([signature(Outcome::Valid)], [5, 7]);
+        assert!(!two.is_valid());
+        let mut written = Vec::new();
+        two.write(&mut written).unwrap();
+        let written = String::from_utf8(written).unwrap();
+        let lines = "\n    object 5: not signed\n    object 7: not signed\n";
+        assert!(written.ends_with(lines), "{written}");
+        let json = two.json();
+        assert_eq!(json["valid"], false);
+        assert_eq!(json["unsignedObjectIds"], serde_json::json!([5, 7]));
     }
 }

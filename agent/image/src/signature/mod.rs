@@ -26,6 +26,26 @@ use crate::record::{Link, SignatureForm};
 use crate::sif::{self, RawDescriptor, Sif, data_type, signature_form};
 use crate::window::Windows;
 
+/// The signatures of a SIF and what became of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// In table order.
+    pub signatures: Vec<Verification>,
+    /// IDs of the objects that should be signed and that no signature is for, in table order.
+    pub unsigned: Vec<u32>,
+}
+
+impl Verified {
+    /// Whether there are signatures, all of them are valid, and nothing is without one.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        let mut outcomes = self.signatures.iter().map(|signature| &signature.outcome);
+        !self.signatures.is_empty()
+            && self.unsigned.is_empty()
+            && outcomes.all(|outcome| *outcome == Outcome::Valid)
+    }
+}
+
 /// A signature and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {
@@ -68,7 +88,7 @@ pub enum Outcome {
     },
 }
 
-/// Checks every signature of a SIF, in table order. Reads the signed objects as a whole.
+/// Checks every signature of a SIF. Reads the signed objects as a whole.
 ///
 /// # Errors
 ///
@@ -77,7 +97,7 @@ pub fn verify(
     file: &dyn ReadAt,
     keyring: &Keyring,
     now: Timestamp,
-) -> io::Result<Result<Vec<Verification>, SifError>> {
+) -> io::Result<Result<Verified, SifError>> {
     let mut windows = Windows::open(file)?;
     let size = windows.size();
     let Some(sif) = sif::parse(&mut windows)? else {
@@ -86,14 +106,40 @@ pub fn verify(
     if let Some(error) = sif.error {
         return Ok(Err(error));
     }
-    let mut verifications = Vec::new();
+    let mut signatures = Vec::new();
     for descriptor in sif
         .of_type(data_type::SIGNATURE)
         .take(limits::SIGNATURES_MAX)
     {
-        verifications.push(one(&mut windows, &sif, descriptor, keyring, now)?);
+        signatures.push(one(&mut windows, &sif, descriptor, keyring, now)?);
     }
-    Ok(Ok(verifications))
+    let unsigned = unsigned(&sif, &signatures);
+    Ok(Ok(Verified {
+        signatures,
+        unsigned,
+    }))
+}
+
+/// The objects that none of the signatures is for. Legacy ones were made for the primary partition alone, and
+/// no more is asked of them (apptainer `internal/pkg/signature/verify.go: getOpts`).
+fn unsigned(sif: &Sif, signatures: &[Verification]) -> Vec<u32> {
+    let is_legacy = signatures
+        .iter()
+        .all(|signature| signature.form == SignatureForm::PgpLegacy);
+    sif.descriptors
+        .iter()
+        .map(|(_, object)| object)
+        .filter(|object| object.data_type.get() != data_type::SIGNATURE)
+        .filter(|object| !is_legacy || object.is_primary())
+        .filter(|object| {
+            !signatures.iter().any(|signature| match signature.signed {
+                Some(Link::Group(group)) => object.group_id() == Some(group),
+                Some(Link::Object(id)) => object.id.get() == id,
+                None => false,
+            })
+        })
+        .map(|object| object.id.get())
+        .collect()
 }
 
 /// What a signature says, once its armour is off.

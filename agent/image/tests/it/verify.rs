@@ -96,8 +96,8 @@ fn only(bytes: &[u8], keyring: &str, now: i64) -> Verification {
     let mut found = verify(&bytes, &keyring, time(now))
         .expect("memory")
         .expect("a SIF");
-    assert_eq!(found.len(), 1);
-    found.remove(0)
+    assert_eq!(found.signatures.len(), 1);
+    found.signatures.remove(0)
 }
 
 fn plain_key() -> (Ed25519KeyPair, String) {
@@ -220,6 +220,44 @@ fn what_was_not_signed_is_found() {
     );
 }
 
+/// Valid signatures of some objects say nothing of the others.
+#[test]
+fn what_no_signature_is_for_is_found() {
+    let keyring = Keyring::parse(PUBLIC.as_bytes()).expect("a keyring");
+    let other = |group: u32| {
+        let mut other = Object::partition(1, 4, b"02", "x");
+        other.group = group;
+        other
+    };
+    let legacy = |link: u32, data: &[u8]| {
+        let text = format!("SIFHASH:\n{}", hex::encode(Sha256::digest(data)));
+        let mut object = signature(clear_signed(&text), 1, true);
+        object.link = link;
+        native().with(object)
+    };
+    let [definition, _, partition] = native().objects.try_into().ok().expect("three objects");
+    let data = |object: Option<Object>| object.expect("an object").data;
+    let cases = [
+        ("all", signed(|_| ()), &[][..]),
+        (
+            "another group",
+            signed(|_| ()).with(other(0xF000_0002)),
+            &[5],
+        ),
+        ("no group", signed(|_| ()).with(other(0xF000_0000)), &[5]),
+        ("legacy, partition", legacy(3, &data(partition)), &[]),
+        ("legacy, definition", legacy(1, &data(definition)), &[3]),
+    ];
+    for (what, sif, unsigned) in cases {
+        let verified = verify(&&sif.bytes()[..], &keyring, time(YEAR_2026))
+            .expect("memory")
+            .expect("a SIF");
+        assert_eq!(verified.signatures[0].outcome, Outcome::Valid, "{what}");
+        assert_eq!(verified.unsigned, unsigned, "{what}");
+        assert_eq!(verified.is_valid(), unsigned.is_empty(), "{what}");
+    }
+}
+
 #[test]
 fn a_statement_that_was_changed_after_signing_does_not_pass() {
     // The digests are right again, but nobody has signed them.
@@ -319,8 +357,8 @@ fn what_real_signatures_state_is_so() {
         let found = verify(&bytes, &keyring, time(YEAR_2026))
             .expect("memory")
             .expect("a SIF");
-        assert!(!found.is_empty(), "{name}");
-        found
+        assert!(!found.signatures.is_empty(), "{name}");
+        found.signatures
     };
     for name in [
         "apptainer/signed_pgp.sif",

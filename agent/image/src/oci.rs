@@ -33,6 +33,9 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// How names of signatures begin (CE `internal/pkg/ocisif/util.go: SkipCosignMatcher`).
 const COSIGN_PREFIX: &str = "_cosign";
 
+/// The architecture of what runs nowhere, such as the attestations that `buildx` lists beside an image.
+const UNKNOWN: &str = "unknown";
+
 /// Bytes read before the root index: manifest and configuration lie there, if the file is as it was
 /// first written.
 const READ_BEHIND: u64 = 8 << 10;
@@ -207,10 +210,17 @@ impl Reader<'_, '_> {
 
         let mut architectures = Vec::new();
         let mut created = None;
-        for (position, listed) in manifests.into_iter().enumerate() {
+        // The first image is described, or where there is none the first of what there is.
+        let mut described: Option<bool> = None;
+        for listed in manifests {
             let Some(manifest) = self.json::<Manifest>("manifest", &listed.blob)? else {
                 continue;
             };
+            let is_image = manifest.config.is_image_config();
+            let describes = described.is_none_or(|was_image| is_image && !was_image);
+            if describes {
+                described = Some(is_image);
+            }
             let config = self.config(&manifest)?;
             let architecture = [
                 config.as_ref().map(|config| config.architecture.clone()),
@@ -218,7 +228,7 @@ impl Reader<'_, '_> {
             ]
             .into_iter()
             .flatten()
-            .find(|name| !name.is_empty() && name.len() <= limits::ARCH_MAX);
+            .find(|name| !matches!(&**name, "" | UNKNOWN) && name.len() <= limits::ARCH_MAX);
             if let Some(name) = architecture
                 && architectures.len() < limits::ARCHITECTURES_MAX
                 && !architectures.contains(&name)
@@ -227,11 +237,11 @@ impl Reader<'_, '_> {
             }
             if let Some(config) = config {
                 created = created.max(creation(&config));
-                if position == 0 {
+                if describes {
                     found.image.labels = config.config.labels.0;
                 }
             }
-            self.layers(&manifest, position == 0, found)?;
+            self.layers(&manifest, describes, found)?;
         }
         if !architectures.is_empty() {
             found.image.arch = architectures.join(",").into();
@@ -299,8 +309,16 @@ impl Reader<'_, '_> {
     }
 
     /// Checks that the layers are in the file and, as far as that costs no further read, that they are
-    /// the file systems that they should be. Notes the file system of the first.
-    fn layers(&mut self, manifest: &Manifest, first: bool, found: &mut Found) -> io::Result<()> {
+    /// the file systems that they should be. Notes the file system of the first, if they describe the image.
+    fn layers(
+        &mut self,
+        manifest: &Manifest,
+        describes: bool,
+        found: &mut Found,
+    ) -> io::Result<()> {
+        if describes {
+            (found.image.file_system, found.image.compressor) = (None, None);
+        }
         for (position, layer) in manifest.layers.0.iter().enumerate() {
             let Some(descriptor) = self.find(&layer.digest) else {
                 self.fault(OciError::Missing {
@@ -316,7 +334,7 @@ impl Reader<'_, '_> {
             } else {
                 (None, None)
             };
-            let is_base = first && position == 0;
+            let is_base = describes && position == 0;
             if is_base {
                 found.image.file_system = file_system;
             }

@@ -37,10 +37,65 @@ impl Json<'_> {
             .with(Object::blob(0x400B, manifest))
             .with(Object::blob(0x400A, index))
             .bytes();
-        match verdict(&bytes, Path::new("/images/made.sif")) {
-            Verdict::Image(image) => *image,
-            Verdict::NotImage(not) => panic!("{not:?}"),
-        }
+        image_of(&bytes)
+    }
+}
+
+fn image_of(bytes: &[u8]) -> Image {
+    match verdict(&bytes, Path::new("/images/made.sif")) {
+        Verdict::Image(image) => *image,
+        Verdict::NotImage(not) => panic!("{not:?}"),
+    }
+}
+
+/// Beside an image: an artifact that refers to it, and an attestation as `buildx` makes it.
+#[test]
+fn the_image_is_described_wherever_it_is_listed() {
+    let layer = hollow_squashfs(4096);
+    let replaced = |text: &str, config: &[u8], layer: &[u8]| {
+        text.replace("CONFIG", &digest(config))
+            .replace("LAYER", &digest(layer))
+    };
+    let unknown = br#"{"architecture":"unknown","os":"unknown"}"#;
+    let image = replaced(USUAL.manifest, USUAL.config, &layer);
+    let artifact = replaced(
+        r#"{"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"CONFIG"},"layers":[{"mediaType":"application/spdx+json","digest":"LAYER"}]}"#,
+        b"{}",
+        b"{}",
+    );
+    let attestation = replaced(
+        r#"{"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"CONFIG"},"layers":[{"mediaType":"application/vnd.in-toto+json","digest":"LAYER"}]}"#,
+        unknown,
+        b"{}",
+    );
+    for listed in [
+        &[&image][..],
+        &[&artifact, &image],
+        &[&image, &attestation],
+        &[&artifact, &image, &attestation],
+    ] {
+        let entries: Vec<_> = listed
+            .iter()
+            .map(|manifest| format!(r#"{{"digest":"{}"}}"#, digest(manifest.as_bytes())))
+            .collect();
+        let index = format!(r#"{{"manifests":[{}]}}"#, entries.join(","));
+        let blobs = [&layer[..], USUAL.config, unknown, b"{}"].map(|blob: &[u8]| blob.to_vec());
+        let manifests = listed.iter().map(|manifest| manifest.as_bytes().to_vec());
+        let sif = blobs
+            .into_iter()
+            .chain(manifests)
+            .fold(Sif::new(), |sif, blob| sif.with(Object::blob(0x400B, blob)))
+            .with(Object::blob(0x400A, index));
+        let found = image_of(&sif.bytes());
+        let said = (found.status_message.as_str(), found.labels.get("k"));
+        assert_eq!(said, ("", Some("v")), "{}", entries.len());
+        assert_eq!(found.arch, "arm64", "{}", entries.len());
+        assert_eq!(
+            (found.file_system, found.compressor),
+            (Some("squashfs"), Some("gzip")),
+            "{}",
+            entries.len()
+        );
     }
 }
 

@@ -202,7 +202,7 @@ impl Loader<'_> {
         }
         let mut raw = Vec::new();
         for file in files {
-            let text = guard::read(&file, Care::Secret, self.credentials)?;
+            let text = self.guarded(&file, Care::Secret)?;
             let parsed = parse(&text, &file)?;
             raw.push((file, parsed));
         }
@@ -362,12 +362,23 @@ impl Loader<'_> {
     ) -> Result<Result<String, String>, KeyError> {
         let path = locate(name, Some(beside), self.credentials)?;
         self.fingerprint.add(&path);
-        Ok(guard::read(&path, care, self.credentials).map_err(|error| {
-            match std::error::Error::source(&error) {
+        Ok(self
+            .guarded(&path, care)
+            .map_err(|error| match std::error::Error::source(&error) {
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),
+            }))
+    }
+
+    fn guarded(&mut self, path: &Path, care: Care) -> Result<String, KeyError> {
+        guard::read(path, care, self.credentials).inspect_err(|error| {
+            if let KeyError::Unsafe { problem, .. } = error
+                && let Some(place) = problem.place()
+            {
+                // That it is mended is not to be seen in the file.
+                self.fingerprint.add(place);
             }
-        }))
+        })
     }
 
     fn problem(&mut self, text: String) {

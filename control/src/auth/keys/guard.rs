@@ -1,16 +1,22 @@
 //! Reading a file only if nobody else could have read or written it.
 //!
-//! The check is made on the opened file, not on its name, so it cannot be swapped in between. Who may write its
-//! directory could put another good file in its place: one key's secret in that of another.
+//! The check is made on the opened file, not on its name, so it cannot be swapped in between. Who may write a
+//! directory on the way to it could put another good file in its place: one key's secret in that of another. So
+//! all of the way is checked, from the root on: every directory, every link, and the way that a link points.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::fs::Metadata;
 use std::fs::OpenOptions;
+use std::io;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Component;
 use std::path::Path;
+use std::path::PathBuf;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::KeyError;
@@ -21,11 +27,14 @@ const MAX_FILE: u64 = 1 << 20;
 const GROUP_OR_WORLD_READ: u32 = 0o044;
 const GROUP_OR_WORLD_WRITE: u32 = 0o022;
 const WORLD_ANY: u32 = 0o007;
-/// Of a directory: only owners rename and remove.
+/// Of a directory: who does not own an entry can neither rename nor remove it.
 const STICKY: u32 = 0o1000;
 
+/// So many links are followed on the way to a file, as by the kernel.
+const MAX_LINKS: usize = 40;
+
 /// Why a file is not trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsafe {
     /// Not a regular file.
     #[error("not a regular file")]
@@ -39,17 +48,41 @@ pub enum Unsafe {
     /// Others may write it.
     #[error("mode {0:04o} lets others write it; chmod go-w")]
     Writable(u32),
-    /// Others may rename what is in its directory.
-    #[error("mode {0:04o} of its directory lets others replace it; chmod go-w the directory")]
-    Replaceable(u32),
-    /// Somebody else has the directory, and may rename what is in it.
+    /// Others may rename what is in a directory on the way to it.
     #[error(
-        "owner of its directory is user {0}, who can replace it; must be the user of the service or root"
+        "mode {mode:04o} of {} lets others replace it; chmod go-w the directory", directory.display()
     )]
-    DirectoryOwner(u32),
+    Replaceable {
+        /// The directory.
+        directory: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Somebody else has a directory or a link on the way to it.
+    #[error(
+        "owner of {} is user {owner}, who can replace it; must be the user of the service or root",
+        place.display()
+    )]
+    Replacer {
+        /// The directory or the link.
+        place: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
     /// Larger than any file of keys.
     #[error("{0} bytes; at most {MAX_FILE} are read")]
     TooLarge(u64),
+}
+
+impl Unsafe {
+    /// What on the way to the file is to be mended, if not the file itself.
+    pub(super) fn place(&self) -> Option<&Path> {
+        match self {
+            Self::Replaceable { directory, .. } => Some(directory),
+            Self::Replacer { place, .. } => Some(place),
+            _ => None,
+        }
+    }
 }
 
 /// How carefully a file must be kept.
@@ -79,7 +112,7 @@ pub(super) fn read(
         .map_err(failed)?;
     let is_credential = credentials.is_some_and(|dir| path.starts_with(dir));
     check(&file, care, is_credential)
-        .and_then(|checked| Ok(checked.and(check_directory(path)?)))
+        .and_then(|checked| Ok(checked.and(check_way(path)?)))
         .map_err(failed)?
         .map_err(|problem| KeyError::Unsafe {
             path: path.to_owned(),
@@ -92,20 +125,52 @@ pub(super) fn read(
     Ok(text)
 }
 
-fn check_directory(path: &Path) -> std::io::Result<Result<(), Unsafe>> {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let meta = std::fs::metadata(directory)?;
-    let mode = meta.mode() & 0o7777;
-    Ok(if is_foreign(&meta) {
-        Err(Unsafe::DirectoryOwner(meta.uid()))
-    } else if mode & GROUP_OR_WORLD_WRITE != 0 && mode & STICKY == 0 {
-        Err(Unsafe::Replaceable(mode))
-    } else {
-        Ok(())
-    })
+/// Checks all that leads to a file.
+fn check_way(path: &Path) -> io::Result<Result<(), Unsafe>> {
+    // What is still to be walked, the next last.
+    let mut ahead = Vec::new();
+    push_components(&mut ahead, &std::path::absolute(path)?);
+    // Where the walk is: without links, so that `..` is what is before its last component.
+    let mut place = PathBuf::new();
+    let mut links = 0;
+    while let Some(name) = ahead.pop() {
+        if name == ".." {
+            place.pop();
+            continue;
+        }
+        let next = place.join(&name);
+        let meta = std::fs::symlink_metadata(&next)?;
+        let mode = meta.mode() & 0o7777;
+        if is_foreign(&meta) {
+            let owner = meta.uid();
+            return Ok(Err(Unsafe::Replacer { place: next, owner }));
+        }
+        if meta.is_symlink() {
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(Errno::ELOOP.into());
+            }
+            push_components(&mut ahead, &std::fs::read_link(&next)?);
+            continue;
+        }
+        if meta.is_dir() && mode & GROUP_OR_WORLD_WRITE != 0 && mode & STICKY == 0 {
+            let directory = next;
+            return Ok(Err(Unsafe::Replaceable { directory, mode }));
+        }
+        place = next;
+    }
+    Ok(Ok(()))
+}
+
+/// Puts the components of a path on the stack of those to be walked; joined to where the walk is, a root
+/// begins anew.
+fn push_components(ahead: &mut Vec<OsString>, path: &Path) {
+    let components = path.components().rev();
+    ahead.extend(
+        components
+            .filter(|component| *component != Component::CurDir)
+            .map(|component| component.as_os_str().to_owned()),
+    );
 }
 
 /// Whether it belongs to neither the user of the service nor root.
@@ -113,7 +178,7 @@ fn is_foreign(meta: &Metadata) -> bool {
     meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw()
 }
 
-fn check(file: &File, care: Care, is_credential: bool) -> std::io::Result<Result<(), Unsafe>> {
+fn check(file: &File, care: Care, is_credential: bool) -> io::Result<Result<(), Unsafe>> {
     let meta = file.metadata()?;
     let mode = meta.mode() & 0o7777;
     Ok(if !meta.is_file() {
@@ -173,36 +238,100 @@ mod tests {
         }
     }
 
+    /// What is wrong with a secret, if anything.
+    fn problem(path: &Path) -> Option<Unsafe> {
+        match read(path, Care::Secret, None) {
+            Ok(_) => None,
+            Err(KeyError::Unsafe { problem, .. }) => Some(problem),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn write_secret(path: &Path) {
+        fs::write(path, "x").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
     #[test]
-    fn who_may_write_the_directory_may_replace_the_file() {
+    fn who_may_write_a_directory_on_the_way_may_replace_the_file() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("keys.toml");
-        fs::write(&path, "x").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        for (mode, good) in [
-            (0o700, true),
-            (0o755, true),
-            (0o770, false),
-            (0o777, false),
-            (0o1777, true),
-        ] {
-            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
-            let problem = match read(&path, Care::Secret, None) {
-                Ok(_) => None,
-                Err(KeyError::Unsafe { problem, .. }) => Some(problem),
-                Err(error) => panic!("{error}"),
-            };
-            let expected = (!good).then_some(Unsafe::Replaceable(mode));
-            assert_eq!(problem, expected, "{mode:o}");
+        let top = fs::canonicalize(dir.path()).unwrap();
+        let beside = top.join("far").join("near");
+        fs::create_dir_all(&beside).unwrap();
+        let path = beside.join("keys.toml");
+        write_secret(&path);
+        for directory in [&beside, &top.join("far"), &top] {
+            for (mode, good) in [
+                (0o700, true),
+                (0o755, true),
+                (0o770, false),
+                (0o777, false),
+                (0o1777, true),
+            ] {
+                fs::set_permissions(directory, fs::Permissions::from_mode(mode)).unwrap();
+                let directory = directory.clone();
+                let expected = (!good).then_some(Unsafe::Replaceable { directory, mode });
+                assert_eq!(problem(&path), expected);
+            }
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
         }
         // Only root can give a directory away.
         if nix::unistd::geteuid().is_root() {
-            std::os::unix::fs::chown(dir.path(), Some(12345), None).unwrap();
-            let problem = match read(&path, Care::Secret, None) {
-                Err(KeyError::Unsafe { problem, .. }) => Some(problem),
-                _ => None,
+            std::os::unix::fs::chown(&top, Some(12345), None).unwrap();
+            let expected = Unsafe::Replacer {
+                place: top.clone(),
+                owner: 12345,
             };
-            assert_eq!(problem, Some(Unsafe::DirectoryOwner(12345)));
+            assert_eq!(problem(&path), Some(expected));
+        }
+    }
+
+    #[test]
+    fn links_are_followed_and_both_of_their_ends_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(dir.path()).unwrap();
+        for name in ["safe", "open", "from"] {
+            fs::create_dir(top.join(name)).unwrap();
+            write_secret(&top.join(name).join("keys.toml"));
+        }
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(target, top.join(name)).unwrap();
+        };
+        link("../safe/keys.toml", "from/file");
+        link("../open/keys.toml", "from/to-open");
+        link("safe", "directory");
+        link(top.join("open").to_str().unwrap(), "absolute");
+        link("../safe/keys.toml", "open/back");
+        link("directory/../open/./keys.toml", "winding");
+        fs::set_permissions(top.join("open"), fs::Permissions::from_mode(0o777)).unwrap();
+        for (name, good) in [
+            ("from/file", true),
+            ("directory/keys.toml", true),
+            ("safe/../from/keys.toml", true),
+            ("from/to-open", false),
+            ("absolute/keys.toml", false),
+            ("winding", false),
+            // The file is where nobody could put another; the link is not.
+            ("open/back", false),
+            ("safe/../open/../safe/keys.toml", false),
+        ] {
+            let expected = (!good).then_some(Unsafe::Replaceable {
+                directory: top.join("open"),
+                mode: 0o777,
+            });
+            assert_eq!(problem(&top.join(name)), expected, "{name}");
+        }
+        // In a sticky directory a link is as safe as its owner; only root can give one away.
+        if nix::unistd::geteuid().is_root() {
+            fs::set_permissions(top.join("open"), fs::Permissions::from_mode(0o1777)).unwrap();
+            let place = top.join("open/back");
+            assert_eq!(problem(&place), None);
+            std::os::unix::fs::lchown(&place, Some(12345), None).unwrap();
+            let owner = 12345;
+            assert_eq!(
+                problem(&place.clone()),
+                Some(Unsafe::Replacer { place, owner })
+            );
         }
     }
 

@@ -240,7 +240,7 @@ fn changes_are_followed_and_a_broken_file_closes_the_door() {
     assert!(!store.poll() && !store.poll());
     let two = format!("{ONE}{}", ONE.replace("one", "two"));
     type Step<'a> = (&'a str, Box<dyn Fn() + 'a>, Option<Vec<&'a str>>);
-    let steps: [Step<'_>; 6] = [
+    let steps: [Step<'_>; 8] = [
         (
             "grown",
             Box::new(|| drop(dir.write("keys.toml", &two))),
@@ -257,6 +257,19 @@ fn changes_are_followed_and_a_broken_file_closes_the_door() {
             Some(vec!["one"]),
         ),
         ("opened to others", Box::new(|| chmod(&path, 0o644)), None),
+        (
+            "its directory opened, too",
+            Box::new(|| {
+                chmod(dir.0.path(), 0o777);
+                dir.write("keys.toml", ONE);
+            }),
+            None,
+        ),
+        (
+            "its directory closed",
+            Box::new(|| chmod(dir.0.path(), 0o700)),
+            Some(vec!["one"]),
+        ),
         (
             "removed",
             Box::new(|| fs::remove_file(&path).unwrap()),

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::catalog::{Condition, Snapshot};
+use crate::catalog::{Condition, FileTime, Snapshot};
 use crate::catalog::{format_name, status_name};
 use crate::engine::Engines;
 use crate::escape;
@@ -88,11 +88,12 @@ impl Sources {
                 Condition::Failed(_) => "failed",
             };
             metrics.set_condition(&CONDITIONS, condition);
-            metrics.certificate_expiry.set(
-                self.tls
-                    .as_ref()
-                    .map_or(0, |tls| tls.not_after().0.div_euclid(1_000_000_000)),
-            );
+            if let Some(tls) = &self.tls {
+                let own = &tls.loaded().own;
+                let seconds = |time: FileTime| time.0.div_euclid(1_000_000_000);
+                metrics.certificate_expiry.set(seconds(own.not_after));
+                metrics.certificate_renewal.set(seconds(own.renewal()));
+            }
         })
     }
 }

@@ -21,9 +21,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::identity::{Allow, Names};
+use super::identity::{Allow, DAY, Names};
 use crate::catalog::FileTime;
 use crate::config::TlsSettings;
+use crate::escape;
 use crate::peer::Certified;
 
 /// Certificates in a file. Real chains have a few; bundles of all public authorities 150.
@@ -75,7 +76,9 @@ pub enum TlsError {
 pub struct Loaded {
     config: Arc<ServerConfig>,
     allow: Arc<Allow>,
-    /// The agent's own certificate.
+    /// The file of the agent's own certificate.
+    cert: PathBuf,
+    /// What that one says.
     pub own: Names,
 }
 
@@ -146,6 +149,7 @@ impl Loaded {
         Ok(Self {
             config: Arc::new(config),
             allow,
+            cert: settings.cert.clone(),
             own,
         })
     }
@@ -198,10 +202,10 @@ impl Tls {
         self.reload(settings).map(|()| true)
     }
 
-    /// Until when the agent's own certificate is valid.
+    /// What is in use now.
     #[must_use]
-    pub fn not_after(&self) -> FileTime {
-        self.loaded.load().own.not_after
+    pub fn loaded(&self) -> Arc<Loaded> {
+        self.loaded.load_full()
     }
 
     /// Whether a client that was let in may still ask.
@@ -410,9 +414,11 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// Reads changed files again, forever.
+/// Reads changed files again, forever, and says once a day if the agent's own certificate ends soon.
 pub async fn follow(tls: Arc<Tls>, every: Duration, told: impl Fn(Result<(), TlsError>)) {
+    let mut reminder = Reminder::default();
     loop {
+        reminder.remind(&tls, FileTime::now());
         tokio::time::sleep(every).await;
         let tls = Arc::clone(&tls);
         // Files may lie on a file system that hangs.
@@ -421,5 +427,33 @@ pub async fn follow(tls: Arc<Tls>, every: Duration, told: impl Fn(Result<(), Tls
             Ok(Ok(true)) => told(Ok(())),
             Ok(Err(error)) => told(Err(error)),
         }
+    }
+}
+
+/// Which certificate was looked at last, and when to speak of it next.
+#[derive(Debug, Default)]
+struct Reminder(Option<(Arc<Loaded>, FileTime)>);
+
+impl Reminder {
+    /// Logs what is to be said: when a certificate has been read, and then once a day.
+    fn remind(&mut self, tls: &Tls, now: FileTime) {
+        let loaded = tls.loaded();
+        if let Some(warning) = self.due(&loaded, now) {
+            tracing::warn!(
+                certificate = "tls.cert",
+                file = escape::path(&loaded.cert),
+                until = %loaded.own.not_after.timestamp(),
+                "{warning}: renew it"
+            );
+        }
+    }
+
+    fn due(&mut self, loaded: &Arc<Loaded>, now: FileTime) -> Option<String> {
+        let is_told = |(of, next): &(Arc<Loaded>, FileTime)| Arc::ptr_eq(of, loaded) && now < *next;
+        if self.0.as_ref().is_some_and(is_told) {
+            return None;
+        }
+        self.0 = Some((Arc::clone(loaded), FileTime(now.0.saturating_add(DAY))));
+        loaded.own.warning(now)
     }
 }

@@ -134,6 +134,8 @@ pub struct Metrics {
     refused: Family<ReasonLabels, Counter>,
     /// Until when the agent's own certificate is valid, in seconds since 1970.
     pub certificate_expiry: Gauge,
+    /// When it should have been renewed, likewise.
+    pub certificate_renewal: Gauge,
     reloads: Family<ReloadLabels, Counter>,
     rpcs_started: Family<RpcLabels, Counter>,
     rpcs_handled: Family<CodeLabels, Counter>,
@@ -171,6 +173,7 @@ impl Default for Metrics {
             connections: Gauge::default(),
             refused: Family::default(),
             certificate_expiry: Gauge::default(),
+            certificate_renewal: Gauge::default(),
             reloads: Family::default(),
             rpcs_started: Family::default(),
             rpcs_handled: Family::default(),
@@ -223,6 +226,7 @@ impl Metrics {
         own.register("connections", "Connections held", self.connections.clone());
         own.register("connections_refused", "Connections that were not let in, or had to leave, by reason", self.refused.clone());
         own.register_with_unit("tls_certificate_expiry_timestamp", "Until when the agent's certificate is valid; 0 without TLS", Unit::Seconds, self.certificate_expiry.clone());
+        own.register_with_unit("tls_certificate_renewal_timestamp", "When the agent's certificate should have been renewed; 0 without TLS", Unit::Seconds, self.certificate_renewal.clone());
         own.register("reloads", "Configuration and certificates read again, by result", self.reloads.clone());
         own.register("build", "Version of this program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry

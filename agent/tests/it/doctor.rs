@@ -73,7 +73,7 @@ fn what_is_wrong_is_named_with_what_to_do() {
         assert!(text.contains(line), "{line} in {text}");
     }
 
-    // Certificates: good, about to end, over, not begun, and one whose key is another's.
+    // Certificates: good, good for those that live a few days, about to end, over, not begun, and one whose key is another's.
     let ca = Authority::new("site");
     let tls = format!(
         "[tls]\ncert = '{0}/c'\nkey = '{0}/k'\nclient_ca = '{0}/ca'\nallow = ['control']\n",
@@ -89,11 +89,12 @@ fn what_is_wrong_is_named_with_what_to_do() {
     let in_days = |days: u64| now + Duration::from_secs(days * 86_400);
     for (from, until, key, expected) in [
         (ago(9), in_days(99), None, "ok       tls: dns:agent"),
+        (ago(2), in_days(1), None, "ok       tls: dns:agent"),
         (
-            ago(9),
+            ago(30),
             in_days(9),
             None,
-            "warning  tls: the certificate expires in",
+            "warning  tls: the certificate expires in less than 9 days: ",
         ),
         (
             ago(9),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
@@ -53,8 +53,12 @@ fn section(directory: &Path, allow: &str) -> String {
 }
 
 fn start(directory: &Path, ca: &Authority) -> Agent {
+    start_as(directory, &ca.sign("agent", NOW), ca)
+}
+
+fn start_as(directory: &Path, server: &Identity, ca: &Authority) -> Agent {
     images(directory, &["a.sif", "b.sif"]);
-    write_files(directory, &ca.sign("agent", NOW), ca);
+    write_files(directory, server, ca);
     Agent::start(
         directory,
         ", 'tls:127.0.0.1:0'",
@@ -212,6 +216,45 @@ async fn certificates_and_names_are_read_again_and_no_request_is_lost() {
     until("another reload", || reloads("ok") >= 2.0);
     let status = list(channel).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_certificate_is_known_beforehand() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Authority::new("site");
+    let day = Duration::from_secs(86_400);
+    let now = SystemTime::now();
+    let agent = start_as(
+        directory.path(),
+        &ca.sign_between("agent", now - 30 * day, now + 9 * day),
+        &ca,
+    );
+    let said = format!(
+        "the certificate expires in less than 9 days: renew it certificate=\"tls.cert\" file=\"{}\" until=",
+        directory.path().join("agent.pem").display()
+    );
+    until("the log says so", || agent.log().contains(&said));
+    let seconds = |time: SystemTime| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        since.as_secs_f64().floor()
+    };
+    let expiry = "sifter_agent_tls_certificate_expiry_timestamp_seconds";
+    let renewal = "sifter_agent_tls_certificate_renewal_timestamp_seconds";
+    assert!((agent.metric(expiry) - seconds(now + 9 * day)).abs() <= 1.0);
+    assert!((agent.metric(renewal) - seconds(now + 9 * day - 39 * day / 4)).abs() <= 1.0);
+
+    let server = ca.sign_between("agent", now, now + 365 * day);
+    write_files(directory.path(), &server, &ca);
+    agent.signal(Signal::SIGHUP);
+    until("the new certificate is in use", || {
+        (agent.metric(renewal) - seconds(now + 335 * day)).abs() <= 1.0
+    });
+    assert_eq!(
+        agent.log().matches("renew it").count(),
+        1,
+        "{}",
+        agent.log()
+    );
 }
 
 /// The documented way to certificates, tried.

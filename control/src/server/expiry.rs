@@ -27,9 +27,12 @@ pub(super) const AGENT_TLS: &str = "agent_tls.cert";
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// How long before its end a certificate should be renewed. For one that lives less than 90 days, a third of its
-/// life: those are renewed by machines, often and late.
+/// How long before its end a certificate should have been renewed, at most.
 const RENEW_WITHIN: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Or with one part in so many of its life left. Whatever renews certificates by itself does so with a third
+/// left: one with less than a quarter was not renewed.
+const LEFT: i32 = 4;
 
 /// A certificate of this program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,14 +61,19 @@ impl Expiry {
         })
     }
 
+    /// When it should have been renewed.
+    pub fn renewal(&self) -> Timestamp {
+        let life = self.not_after.duration_since(self.not_before);
+        self.not_after - RENEW_WITHIN.min(life / LEFT)
+    }
+
     /// What is to be said of it, if anything.
     pub fn warning(&self, now: Timestamp) -> Option<String> {
         let left = self.not_after.duration_since(now);
-        let life = self.not_after.duration_since(self.not_before);
         if left <= SignedDuration::ZERO {
             return Some("the certificate has expired: renew it".to_owned());
         }
-        (left <= RENEW_WITHIN.min(life / 3)).then(|| {
+        (self.renewal() <= now).then(|| {
             let days = usize::try_from(left.as_hours() / 24 + 1).unwrap_or_default();
             let days = count(days, "day");
             format!("the certificate expires in less than {days}: renew it")
@@ -95,7 +103,7 @@ impl Reminder {
     pub(super) fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
         let held = expiries(settings);
         for expiry in &held {
-            metrics.certificate_expires(expiry.key, expiry.not_after);
+            metrics.certificate(expiry.key, expiry.not_after, expiry.renewal());
         }
         Self {
             held,
@@ -109,7 +117,8 @@ impl Reminder {
         let Some(expiry) = Expiry::of(key, file) else {
             return;
         };
-        self.metrics.certificate_expires(key, expiry.not_after);
+        self.metrics
+            .certificate(key, expiry.not_after, expiry.renewal());
         self.held.retain(|held| held.key != key);
         self.held.push(expiry);
         self.next = Timestamp::MIN;
@@ -159,14 +168,21 @@ mod tests {
     #[test]
     fn a_certificate_near_its_end_is_spoken_of() {
         let year = expiry("2025-07-01T00:00:00Z", "2026-07-01T00:00:00Z");
+        let quarter = expiry("2026-04-02T00:00:00Z", "2026-07-01T00:00:00Z");
         let hour = expiry("2026-07-01T00:00:00Z", "2026-07-01T01:00:00Z");
         for (expiry, now, expected) in [
             (&year, "2026-05-31T23:59:59Z", None),
             (&year, "2026-06-01T00:00:00Z", Some("in less than 31 days")),
             (&year, "2026-06-30T00:00:01Z", Some("in less than 1 day:")),
             (&year, "2026-07-01T00:00:00Z", Some("has expired")),
-            (&hour, "2026-07-01T00:39:00Z", None),
-            (&hour, "2026-07-01T00:40:00Z", Some("in less than 1 day:")),
+            (&quarter, "2026-06-08T11:59:59Z", None),
+            (
+                &quarter,
+                "2026-06-08T12:00:00Z",
+                Some("in less than 23 days"),
+            ),
+            (&hour, "2026-07-01T00:44:59Z", None),
+            (&hour, "2026-07-01T00:45:00Z", Some("in less than 1 day:")),
         ] {
             let warning = expiry.warning(time(now));
             let is_expected = match (&warning, expected) {

@@ -49,6 +49,7 @@ pub struct Metrics {
     breaker: Family<NodeLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
     certificate_expiry: Family<CertificateLabels, Gauge>,
+    certificate_renewal: Family<CertificateLabels, Gauge>,
     /// Login nodes and outcomes that have series.
     series: Mutex<HashMap<Arc<str>, HashSet<&'static str>>>,
 }
@@ -177,6 +178,11 @@ impl Metrics {
                 "Until when a certificate is valid, by its key in the configuration",
                 Family::default(),
             ),
+            certificate_renewal: table.add_seconds(
+                "tls_certificate_renewal_timestamp",
+                "When a certificate should have been renewed, by its key in the configuration",
+                Family::default(),
+            ),
             series: Mutex::default(),
             registry: Mutex::new(table.0),
         }
@@ -219,11 +225,16 @@ impl Metrics {
             .inc();
     }
 
-    /// Notes until when a certificate is valid.
-    pub fn certificate_expires(&self, certificate: &'static str, not_after: Timestamp) {
-        self.certificate_expiry
-            .get_or_create(&CertificateLabels { certificate })
-            .set(not_after.as_second());
+    /// Notes until when a certificate is valid, and when it should have been renewed.
+    pub fn certificate(&self, certificate: &'static str, not_after: Timestamp, renewal: Timestamp) {
+        for (family, time) in [
+            (&self.certificate_expiry, not_after),
+            (&self.certificate_renewal, renewal),
+        ] {
+            family
+                .get_or_create(&CertificateLabels { certificate })
+                .set(time.as_second());
+        }
     }
 
     /// Drops the series of login nodes that are not among these.
@@ -308,7 +319,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.request("OK", 200, Duration::ZERO);
         metrics.agent_rpc(&"http://a:1".into(), "ok", Duration::ZERO);
-        metrics.certificate_expires("server.cert", Timestamp::UNIX_EPOCH);
+        metrics.certificate("server.cert", Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
         let page = metrics.render(vec![("http://a:1".into(), 2)]);
         let metrics: Vec<_> = page
             .lines()

@@ -135,19 +135,20 @@ async fn the_end_of_certificates_is_known_beforehand() {
                   [agent_tls]\nca = \"ca.pem\"\ncert = \"client.pem\"\nkey = \"client.key\"";
     let control = Control::start(dir, &config(tables, &[])).await;
     let admin = control.running.admin_address.unwrap();
-    let days_left = async |certificate: &str| {
+    let days_until = async |what: &str, certificate: &str| {
         let metrics = client::get(admin, "/metrics").await.body;
         let start = format!(
-            "sifter_control_tls_certificate_expiry_timestamp_seconds{{certificate=\"{certificate}\"}} "
+            "sifter_control_tls_certificate_{what}_timestamp_seconds{{certificate=\"{certificate}\"}} "
         );
         let line = metrics.lines().find_map(|line| line.strip_prefix(&start));
-        let end: u64 = line.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap();
+        let time: i64 = line.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         // To the nearest day.
-        (end - now.unwrap().as_secs() + 43_200) / 86_400
+        (time - now.unwrap().as_secs().cast_signed() + 43_200).div_euclid(86_400)
     };
-    assert_eq!(days_left("server.cert").await, 20);
-    assert_eq!(days_left("agent_tls.cert").await, 200);
+    assert_eq!(days_until("expiry", "server.cert").await, 20);
+    assert_eq!(days_until("renewal", "server.cert").await, -10);
+    assert_eq!(days_until("expiry", "agent_tls.cert").await, 200);
     let check = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sifter-control"));
         command
@@ -169,8 +170,9 @@ async fn the_end_of_certificates_is_known_beforehand() {
         authority.write_pair(control.dir(), name, authority.issue_for(days));
     }
     control.running.reload();
-    assert_eq!(days_left("server.cert").await, 300);
-    assert_eq!(days_left("agent_tls.cert").await, 100);
+    assert_eq!(days_until("expiry", "server.cert").await, 300);
+    assert_eq!(days_until("renewal", "server.cert").await, 270);
+    assert_eq!(days_until("expiry", "agent_tls.cert").await, 100);
     assert!(!check().contains("note: "));
 }
 

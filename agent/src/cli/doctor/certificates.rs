@@ -7,12 +7,6 @@ use crate::catalog::FileTime;
 use crate::config::TlsSettings;
 use crate::net::Loaded;
 
-/// Nanoseconds of a day.
-const DAY: i64 = 86_400_000_000_000;
-
-/// Days before its end in which a certificate should be renewed.
-const RENEW: i64 = 21;
-
 pub(super) fn examine(tls: &TlsSettings) -> Vec<Finding> {
     let subject = "tls";
     let loaded = match Loaded::read(tls) {
@@ -27,7 +21,6 @@ pub(super) fn examine(tls: &TlsSettings) -> Vec<Finding> {
     };
     let now = FileTime::now();
     let own = &loaded.own;
-    let days = (own.not_after.0 - now.0) / DAY;
     let until = own.not_after.timestamp();
     let mut findings = vec![if own.not_before > now {
         Finding::failed(
@@ -38,18 +31,14 @@ pub(super) fn examine(tls: &TlsSettings) -> Vec<Finding> {
             ),
             "is this host's clock right? If so, make a new certificate",
         )
-    } else if own.not_after <= now {
-        Finding::failed(
-            subject,
-            format!("the certificate has expired: {until}"),
-            "make a new one with enroll.sh of sifter-control; the agent takes it by itself within 10 s",
-        )
-    } else if days < RENEW {
-        Finding::warning(
-            subject,
-            format!("the certificate expires in {days} days: {until}"),
-            "make a new one with enroll.sh of sifter-control; the agent takes it by itself within 10 s",
-        )
+    } else if let Some(warning) = own.warning(now) {
+        let message = format!("{warning}: {until}");
+        let advice = "make a new one with enroll.sh of sifter-control; the agent takes it by itself within 10 s";
+        if own.not_after <= now {
+            Finding::failed(subject, message, advice)
+        } else {
+            Finding::warning(subject, message, advice)
+        }
     } else {
         Finding::ok(
             subject,

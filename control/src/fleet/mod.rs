@@ -170,6 +170,8 @@ impl Fleet {
 
     /// The breakers of the login nodes that were asked so far.
     pub fn breaker_states(&self) -> Vec<(Arc<str>, BreakerState)> {
+        // A request that was under way at a change goes on asking those of before.
+        self.registry_changed();
         self.lock_nodes()
             .values()
             .map(|node| (Arc::clone(node.name()), node.breaker().state()))

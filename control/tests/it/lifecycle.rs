@@ -1,14 +1,25 @@
 //! Reload and drain.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
 
+use sifter_control::api::ApiError;
+use sifter_control::api::ListContainerImages;
+use sifter_control::config::Settings;
+use sifter_control::fleet::CallContext;
+use sifter_control::fleet::FileRegistry;
+use sifter_control::fleet::Fleet;
+use sifter_control::fleet::Registry;
 use sifter_control::server::Stuck;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::support::agent::Act;
 use crate::support::agent::Agent;
+use crate::support::agent::nowhere;
 use crate::support::client;
 use crate::support::server::CLUSTER;
 use crate::support::server::Control;
@@ -37,6 +48,34 @@ async fn clusters_are_taken_over_without_dropping_a_request() {
         release.notify_one();
     });
     assert_eq!(held.json()["Images"]["Images"][0]["System"], "old");
+    // What came of that request is known of no node any more.
+    let metrics = client::get(control.address, "/metrics").await.body;
+    assert!(metrics.contains(&new.address()), "{metrics}");
+    assert!(!metrics.contains(&old.address()), "{metrics}");
+}
+
+/// A request that waits for its turn finds its login nodes after they have been taken away.
+#[tokio::test]
+async fn a_node_that_was_taken_away_is_not_told_of_for_good() {
+    let settings = Settings::parse(&config("", &[("c", &[nowhere().await])]), Path::new("x"));
+    let settings = settings.unwrap();
+    let registry = Arc::new(FileRegistry::new(settings.clusters.clone()));
+    let fleet = Fleet::new(registry.clone(), settings.agents, Arc::default());
+    let cluster = registry.cluster("c").unwrap();
+    registry.replace(Vec::new());
+    fleet.registry_changed();
+    let request = ListContainerImages {
+        cluster_id: "c".to_owned(),
+        page_number: 1,
+        page_size: 1,
+    };
+    let context = CallContext {
+        request_id: "R",
+        deadline: Instant::now() + Duration::from_secs(10),
+    };
+    let listing = fleet.list(&cluster, &request, context).await;
+    assert_eq!(listing.result.unwrap_err(), ApiError::AgentError);
+    assert_eq!(fleet.breaker_states(), []);
 }
 
 #[tokio::test]

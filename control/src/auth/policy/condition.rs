@@ -57,8 +57,17 @@ impl Context {
         if let Some((_, value)) = self.added.iter().find(|(name, _)| is(name)) {
             return Some(value.into());
         }
-        let name = OF_EVERY_REQUEST.into_iter().find(|name| is(name))?;
+        let name = self.of_every_request().find(|name| is(name))?;
         Some(self.own(name).into())
+    }
+
+    /// What of [`OF_EVERY_REQUEST`] is known. A client that a proxy does not name comes from nowhere, and is
+    /// neither within a network nor outside of it.
+    fn of_every_request(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let is_from_nowhere = self.source_ip.is_unspecified();
+        OF_EVERY_REQUEST
+            .into_iter()
+            .filter(move |name| *name != SOURCE_IP || !is_from_nowhere)
     }
 
     /// The value of one of [`OF_EVERY_REQUEST`].
@@ -73,8 +82,8 @@ impl Context {
     /// All keys and values.
     pub fn entries(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
         let added = |name: &str| self.added.iter().any(|(k, _)| k.eq_ignore_ascii_case(name));
-        let own = OF_EVERY_REQUEST
-            .into_iter()
+        let own = self
+            .of_every_request()
             .filter(move |name| !added(name))
             .map(|name| (name, self.own(name).into()));
         own.chain(self.added.iter().map(|(k, v)| (k.as_str(), v.into())))
@@ -400,6 +409,8 @@ mod tests {
             ("fd00::1", "fd00::/8", Truth::Met),
             ("fd00::1", "10.0.0.0/8", Truth::NotMet),
             ("10.1.2.3", "::/0", Truth::NotMet),
+            // Of a client that a proxy did not name.
+            ("0.0.0.0", "10.0.0.0/8", Truth::Unknown),
         ] {
             let context = Context::new(source.parse().unwrap(), false, Timestamp::UNIX_EPOCH);
             let test = Test::parse("IpAddress", "acs:SourceIp", &[network.to_owned()]).unwrap();

@@ -38,12 +38,12 @@ pub(super) fn log(
     metrics: &Metrics,
 ) {
     metrics.request(code, status, duration);
-    let shorten = |name: &Option<String>| name.as_ref().map(|name| clean(name, MAX_NAME));
-    let cluster = shorten(&record.cluster_id);
+    let cluster = record.cluster_id.as_deref();
+    let cluster = cluster.map(|name| clean(name, MAX_NAME));
     Answered {
         request_id,
         client,
-        method: method.as_str(),
+        method: named(method),
         access_key_id: record.access_key_id.as_deref(),
         cluster: cluster.as_deref(),
         page_number: record.page_number,
@@ -54,4 +54,27 @@ pub(super) fn log(
         duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
     }
     .log();
+}
+
+/// A method may be any word, and as long as the headers may be; it is of ASCII.
+fn named(method: &Method) -> &str {
+    let name = method.as_str();
+    name.get(..MAX_NAME).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_not_longer_than_other_names() {
+        for (method, expected) in [
+            ("GET", 3),
+            (&*"X".repeat(128), 128),
+            (&*"X".repeat(60_000), 128),
+        ] {
+            let method: Method = method.parse().unwrap();
+            assert_eq!(named(&method).len(), expected);
+        }
+    }
 }

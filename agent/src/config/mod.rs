@@ -31,6 +31,9 @@ pub const DEFAULT_FILE: &str = "/etc/sifter/agent.toml";
 /// Where the agent listens by default.
 pub const DEFAULT_SOCKET: &str = "unix:/run/sifter/agent.sock";
 
+/// Longest name of a system, which the control plane takes no longer.
+const MAX_SYSTEM: usize = 255;
+
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -147,6 +150,15 @@ impl Settings {
             problems.add(
                 "system",
                 format!("`{system}` has control characters in it: a name is one line of text"),
+            );
+        }
+        if system.len() > MAX_SYSTEM {
+            problems.add(
+                "system",
+                format!(
+                    "has {} bytes: a name has at most {MAX_SYSTEM}",
+                    system.len()
+                ),
             );
         }
         if let Some(directory) = &raw.state_directory
@@ -277,6 +289,10 @@ mod tests {
             (
                 "system=\"a\\nb\"\n[[root]]\npath='/a'",
                 "control characters",
+            ),
+            (
+                &format!("system='{}'\n[[root]]\npath='/a'", "x".repeat(256)),
+                "system: has 256 bytes",
             ),
             (
                 "state_directory='state'\n[[root]]\npath='/a'",

@@ -45,6 +45,10 @@ pub struct ImageEntry {
 /// Stands for the request's ID in a reply; no number before it has it.
 const PLACE: &str = "-";
 
+/// Longest name of a system. It stands in every entry of a page: a long one would make of an answer that is
+/// within its limit a reply fifty times as large.
+const MAX_SYSTEM: usize = 255;
+
 /// How an agent's answer breaks the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -60,6 +64,9 @@ pub enum Malformed {
         /// The total as answered.
         total: u64,
     },
+    /// A name of the system that is none.
+    #[error("the name of the system has {0} bytes; at most {MAX_SYSTEM} are taken")]
+    System(usize),
     /// A timestamp that has no form in years 1 to 9999.
     #[error("image {index} has the timestamp {seconds} s, {nanos} ns")]
     Timestamp {
@@ -98,6 +105,9 @@ impl Page {
             });
         }
         let system = response.system;
+        if system.len() > MAX_SYSTEM {
+            return Err(Malformed::System(system.len()));
+        }
         let images: Vec<ImageEntry> = response
             .images
             .into_iter()
@@ -345,6 +355,13 @@ mod tests {
             (response(vec![ready()], 1), rows(1, 1)),
             (response(vec![ready()], 9), rows(1, 9)),
             (response(vec![], 3), rows(0, 3)),
+            (
+                v1::ListImagesResponse {
+                    system: "x".repeat(256),
+                    ..response(vec![ready(), ready()], 9)
+                },
+                Malformed::System(256),
+            ),
             (
                 response(vec![ready(), image(v1::Status::Unspecified, 0)], 9),
                 Malformed::Status {

@@ -124,7 +124,7 @@ impl Metrics {
         let reloads: Family<ReloadLabels, Counter> =
             table.add("reloads", "Files read again, by result", Family::default());
         // There from the start, so that a first failure is an increase.
-        for what in ["config", "certificate", "agent_tls"] {
+        for what in ["config", "certificate", "agent_tls", "keys"] {
             for result in ["ok", "failed"] {
                 drop(reloads.get_or_create(&ReloadLabels { what, result }));
             }
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_first_reload_that_fails_is_an_increase() {
         let metrics = Metrics::new();
-        for what in ["config", "certificate", "agent_tls"] {
+        for what in ["config", "certificate", "agent_tls", "keys"] {
             let line = |count: u32| {
                 format!(
                     "sifter_control_reloads_total{{what=\"{what}\",result=\"failed\"}} {count}\n"

@@ -216,10 +216,18 @@ async fn a_request_is_good_once_across_a_restart() {
 #[tokio::test]
 async fn keys_that_cannot_be_read_any_more() {
     let agent = Agent::tcp("mycluster", Act::List(3)).await;
-    let control = control(&agent, "").await;
+    let control = control(&agent, "[admin]\nlisten = \"127.0.0.1:0\"").await;
+    let admin = control.running.admin_address.unwrap();
+    let is_counted = async |result: &str, count: u32| {
+        let line =
+            format!("sifter_control_reloads_total{{what=\"keys\",result=\"{result}\"}} {count}\n");
+        client::get(admin, "/metrics").await.body.contains(&line)
+    };
     let signer = &signers(control.address)[0];
     write_keys(&control.dir().join("keys.toml"), "nonsense");
+    assert!(is_counted("failed", 0).await);
     control.running.reload();
+    assert!(is_counted("failed", 1).await);
     let answer = signer.ask("reader", "reader-secret", "ehpc-test").await;
     answer.assert_error(406, "AliyunError");
     assert_eq!(
@@ -231,6 +239,7 @@ async fn keys_that_cannot_be_read_any_more() {
     write_keys(&control.dir().join("keys.toml"), &text);
     control.running.reload_changed();
     control.running.reload_changed();
+    assert!(is_counted("ok", 1).await);
     let answer = signer.ask("reader", "new-secret", "ehpc-test").await;
     assert_eq!(answer.code(), "OK", "{answer:?}");
     let answer = signer.ask("reader", "reader-secret", "ehpc-test").await;

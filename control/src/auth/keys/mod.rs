@@ -249,19 +249,22 @@ impl KeyStore {
 
     /// Reads the keys again. What is wrong goes to the log and, for the keys it concerns, makes
     /// every answer `AliyunError` until it is mended: the rights of yesterday may have been taken
-    /// away by the very change that cannot be read.
-    pub fn reload(&self) {
+    /// away by the very change that cannot be read. Returns whether all is right.
+    pub fn reload(&self) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        self.reload_locked(&mut seen);
+        self.reload_locked(&mut seen)
     }
 
-    fn reload_locked(&self, seen: &mut Seen) {
-        let Some(source) = &self.source else { return };
+    fn reload_locked(&self, seen: &mut Seen) -> bool {
+        let Some(source) = &self.source else {
+            return true;
+        };
         let (result, fingerprint) = file::load(source);
         *seen = Seen {
             loaded: fingerprint,
             candidate: None,
         };
+        let is_right = result.as_ref().is_ok_and(|ring| ring.problems.is_empty());
         let keys = match result {
             Ok(ring) => {
                 for problem in ring.problems() {
@@ -277,27 +280,25 @@ impl KeyStore {
             }
         };
         self.current.store(Arc::new(keys));
+        is_right
     }
 
     /// Reads the keys again if their files changed and have come to rest: a change is acted upon
     /// when two looks in a row see the same, so that a file being written is left alone. Returns
-    /// whether the keys were read.
-    pub fn poll(&self) -> bool {
+    /// whether all is right, if the keys were read.
+    pub fn poll(&self) -> Option<bool> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.source.is_none() {
-            return false;
-        }
+        self.source.as_ref()?;
         let now = seen.loaded.again();
         if now == seen.loaded {
             seen.candidate = None;
-            return false;
+            return None;
         }
         if seen.candidate.as_ref() != Some(&now) {
             seen.candidate = Some(now);
-            return false;
+            return None;
         }
-        self.reload_locked(&mut seen);
-        true
+        Some(self.reload_locked(&mut seen))
     }
 }
 

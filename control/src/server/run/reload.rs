@@ -58,7 +58,8 @@ impl Running {
         self.reload_certificate();
         self.reload_agent_tls();
         if let Some(authenticator) = &self.app.authenticator {
-            authenticator.keys().reload();
+            let is_right = authenticator.keys().reload();
+            self.app.metrics.reload("keys", is_right);
         }
         self.reminder().remind(Timestamp::now());
     }
@@ -83,8 +84,10 @@ impl Running {
         if agent_tls {
             self.reload_agent_tls();
         }
-        if let Some(authenticator) = &self.app.authenticator {
-            authenticator.keys().poll();
+        if let Some(authenticator) = &self.app.authenticator
+            && let Some(is_right) = authenticator.keys().poll()
+        {
+            self.app.metrics.reload("keys", is_right);
         }
         self.reminder().remind(Timestamp::now());
     }

@@ -88,8 +88,6 @@ pub struct Principal {
     pub access_key_id: String,
     /// The account it belongs to.
     pub account_id: String,
-    /// The user of that account, if the key names one.
-    pub user: Option<String>,
     /// How the request was signed.
     pub generation: Generation,
     key: Arc<AccessKey>,
@@ -162,7 +160,6 @@ impl Authenticator {
         Ok(Principal {
             access_key_id: key.id.clone(),
             account_id: key.account_id.clone(),
-            user: key.user.clone(),
             generation: claims.generation(),
             key: Arc::clone(key),
         })

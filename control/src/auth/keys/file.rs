@@ -8,7 +8,7 @@
 //! access_key_id = "LTAI5tExample"
 //! secret_file = "alice.secret"      # beside this file, or credential:NAME; or: secret = "…"
 //! account_id = "1234567890123456"
-//! user = "alice"                    # shown in logs
+//! user = "alice"                    # for people who read this file
 //! policies = ["AliyunEHPCReadOnlyAccess", "campus"]
 //! # root = true                     # the account's own key: no policies
 //! # status = "inactive"
@@ -74,7 +74,9 @@ struct RawKey {
     secret: Option<String>,
     secret_file: Option<String>,
     account_id: String,
-    user: Option<String>,
+    /// For people who read the file.
+    #[serde(rename = "user")]
+    _user: Option<String>,
     #[serde(default)]
     root: bool,
     #[serde(default)]
@@ -319,7 +321,6 @@ impl Loader<'_> {
         Ok(AccessKey {
             secret,
             account_id: raw.account_id,
-            user: raw.user,
             root: raw.root,
             active: raw.status == Status::Active,
             security_token,

@@ -55,8 +55,6 @@ pub struct AccessKey {
     pub secret: Option<Secret>,
     /// The account it belongs to.
     pub account_id: String,
-    /// The user of that account, for the log.
-    pub user: Option<String>,
     /// Whether it is the account's own key, which no policy binds.
     pub root: bool,
     /// Whether it may be used.

@@ -20,7 +20,6 @@ fn key(id: &str) -> AccessKey {
         id: id.into(),
         secret: Some(Secret::new("testsecret".into())),
         account_id: "1".into(),
-        user: None,
         root: false,
         active: true,
         security_token: None,

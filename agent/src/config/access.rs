@@ -45,16 +45,18 @@ pub enum PlainTcp {
 
 impl TlsSettings {
     pub(super) fn validate(raw: RawTls, problems: &mut Problems) -> Self {
-        for (key, path) in [
-            ("tls.cert", &raw.cert),
-            ("tls.key", &raw.key),
-            ("tls.client_ca", &raw.client_ca),
-        ] {
+        let mut file = |key, path: Option<PathBuf>| {
+            let path = path.unwrap_or_default();
             if !path.is_absolute() {
-                problems.add(key, "must be an absolute path");
+                problems.add(key, "write the absolute path of a PEM file");
             }
-        }
-        if raw.allow.is_empty() || raw.allow.iter().any(|name| name.trim().is_empty()) {
+            path
+        };
+        let cert = file("tls.cert", raw.cert);
+        let key = file("tls.key", raw.key);
+        let client_ca = file("tls.client_ca", raw.client_ca);
+        let allow = raw.allow.unwrap_or_default();
+        if allow.is_empty() || allow.iter().any(|name| name.trim().is_empty()) {
             problems.add(
                 "tls.allow",
                 "name the clients that may connect, as in [\"dns:control.example.org\"]; every \
@@ -62,10 +64,10 @@ impl TlsSettings {
             );
         }
         Self {
-            cert: raw.cert,
-            key: raw.key,
-            client_ca: raw.client_ca,
-            allow: raw.allow,
+            cert,
+            key,
+            client_ca,
+            allow,
         }
     }
 }

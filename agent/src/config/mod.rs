@@ -346,14 +346,21 @@ mod tests {
     #[test]
     fn defaults_and_later_files_come_together() {
         let first: Raw = toml::from_str(
-            "system='a'\nlisten=['127.0.0.1:0']\n[defaults]\ninterval='1m'\n[[root]]\npath='/a'\nwidth=3",
+            "system='a'\nlisten=['0.0.0.0:0']\n[defaults]\ninterval='1m'\n[[root]]\npath='/a'\nwidth=3\n\
+             [tls]\ncert='/c'\nkey='/k'\nclient_ca='/a'\nallow=['a']",
         )
         .unwrap();
-        let second: Raw =
-            toml::from_str("system='b'\n[[root]]\npath='/b'\ninterval='2m'\n[[root]]\npath='/a'")
-                .unwrap();
+        let second: Raw = toml::from_str(
+            "system='b'\n[[root]]\npath='/b'\ninterval='2m'\n[[root]]\npath='/a'\n[tls]\nallow=['b']",
+        )
+        .unwrap();
         let settings = Settings::validate(second.over(first)).unwrap();
         assert_eq!(settings.system, "b");
+        let tls = settings.tls.unwrap();
+        assert_eq!(
+            (tls.cert.to_str(), &*tls.allow),
+            (Some("/c"), &["b".to_owned()][..])
+        );
         let roots: Vec<_> = settings
             .roots
             .iter()

@@ -50,13 +50,13 @@ pub struct Raw {
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct RawTls {
     /// PEM file with the agent's certificate chain.
-    pub cert: PathBuf,
+    pub cert: Option<PathBuf>,
     /// PEM file with its private key.
-    pub key: PathBuf,
+    pub key: Option<PathBuf>,
     /// PEM file with the authorities that sign clients' certificates.
-    pub client_ca: PathBuf,
+    pub client_ca: Option<PathBuf>,
     /// Names of the clients that may connect.
-    pub allow: Vec<String>,
+    pub allow: Option<Vec<String>>,
 }
 
 /// Settings of a root, or defaults for all.
@@ -138,7 +138,10 @@ impl Raw {
             allow_insecure_remote: self.allow_insecure_remote.or(earlier.allow_insecure_remote),
             socket_mode: self.socket_mode.or(earlier.socket_mode),
             landlock: self.landlock.or(earlier.landlock),
-            tls: self.tls.or(earlier.tls),
+            tls: match (self.tls, earlier.tls) {
+                (Some(tls), Some(earlier)) => Some(tls.over(earlier)),
+                (tls, earlier) => tls.or(earlier),
+            },
             admin_group: self.admin_group.or(earlier.admin_group),
             plain_tcp: self.plain_tcp.or(earlier.plain_tcp),
             metrics: self.metrics.or(earlier.metrics),
@@ -147,6 +150,17 @@ impl Raw {
             defaults: self.defaults.over(&earlier.defaults),
             roots,
             sources,
+        }
+    }
+}
+
+impl RawTls {
+    fn over(self, other: Self) -> Self {
+        Self {
+            cert: self.cert.or(other.cert),
+            key: self.key.or(other.key),
+            client_ca: self.client_ca.or(other.client_ca),
+            allow: self.allow.or(other.allow),
         }
     }
 }

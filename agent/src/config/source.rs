@@ -84,7 +84,11 @@ impl Sources {
             return match key.name {
                 "root.path" => find(&|table| nameless_root(table)),
                 name if self.given.contains(name) => None,
-                name => find(&|table| at(table, name)),
+                // What is missing is missing in its table.
+                name => find(&|table| at(table, name)).or_else(|| {
+                    let (table_of, _) = name.split_once('.')?;
+                    find(&|table| at(table, table_of))
+                }),
             };
         };
         find(&|table| at(root(table, path)?, key.name)).or_else(|| {

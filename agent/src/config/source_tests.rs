@@ -50,6 +50,11 @@ fn file_and_line_of_what_is_wrong_are_named() {
             "DIR/agent.toml, line 3: tls: no address",
         ),
         (
+            "[[root]]\npath = '/a'\n[tls]\ncert = '/c'",
+            "\n[tls]\nkey = 'k'",
+            "DIR/agent.toml.d/10.toml, line 2: tls.client_ca: write ",
+        ),
+        (
             ROOT,
             "\n[[root]]\npath = '/a/b'",
             "DIR/agent.toml.d/10.toml, line 3: root /a/b: path: ",

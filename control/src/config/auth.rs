@@ -24,7 +24,7 @@ pub enum RawAuth {
 #[serde(deny_unknown_fields)]
 pub struct RawSignatures {
     /// File or directory with the access keys and their policies, or `credential:NAME`.
-    pub keys: String,
+    pub keys: Option<String>,
     /// Nonces remembered at most; default 4194304.
     pub max_nonces: Option<usize>,
     /// Directory where nonces are kept for the next start; default: that of the unit.
@@ -107,17 +107,18 @@ pub(super) fn validate(
                     "auth.max_nonces = 0 would refuse every request: write at least 1",
                 );
             }
-            if raw.keys.is_empty() {
+            let keys = raw.keys.unwrap_or_default();
+            if keys.is_empty() {
                 problems.add(
                     "auth.keys",
-                    "auth.keys is empty: write the file or directory of access keys",
+                    "auth.keys is missing or empty: write the file or directory of access keys",
                 );
             }
             Some(AuthSettings::Signatures(SignatureSettings {
-                keys: if raw.keys.starts_with("credential:") {
-                    raw.keys
+                keys: if keys.starts_with("credential:") {
+                    keys
                 } else {
-                    base.join(raw.keys).to_string_lossy().into_owned()
+                    base.join(keys).to_string_lossy().into_owned()
                 },
                 max_nonces: raw.max_nonces,
                 state_directory: raw.state_directory.map(|path| base.join(path)),

@@ -83,17 +83,20 @@ impl Problems {
 }
 
 impl Problem {
-    /// The line in the last file that has the key: that one counts.
+    /// The line in the last file that has the key, which is the one that counts, or else its table.
     fn place(&self, files: &[(PathBuf, String)]) -> Option<String> {
-        files.iter().rev().find_map(|(path, text)| {
-            let table = DeTable::parse(text).ok()?;
-            let at = match &self.cluster {
-                None => place_of(table.get_ref(), &self.key)?,
-                Some((id, before)) => place_in_cluster(table.get_ref(), id, *before, &self.key)?,
-            };
-            let line = text.get(..at)?.matches('\n').count() + 1;
-            Some(format!("{}, line {line}", path.display()))
-        })
+        let find = |key: &str| {
+            files.iter().rev().find_map(|(path, text)| {
+                let table = DeTable::parse(text).ok()?;
+                let at = match &self.cluster {
+                    None => place_of(table.get_ref(), key)?,
+                    Some((id, before)) => place_in_cluster(table.get_ref(), id, *before, key)?,
+                };
+                let line = text.get(..at)?.matches('\n').count() + 1;
+                Some(format!("{}, line {line}", path.display()))
+            })
+        };
+        find(&self.key).or_else(|| find(self.key.split_once('.')?.0))
     }
 }
 

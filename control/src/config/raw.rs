@@ -123,11 +123,11 @@ pub enum PartialListings {
 #[serde(deny_unknown_fields)]
 pub struct RawAgentTls {
     /// PEM file with the authorities of the agents' certificates.
-    pub ca: PathBuf,
+    pub ca: Option<PathBuf>,
     /// PEM file with the client certificate.
-    pub cert: PathBuf,
+    pub cert: Option<PathBuf>,
     /// PEM file with its private key.
-    pub key: PathBuf,
+    pub key: Option<PathBuf>,
     /// Name to expect instead of the address's host.
     pub server_name: Option<String>,
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
 use toml::Table;
 use toml::Value;
 
@@ -25,52 +26,29 @@ pub(super) fn drop_ins(path: &Path) -> PathBuf {
 
 /// Reads all files, and gives their texts as well.
 pub(super) fn read(path: &Path) -> Result<(RawConfig, Vec<(PathBuf, String)>), ConfigError> {
-    let main = text(path)?;
-    // By itself first: from a text, errors have their line.
-    let mut raw = parse(&main, path)?;
-    let mut whole: Option<Table> = None;
-    let mut read = vec![(path.to_owned(), main)];
-    for file in files(&drop_ins(path))? {
-        let merged = match whole.take() {
-            Some(merged) => merged,
-            None => table(&read[0].1, path)?,
-        };
+    let mut merged = Table::new();
+    let mut read = Vec::new();
+    for file in std::iter::once(path.to_owned()).chain(files(&drop_ins(path))?) {
         let text = text(&file)?;
-        let merged = merge(merged, table(&text, &file)?);
-        // After each file, so that the one is named that brought what is wrong.
-        raw = merged.clone().try_into().map_err(|error| {
-            match parse(&text, &file) {
-                // What one file lacks another one may have.
-                Err(of_text) if !of_text.to_string().contains("missing field") => of_text,
-                _ => wrong(&error, "", &file),
-            }
-        })?;
-        whole = Some(merged);
+        // By itself: from a text, errors have their line.
+        parse::<RawConfig>(&text, &file)?;
+        merged = merge(merged, parse(&text, &file)?);
         read.push((file, text));
     }
+    let raw = merged.try_into().map_err(|error| wrong(&error, "", path))?;
     Ok((raw, read))
 }
 
-/// One file's text as a configuration.
-pub(super) fn parse(text: &str, path: &Path) -> Result<RawConfig, ConfigError> {
+/// One file's text: as a configuration, or as the table that it is.
+pub(super) fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
     toml::from_str(text).map_err(|error| wrong(&error, text, path))
 }
 
-fn table(text: &str, path: &Path) -> Result<Table, ConfigError> {
-    toml::from_str(text).map_err(|error| wrong(&error, text, path))
-}
-
-/// What is wrong in a file, and where: by line and column, or by key where it is not from a text.
+/// What is wrong in a file, and where.
 fn wrong(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
-    let mut problem = located(error, text);
-    if error.span().is_none() {
-        let shown = error.to_string();
-        let key = shown.lines().skip(1).find(|line| line.starts_with("in `"));
-        problem.extend(key.map(|key| format!(" {key}")));
-    }
     ConfigError::Parse {
         path: path.to_owned(),
-        problem,
+        problem: located(error, text),
     }
 }
 
@@ -219,8 +197,15 @@ mod tests {
         assert_eq!(settings.limits.max_connections, 7);
         assert!(matches!(settings.auth, AuthSettings::None));
 
-        let settings = load(&[("10.toml", "[auth]\nkeys = \"k\"")]).unwrap();
+        // Also a table that is whole only with all of them.
+        let settings = load(&[
+            ("10.toml", "[auth]\nmax_nonces = 1\n[agent_tls]\nca = \"a\""),
+            ("20.toml", "[agent_tls]\ncert = \"c\"\nkey = \"k\""),
+            ("30.toml", "[auth]\nkeys = \"k\""),
+        ])
+        .unwrap();
         assert!(matches!(settings.auth, AuthSettings::Signatures(_)));
+        assert!(settings.agents.tls.is_some());
     }
 
     /// Somebody puts a key where the configuration is, and shows the error to somebody else.
@@ -289,7 +274,11 @@ mod tests {
                 "[auth]\nmax_nonces = \"many\"",
                 "line 2, column 14: invalid type",
             ),
-            ("[auth]\nmax_nonces = 1", "missing field `keys` in `auth`"),
+            ("[auth]\nmax_nonces = 1", "line 1: auth.keys is missing"),
+            (
+                "[agent_tls]\nkey = \"k\"",
+                "line 1: agent_tls.ca is missing",
+            ),
             ("[server", "line 1"),
         ] {
             let error = load(&[("10.toml", "[log]\nfilter = \"info\""), ("20.toml", wrong)]);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -181,6 +182,21 @@ fn validate_agents(
     limits: &Limits,
     problems: &mut Problems,
 ) -> AgentSettings {
+    let tls = tls.map(|tls| {
+        let mut file = |key, path: Option<PathBuf>| {
+            let path = path.unwrap_or_default();
+            if path.as_os_str().is_empty() {
+                problems.add(key, format!("{key} is missing or empty: write a PEM file"));
+            }
+            base.join(path)
+        };
+        AgentTls {
+            ca: file("agent_tls.ca", tls.ca),
+            cert: file("agent_tls.cert", tls.cert),
+            key: file("agent_tls.key", tls.key),
+            server_name: tls.server_name,
+        }
+    });
     let connect_timeout = ("agents.connect_timeout_ms", raw.connect_timeout_ms, 1000);
     let hedge_after = ("agents.hedge_after_ms", raw.hedge_after_ms, 600);
     let breaker_open = ("agents.breaker_open_ms", raw.breaker_open_ms, 1000);
@@ -203,12 +219,7 @@ fn validate_agents(
             1..=MAX_FAILURES,
         ),
         partial_listings: raw.partial_listings,
-        tls: tls.map(|tls| AgentTls {
-            ca: base.join(tls.ca),
-            cert: base.join(tls.cert),
-            key: base.join(tls.key),
-            server_name: tls.server_name,
-        }),
+        tls,
     };
     if raw.hedge_after_ms.is_some() && settings.hedge_after >= limits.answer_within {
         problems.add(
@@ -395,7 +406,7 @@ mod tests {
                 "auth = \"none\"\n[admin]\nlisten = \"127.0.0.1:8080\"",
                 "admin.listen: 127.0.0.1:8080 is listened on already",
             ),
-            ("[auth]\nkeys = \"\"", "auth.keys is empty"),
+            ("[auth]\nkeys = \"\"", "auth.keys is missing or empty"),
             ("auth = \"none\"\n[log]\nfilter = \"=[=bad\"", "log.filter"),
             (
                 "auth = \"none\"\n[server]\ntrusted_proxies = [\"::/8\"]",

@@ -40,21 +40,37 @@ san() {
     esac
 }
 
-# sign FILE USAGE NAME…: a key and a certificate at DIR/FILE.{key,pem}, put in place whole.
+# make: a directory for what is not whole yet, gone at the end, whatever that is.
+work=
+trap '[ -z "$work" ] || rm -rf "$work"' EXIT
+make() {
+    mkdir -p "$1"
+    work=$(mktemp -d "$1/.new.XXXXXX")
+    openssl ecparam -name prime256v1 -genkey -noout -out "$work/key"
+}
+
+# put FILE: key and certificate, whole, to FILE.{key,pem}.
+put() {
+    chmod 644 "$work/pem"
+    mv "$work/key" "$1.key"
+    mv "$work/pem" "$1.pem"
+}
+
+# sign FILE USAGE NAME…: a key and a certificate at DIR/FILE.{key,pem}.
 sign() {
-    local file=$dir/$1 usage=$2 names="" name
+    local file=$dir/$1 usage=$2 names="" name subject
     shift 2
     [ -f "$dir/ca.key" ] || die "$dir/ca.key is not there: first \`enroll.sh --dir $dir ca\`"
+    [[ $1 =~ ^[A-Za-z0-9:] && $1 != */* ]] || die "\`$1\` is no name of a host: write one, and a URI behind it"
     for name in "$@"; do
         [[ $name =~ ^[A-Za-z0-9._:/-]+$ ]] || die "\`$name\` is no name of a host"
         names=${names:+$names,}$(san "$name")
     done
-    mkdir -p "$(dirname "$file")"
-    local work
-    work=$(mktemp -d "$(dirname "$file")/.new.XXXXXX")
-    trap 'rm -rf "$work"' RETURN
-    openssl ecparam -name prime256v1 -genkey -noout -out "$work/key"
-    openssl req -new -key "$work/key" -subj "/CN=$1" -out "$work/csr"
+    # The longest common name that X.509 has.
+    subject=/CN=$1
+    [ ${#1} -le 64 ] || subject=/O=Sifter
+    make "$(dirname "$file")"
+    openssl req -new -key "$work/key" -subj "$subject" -out "$work/csr"
     cat > "$work/ext" << EXT
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
@@ -67,9 +83,7 @@ EXT
         -set_serial "0x$(openssl rand -hex 16 | sed 's/^./5/')" -days "${days:-365}" \
         -extfile "$work/ext" -out "$work/pem" 2> "$work/log" || { cat "$work/log" >&2; die "cannot sign"; }
     openssl verify -CAfile "$dir/ca.pem" "$work/pem" > /dev/null
-    mv "$work/key" "$file.key"
-    chmod 644 "$work/pem"
-    mv "$work/pem" "$file.pem"
+    put "$file"
     echo "$file.pem ($names), until $(openssl x509 -in "$file.pem" -noout -enddate | cut -d= -f2)"
 }
 
@@ -79,12 +93,11 @@ case $what in
     ca)
         [ $# -eq 0 ] || usage
         [ ! -e "$dir/ca.key" ] || die "$dir/ca.key exists: a new authority would shut out every certificate of the old one"
-        mkdir -p "$dir"
-        openssl ecparam -name prime256v1 -genkey -noout -out "$dir/ca.key"
-        openssl req -x509 -new -key "$dir/ca.key" -sha256 -days "${days:-3650}" -subj "/CN=Sifter authority" \
+        make "$dir"
+        openssl req -x509 -new -key "$work/key" -sha256 -days "${days:-3650}" -subj "/CN=Sifter authority" \
             -addext "basicConstraints = critical, CA:TRUE, pathlen:0" \
-            -addext "keyUsage = critical, keyCertSign, cRLSign" -out "$dir/ca.pem"
-        chmod 644 "$dir/ca.pem"
+            -addext "keyUsage = critical, keyCertSign, cRLSign" -out "$work/pem"
+        put "$dir/ca"
         echo "$dir/ca.pem, until $(openssl x509 -in "$dir/ca.pem" -noout -enddate | cut -d= -f2)"
         ;;
     agent)

@@ -257,6 +257,74 @@ async fn the_end_of_the_certificate_is_known_beforehand() {
     );
 }
 
+/// Names that are no directory or too long, and what a failure must not leave behind.
+#[test]
+fn the_enrolment_script_signs_whole_or_not_at_all() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/enroll.sh");
+    if std::process::Command::new("openssl")
+        .arg("version")
+        .output()
+        .is_err()
+    {
+        return skip(
+            "the_enrolment_script_signs_whole_or_not_at_all",
+            "openssl is not installed",
+        );
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let long = "a".repeat(60) + ".example.org";
+    for (arguments, expected) in [
+        // Not an authority without a certificate, which could be neither used nor made again.
+        (&["--days", "x", "ca"][..], Err("as a number")),
+        (&["ca"], Ok("ca.pem")),
+        (&["ca"], Err("ca.key exists")),
+        (&["--days", "x", "agent", "host"], Err("as a number")),
+        (&["agent", &long, "::1"], Ok("IP:::1")),
+        (
+            &["control", "name", "spiffe://site/control"],
+            Ok("URI:spiffe://site/control"),
+        ),
+        (
+            &["control", "spiffe://site/control"],
+            Err("no name of a host"),
+        ),
+        (&["agent", "../host"], Err("no name of a host")),
+        (&["agent", "--", "host"], Err("no name of a host")),
+    ] {
+        let output = std::process::Command::new(&script)
+            .args(["--dir", "tls"])
+            .args(arguments)
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let (text, expected) = match expected {
+            Ok(expected) => (&output.stdout, expected),
+            Err(expected) => (&output.stderr, expected),
+        };
+        let text = String::from_utf8_lossy(text);
+        assert!(text.contains(expected), "{arguments:?}: {output:?}");
+    }
+    let mut found = Vec::new();
+    for below in [".", "tls", "tls/host", "tls/name", &format!("tls/{long}")] {
+        let entries = fs::read_dir(directory.path().join(below)).unwrap();
+        found.extend(entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()));
+    }
+    found.sort();
+    let whole = [
+        &long,
+        "agent.key",
+        "agent.pem",
+        "ca.key",
+        "ca.pem",
+        "control.key",
+        "control.pem",
+        "host",
+        "name",
+        "tls",
+    ];
+    assert_eq!(found, whole.map(str::to_owned));
+}
+
 /// The documented way to certificates, tried.
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_of_the_enrolment_script_work() {

@@ -105,7 +105,8 @@ ok "licences are there" inside sh -c 'for name in agent control; do cd /usr/shar
 ok "without a root the agent says what to do" inside sh -c 'sifter check-config 2>&1 | grep -q "add \[\[root\]\]"'
 
 uncommented="sed 's/^#\\([a-z[]\\)/\\1/' /etc/sifter/agent.toml > /root/all.toml"
-ok "every key of the commented configuration is known" inside sh -c "$uncommented && sifter check-config --config /root/all.toml --root /srv/images --listen 0.0.0.0:7430"
+ok "every key of the commented configuration is known, and its certificate looked for" \
+    inside sh -c "$uncommented && sifter check-config --config /root/all.toml --root /srv/images --listen 0.0.0.0:7430 2>&1 | grep '^sifter: configuration: tls.cert /etc/sifter/tls/agent.pem: '"
 
 # --- First start ------------------------------------------------------------------------------
 step "the agent starts as documented"

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Raw, RawRoot, Settings};
+use crate::net::Loaded;
 use crate::run;
 use crate::telemetry::{self, Terminal};
 use crate::words::count;
@@ -21,7 +22,7 @@ pub struct Args {
     foreground: bool,
 }
 
-/// Check the configuration and print what is wrong with it
+/// Check the configuration, and the certificates that it names, and print what is wrong
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     #[command(flatten)]
@@ -186,6 +187,10 @@ impl Drop for Cleared {
 /// What is wrong with it.
 pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
     let settings = args.config.resolve()?;
+    if let Some(tls) = &settings.tls {
+        Loaded::read(tls)
+            .map_err(|error| WithExit::error(Exit::Usage, format!("configuration: {error}")))?;
+    }
     let mut out = std::io::stdout().lock();
     writeln!(out, "configuration is good: {}", summary(&settings))?;
     Ok(Exit::Success)

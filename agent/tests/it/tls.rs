@@ -257,6 +257,29 @@ async fn the_end_of_the_certificate_is_known_beforehand() {
     );
 }
 
+#[test]
+fn certificates_are_checked_with_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Authority::new("site");
+    write_files(directory.path(), &ca.sign("agent", NOW), &ca);
+    fs::write(
+        directory.path().join("agent.toml"),
+        format!(
+            "listen = ['tls:127.0.0.1:0']\n[[root]]\npath = '/'\n{}",
+            section(directory.path(), "'x'")
+        ),
+    )
+    .unwrap();
+    let check = || crate::tool::run(directory.path(), &["check-config", "-c", "agent.toml"]);
+    assert_eq!(check().code, Some(0), "{}", check().err);
+    for file in ["ca.pem", "agent.key", "agent.pem"] {
+        fs::remove_file(directory.path().join(file)).unwrap();
+        let checked = check();
+        assert_eq!(checked.code, Some(2), "{}", checked.err);
+        assert!(checked.err.contains(file), "{}", checked.err);
+    }
+}
+
 /// Names that are no directory or too long, and what a failure must not leave behind.
 #[test]
 fn the_enrolment_script_signs_whole_or_not_at_all() {

@@ -90,7 +90,6 @@ stage() {
         sifter-control)
             put 644 "$here/etc/sifter-control/config.toml" "$root/etc/sifter-control/config.toml"
             install -d -m 755 "$root/etc/sifter-control/config.toml.d"
-            put 644 docs/errors.md "$documents/errors.md"
             for file in prometheus.yml sifter.rules.yml grafana-sifter.json; do
                 put 644 "$here/monitoring/$file" "$documents/examples/monitoring/$file"
             done
@@ -99,7 +98,7 @@ stage() {
             ;;
     esac
     for file in "$here/examples/$package"/*; do put 644 "$file" "$documents/examples/$(basename "$file")"; done
-    for file in docs/{install,operations,security,grpcurl,queries}.md; do put 644 "$file" "$documents/$(basename "$file")"; done
+    for file in docs/*.md; do put 644 "$file" "$documents/$(basename "$file")"; done
     if [ ! -f "$work/$package.third-party" ]; then
         "$here/third-party.sh" "$package" > "$work/$package.third-party"
     fi

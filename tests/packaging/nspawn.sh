@@ -102,6 +102,7 @@ for program in sifter sifter-control; do
     ok "bash takes them" inside bash -c ". /usr/share/bash-completion/completions/$program && complete -p $program"
 done
 ok "licences are there" inside sh -c 'for name in agent control; do cd /usr/share/doc/sifter-$name && gzip -dc THIRD-PARTY.gz | grep -q "^    rustls " && test -f copyright || exit 1; done'
+ok "documents that others link are there" inside sh -c 'for name in agent control; do cd /usr/share/doc/sifter-$name && for file in $(grep -oh "]([a-z]*[.]md" *.md | cut -c3- | sort -u); do test -f $file || exit 1; done; done'
 ok "without a root the agent says what to do" inside sh -c 'sifter check-config 2>&1 | grep -q "add \[\[root\]\]"'
 
 uncommented="sed 's/^#\\([a-z[]\\)/\\1/' /etc/sifter/agent.toml > /root/all.toml"

@@ -225,7 +225,10 @@ impl Reloader {
 fn hint(state: Confinement, error: &str) -> &'static str {
     let denied = std::io::Error::from_raw_os_error(nix::libc::EACCES).to_string();
     match state {
-        Confinement::Full | Confinement::Partial if error.contains(&denied) => {
+        // It denies files: what no path is in is a port.
+        Confinement::Full | Confinement::Partial
+            if error.contains(&denied) && error.contains('/') =>
+        {
             " (Landlock confines this process to what its configuration named at start: \
              directories that are new there need a restart)"
         }
@@ -256,6 +259,11 @@ mod tests {
             (Confinement::Full, denied.as_str(), true),
             (Confinement::Partial, &denied, true),
             (Confinement::Off, &denied, false),
+            (
+                Confinement::Full,
+                "listen on 127.0.0.1:80: Permission denied (os error 13)",
+                false,
+            ),
             (Confinement::Full, "configuration: system: is empty", false),
             (
                 Confinement::Full,

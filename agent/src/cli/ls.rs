@@ -53,7 +53,12 @@ pub struct Args {
 
 /// As an empty term of a filter, one is rather a variable that was never set.
 fn parse_reference(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() {
+    if text
+        .strip_prefix("docker://")
+        .unwrap_or(text)
+        .trim()
+        .is_empty()
+    {
         return Err("an empty reference: write one, as in `samtools:1.9`, or leave it out".into());
     }
     Ok(text.to_owned())
@@ -175,7 +180,13 @@ mod tests {
 
     #[test]
     fn an_empty_reference_is_an_error() {
-        for (text, is_one) in [("", false), (" ", false), ("samtools", true), ("*", true)] {
+        for (text, is_one) in [
+            ("", false),
+            (" ", false),
+            ("docker://", false),
+            ("samtools", true),
+            ("*", true),
+        ] {
             assert_eq!(parse_reference(text).is_ok(), is_one, "{text:?}");
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn user(settings: &Settings) -> Vec<Finding> {
                  of the agent",
                 name_of(owner)
             ),
-            format!("sudo -u {} sifter doctor", name_of(owner)),
+            format!("runuser -u {} -- sifter doctor", name_of(owner)),
         ),
         _ => Finding::ok("user", name),
     }]

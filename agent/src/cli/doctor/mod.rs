@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Run it as the agent's user, so that permissions are the agent's:
-  sudo -u sifter sifter doctor
+  runuser -u sifter -- sifter doctor
 Exit codes: 0 all well; 1 something must be fixed; 2 the configuration is wrong; 3 warnings only.")]
 pub struct Args {
     #[command(flatten)]

@@ -25,7 +25,7 @@ pub fn not_ready() -> Status {
     status(
         Code::Unavailable,
         reason::NOT_READY,
-        "the first scan has not finished: try again later, or see GetStatus",
+        "the first scan has not finished: try again later; GetStatus (`sifter status`) tells how far it is",
         [],
     )
 }

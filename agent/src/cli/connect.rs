@@ -101,10 +101,14 @@ impl Address {
     }
 }
 
-/// Whether an address is a name or a number, and a port.
+/// Whether an address is a name or a number, and a port. Not `tls:…`, as it may stand in `listen`.
 fn is_host_and_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+        let is_host = match host.strip_prefix('[') {
+            Some(number) => number.ends_with(']'),
+            None => !host.is_empty() && !host.contains([':', '/']),
+        };
+        is_host && port.parse::<u16>().is_ok()
     })
 }
 
@@ -182,6 +186,10 @@ mod tests {
             ("/run/sifter/agent.sock", false),
             ("run/agent.sock", false),
             ("http://login1:7430", false),
+            ("tls:127.0.0.1:7430", false),
+            ("tcp:[::1]:7430", false),
+            ("::1:7430", false),
+            ("[::1:7430", false),
         ] {
             assert_eq!(is_host_and_port(address), expected, "{address}");
         }

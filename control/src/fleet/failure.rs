@@ -87,6 +87,8 @@ impl Failure {
             | (None, Code::Unavailable | Code::ResourceExhausted) => Self::NotReady(message),
             // The agent gave up since our own time was up.
             (None, Code::DeadlineExceeded | Code::Cancelled) => Self::Timeout,
+            // A certificate that ended or was struck off while the connection was open: the next one is refused.
+            (_, Code::Unauthenticated) => Self::Transport(message),
             (reason, code) => Self::Other {
                 code: match reason {
                     Some(reason) => format!("{code:?}, {reason}"),
@@ -235,6 +237,11 @@ mod tests {
             (
                 known(Code::PermissionDenied, reason::PERMISSION_DENIED),
                 ApiError::UnknownError,
+            ),
+            // The certificate of an open connection, as of one that is refused.
+            (
+                known(Code::Unauthenticated, reason::PERMISSION_DENIED),
+                ApiError::AgentError,
             ),
             (
                 known(Code::Internal, "SOMETHING_NEW"),

@@ -81,7 +81,7 @@ impl Table {
         let mut line = Vec::new();
         for row in rows.into_iter().filter_map(|row| self.rows.get(row)) {
             line.clear();
-            for ((is_number, widest), cell) in self.numbers.iter().zip(&widths).zip(Cells(row)) {
+            for ((is_number, widest), cell) in self.numbers.iter().zip(&widths).zip(cells(row)) {
                 let blanks = widest - width(cell);
                 let (before, after) = if *is_number {
                     (blanks, GAP)
@@ -104,7 +104,7 @@ impl Table {
     fn widths(&self) -> Vec<usize> {
         let mut widths = vec![0; self.numbers.len()];
         for row in (0..self.rows.len()).filter_map(|row| self.rows.get(row)) {
-            for (widest, cell) in widths.iter_mut().zip(Cells(row)) {
+            for (widest, cell) in widths.iter_mut().zip(cells(row)) {
                 *widest = width(cell).max(*widest);
             }
         }
@@ -112,18 +112,14 @@ impl Table {
     }
 }
 
-/// Cells that are still to be printed.
-struct Cells<'t>(&'t [u8]);
-
-impl<'t> Iterator for Cells<'t> {
-    type Item = &'t [u8];
-
-    fn next(&mut self) -> Option<&'t [u8]> {
-        let end = memchr::memchr(b'\n', self.0)?;
-        let cell = &self.0[..end];
-        self.0 = &self.0[end + 1..];
-        Some(cell)
-    }
+/// Cells of a row.
+fn cells(row: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    memchr::memchr_iter(b'\n', row).map(move |end| {
+        let cell = &row[start..end];
+        start = end + 1;
+        cell
+    })
 }
 
 /// Appends blanks.

@@ -147,6 +147,46 @@ fn an_empty_directory_in_place_of_a_root_keeps_its_images() {
     drop(other);
 }
 
+/// A mount changes nothing of the directory that it hides, nor of the one above.
+#[test]
+fn what_a_mount_has_hidden_is_listed_once_it_is_gone() {
+    let tree = tempfile::tempdir().unwrap();
+    let at = |path: &str| tree.path().join(path);
+    for (path, number) in [
+        ("known/deep/a.sif", 1),
+        ("known/b.sif", 2),
+        ("new/c.sif", 3),
+    ] {
+        write(&at(path), &sif(&format!("image{number}:1"), number));
+    }
+    let (known, new) = (at("known"), at("new"));
+    let Some(over_new) = Mounted::new(&new, "1m") else {
+        return;
+    };
+    outwait_granularity(tree.path());
+    let site = Site::start(tree.path(), None);
+    let names = || {
+        let listing = site.listing();
+        let names = listing.iter().filter_map(|line| line.split(' ').nth(1));
+        let mut names: Vec<_> = names.map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(), ["a.sif", "b.sif"]);
+    let over_known = Mounted::new(&known, "1m").unwrap();
+    // Hidden while it is looked at more than once.
+    for full in [false, false, true] {
+        site.rescan(full, true);
+        assert_eq!(names(), [""; 0]);
+    }
+    drop(over_known);
+    site.rescan(false, true);
+    assert_eq!(names(), ["a.sif", "b.sif"]);
+    drop(over_new);
+    site.rescan(false, true);
+    assert_eq!(names(), ["a.sif", "b.sif", "c.sif"]);
+}
+
 #[test]
 fn a_root_that_is_another_directory_now_is_watched() {
     let temporary = tempfile::tempdir().unwrap();

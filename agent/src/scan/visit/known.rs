@@ -16,6 +16,10 @@ use super::look::{Look, Place};
 impl Visitor<'_> {
     /// A known directory: one `stat` tells whether it must be read again.
     pub(super) fn known_directory(&mut self, known: KnownDirectory, new: &mut Vec<Item>) {
+        if known.identity == Identity::default() && self.is_hidden(&known.path) {
+            self.counts.directories += 1;
+            return;
+        }
         if known.volatile || self.walk.options.full {
             new.push(Item::Directory(Pending {
                 parent: None,
@@ -39,6 +43,14 @@ impl Visitor<'_> {
                 known: Some(known),
             })),
         }
+    }
+
+    /// Whether something is still mounted over a directory that was never read, or not since something was. To open
+    /// it would have an automounter mount what nobody asks for.
+    fn is_hidden(&mut self, path: &[u8]) -> bool {
+        let root = self.walk.root;
+        let enters = self.walk.settings.cross_file_systems || path.is_empty();
+        !enters && c_name(path).is_ok_and(|path| root.is_mount(&path, &mut self.operations))
     }
 
     fn check_known(&mut self, known: KnownDirectory, new: &mut Vec<Item>) {

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 
-use crate::catalog::{ChangeKind, DirectoryChange, FileTime, KnownFile};
+use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownFile};
 
 use self::listing::{Candidate, Listing, recognise};
 use self::look::{Looked, Place};
@@ -158,18 +158,19 @@ impl<'a> Visitor<'a> {
         let (dir, started, identity, facts, listing) = match read {
             Ok(read) => read,
             Err(error) => {
-                let gone = matches!(
-                    error.raw_os_error().map(Errno::from_raw),
-                    // Another file system mounted here is not ours to enter.
-                    Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV)
-                );
-                if gone && id.is_some() {
-                    (self.walk.sink)(change(ChangeKind::Gone));
-                } else if !gone {
-                    self.problem(&pending.path, "read directory", &error);
-                    (self.walk.sink)(change(ChangeKind::Unreadable {
-                        message: error.to_string(),
-                    }));
+                match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
+                        if id.is_some() {
+                            (self.walk.sink)(change(ChangeKind::Gone));
+                        }
+                    }
+                    Some(Errno::EXDEV) => self.hidden(pending),
+                    _ => {
+                        self.problem(&pending.path, "read directory", &error);
+                        (self.walk.sink)(change(ChangeKind::Unreadable {
+                            message: error.to_string(),
+                        }));
+                    }
                 }
                 return;
             }
@@ -206,6 +207,39 @@ impl<'a> Visitor<'a> {
         }
         self.counts.files += listing.files;
         self.descend(dir, pending, listing, report, new);
+    }
+
+    /// Another file system is mounted here, which is not ours to enter. That it is gone again no timestamp tells:
+    /// the directory stays one that is still to be read.
+    fn hidden(&mut self, pending: Pending) {
+        // One that is not known yet is so anyway.
+        let Some(known) = pending.known else { return };
+        let Ok(children) = self.known_children(&known.path) else {
+            return;
+        };
+        self.gone(&known.path, children);
+        (self.walk.sink)(DirectoryChange {
+            id: Some(known.id),
+            path: known.path,
+            kind: ChangeKind::Read {
+                identity: Identity::default(),
+                volatile: true,
+                children: Vec::new(),
+                found: Vec::new(),
+                removed: known.files.into_iter().map(|file| file.name).collect(),
+            },
+        });
+    }
+
+    /// Known directories in one are not there any more.
+    fn gone(&self, directory: &[u8], names: impl IntoIterator<Item = Box<[u8]>>) {
+        for name in names {
+            (self.walk.sink)(DirectoryChange {
+                id: None,
+                path: join(directory, &name).into(),
+                kind: ChangeKind::Gone,
+            });
+        }
     }
 
     fn open(&mut self, pending: &Pending) -> io::Result<Dir> {
@@ -279,14 +313,8 @@ impl<'a> Visitor<'a> {
                 return;
             };
             listing.directories.retain(|name| !seen.remove(name));
-            // Known directories that are not there any more, or are left out now.
-            for name in seen {
-                (self.walk.sink)(DirectoryChange {
-                    id: None,
-                    path: join(&known.path, &name).into(),
-                    kind: ChangeKind::Gone,
-                });
-            }
+            // Some may be left out now.
+            self.gone(&known.path, seen);
             files = known.files;
             removed.extend(recognise(&mut listing.candidates, &mut files));
         }

@@ -15,6 +15,14 @@ pub(super) struct Frontier {
     begun: HashMap<Box<[u8]>, i64, RandomState>,
     /// Directories that were read before their parents had named them.
     early: HashSet<Box<[u8]>, RandomState>,
+    /// Known directories that turned out to be sandboxes: the scan may be under way to what is new in them.
+    sandboxes: HashSet<Box<[u8]>, RandomState>,
+}
+
+/// Whether a path is that of a directory, or lies below it.
+pub(super) fn is_within(path: &[u8], directory: &[u8]) -> bool {
+    let rest = path.strip_prefix(directory);
+    rest.is_some_and(|rest| directory.is_empty() || rest.is_empty() || rest[0] == b'/')
 }
 
 impl Frontier {
@@ -54,13 +62,23 @@ impl Frontier {
     /// What is at `path` and below is gone, with all that was stored of it: numbers given there are no
     /// directories any more.
     pub fn forget(&mut self, path: &[u8]) {
-        let stays = |known: &[u8]| {
-            known
-                .strip_prefix(path)
-                .is_none_or(|rest| !(path.is_empty() || rest.is_empty() || rest[0] == b'/'))
-        };
+        let stays = |known: &[u8]| !is_within(known, path);
         self.named.retain(|known, _| stays(known));
         self.begun.retain(|known, _| stays(known));
         self.early.retain(|known| stays(known));
+    }
+
+    /// A known directory is a sandbox now.
+    pub fn close(&mut self, path: &[u8]) {
+        self.sandboxes.insert(path.into());
+    }
+
+    /// Whether a directory is inside of one.
+    pub fn is_closed(&self, path: &[u8]) -> bool {
+        let slashes = || (0..path.len()).filter(|at| path[*at] == b'/');
+        let is_sandbox = |end: usize| self.sandboxes.contains(&path[..end]);
+        !self.sandboxes.is_empty()
+            && !path.is_empty()
+            && (is_sandbox(0) || slashes().any(is_sandbox))
     }
 }

@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
 
 use super::commons::Numbered;
-use super::frontier::Frontier;
+use super::frontier::{Frontier, is_within};
 use super::{Delta, Numbers, Reach, StoreError};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
 use crate::catalog::columns;
@@ -80,9 +80,11 @@ impl<'a> Batch<'a> {
     pub(super) fn change(&mut self, change: DirectoryChange) -> Result<(), StoreError> {
         // A directory that was known when the scan came to it, and is gone from here since: because one above is
         // gone, or has become a sandbox, whose inside is nobody's. What is there nevertheless, its parent names.
-        if let Some(id) = change.id
-            && !self.exists(id)?
-        {
+        let is_nobodys = match change.id {
+            Some(id) => !self.exists(id)?,
+            None => self.frontier.is_closed(&change.path),
+        };
+        if is_nobodys {
             return Ok(());
         }
         match change.kind {
@@ -97,6 +99,7 @@ impl<'a> Batch<'a> {
                 let is_sandbox = found.iter().any(|found| found.name.is_empty());
                 if is_sandbox && !place.is_new {
                     self.gone_below(&change.path)?;
+                    self.frontier.close(&change.path);
                 }
                 for child in children {
                     let child = join_relative(&change.path, &child);
@@ -388,6 +391,7 @@ impl<'a> Batch<'a> {
 
     fn gone_below(&mut self, path: &[u8]) -> Result<(), StoreError> {
         self.frontier.forget(path);
+        self.pending.retain(|named| !is_within(named, path));
         let (from, to) = descendants(path);
         let ids: Vec<i64> = self
             .transaction

@@ -17,6 +17,7 @@ use crate::catalog::testing::{cut_image, full_row, row};
 
 mod damage;
 mod migrations;
+mod sandbox;
 
 const IDENTITY: Identity = Identity {
     inode: 7,
@@ -442,46 +443,6 @@ fn a_file_that_can_only_be_read_is_not_taken_for_a_catalogue() {
     assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
     assert!(!error.is_damage());
     assert!(error.to_string().contains("cannot be written"), "{error}");
-}
-
-#[test]
-fn what_lies_below_a_directory_that_became_a_sandbox_is_not_stored() {
-    let store = Arc::new(Store::in_memory());
-    let file = |name| vec![found(name, image())];
-    apply(&store, vec![read("", &["p"], Vec::new())]);
-    apply(&store, vec![read("p", &["sub"], Vec::new())]);
-    apply(&store, vec![read("p/sub", &[], file("a.sif"))]);
-    let root = store.root(b"/r").unwrap().id;
-    let known = store.known(root, &"/r".into(), Arc::new(Snapshot::default()));
-    let known = known.unwrap().next_directories().unwrap();
-    let id = |path: &[u8]| known.iter().find(|known| *known.path == *path).unwrap().id;
-    let (p, sub) = (id(b"p"), id(b"p/sub"));
-    let mut sandbox = read("p", &[], file(""));
-    sandbox.id = Some(p);
-    apply(&store, vec![sandbox]);
-    assert_eq!(listed(&store), [("/r/p".to_owned(), 13)]);
-    // What was still under way for what was known before.
-    for kind in [
-        ChangeKind::Part {
-            found: file("b.sif"),
-        },
-        ChangeKind::Files {
-            found: file("c.sif"),
-            removed: Vec::new(),
-        },
-        ChangeKind::Unreadable {
-            message: "denied".to_owned(),
-        },
-        read("", &["deeper"], file("d.sif")).kind,
-    ] {
-        let change = DirectoryChange {
-            id: Some(sub),
-            path: b"p/sub"[..].into(),
-            kind,
-        };
-        apply(&store, vec![change]);
-        assert_eq!(listed(&store), [("/r/p".to_owned(), 13)]);
-    }
 }
 
 #[test]

@@ -95,6 +95,14 @@ pub fn is_young(facts: &FileFacts, age: Duration, now: FileTime) -> bool {
     (now.0.saturating_sub(age)..=now.0.saturating_add(age)).contains(&facts.modified.0)
 }
 
+/// Whether something that was last done at `last` is to be done again. A time to come is one of a clock that was
+/// ahead, and says nothing.
+#[must_use]
+pub fn is_due(last: Option<FileTime>, interval: Duration, now: FileTime) -> bool {
+    let interval = i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX);
+    last.is_none_or(|last| !(0..interval).contains(&now.0.saturating_sub(last.0)))
+}
+
 /// Whether a file may be the one seen before, at another place: a move or rename changes the inode's
 /// change time, and nothing else.
 #[must_use]
@@ -127,7 +135,9 @@ pub fn is_moved(known: &KnownImage, seen: &FileFacts, network: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_moved, is_racy, may_be_moved};
+    use std::time::Duration;
+
+    use super::{is_due, is_moved, is_racy, may_be_moved};
     use crate::catalog::testing::row;
     use crate::catalog::{Commons, FileFacts, FileTime, Identity, KeptRow, KnownImage, Row};
 
@@ -161,6 +171,27 @@ mod tests {
                 "{modified} {changed} {network}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_clock_that_was_ahead_has_noted_is_due() {
+        let interval = Duration::from_secs(60);
+        for (last, now, expected) in [
+            (None, 1000, true),
+            (Some(1000), 1000, false),
+            (Some(1000), 1059, false),
+            (Some(1000), 1060, true),
+            (Some(1000), 999, true),
+            (Some(2_000_000_000), 1000, true),
+            (Some(1000), -1000, true),
+        ] {
+            let last = last.map(|last| FileTime::new(last, 0));
+            let is = is_due(last, interval, FileTime::new(now, 0));
+            assert_eq!(is, expected, "{last:?} {now}");
+        }
+        let now = FileTime::new(1000, 0);
+        assert!(!is_due(Some(FileTime::new(0, 0)), Duration::MAX, now));
+        assert!(is_due(Some(now), Duration::ZERO, now));
     }
 
     #[test]

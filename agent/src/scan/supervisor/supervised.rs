@@ -12,7 +12,7 @@ use crate::scan::hint::HintState;
 use crate::scan::intake::Intake;
 use crate::scan::panics::caught;
 use crate::scan::place::Places;
-use crate::scan::plan::KnownError;
+use crate::scan::plan::{KnownError, is_due};
 use crate::scan::progress::Progress;
 use crate::scan::{Root, RootFacts, ScanError, ScanOptions};
 
@@ -317,14 +317,10 @@ impl Supervised {
         };
         let full = request.full || is_new;
         let stored = catalog.root(self.index);
-        let since = |at: Option<FileTime>| at.map(|at| FileTime::now().0.saturating_sub(at.0));
-        let file_interval =
-            i64::try_from(self.settings.file_interval.as_nanos()).unwrap_or(i64::MAX);
+        let checked = stored.and_then(|stored| stored.files_checked);
         let check_files = full
             || request.check_files
-            || stored
-                .and_then(|stored| since(stored.files_checked))
-                .is_none_or(|age| age >= file_interval);
+            || is_due(checked, self.settings.file_interval, FileTime::now());
         let options = ScanOptions {
             full,
             check_files,

@@ -241,7 +241,7 @@ impl Worker {
             {
                 continue;
             }
-            if status == Status::Transfer || !is_at_rest(&identity) {
+            if status == Status::Transfer || !is_at_rest(&identity, FileTime::now()) {
                 complete = false;
                 continue;
             }
@@ -351,8 +351,9 @@ impl Worker {
     }
 }
 
-fn is_at_rest(identity: &Identity) -> bool {
-    let last = identity.modified.max(identity.changed).0;
+/// Whether nothing was written to a file for a while. Whoever writes changes its change time, too, which nobody
+/// sets: that of the last modification may have been set to one that is to come.
+fn is_at_rest(identity: &Identity, now: FileTime) -> bool {
     let rest = i64::try_from(AT_REST.as_nanos()).unwrap_or(i64::MAX);
-    last < FileTime::now().0.saturating_sub(rest)
+    identity.changed.0 < now.0.saturating_sub(rest)
 }

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Access, CHUNK, PUBLISH_EVERY, Pace, RootIndex, Stop, Worker, of};
+use super::{Access, CHUNK, PUBLISH_EVERY, Pace, RootIndex, Stop, Worker, is_at_rest, of};
 use crate::catalog::testing::row;
-use crate::catalog::{Catalog, Commons, FileFacts, KeptRow, Row, Snapshot};
+use crate::catalog::{Catalog, Commons, FileFacts, FileTime, Identity, KeptRow, Row, Snapshot};
 use crate::config::RootSettings;
 
 fn worker(catalog: Catalog) -> Worker {
@@ -90,6 +90,26 @@ fn nothing_is_read_of_which_no_digest_can_be_stored() {
     let rows = snapshot(vec![kept(2, "/panics-when-read")]);
     assert!(!worker.pass(&rows));
     assert!(worker.failed.is_empty());
+}
+
+#[test]
+fn a_file_is_at_rest_whatever_time_was_given_to_it() {
+    for (modified, changed, expected) in [
+        (80, 80, true),
+        (80, 97, false),
+        (97, 97, false),
+        // Set, to a time to come.
+        (4_000_000_000, 80, true),
+        (4_000_000_000, 97, false),
+    ] {
+        let identity = Identity {
+            modified: FileTime::new(modified, 0),
+            changed: FileTime::new(changed, 0),
+            ..Identity::default()
+        };
+        let is = is_at_rest(&identity, FileTime::new(100, 0));
+        assert_eq!(is, expected, "{modified} {changed}");
+    }
 }
 
 #[test]

@@ -68,6 +68,9 @@ pub struct Catalog {
     /// Held by whoever changes the database, which may take as long as another process holds it locked;
     /// the state is locked without waiting for that. Taken before the state.
     writing: Mutex<()>,
+    /// Held by whoever makes the next listing, which takes as long as many images have changed: the state is locked
+    /// without waiting for that. Taken after all leases have ended, and before the state.
+    publishing: Mutex<()>,
     state: Mutex<State>,
     generation: watch::Sender<u64>,
     selections: Selections,
@@ -77,6 +80,9 @@ pub struct Catalog {
     /// Held by whoever opens the database again, looks for its file or sets it aside; when that was last done in
     /// vain. Taken after the right to write, and before the state.
     mending: Mutex<Option<Instant>>,
+    /// What a test does while the next listing is made.
+    #[cfg(test)]
+    while_published: std::sync::OnceLock<fn(&Catalog)>,
 }
 
 /// Number of a root, in the order of the configuration.
@@ -116,6 +122,7 @@ impl Catalog {
             generation: watch::Sender::new(first.generation),
             current: ArcSwap::from_pointee(first),
             writing: Mutex::default(),
+            publishing: Mutex::default(),
             state: Mutex::new(State {
                 store: Arc::new(store),
                 former: None,
@@ -134,13 +141,11 @@ impl Catalog {
             leases: Leases::default(),
             scan_wanted: AtomicBool::new(false),
             mending: Mutex::default(),
+            #[cfg(test)]
+            while_published: std::sync::OnceLock::new(),
         };
-        {
-            catalog.begin();
-            let publishing = catalog.leases.end();
-            let mut state = catalog.lock();
-            catalog.publish(&mut state, &publishing);
-        }
+        catalog.begin();
+        catalog.publish_changes();
         catalog
     }
 

@@ -81,12 +81,31 @@ pub(super) struct Past {
     pub(super) own: usize,
 }
 
-/// Keeps the newest: no more than `snapshots`, and no more than `rows` of their own but for the last one.
-pub(super) fn forget_oldest(past: &mut VecDeque<Past>, snapshots: usize, rows: usize) {
+/// Keeps the newest: no more than `snapshots`, and no more than `rows` of their own but for the last one. Gives the
+/// others: to free them takes a while.
+pub(super) fn forget_oldest(
+    past: &mut VecDeque<Past>,
+    snapshots: usize,
+    rows: usize,
+) -> VecDeque<Past> {
     let mut held: usize = past.iter().map(|past| past.own).sum();
-    while past.len() > snapshots || held > rows && past.len() > 1 {
-        held -= past.pop_front().map_or(0, |oldest| oldest.own);
+    let mut count = 0;
+    while past.len() - count > snapshots || held > rows && past.len() - count > 1 {
+        held -= past[count].own;
+        count += 1;
     }
+    past.drain(..count).collect()
+}
+
+/// A scan of a root that is complete.
+#[derive(Debug)]
+pub(super) struct Finished<'a> {
+    /// The database that has what it found.
+    pub(super) store: &'a Arc<Store>,
+    pub(super) root: RootIndex,
+    pub(super) directory: RootDirectory,
+    pub(super) at: FileTime,
+    pub(super) files_checked: bool,
 }
 
 /// A configured root as the catalogue sees it.
@@ -251,18 +270,26 @@ impl State {
         }
     }
 
-    pub(super) fn finish_scan(
-        &mut self,
-        root: RootIndex,
-        directory: RootDirectory,
-        now: FileTime,
-        files_checked: bool,
-    ) {
-        if let Some(record) = self.roots.get_mut(root.0) {
-            record.stored.directory = Some(directory);
-            record.stored.scanned = Some(now);
-            if files_checked {
-                record.stored.files_checked = Some(now);
+    /// When all roots were last scanned to the end, with the scan that is finished.
+    pub(super) fn as_of(&self, finished: Option<&Finished<'_>>) -> Option<FileTime> {
+        let finished = finished.filter(|finished| self.uses(finished.store));
+        let of_root = |(index, record): (usize, &RootRecord)| match finished {
+            Some(finished) if finished.root.0 == index => Some(finished.at),
+            _ => record.stored.scanned,
+        };
+        self.roots.iter().enumerate().filter_map(of_root).min()
+    }
+
+    /// Notes a scan that is finished, unless another database has taken the place of its own meanwhile.
+    pub(super) fn finish(&mut self, finished: Option<&Finished<'_>>) {
+        if let Some(finished) = finished
+            && self.uses(finished.store)
+            && let Some(record) = self.roots.get_mut(finished.root.0)
+        {
+            record.stored.directory = Some(finished.directory);
+            record.stored.scanned = Some(finished.at);
+            if finished.files_checked {
+                record.stored.files_checked = Some(finished.at);
             }
         }
     }
@@ -336,9 +363,10 @@ mod tests {
                 own: *own,
             };
             let mut past = own.iter().map(past).collect();
-            forget_oldest(&mut past, 4, 10);
+            let forgotten = forget_oldest(&mut past, 4, 10);
             let left: Vec<usize> = past.iter().map(|past| past.own).collect();
             assert_eq!(left, kept, "{own:?}");
+            assert_eq!(forgotten.len() + kept.len(), own.len());
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What scans do to the catalogue: they store what they find, and make listings of it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::lease::Publishing;
-use super::state::{Past, State, forget_oldest};
+use super::state::{Finished, Past, forget_oldest};
 use super::{
     Catalog, ContentDigest, DirectoryChange, FileTime, KeptRow, KnownRoot, Preparation,
     RootDirectory, RootIndex, Snapshot, Store, StoreError,
@@ -20,6 +20,9 @@ const PAST_ROWS: usize = 1 << 18;
 
 /// Changes that are kept for watchers that fall behind or come back, counted in images.
 const HISTORY_IMAGES: usize = 20_000;
+
+/// Of whoever makes the next listing.
+type Turn<'a> = (Publishing<'a>, MutexGuard<'a, ()>);
 
 impl Catalog {
     /// The database, and a root's number and text in it.
@@ -162,7 +165,7 @@ impl Catalog {
         }
         let mut ids: Vec<i64> = stored.keys().copied().collect();
         ids.sort_unstable();
-        let publishing = self.leases.end();
+        let publishing = self.begin_publishing();
         let mut state = self.lock();
         state.expect_store(&store)?;
         let current = self.snapshot();
@@ -182,14 +185,14 @@ impl Catalog {
             with_digest(&mut row);
             state.upserts.push(row);
         }
-        self.publish(&mut state, &publishing);
+        drop(state);
+        self.publish(&publishing, None);
         Ok(stored.len())
     }
 
     /// Makes what was applied so far part of the listing.
     pub fn publish_changes(&self) {
-        let publishing = self.leases.end();
-        self.publish(&mut self.lock(), &publishing);
+        self.publish(&self.begin_publishing(), None);
     }
 
     /// Notes that a scan of a root that began with `known` is complete, and makes what it found part of the
@@ -227,22 +230,22 @@ impl Catalog {
                     .transpose()
             });
         let rows = finished.inspect_err(|error| self.failed(store, error));
-        let publishing = self.leases.end();
-        // Closed, if it is, after the state is let go of.
-        let mut former = None;
-        let mut state = self.lock();
-        let finished = rows.and_then(|rows| {
+        let publishing = self.begin_publishing();
+        let replaced = rows.and_then(|rows| {
+            let mut state = self.lock();
             state.expect_store(store)?;
-            state.finish_scan(root, directory, now, files_checked);
-            if let Some(rows) = rows {
-                former = state.replace_rows(root, rows, &self.snapshot());
-            }
-            Ok(())
+            Ok(rows.and_then(|rows| state.replace_rows(root, rows, &self.snapshot())))
         });
-        self.publish(&mut state, &publishing);
-        drop(state);
-        drop(former);
-        finished
+        let finished = Finished {
+            store,
+            root,
+            directory,
+            at: now,
+            files_checked,
+        };
+        self.publish(&publishing, replaced.is_ok().then_some(&finished));
+        // The database that is not needed any more is closed here, if it is.
+        replaced.map(drop)
     }
 
     /// Notes that a root cannot be read now (or, with `None`, that it can).
@@ -258,63 +261,82 @@ impl Catalog {
             }
             record.path.clone()
         };
-        let publishing = self.leases.end();
-        let mut state = self.lock();
-        match message {
-            Some(message) => drop(state.unavailable.insert(path, message)),
-            None => drop(state.unavailable.remove(&path)),
+        let publishing = self.begin_publishing();
+        {
+            let mut state = self.lock();
+            match message {
+                Some(message) => drop(state.unavailable.insert(path, message)),
+                None => drop(state.unavailable.remove(&path)),
+            }
         }
-        self.publish(&mut state, &publishing);
+        self.publish(&publishing, None);
     }
 
-    /// Leases are waited for before the state is locked: nobody who reads waits for them.
-    pub(super) fn publish(&self, state: &mut State, _: &Publishing<'_>) {
+    /// Waits until no lease holds and nobody else makes a listing.
+    fn begin_publishing(&self) -> Turn<'_> {
+        let leases = self.leases.end();
+        let alone = self.publishing.lock();
+        (leases, alone.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes the next listing of what has changed. Nobody who reads waits for that: it is made while the state is
+    /// not locked. A scan that is `finished` is so from the moment in which it is listed what it found.
+    fn publish(&self, _: &Turn<'_>, finished: Option<&Finished<'_>>) {
         let current = self.snapshot();
-        let as_of = state
-            .roots
-            .iter()
-            .filter_map(|root| root.stored.scanned)
-            .min()
-            .or(current.as_of);
-        if !state.has_changes() && state.unavailable == *current.unavailable {
-            if as_of != current.as_of {
-                self.current.store(Arc::new(Snapshot {
-                    as_of,
-                    ..(*current).clone()
-                }));
-            }
-            return;
+        let (upserts, removed, unavailable, as_of) = {
+            let mut state = self.lock();
+            let as_of = state.as_of(finished).or(current.as_of);
+            let upserts = std::mem::take(&mut state.upserts);
+            let removed = std::mem::take(&mut state.removed);
+            (upserts, removed, state.unavailable.clone(), as_of)
+        };
+        let is_same = upserts.is_empty() && removed.is_empty();
+        let (next, changes) = if is_same && unavailable == *current.unavailable {
+            let same = Snapshot {
+                as_of,
+                ..(*current).clone()
+            };
+            (same, None)
+        } else {
+            let (next, changes) = current.next(upserts, &removed, unavailable, as_of);
+            (next, Some(changes).filter(|changes| !changes.is_empty()))
+        };
+        #[cfg(test)]
+        if let Some(look) = self.while_published.get() {
+            look(self);
         }
-        let (next, changes) = current.next(
-            std::mem::take(&mut state.upserts),
-            &std::mem::take(&mut state.removed),
-            state.unavailable.clone(),
-            as_of,
-        );
-        if changes.is_empty() {
+        let Some(changes) = changes else {
+            let mut state = self.lock();
+            state.finish(finished);
             self.current.store(Arc::new(Snapshot {
                 generation: current.generation,
                 ..next
             }));
             return;
-        }
+        };
         let own = current.rows.not_shared_with(&next.rows);
-        state.past.push_back(Past {
-            snapshot: current,
-            own,
-        });
-        forget_oldest(&mut state.past, PAST_SNAPSHOTS, PAST_ROWS);
-        if let Some(oldest) = state.past.front() {
-            self.selections.forget_before(oldest.snapshot.generation);
-        }
-        state.history.push_back(Arc::new(changes));
-        let mut held: usize = state.history.iter().map(|changes| changes.len()).sum();
-        while held > HISTORY_IMAGES && state.history.len() > 1 {
-            held -= state.history.pop_front().map_or(0, |oldest| oldest.len());
-        }
         let generation = next.generation;
-        self.current.store(Arc::new(next));
+        let forgotten = {
+            let mut state = self.lock();
+            state.finish(finished);
+            state.past.push_back(Past {
+                snapshot: current,
+                own,
+            });
+            let forgotten = forget_oldest(&mut state.past, PAST_SNAPSHOTS, PAST_ROWS);
+            if let Some(oldest) = state.past.front() {
+                self.selections.forget_before(oldest.snapshot.generation);
+            }
+            state.history.push_back(Arc::new(changes));
+            let mut held: usize = state.history.iter().map(|changes| changes.len()).sum();
+            while held > HISTORY_IMAGES && state.history.len() > 1 {
+                held -= state.history.pop_front().map_or(0, |oldest| oldest.len());
+            }
+            self.current.store(Arc::new(next));
+            forgotten
+        };
         self.generation.send_replace(generation);
+        drop(forgotten);
     }
 }
 
@@ -353,6 +375,26 @@ mod tests {
         }
         scan(&catalog, "b");
         assert!(first.upgrade().is_none());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_listing_that_is_made() {
+        let catalog = Catalog::open(None, &["/r".into()]);
+        let look = |catalog: &Catalog| {
+            let state = catalog
+                .state
+                .try_lock()
+                .expect("who reads waits for nothing");
+            // What is not listed yet is not found yet.
+            let scanned = state.roots[0].stored.scanned;
+            assert_eq!(scanned.is_some(), catalog.snapshot().as_of.is_some());
+        };
+        catalog.while_published.set(look).unwrap();
+        for name in ["a", "b"] {
+            scan(&catalog, name);
+        }
+        assert_eq!(catalog.snapshot().rows.len(), 2);
+        assert!(catalog.root(ROOT).unwrap().scanned.is_some());
     }
 
     #[test]

@@ -136,3 +136,17 @@ pub fn images(names: &[&str]) -> Vec<DirectoryChange> {
         },
     }]
 }
+
+impl super::Catalog {
+    /// Lets what was read pass for old: time enough has gone by since, as far as the timestamps of directories and
+    /// files are concerned.
+    pub fn settle(&self) {
+        let store = std::sync::Arc::clone(&self.lock().store);
+        store.settle();
+    }
+
+    /// As if somebody were making a listing, for as long as what this gives is held.
+    pub fn publish_nothing(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.publishing.lock().unwrap()
+    }
+}

@@ -305,6 +305,16 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// See [`Catalog::settle`](super::Catalog::settle). What was never read stays to be read.
+    pub fn settle(&self) {
+        let settle =
+            "UPDATE directories SET volatile = 0 WHERE inode != 0; UPDATE files SET volatile = 0";
+        self.write().connection.execute_batch(settle).unwrap();
+    }
+}
+
 /// A connection to read from.
 enum Reader<'a> {
     Own(MutexGuard<'a, Connection>),

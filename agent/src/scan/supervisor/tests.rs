@@ -1,5 +1,7 @@
 //! Roots without a scan, and scans that panic.
 
+mod incremental;
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;

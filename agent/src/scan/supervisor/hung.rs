@@ -13,19 +13,22 @@ impl Supervised {
             "the file system has not answered for {} seconds",
             idle.as_secs()
         );
-        let mut state = self.lock();
-        // It has ended meanwhile: nobody would take this back before the next one.
-        if state.progress.is_none() {
-            return;
-        }
-        let news = !matches!(state.root_state, RootState::Unavailable(_));
-        let hangs = RootState::Unavailable(message.clone());
-        let before = std::mem::replace(&mut state.root_state, hangs);
-        if news {
+        let _telling = self.tell();
+        {
+            let mut state = self.lock();
+            // It has ended meanwhile: nobody would take this back before the next one.
+            if state.progress.is_none() {
+                return;
+            }
+            let hangs = RootState::Unavailable(message.clone());
+            let before = std::mem::replace(&mut state.root_state, hangs);
+            if matches!(before, RootState::Unavailable(_)) {
+                return;
+            }
             state.before_hanging = Some(before);
-            tracing::warn!(root = %crate::escape::path(&self.settings.path), message, "root hangs");
-            catalog.set_unavailable(self.index, Some(message));
         }
+        tracing::warn!(root = %crate::escape::path(&self.settings.path), message, "root hangs");
+        catalog.set_unavailable(self.index, Some(message));
     }
 
     /// What hung answers again, and may be scanned for hours yet. A root of which nothing is known stays as it is:
@@ -35,14 +38,18 @@ impl Supervised {
         if stored.is_none_or(|stored| stored.scanned.is_none()) {
             return;
         }
-        let mut state = self.lock();
-        if state.progress.is_none() {
-            return;
-        }
-        if let Some(before) = state.before_hanging.take() {
+        let _telling = self.tell();
+        {
+            let mut state = self.lock();
+            if state.progress.is_none() {
+                return;
+            }
+            let Some(before) = state.before_hanging.take() else {
+                return;
+            };
             state.root_state = before;
-            tracing::info!(root = %crate::escape::path(&self.settings.path), "root answers again");
-            catalog.set_unavailable(self.index, None);
         }
+        tracing::info!(root = %crate::escape::path(&self.settings.path), "root answers again");
+        catalog.set_unavailable(self.index, None);
     }
 }

@@ -58,6 +58,9 @@ struct Supervised {
     settings: RootSettings,
     /// Where all of them are.
     places: Arc<Places>,
+    /// Held by whoever tells the catalogue whether the root can be read, which may take a while: the state is locked
+    /// without waiting for that. Taken before the state.
+    telling: Mutex<()>,
     state: Mutex<State>,
     wake: Condvar,
     /// Number of the last finished scan.

@@ -29,6 +29,7 @@ impl Supervised {
             index,
             settings,
             places: Arc::clone(places),
+            telling: Mutex::default(),
             state: Mutex::new(State {
                 root_state: RootState::Pending,
                 before_hanging: None,
@@ -48,6 +49,11 @@ impl Supervised {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever has this may tell the catalogue whether the root can be read.
+    pub(super) fn tell(&self) -> MutexGuard<'_, ()> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn request(&self, request: Request) -> u64 {
@@ -191,17 +197,18 @@ impl Supervised {
             let root = crate::escape::path(&self.settings.path);
             tracing::info!(root, "scan stopped before its end");
         }
+        let _telling = self.tell();
+        let told = caught(|| match (&root_state, error) {
+            (RootState::Ok, _) => catalog.set_unavailable(self.index, None),
+            (_, Some(error)) => catalog.set_unavailable(self.index, Some(error)),
+            _ => {}
+        });
+        if let Err(message) = told {
+            let root = crate::escape::path(&self.settings.path);
+            tracing::error!(root, message, "the listing does not tell the root's state");
+        }
         let number = {
             let mut state = self.lock();
-            let told = caught(|| match (&root_state, error) {
-                (RootState::Ok, _) => catalog.set_unavailable(self.index, None),
-                (_, Some(error)) => catalog.set_unavailable(self.index, Some(error)),
-                _ => {}
-            });
-            if let Err(message) = told {
-                let root = crate::escape::path(&self.settings.path);
-                tracing::error!(root, message, "the listing does not tell the root's state");
-            }
             if is_complete {
                 state.root_state = root_state;
             }

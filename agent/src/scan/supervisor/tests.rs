@@ -1,5 +1,6 @@
 //! Roots without a scan, and scans that panic.
 
+mod hung;
 mod incremental;
 
 use std::fs;
@@ -11,10 +12,9 @@ use std::time::Duration;
 
 use sifter_image::record::Status;
 
-use super::{RootState, Supervised, Supervisor};
+use super::{RootState, Supervisor};
 use crate::catalog::{Catalog, RootIndex};
 use crate::config::RootSettings;
-use crate::scan::place::Places;
 use crate::scan::{Progress, Root, ScanError, ScanOptions};
 
 /// Longest wait for what would else be waited for for ever.
@@ -91,52 +91,6 @@ fn a_scan_that_is_stopped_is_no_report_of_the_root() {
         (root_state, last)
     );
     assert!(root.lock().progress.is_none());
-}
-
-#[test]
-fn a_scan_that_has_ended_does_not_hang() {
-    let settings = RootSettings::new("/r".into());
-    let catalog = Catalog::open(None, std::slice::from_ref(&settings.path));
-    let places = Arc::new(Places::new(std::slice::from_ref(&settings)));
-    let root = Supervised::new(RootIndex(0), settings, &places);
-    let hangs = || {
-        root.hangs(&catalog, Duration::from_secs(31));
-        let status = root.status(&catalog);
-        let is_unavailable = matches!(status.root_state, RootState::Unavailable(_));
-        assert_eq!(!catalog.snapshot().unavailable.is_empty(), is_unavailable);
-        is_unavailable
-    };
-    let _running = root.begin();
-    assert!(hangs());
-    root.lock().progress = None;
-    root.lock().root_state = RootState::Ok;
-    catalog.set_unavailable(RootIndex(0), None);
-    assert!(!hangs());
-}
-
-/// The rest of its scan may take hours.
-#[test]
-fn a_root_that_answers_again_is_available_before_its_scan_ends() {
-    let tree = tempfile::tempdir().unwrap();
-    let away = tree.path().join("away");
-    write_image(&tree.path().join("image.sif"));
-    let (catalog, supervisor) = start(&[tree.path(), &away]);
-    let root_states = || supervisor.status().into_iter().map(|root| root.root_state);
-    let root_states = || root_states().collect::<Vec<_>>();
-    let before = root_states();
-    let unavailable = catalog.snapshot().unavailable.len();
-    for root in &supervisor.roots {
-        let (progress, _) = root.begin();
-        root.hangs(&catalog, Duration::from_secs(31));
-        assert!(matches!(&root.lock().root_state, RootState::Unavailable(_)));
-        progress.note_activity();
-        supervisor.look_for_hung();
-    }
-    // Of the other one nothing is known.
-    assert_eq!(root_states()[0], before[0]);
-    assert!(matches!(&root_states()[1], RootState::Unavailable(_)));
-    assert_eq!(catalog.snapshot().unavailable.len(), unavailable);
-    supervisor.stop(PATIENCE);
 }
 
 /// Counts are of what there is, whatever became of the first attempt.

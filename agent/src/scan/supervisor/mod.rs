@@ -79,6 +79,8 @@ struct State {
     started: u64,
     due: Instant,
     request: Option<Request>,
+    /// Directories that were hinted at and not looked at, for the scan failed: the next one has them.
+    missed: BTreeSet<Box<[u8]>>,
     hint: HintState,
     stopping: bool,
 }

@@ -39,6 +39,7 @@ impl Supervised {
                 started: 0,
                 due: Instant::now(),
                 request: None,
+                missed: BTreeSet::new(),
                 hint: HintState::Interval,
                 stopping: false,
             }),
@@ -97,6 +98,9 @@ impl Supervised {
         while let Some(mut request) = self.wait() {
             let (progress, started) = self.begin();
             let mut whole = request.whole;
+            // What is hinted at is looked at closely in a scan of all, too: no other event will tell of it.
+            request.check_files |= !request.hinted.is_empty();
+            let hinted = request.hinted.clone();
             // This thread outlives a panic, for it is the only one that scans the root.
             let outcome = caught(|| {
                 catalog.look_for_file();
@@ -114,6 +118,9 @@ impl Supervised {
                 self.scan(catalog, request, &progress)
             })
             .unwrap_or_else(|message| Err(self.internal(message)));
+            if outcome.is_err() {
+                self.lock().missed.extend(hinted);
+            }
             self.end(catalog, &progress, started, outcome, whole);
         }
     }
@@ -129,6 +136,7 @@ impl Supervised {
             let left = state.due.saturating_duration_since(Instant::now());
             if let Some(mut request) = state.request.take() {
                 request.whole |= left.is_zero();
+                request.hinted.append(&mut state.missed);
                 state.started += 1;
                 return Some(request);
             }
@@ -136,6 +144,7 @@ impl Supervised {
                 state.started += 1;
                 return Some(Request {
                     whole: true,
+                    hinted: std::mem::take(&mut state.missed),
                     ..Request::default()
                 });
             }

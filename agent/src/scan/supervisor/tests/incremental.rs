@@ -69,6 +69,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Tree {
     root: PathBuf,
     touched: BTreeSet<Box<[u8]>>,
+    /// Directories that come, go or have another name: what is there afterwards is watched anew, and looked at for it.
+    moved: Vec<Box<[u8]>>,
 }
 
 impl Tree {
@@ -86,6 +88,14 @@ impl Tree {
         }
     }
 
+    fn touch_directory(&mut self, path: &Path) {
+        self.touch(path);
+        let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+        let path = parent.unwrap().join(path.file_name().unwrap());
+        let path = path.strip_prefix(&self.root).unwrap();
+        self.moved.push(path.as_os_str().as_encoded_bytes().into());
+    }
+
     /// Does it, if it can be done.
     fn take(&mut self, step: &Step) -> io::Result<()> {
         match *step {
@@ -97,7 +107,7 @@ impl Tree {
             Step::Directory(at) => {
                 let path = self.root.join(DIRECTORIES[at]);
                 fs::create_dir(&path)?;
-                self.touch(&path);
+                self.touch_directory(&path);
             }
             Step::Remove(at) => {
                 let path = self.at(at);
@@ -106,13 +116,13 @@ impl Tree {
                 } else {
                     fs::remove_file(&path)?;
                 }
-                self.touch(&path);
+                self.touch_directory(&path);
             }
             Step::Rename(from, to) => {
                 let (from, to) = (self.at(from), self.at(to));
                 fs::rename(&from, &to)?;
-                self.touch(&from);
-                self.touch(&to);
+                self.touch_directory(&from);
+                self.touch_directory(&to);
             }
             Step::Link(from, to) => {
                 let (from, to) = (self.at(from), self.at(to));
@@ -193,6 +203,16 @@ fn start(settings: &RootSettings) -> (Arc<Catalog>, Arc<Supervisor>) {
     (catalog, supervisor)
 }
 
+/// A scan of the whole root, or of directories in which something happened.
+fn scan(supervisor: &Supervisor, whole: bool, hinted: BTreeSet<Box<[u8]>>) {
+    let number = supervisor.roots[0].request(Request {
+        whole,
+        hinted,
+        ..Request::default()
+    });
+    wait(supervisor, ROOT, number);
+}
+
 /// Waits until a file that is changed now has another time than one that was changed before.
 fn next_tick(scratch: &Path) {
     let time = || {
@@ -206,11 +226,18 @@ fn next_tick(scratch: &Path) {
     }
 }
 
+/// Whether a path is another one, or lies below it.
+fn is_within(path: &[u8], other: &[u8]) -> bool {
+    let rest = path.strip_prefix(other);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
 fn follow(steps: &[Step], follow_symlinks: bool) -> Result<(), TestCaseError> {
     let directory = tempfile::tempdir().unwrap();
     let mut tree = Tree {
         root: directory.path().canonicalize().unwrap().join("tree"),
         touched: BTreeSet::new(),
+        moved: Vec::new(),
     };
     // Most of them are there at first, so that what happens has something to happen to.
     for directory in &DIRECTORIES[..DIRECTORIES.len() - 2] {
@@ -228,13 +255,17 @@ fn follow(steps: &[Step], follow_symlinks: bool) -> Result<(), TestCaseError> {
         let Step::Scan { whole } = *step else {
             continue;
         };
-        let number = supervisor.roots[0].request(Request {
-            whole,
-            check_files: true,
-            hinted: std::mem::take(&mut tree.touched),
-            ..Request::default()
-        });
-        wait(&supervisor, ROOT, number);
+        scan(&supervisor, whole, std::mem::take(&mut tree.touched));
+        let moved = std::mem::take(&mut tree.moved);
+        let is_moved = |path: &[u8]| moved.iter().any(|moved| is_within(path, moved));
+        let directories = catalog.directories(ROOT, usize::MAX).unwrap();
+        let hinted: BTreeSet<_> = directories
+            .into_iter()
+            .filter(|path| is_moved(path))
+            .collect();
+        if !hinted.is_empty() {
+            scan(&supervisor, false, hinted);
+        }
         let (fresh, other) = start(&settings);
         other.stop(super::PATIENCE);
         prop_assert_eq!(listed(&catalog), listed(&fresh));
@@ -255,5 +286,28 @@ proptest! {
     ) {
         steps.push(Step::Scan { whole: true });
         follow(&steps, follow_symlinks)?;
+    }
+}
+
+#[test]
+fn what_was_hinted_at_while_the_root_was_away_is_seen_when_it_is_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let [root, away, scratch] = ["tree", "away", "scratch"].map(|name| directory.path().join(name));
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("x.sif"), image(2)).unwrap();
+    let settings = settings(&root);
+    let (catalog, supervisor) = start(&settings);
+    next_tick(&scratch);
+    catalog.settle();
+    fs::rename(&root, &away).unwrap();
+    // In place, of which no directory tells.
+    fs::write(away.join("x.sif"), image(3)).unwrap();
+    scan(&supervisor, false, BTreeSet::from([Box::default()]));
+    fs::rename(&away, &root).unwrap();
+    scan(&supervisor, true, BTreeSet::new());
+    let (fresh, other) = start(&settings);
+    assert_eq!(listed(&catalog), listed(&fresh));
+    for supervisor in [supervisor, other] {
+        supervisor.stop(super::PATIENCE);
     }
 }

@@ -80,6 +80,29 @@ fn an_unmounted_root_keeps_its_images_in_a_database_that_comes_back() {
     assert_eq!(site.listing().len(), 1);
 }
 
+/// The directory in which it was rewritten is as it was.
+#[test]
+fn what_was_rewritten_while_the_database_was_away_is_listed_when_it_is_back() {
+    let tree = tempfile::tempdir().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let image = tree.path().join("a.sif");
+    write(&image, &sif("a:1", 1));
+    outwait_granularity(tree.path());
+    drop(Site::start(tree.path(), Some(state.path())));
+    let [database, away] = ["catalog.sqlite", "away"].map(|name| state.path().join(name));
+    fs::rename(&database, &away).unwrap();
+    fs::create_dir(&database).unwrap();
+    let site = Site::start(tree.path(), Some(state.path()));
+    write(&image, &sif("a:2", 2));
+    site.rescan(false, true);
+    assert_eq!(site.listing(), ["a:2 a.sif Ready"]);
+    fs::remove_dir(&database).unwrap();
+    fs::rename(&away, &database).unwrap();
+    site.rescan(false, false);
+    assert_eq!(site.catalog.condition(), Condition::Ok);
+    assert_eq!(site.listing(), ["a:2 a.sif Ready"]);
+}
+
 #[test]
 fn what_happened_while_a_root_was_away_is_seen_when_it_is_back() {
     let temporary = tempfile::tempdir().unwrap();

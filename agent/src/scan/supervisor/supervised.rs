@@ -109,8 +109,11 @@ impl Supervised {
                 }
                 // That was not the root's file system.
                 progress.note_activity();
-                // What is listed of a root that comes back, or in a database that does, is old as a whole.
-                request.whole |= catalog.awaits_scan(self.index)
+                // What a database that comes back has of the files is old, and no event tells so any more.
+                let is_old = catalog.awaits_scan(self.index);
+                request.check_files |= is_old;
+                // What is listed of a root that comes back is old as a whole, too.
+                request.whole |= is_old
                     || self.is_unavailable()
                     // That walk begins at the root, whatever it knows.
                     || self.settings.follow_symlinks;

@@ -23,7 +23,7 @@ type ByStatus = BTreeMap<(&'static str, &'static str), u64>;
 type Counted = (Arc<Snapshot>, ByStatus, BTreeMap<String, u64>);
 
 /// What the metrics are taken from.
-pub struct Sources {
+pub struct Observed {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The listing and the roots.
@@ -34,7 +34,7 @@ pub struct Sources {
     pub tls: Option<Arc<Tls>>,
 }
 
-impl Sources {
+impl Observed {
     /// Brings the figures up to date; `ready` says whether listings are answered.
     pub fn refresh(
         self: Arc<Self>,

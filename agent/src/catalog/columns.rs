@@ -213,7 +213,7 @@ pub(super) fn common(connection: &Connection, row: &Row<'_>) -> rusqlite::Result
 
 /// Where a row is, in numbers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'n> {
+pub(super) struct Keys<'n> {
     pub(super) root: i64,
     pub(super) directory: i64,
     pub(super) name: &'n [u8],
@@ -225,7 +225,7 @@ pub(super) struct Place<'n> {
 pub(super) fn write(
     statement: &mut rusqlite::Statement<'_>,
     row: &Row<'_>,
-    place: Place<'_>,
+    keys: Keys<'_>,
     details: &Packed,
 ) -> rusqlite::Result<()> {
     let signatures = (!row.signatures.is_empty()).then(|| {
@@ -237,10 +237,10 @@ pub(super) fn write(
     });
     statement.execute(params![
         row.id,
-        place.root,
-        place.directory,
-        place.name,
-        place.common,
+        keys.root,
+        keys.directory,
+        keys.name,
+        keys.common,
         row.facts.inode.cast_signed(),
         row.facts.size.cast_signed(),
         row.facts.modified.0,

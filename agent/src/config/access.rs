@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::{DEFAULT_SOCKET, Listen, Problems, RawTls};
+use super::{ConfigProblems, DEFAULT_SOCKET, Listen, RawTls};
 
 /// Group whose members see every image, unless another is configured. Where the host has no such
 /// group, nobody is in it.
@@ -44,7 +44,7 @@ pub enum PlainTcp {
 }
 
 impl TlsSettings {
-    pub(super) fn validate(raw: RawTls, problems: &mut Problems) -> Self {
+    pub(super) fn validate(raw: RawTls, problems: &mut ConfigProblems) -> Self {
         let mut file = |key, path: Option<PathBuf>| {
             let path = path.unwrap_or_default();
             if !path.is_absolute() {
@@ -76,7 +76,7 @@ impl AccessSettings {
     pub(super) fn validate(
         admin_group: Option<String>,
         plain_tcp: Option<&str>,
-        problems: &mut Problems,
+        problems: &mut ConfigProblems,
     ) -> Self {
         let plain_tcp = match plain_tcp {
             None | Some("own") => Ok(PlainTcp::Own),
@@ -96,7 +96,7 @@ pub(super) fn listen_all(
     texts: Option<Vec<String>>,
     has_tls: bool,
     insecure: bool,
-    problems: &mut Problems,
+    problems: &mut ConfigProblems,
 ) -> Vec<Listen> {
     let texts = texts.unwrap_or_else(|| vec![DEFAULT_SOCKET.to_owned()]);
     if texts.is_empty() {

@@ -16,14 +16,14 @@ use std::path::PathBuf;
 pub use self::access::{AccessSettings, DEFAULT_ADMIN_GROUP, PlainTcp, TlsSettings};
 pub use self::duration::duration;
 pub use self::listen::Listen;
-pub use self::problem::{Key, Problem};
+pub use self::problem::{ConfigProblem, Key};
 pub use self::raw::{OneOrMany, Raw, RawRoot, RawTls};
 pub use self::root::{
     Candidates, DEPTH_MAX, DIGEST_BYTES_PER_SECOND, RootSettings, SKIPPED_DIRECTORIES,
 };
-pub use self::source::{Place, Sources, read};
+pub use self::source::{Line, Sources, read};
 
-use self::problem::Problems;
+use self::problem::ConfigProblems;
 
 /// Where the agent's configuration is by default.
 pub const DEFAULT_FILE: &str = "/etc/sifter/agent.toml";
@@ -57,7 +57,7 @@ pub enum ConfigError {
     #[error("{}", problem::listed(problems))]
     Values {
         /// Each of them; there is one at least.
-        problems: Vec<Problem>,
+        problems: Vec<ConfigProblem>,
     },
 }
 
@@ -102,10 +102,10 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Every value that makes no sense, with its place, its key and what would be right.
+    /// Every value that makes no sense, with its line, its key and what would be right.
     pub fn validate(mut raw: Raw) -> Result<Self, ConfigError> {
         let sources = std::mem::take(&mut raw.sources);
-        let mut problems = Problems::default();
+        let mut problems = ConfigProblems::default();
         let settings = Self::checked(raw, &mut problems);
         if problems.is_empty() {
             return Ok(settings);
@@ -116,7 +116,7 @@ impl Settings {
     }
 
     /// What is of use only if there are no problems.
-    fn checked(raw: Raw, problems: &mut Problems) -> Self {
+    fn checked(raw: Raw, problems: &mut ConfigProblems) -> Self {
         let allow_insecure_remote = raw.allow_insecure_remote.unwrap_or(false);
         let listen = access::listen_all(
             raw.listen,
@@ -208,7 +208,11 @@ impl Settings {
 }
 
 impl LogSettings {
-    fn validate(format: Option<&str>, filter: Option<String>, problems: &mut Problems) -> Self {
+    fn validate(
+        format: Option<&str>,
+        filter: Option<String>,
+        problems: &mut ConfigProblems,
+    ) -> Self {
         if let Some(other) = format.filter(|format| !["text", "json"].contains(format)) {
             problems.add("log_format", format!("`{other}` is neither text nor json"));
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{Place, Sources};
+use super::{Line, Sources};
 
 /// A key of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,19 +25,19 @@ impl fmt::Display for Key {
 
 /// A value that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// Where it stands; `None` where it is not from a file, or missing.
-    pub place: Option<Place>,
+    pub line: Option<Line>,
     /// Which key.
     pub key: Key,
     /// What is wrong, and what would be right.
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = &self.place {
-            write!(f, "{place}: ")?;
+        if let Some(line) = &self.line {
+            write!(f, "{line}: ")?;
         }
         write!(f, "{}: {}", self.key, self.message)
     }
@@ -45,9 +45,9 @@ impl fmt::Display for Problem {
 
 /// Values that make no sense.
 #[derive(Debug, Default)]
-pub(super) struct Problems(Vec<Problem>);
+pub(super) struct ConfigProblems(Vec<ConfigProblem>);
 
-impl Problems {
+impl ConfigProblems {
     /// Adds what is wrong with a value of the whole agent, or with its absence.
     pub(super) fn add(&mut self, name: &'static str, message: impl Into<String>) {
         self.add_of(None, name, message);
@@ -60,8 +60,8 @@ impl Problems {
         name: &'static str,
         message: impl Into<String>,
     ) {
-        self.0.push(Problem {
-            place: None,
+        self.0.push(ConfigProblem {
+            line: None,
             key: Key { root, name },
             message: message.into(),
         });
@@ -80,29 +80,29 @@ impl Problems {
         self.0.is_empty()
     }
 
-    /// All of them, each with its place, in the order of the files and lines. A default is the value of every
+    /// All of them, each with its line, in the order of the files and lines. A default is the value of every
     /// image directory, and wrong once.
-    pub(super) fn placed(self, sources: &Sources) -> Vec<Problem> {
-        let mut placed: Vec<Problem> = Vec::new();
+    pub(super) fn placed(self, sources: &Sources) -> Vec<ConfigProblem> {
+        let mut placed: Vec<ConfigProblem> = Vec::new();
         for problem in self.0 {
-            let place = sources.place(&problem.key);
+            let line = sources.line(&problem.key);
             let is_known = placed.iter().any(|known| {
                 known.key.name == problem.key.name
-                    && known.place == place
+                    && known.line == line
                     && known.message == problem.message
                     && sources.is_default(&problem.key)
             });
             if !is_known {
-                placed.push(Problem { place, ..problem });
+                placed.push(ConfigProblem { line, ..problem });
             }
         }
-        placed.sort_by(|one, other| one.place.cmp(&other.place));
+        placed.sort_by(|one, other| one.line.cmp(&other.line));
         placed
     }
 }
 
 /// One as it is; several below one another.
-pub(super) fn listed(problems: &[Problem]) -> String {
+pub(super) fn listed(problems: &[ConfigProblem]) -> String {
     match problems {
         [problem] => problem.to_string(),
         _ => problems

@@ -6,7 +6,7 @@ use std::time::Duration;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use sifter_image::reference::NamingRule;
 
-use super::{OneOrMany, Problems, RawRoot, duration};
+use super::{ConfigProblems, OneOrMany, RawRoot, duration};
 
 /// Directory names that are never entered unless configured otherwise: snapshots of the file
 /// system itself (each holds all files again), version control, and trees of many small files that
@@ -150,7 +150,7 @@ impl RootSettings {
 
 impl RootSettings {
     /// Validates; nothing without a path.
-    pub(super) fn validate(raw: RawRoot, problems: &mut Problems) -> Option<Self> {
+    pub(super) fn validate(raw: RawRoot, problems: &mut ConfigProblems) -> Option<Self> {
         let Some(path) = raw.path else {
             problems.add("root.path", "missing");
             return None;
@@ -256,7 +256,11 @@ fn has_parents(path: &Path) -> bool {
 
 /// An image is listed once: a root within another one would list its images twice. Whether links or mounts
 /// lead into another one is seen when the roots are scanned.
-pub(super) fn check_overlap(roots: &[RootSettings], new: &RootSettings, problems: &mut Problems) {
+pub(super) fn check_overlap(
+    roots: &[RootSettings],
+    new: &RootSettings,
+    problems: &mut ConfigProblems,
+) {
     // Of a path that is wrong it is not known where it is to lead.
     let is_known = |root: &&RootSettings| root.path.is_absolute() && !has_parents(&root.path);
     if !is_known(&new) {

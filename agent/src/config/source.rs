@@ -22,12 +22,12 @@ pub struct Sources {
 
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Line {
     file: PathBuf,
     line: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, line {}", self.file.display(), self.line)
     }
@@ -67,14 +67,14 @@ impl Sources {
     }
 
     /// Where the value of a key stands that counts: in the last file that has it.
-    pub(super) fn place(&self, key: &Key) -> Option<Place> {
+    pub(super) fn line(&self, key: &Key) -> Option<Line> {
         let mut tables = Vec::new();
         for file in self.files.iter().rev() {
             tables.push((file, DeTable::parse(&file.1).ok()?));
         }
         let find = |find: &dyn Fn(&DeTable<'_>) -> Option<usize>| {
             tables.iter().find_map(|(file, table)| {
-                find(table.get_ref()).map(|at| Place {
+                find(table.get_ref()).map(|at| Line {
                     file: file.0.clone(),
                     line: file.1.get(..at).unwrap_or_default().matches('\n').count() + 1,
                 })

@@ -15,7 +15,7 @@ use tonic::transport::{self, Server};
 use super::ending::EndingLayer;
 use super::wired::Wired;
 use crate::net::Connection;
-use crate::service::{Agent, AgentState, Images, Owners, Sights, Visibility};
+use crate::service::{AgentState, ImageSource, Images, Owners, Sights, Visibility};
 use crate::telemetry::{Metrics, RpcLayer};
 
 /// How long running RPCs may take to finish at the end.

@@ -23,9 +23,9 @@ use crate::engine::Engines;
 use crate::escape;
 use crate::manager;
 use crate::net::{self, Doorkeeper, Doors, Passed, Tls};
-use crate::observe::Sources;
+use crate::observe::Observed;
 use crate::reload::{self, Changeable, Reloader};
-use crate::service::{Agent, Sights};
+use crate::service::{ImageSource, Sights};
 use crate::telemetry::{Metrics, Pages, Scrapes, Terminal};
 
 /// The database's file in the state directory.
@@ -165,13 +165,13 @@ async fn serve(start: Start, ready: impl FnOnce(&[String])) -> anyhow::Result<()
         confined: confined.clone(),
     });
 
-    let sources = Arc::new(Sources {
+    let observed = Arc::new(Observed {
         metrics: Arc::clone(&metrics),
         engines: Arc::clone(&engines),
         doorkeeper,
         tls: tls.clone(),
     });
-    let pages = serve_metrics(&settings, passed_metrics, sources, Arc::clone(&wired)).await?;
+    let pages = serve_metrics(&settings, passed_metrics, observed, Arc::clone(&wired)).await?;
     let server = grpc::serve(
         wired,
         Arc::clone(&sights),
@@ -224,11 +224,11 @@ async fn serve(start: Start, ready: impl FnOnce(&[String])) -> anyhow::Result<()
 async fn serve_metrics(
     settings: &Settings,
     passed: Vec<Scrapes>,
-    sources: Arc<Sources>,
+    observed: Arc<Observed>,
     wired: Arc<Wired>,
 ) -> anyhow::Result<Pages> {
-    let metrics = Arc::clone(&sources.metrics);
-    let pages = Pages::new(metrics, sources.refresh(move || wired.is_ready()));
+    let metrics = Arc::clone(&observed.metrics);
+    let pages = Pages::new(metrics, observed.refresh(move || wired.is_ready()));
     for scrapes in passed {
         pages.serve_for_good(scrapes);
     }

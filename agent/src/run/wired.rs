@@ -14,7 +14,7 @@ use crate::confine::Confined;
 use crate::engine::Engines;
 use crate::escape;
 use crate::scan::{HintState, Nature, Progress, RootState, RootStatus, ScanReport, Supervisor};
-use crate::service::{Agent, Ticket, convert};
+use crate::service::{ImageSource, Ticket, convert};
 
 /// What the services see of the agent.
 pub(super) struct Wired {
@@ -38,7 +38,7 @@ impl Wired {
     }
 }
 
-impl Agent for Wired {
+impl ImageSource for Wired {
     fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.engines.current().catalog)
     }

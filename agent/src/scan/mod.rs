@@ -12,9 +12,9 @@ mod file_system;
 mod hint;
 mod intake;
 mod links;
+mod location;
 mod pace;
 mod panics;
-mod place;
 mod plan;
 mod priority;
 mod progress;
@@ -262,16 +262,18 @@ impl Root {
             let access = &self.access;
             links::scan(settings, access, options, known, &pace, progress, sink)
         } else {
-            let walk = walk::Walk::new(
+            let walk = walk::Walk {
                 settings,
-                &self.access,
-                &self.dir,
+                access: &self.access,
+                root: &self.dir,
                 known,
-                &pace,
+                pace: &pace,
                 progress,
-                &options,
+                options: &options,
+                probe: options.probe(settings),
                 sink,
-            );
+                pool: walk::Pool::default(),
+            };
             let start = if known.is_some_and(|known| known.knows_root()) {
                 Vec::new()
             } else {

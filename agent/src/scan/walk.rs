@@ -55,6 +55,12 @@ pub(super) struct Walk<'a> {
     pub options: &'a ScanOptions,
     pub probe: sifter_image::Options,
     pub sink: &'a (dyn Fn(DirectoryChange) + Sync),
+    pub pool: Pool,
+}
+
+/// What the workers do, and who waits.
+#[derive(Default)]
+pub(super) struct Pool {
     descriptors: Arc<AtomicUsize>,
     queue: Mutex<Queue>,
     wake: Condvar,
@@ -143,35 +149,7 @@ pub(super) fn too_deep(settings: &RootSettings) -> std::io::Error {
 
 // === impl Walk ===
 
-impl<'a> Walk<'a> {
-    #[allow(clippy::too_many_arguments)] // the one call names them all
-    pub fn new(
-        settings: &'a RootSettings,
-        access: &'a Access,
-        root: &'a Dir,
-        known: Option<&'a dyn Known>,
-        pace: &'a Pace,
-        progress: &'a Progress,
-        options: &'a ScanOptions,
-        sink: &'a (dyn Fn(DirectoryChange) + Sync),
-    ) -> Self {
-        Self {
-            settings,
-            access,
-            root,
-            known,
-            pace,
-            progress,
-            options,
-            probe: options.probe(settings),
-            sink,
-            descriptors: Arc::default(),
-            queue: Mutex::default(),
-            wake: Condvar::new(),
-            waiting: AtomicUsize::new(0),
-        }
-    }
-
+impl Walk<'_> {
     /// Walks until nothing is left or the scan is cancelled. `start` is where to begin; known
     /// directories come from the catalogue besides.
     ///
@@ -196,14 +174,14 @@ impl<'a> Walk<'a> {
 
     /// Holds on to an open directory for its subdirectories, unless too many are held already.
     pub fn hold(&self, dir: Dir) -> Result<Arc<Held>, Dir> {
-        let held = self.descriptors.fetch_add(1, Ordering::Relaxed);
+        let held = self.pool.descriptors.fetch_add(1, Ordering::Relaxed);
         if held >= DESCRIPTORS_MAX {
-            self.descriptors.fetch_sub(1, Ordering::Relaxed);
+            self.pool.descriptors.fetch_sub(1, Ordering::Relaxed);
             return Err(dir);
         }
         Ok(Arc::new(Held {
             dir,
-            counter: Arc::clone(&self.descriptors),
+            counter: Arc::clone(&self.pool.descriptors),
         }))
     }
 
@@ -218,7 +196,10 @@ impl<'a> Walk<'a> {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // A worker that panicked holds nothing half-done in the queue.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pool
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn spawn_up_to_width<'scope>(
@@ -248,7 +229,7 @@ impl<'a> Walk<'a> {
         if let Err(message) = caught(|| self.work(scope)) {
             let mut queue = self.lock();
             queue.failure.get_or_insert(WalkError::Internal(message));
-            self.wake.notify_all();
+            self.pool.wake.notify_all();
         }
     }
 
@@ -283,22 +264,23 @@ impl<'a> Walk<'a> {
                     break;
                 }
             }
-            self.waiting.fetch_add(1, Ordering::Relaxed);
+            self.pool.waiting.fetch_add(1, Ordering::Relaxed);
             queue = self
+                .pool
                 .wake
                 .wait(queue)
                 .unwrap_or_else(PoisonError::into_inner);
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.pool.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         queue.finished = true;
-        self.wake.notify_all();
+        self.pool.wake.notify_all();
         drop(queue);
     }
 
     /// Does some of what a visit found to do at once, as long as nobody else could begin with it.
     fn go_on(&self, visitor: &mut Visitor<'_>, new: &mut Vec<Item>) {
         for _ in 0..IN_A_ROW {
-            let nobody_waits = self.waiting.load(Ordering::Relaxed) == 0;
+            let nobody_waits = self.pool.waiting.load(Ordering::Relaxed) == 0;
             if !nobody_waits || self.pace.is_slow() || self.progress.is_cancelled() {
                 return;
             }
@@ -326,10 +308,10 @@ impl<'a> Walk<'a> {
             return;
         }
         if queue.active == 0 && queue.items.is_empty() {
-            self.wake.notify_all();
+            self.pool.wake.notify_all();
         } else if queue.active + 1 < width {
             for _ in 0..queue.items.len().min(idle as usize) {
-                self.wake.notify_one();
+                self.pool.wake.notify_one();
             }
         }
     }
@@ -362,7 +344,7 @@ impl<'a> Walk<'a> {
             }
             Err(failure) => queue.failure = Some(WalkError::Known(failure)),
         }
-        self.wake.notify_all();
+        self.pool.wake.notify_all();
         queue
     }
 }

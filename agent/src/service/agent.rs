@@ -19,7 +19,7 @@ use crate::catalog::{Condition, Snapshot, status_name};
 
 use super::aside;
 use super::convert;
-use super::source::{Agent, Ticket};
+use super::source::{ImageSource, Ticket};
 use super::status;
 use super::turns::{Turn, Turns};
 use super::visibility::{Sight, Visibility};
@@ -34,7 +34,7 @@ pub struct AgentState<A> {
     turns: Turns,
 }
 
-impl<A: Agent> AgentState<A> {
+impl<A: ImageSource> AgentState<A> {
     /// The service over an agent.
     pub fn new(agent: Arc<A>, visibility: Arc<Visibility>) -> Self {
         Self {
@@ -73,7 +73,7 @@ fn without_private(mut root: Root) -> Root {
 }
 
 #[tonic::async_trait]
-impl<A: Agent> AgentService for AgentState<A> {
+impl<A: ImageSource> AgentService for AgentState<A> {
     type ScanStream = Pin<Box<dyn Stream<Item = Result<ScanResponse, Status>> + Send>>;
 
     async fn get_status(
@@ -195,7 +195,7 @@ async fn ended(ticket: &mut Ticket) -> bool {
         .is_ok()
 }
 
-impl<A: Agent> Follower<A> {
+impl<A: ImageSource> Follower<A> {
     async fn run(self, mut turn: Turn) {
         let begun = tokio::select! {
             begun = turn.wait_for(Option::is_some) => begun.ok().and_then(|ticket| ticket.clone()),

@@ -22,7 +22,7 @@ use super::aside;
 use super::convert;
 use super::owners::Owners;
 use super::reading::Reading;
-use super::source::Agent;
+use super::source::ImageSource;
 use super::status;
 use super::visibility::{Sight, Visibility};
 use super::watch::Watcher;
@@ -47,7 +47,7 @@ pub struct Images<A> {
     visibility: Arc<Visibility>,
 }
 
-impl<A: Agent> Images<A> {
+impl<A: ImageSource> Images<A> {
     /// The service over an agent.
     pub fn new(agent: Arc<A>, owners: Arc<Owners>, visibility: Arc<Visibility>) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl<A: Agent> Images<A> {
 /// A stream of messages.
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-impl<A: Agent> Reading<A> {
+impl<A: ImageSource> Reading<A> {
     async fn page(
         &self,
         request: &ListImagesRequest,
@@ -243,7 +243,7 @@ impl<A: Agent> Reading<A> {
 }
 
 #[tonic::async_trait]
-impl<A: Agent> ImageService for Images<A> {
+impl<A: ImageSource> ImageService for Images<A> {
     type StreamImagesStream = Messages<StreamImagesResponse>;
     type WatchImagesStream = Messages<WatchImagesResponse>;
 

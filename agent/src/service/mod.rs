@@ -17,5 +17,5 @@ mod watch;
 pub use self::agent::AgentState;
 pub use self::images::Images;
 pub use self::owners::Owners;
-pub use self::source::{Agent, Ticket};
+pub use self::source::{ImageSource, Ticket};
 pub use self::visibility::{Sights, Visibility};

@@ -17,7 +17,7 @@ use super::aside;
 use super::convert;
 use super::encode::Encoder;
 use super::owners::Owners;
-use super::source::Agent;
+use super::source::ImageSource;
 use super::status;
 use super::visibility::{Sight, View, Visibility};
 
@@ -44,7 +44,7 @@ impl<A> Clone for Reading<A> {
     }
 }
 
-impl<A: Agent> Reading<A> {
+impl<A: ImageSource> Reading<A> {
     /// The present listing, as the caller sees it; without a view for those who see all of it.
     pub(super) async fn present(&self, sight: &Sight) -> (Arc<Snapshot>, Option<Arc<View>>) {
         let whole = self.catalog.snapshot();

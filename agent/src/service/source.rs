@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::catalog::Catalog;
 
 /// The agent as the service sees it, besides the catalogue.
-pub trait Agent: Send + Sync + 'static {
+pub trait ImageSource: Send + Sync + 'static {
     /// What is listed.
     fn catalog(&self) -> Arc<Catalog>;
 

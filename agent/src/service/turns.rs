@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::source::{Agent, Ticket};
+use super::source::{ImageSource, Ticket};
 
 /// A scan that was asked for, once it could begin. Without a sender there will be none.
 pub(super) type Turn = watch::Receiver<Option<Ticket>>;
@@ -23,7 +23,7 @@ type Last = HashMap<String, (Instant, Turn)>;
 
 impl Turns {
     /// The next scan of a root that a user may have.
-    pub(super) fn take<A: Agent>(&self, agent: &Arc<A>, root: String) -> Turn {
+    pub(super) fn take<A: ImageSource>(&self, agent: &Arc<A>, root: String) -> Turn {
         let replaced = agent.replaced();
         let interval = agent.rescan_interval(&root);
         let now = Instant::now();

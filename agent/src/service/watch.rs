@@ -18,7 +18,7 @@ use crate::catalog::{Catalog, Changes, FileTime, KeptRow, Query, Snapshot, Store
 use super::aside;
 use super::convert;
 use super::reading::{Reading, fitting};
-use super::source::Agent;
+use super::source::ImageSource;
 use super::status;
 use super::visibility::{FRESH, Sight};
 
@@ -40,7 +40,7 @@ type Sent = HashMap<i64, (Arc<KeptRow>, ImageStatus)>;
 /// The client went away, or cannot be served any longer.
 struct Ended;
 
-impl<A: Agent> Watcher<A> {
+impl<A: ImageSource> Watcher<A> {
     pub fn new(
         service: Reading<A>,
         catalog: Arc<Catalog>,

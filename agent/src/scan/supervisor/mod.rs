@@ -22,8 +22,8 @@ use crate::catalog::{Catalog, FileTime, RootIndex};
 use crate::config::RootSettings;
 
 use super::hint::{self, HintState};
+use super::location::Locations;
 use super::panics::caught;
-use super::place::Places;
 use super::progress::{Counts, Problems, Progress};
 use super::{FileSystemType, RootFacts};
 
@@ -47,7 +47,7 @@ type Spawn<'s> = dyn FnMut(&'static str, Run) -> std::io::Result<JoinHandle<()>>
 pub struct Supervisor {
     catalog: Arc<Catalog>,
     roots: Vec<Arc<Supervised>>,
-    places: Arc<Places>,
+    locations: Arc<Locations>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -57,7 +57,7 @@ struct Supervised {
     index: RootIndex,
     settings: RootSettings,
     /// Where all of them are.
-    places: Arc<Places>,
+    locations: Arc<Locations>,
     /// Held by whoever tells the catalogue whether the root can be read, which may take a while: the state is locked
     /// without waiting for that. Taken before the state.
     telling: Mutex<()>,
@@ -178,11 +178,11 @@ impl Supervisor {
         former: &[RootStatus],
         spawn: &mut Spawn<'_>,
     ) -> std::io::Result<Arc<Self>> {
-        let places = Arc::new(Places::new(&roots));
+        let locations = Arc::new(Locations::new(&roots));
         let roots: Vec<Arc<Supervised>> = roots
             .into_iter()
             .enumerate()
-            .map(|(index, settings)| Supervised::new(RootIndex(index), settings, &places))
+            .map(|(index, settings)| Supervised::new(RootIndex(index), settings, &locations))
             .map(Arc::new)
             .collect();
         for root in &roots {
@@ -197,7 +197,7 @@ impl Supervisor {
         let supervisor = Arc::new(Self {
             catalog,
             roots,
-            places,
+            locations,
             threads: Mutex::default(),
         });
         if let Err(error) = supervisor.start_threads(spawn) {
@@ -305,7 +305,7 @@ impl Supervisor {
     /// more.
     fn grant_wishes(&self) {
         let all = self.catalog.take_wish();
-        let moved = self.places.take_concerned();
+        let moved = self.locations.take_concerned();
         for root in &self.roots {
             if all || moved.contains(&root.index) {
                 self.request(root.index, false, false);

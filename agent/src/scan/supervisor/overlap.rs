@@ -15,7 +15,7 @@ impl Supervised {
         catalog: &Arc<Catalog>,
         root: &Root,
     ) -> Result<(), ScanError> {
-        let Some(overlap) = self.places.overlap(self.index) else {
+        let Some(overlap) = self.locations.overlap(self.index) else {
             return Ok(());
         };
         let nothing = DirectoryChange {

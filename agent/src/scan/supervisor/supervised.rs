@@ -10,8 +10,8 @@ use crate::catalog::{Catalog, FileTime, KnownRoot, RootIndex, StoreError};
 use crate::config::RootSettings;
 use crate::scan::hint::HintState;
 use crate::scan::intake::Intake;
+use crate::scan::location::Locations;
 use crate::scan::panics::caught;
-use crate::scan::place::Places;
 use crate::scan::plan::{KnownError, is_due};
 use crate::scan::progress::Progress;
 use crate::scan::{Root, RootFacts, ScanError, ScanOptions};
@@ -24,11 +24,15 @@ use super::{Request, RootState, RootStatus, ScanReport, State, Supervised};
 const ATTEMPTS: usize = 3;
 
 impl Supervised {
-    pub(super) fn new(index: RootIndex, settings: RootSettings, places: &Arc<Places>) -> Self {
+    pub(super) fn new(
+        index: RootIndex,
+        settings: RootSettings,
+        locations: &Arc<Locations>,
+    ) -> Self {
         Self {
             index,
             settings,
-            places: Arc::clone(places),
+            locations: Arc::clone(locations),
             telling: Mutex::default(),
             state: Mutex::new(State {
                 root_state: RootState::Pending,
@@ -276,7 +280,7 @@ impl Supervised {
     ) -> Result<RootFacts, ScanError> {
         let opened = self.open(catalog, &request, progress);
         if request.whole || opened.is_err() {
-            self.places.note(self.index, opened.as_ref().ok());
+            self.locations.note(self.index, opened.as_ref().ok());
         }
         let root = opened?;
         let facts = root.facts().clone();

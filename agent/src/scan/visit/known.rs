@@ -11,7 +11,7 @@ use super::super::pace::Timed;
 use super::super::walk::{Item, Pending};
 use super::Visitor;
 use super::listing::Candidate;
-use super::look::{Look, Place};
+use super::look::{Look, Parent};
 
 impl Visitor<'_> {
     /// A known directory: one `stat` tells whether it must be read again.
@@ -152,7 +152,7 @@ impl Visitor<'_> {
                 volatile: true,
                 ..file.clone()
             };
-            let place = Place {
+            let parent = Parent {
                 dir,
                 path: &directory.path,
                 known: std::slice::from_ref(&changed),
@@ -163,7 +163,7 @@ impl Visitor<'_> {
                 if_large: false,
                 known: Some(0),
             };
-            match self.look_at(place, &candidate) {
+            match self.look_at(parent, &candidate) {
                 Look::Found(new) => found.push(new),
                 Look::Gone => removed.push(file.name.clone()),
                 Look::Unchanged => {}

@@ -28,14 +28,14 @@ const ACCESS_GRANULARITY: i64 = 86_400_000_000_000;
 
 /// The directory that candidates are in, as far as looking at them needs it.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'d> {
+pub(super) struct Parent<'d> {
     pub dir: &'d Dir,
     pub path: &'d [u8],
     /// Files known in it.
     pub known: &'d [KnownFile],
 }
 
-impl<'d> Place<'d> {
+impl<'d> Parent<'d> {
     /// What is known of a candidate.
     fn known(&self, candidate: &Candidate) -> Option<&'d KnownFile> {
         self.known.get(candidate.known? as usize)
@@ -57,13 +57,13 @@ pub(super) enum Look {
 }
 
 impl Visitor<'_> {
-    pub(super) fn look_at_all(&mut self, place: Place<'_>, candidates: &[Candidate]) -> Looked {
+    pub(super) fn look_at_all(&mut self, parent: Parent<'_>, candidates: &[Candidate]) -> Looked {
         let mut looked = Looked::default();
         for candidate in candidates {
             if self.walk.progress.is_cancelled() {
                 break;
             }
-            match self.look_at(place, candidate) {
+            match self.look_at(parent, candidate) {
                 Look::Found(found) => looked.found.push(found),
                 Look::Gone if candidate.known.is_some() => {
                     looked.removed.push(candidate.name.to_bytes().into());
@@ -75,9 +75,9 @@ impl Visitor<'_> {
     }
 
     /// Looks at one candidate: as cheaply as what is known of it allows.
-    pub(super) fn look_at(&mut self, place: Place<'_>, candidate: &Candidate) -> Look {
+    pub(super) fn look_at(&mut self, parent: Parent<'_>, candidate: &Candidate) -> Look {
         let name = candidate.name.as_c_str();
-        if let Some(known) = place.known(candidate)
+        if let Some(known) = parent.known(candidate)
             && !known.volatile
             && !self.walk.options.full
         {
@@ -86,7 +86,7 @@ impl Visitor<'_> {
                 self.counts.images += u64::from(known.image.is_some());
                 return Look::Unchanged;
             }
-            match self.timed(Timed::State, |operations| place.dir.stat(name, operations)) {
+            match self.timed(Timed::State, |operations| parent.dir.stat(name, operations)) {
                 Ok((_, facts)) if Identity::from(&facts) == known.identity => {
                     self.counts.images += u64::from(known.image.is_some());
                     return self
@@ -104,7 +104,7 @@ impl Visitor<'_> {
             && self.walk.settings.naming.is_empty()
             && let images = known.images_with_inode(candidate.inode)
             && !images.is_empty()
-            && let Ok((EntryKind::File, facts)) = place.dir.stat(name, &mut self.operations)
+            && let Ok((EntryKind::File, facts)) = parent.dir.stat(name, &mut self.operations)
         {
             let seen = Identity::from(&facts);
             let moved = images.iter().find(|(_, known)| may_be_moved(known, &seen));
@@ -127,7 +127,7 @@ impl Visitor<'_> {
         }
         // What is known of it counts, unless all is to be as if nothing were known.
         if candidate.if_large && (candidate.known.is_none() || self.walk.options.full) {
-            match self.timed(Timed::State, |operations| place.dir.stat(name, operations)) {
+            match self.timed(Timed::State, |operations| parent.dir.stat(name, operations)) {
                 Ok((EntryKind::File, facts)) if facts.size >= SIZE_MIN => {}
                 // Small now, but perhaps only because it is being written.
                 Ok((EntryKind::File, facts)) if self.is_young(&facts) => {
@@ -138,12 +138,12 @@ impl Visitor<'_> {
                 // Opening it says the same, and keeps what is known.
                 Err(_) if candidate.known.is_some() => {}
                 Err(error) => {
-                    self.problem(&join(place.path, name.to_bytes()), "stat", &error);
+                    self.problem(&join(parent.path, name.to_bytes()), "stat", &error);
                     return Look::Gone;
                 }
             }
         }
-        self.read(place, candidate)
+        self.read(parent, candidate)
     }
 
     /// The image again if it was read since the listing's last access: reading changes neither what
@@ -163,10 +163,10 @@ impl Visitor<'_> {
     }
 
     /// Opens and probes one file.
-    fn read(&mut self, place: Place<'_>, candidate: &Candidate) -> Look {
+    fn read(&mut self, parent: Parent<'_>, candidate: &Candidate) -> Look {
         let walk = self.walk;
         let name = candidate.name.as_c_str();
-        let path = || join(place.path, name.to_bytes());
+        let path = || join(parent.path, name.to_bytes());
         let network = walk.options.network;
         let reading = Reading {
             tape: network,
@@ -175,12 +175,12 @@ impl Visitor<'_> {
         };
         let now = FileTime::now();
         let root = walk.settings.path.as_os_str().as_bytes();
-        let full_path = join_path(root, place.path, name.to_bytes()).into_vec();
+        let full_path = join_path(root, parent.path, name.to_bytes()).into_vec();
         let full_path = std::path::PathBuf::from(OsString::from_vec(full_path));
         let opened = self.timed(Timed::File, |operations| -> io::Result<_> {
             let file = walk
                 .access
-                .open_file(place.dir, name, reading, operations)?;
+                .open_file(parent.dir, name, reading, operations)?;
             let facts = file.facts;
             if file.released {
                 return Ok((facts, None));
@@ -200,7 +200,7 @@ impl Visitor<'_> {
             Ok((facts, Some(verdict))) => (facts, verdict),
             Ok((facts, None)) => {
                 self.problem(&path(), "read", &released());
-                return self.unreadable(place, candidate, Some(facts));
+                return self.unreadable(parent, candidate, Some(facts));
             }
             Err(error) => {
                 let errno = error.raw_os_error().map(Errno::from_raw);
@@ -208,14 +208,14 @@ impl Visitor<'_> {
                     return Look::Gone;
                 }
                 self.problem(&path(), "open", &error);
-                let facts = place.dir.stat(name, &mut self.operations);
-                return match (facts, place.known(candidate)) {
+                let facts = parent.dir.stat(name, &mut self.operations);
+                return match (facts, parent.known(candidate)) {
                     // What was known is not here any more.
                     (Ok((_, facts)), Some(known)) if facts.inode != known.identity.inode => {
                         Look::Found(other(name, facts, true))
                     }
                     (facts, _) => {
-                        self.unreadable(place, candidate, facts.ok().map(|(_, facts)| facts))
+                        self.unreadable(parent, candidate, facts.ok().map(|(_, facts)| facts))
                     }
                 };
             }
@@ -241,7 +241,7 @@ impl Visitor<'_> {
             }
             Err(error) => {
                 self.problem(&path(), "read", &error);
-                self.unreadable(place, candidate, Some(facts))
+                self.unreadable(parent, candidate, Some(facts))
             }
         }
     }
@@ -251,11 +251,11 @@ impl Visitor<'_> {
     /// is moved. What is not known is looked at again.
     fn unreadable(
         &self,
-        place: Place<'_>,
+        parent: Parent<'_>,
         candidate: &Candidate,
         facts: Option<FileFacts>,
     ) -> Look {
-        let Some(known) = place.known(candidate) else {
+        let Some(known) = parent.known(candidate) else {
             return Look::Found(other(&candidate.name, facts.unwrap_or_default(), true));
         };
         let facts = facts.map(|facts| FileFacts {

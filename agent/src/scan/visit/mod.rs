@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownFile};
 
 use self::listing::{Candidate, Listing, recognise};
-use self::look::{Looked, Place};
+use self::look::{Looked, Parent};
 use self::sampling::{Sampling, Took, Waits};
 use super::dir::{DIRECTORY_BUFFER, Dir, EntryKind, Operations, absolute, c_name, join};
 use super::pace::Timed;
@@ -392,7 +392,7 @@ impl<'a> Visitor<'a> {
         mut report: DirectoryChange,
     ) {
         let path = &report.path;
-        let looked = self.look_at_all(Place { dir, path, known }, candidates);
+        let looked = self.look_at_all(Parent { dir, path, known }, candidates);
         finish(&mut report, looked);
         (self.walk.sink)(report);
     }
@@ -406,12 +406,12 @@ impl<'a> Visitor<'a> {
 
     /// One share of a large directory.
     fn share(&mut self, task: &Task, range: std::ops::Range<usize>) {
-        let place = Place {
+        let parent = Parent {
             dir: &task.held.dir,
             path: &task.path,
             known: &task.known,
         };
-        let Looked { found, removed } = self.look_at_all(place, &task.candidates[range]);
+        let Looked { found, removed } = self.look_at_all(parent, &task.candidates[range]);
         if !found.is_empty() {
             (self.walk.sink)(DirectoryChange {
                 id: task.id,

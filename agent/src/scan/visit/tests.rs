@@ -9,7 +9,7 @@ use crate::scan::ScanOptions;
 use crate::scan::dir::{Access, Operations};
 use crate::scan::pace::Pace;
 use crate::scan::progress::Progress;
-use crate::scan::walk::Walk;
+use crate::scan::walk::{Pool, Walk};
 
 #[test]
 fn who_waits_for_the_rate_does_not_hang() {
@@ -19,16 +19,18 @@ fn who_waits_for_the_rate_does_not_hang() {
     let root = access.open_root(directory.path(), &mut Operations::default());
     let (root, pace) = (root.unwrap(), Pace::new(1, 1, Some(10.0)));
     let (progress, options) = (Arc::new(Progress::default()), ScanOptions::default());
-    let walk = Walk::new(
-        &settings,
-        &access,
-        &root,
-        None,
-        &pace,
-        &progress,
-        &options,
-        &|_| {},
-    );
+    let walk = Walk {
+        settings: &settings,
+        access: &access,
+        root: &root,
+        known: None,
+        pace: &pace,
+        progress: &progress,
+        options: &options,
+        probe: options.probe(&settings),
+        sink: &|_| {},
+        pool: Pool::default(),
+    };
     let mut visitor = Visitor::new(&walk);
     visitor.operations.calls = 10;
     visitor.hand_on();

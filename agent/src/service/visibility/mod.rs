@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use self::permission::Subject;
-use self::places::{Evaluation, Places, Sources};
+use self::places::{Basis, Evaluation, Places};
 pub use self::sight::{Sight, Sights};
 use crate::catalog::{FileTime, KeptRow, Rows, Snapshot};
 
@@ -40,7 +40,7 @@ const AT_ONCE: usize = 4;
 const LANES: usize = 16;
 
 /// An image with its place in the listing, and what decides who sees it.
-type Candidate = (usize, Arc<KeptRow>, Sources);
+type Candidate = (usize, Arc<KeptRow>, Basis);
 
 /// What one caller sees of one generation.
 #[derive(Debug)]
@@ -139,14 +139,14 @@ impl Visibility {
         self.places.limit(whole.rows.len());
         let mut by_root: BTreeMap<Arc<str>, Vec<Candidate>> = BTreeMap::new();
         for (index, row) in whole.rows.iter().enumerate() {
-            let sources = match whole.unavailable_directory(row) {
-                None => Sources::Now,
-                Some(directory) if directory.len() > row.root().len() => Sources::NowOrRemembered,
+            let basis = match whole.unavailable_directory(row) {
+                None => Basis::Now,
+                Some(directory) if directory.len() > row.root().len() => Basis::NowOrRemembered,
                 // A root that hangs must not be asked.
-                Some(_) => Sources::Remembered,
+                Some(_) => Basis::Remembered,
             };
             let rows = by_root.entry(Arc::clone(row.root())).or_default();
-            rows.push((index, Arc::clone(row), sources));
+            rows.push((index, Arc::clone(row), basis));
         }
         let mut running = Vec::new();
         for (root, rows) in by_root {
@@ -195,15 +195,15 @@ impl Visibility {
             let evaluated = async {
                 let slot = slots.acquire_owned().await.ok()?;
                 tokio::task::spawn_blocking(move || {
-                    let evaluation = |sources| Evaluation::new(&places, &subject, sources);
-                    let mut now = evaluation(Sources::Now);
-                    let mut either = evaluation(Sources::NowOrRemembered);
-                    let mut remembered = evaluation(Sources::Remembered);
+                    let evaluation = |basis| Evaluation::new(&places, &subject, basis);
+                    let mut now = evaluation(Basis::Now);
+                    let mut either = evaluation(Basis::NowOrRemembered);
+                    let mut remembered = evaluation(Basis::Remembered);
                     let mut rows = rows;
-                    rows.retain(|(_, row, sources)| match sources {
-                        Sources::Now => now.sees(row),
-                        Sources::NowOrRemembered => either.sees(row),
-                        Sources::Remembered => remembered.sees(row),
+                    rows.retain(|(_, row, basis)| match basis {
+                        Basis::Now => now.sees(row),
+                        Basis::NowOrRemembered => either.sees(row),
+                        Basis::Remembered => remembered.sees(row),
                     });
                     // Given back by the thread itself, however long it takes.
                     drop(slot);

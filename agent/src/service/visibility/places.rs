@@ -64,14 +64,14 @@ pub struct Places {
 
 /// A directory that the subject may enter, after all links.
 #[derive(Debug, Clone)]
-struct Place {
+struct Entered {
     path: Box<[u8]>,
     identity: (u64, u64),
 }
 
 /// What decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sources {
+pub enum Basis {
     /// What is there.
     Now,
     /// What is there and, where that cannot be seen, what is remembered: a directory on the way is closed to
@@ -86,8 +86,8 @@ pub enum Sources {
 pub struct Evaluation<'p> {
     places: &'p Places,
     subject: &'p Subject,
-    sources: Sources,
-    entered: HashMap<Box<[u8]>, Option<Place>>,
+    basis: Basis,
+    entered: HashMap<Box<[u8]>, Option<Entered>>,
 }
 
 impl Places {
@@ -99,9 +99,9 @@ impl Places {
         }
     }
 
-    fn node(&self, path: &[u8], sources: Sources) -> Option<Arc<Node>> {
+    fn node(&self, path: &[u8], basis: Basis) -> Option<Arc<Node>> {
         let known = lock(&self.nodes).get(path).map(Arc::clone);
-        if sources == Sources::Remembered
+        if basis == Basis::Remembered
             || known
                 .as_ref()
                 .is_some_and(|node| node.seen.elapsed() < REMEMBERED)
@@ -109,7 +109,7 @@ impl Places {
             return known;
         }
         let Some(node) = Node::read(path).map(Arc::new) else {
-            return known.filter(|_| sources == Sources::NowOrRemembered);
+            return known.filter(|_| basis == Basis::NowOrRemembered);
         };
         let mut nodes = lock(&self.nodes);
         if nodes.len() >= NODES_MAX {
@@ -185,11 +185,11 @@ fn attribute(path: &Path, name: &str) -> Result<Option<Vec<u8>>, Errno> {
 impl<'p> Evaluation<'p> {
     /// For `subject`.
     #[must_use]
-    pub fn new(places: &'p Places, subject: &'p Subject, sources: Sources) -> Self {
+    pub fn new(places: &'p Places, subject: &'p Subject, basis: Basis) -> Self {
         Self {
             places,
             subject,
-            sources,
+            basis,
             entered: HashMap::new(),
         }
     }
@@ -211,17 +211,17 @@ impl<'p> Evaluation<'p> {
         let known = lock(&self.places.files).get(&row.id()).map(Arc::clone);
         let as_known = |known: &Checked| self.subject.may(READ, known.facts, &known.acl);
         if let Some(known) = &known
-            && (self.sources == Sources::Remembered
+            && (self.basis == Basis::Remembered
                 || known.row == row.identity().changed && known.parent == parent.identity)
         {
             return Some(as_known(known));
         }
-        if self.sources == Sources::Remembered {
+        if self.basis == Basis::Remembered {
             return None;
         }
         let path = join(&parent.path, name);
         let Some(mut node) = Node::read(&path) else {
-            let known = known.filter(|_| self.sources == Sources::NowOrRemembered);
+            let known = known.filter(|_| self.basis == Basis::NowOrRemembered);
             return known.map(|known| as_known(&known));
         };
         if let Kind::Link(target) = &node.kind {
@@ -249,7 +249,7 @@ impl<'p> Evaluation<'p> {
 
     /// The directory `path` at or below `root`: every directory from the root on must be readable,
     /// or its names are not the subject's to know; those above must let through.
-    fn enter(&mut self, path: &[u8], root: &[u8]) -> Option<Place> {
+    fn enter(&mut self, path: &[u8], root: &[u8]) -> Option<Entered> {
         if let Some(known) = self.entered.get(path) {
             return known.clone();
         }
@@ -258,7 +258,7 @@ impl<'p> Evaluation<'p> {
         place
     }
 
-    fn enter_anew(&mut self, path: &[u8], root: &[u8]) -> Option<Place> {
+    fn enter_anew(&mut self, path: &[u8], root: &[u8]) -> Option<Entered> {
         let place = if path == root || path == b"/" {
             self.resolve(path, &mut LINKS_MAX.clone())?
         } else {
@@ -266,7 +266,7 @@ impl<'p> Evaluation<'p> {
             let above = self.enter(above, root)?;
             self.step(&above, name, &mut LINKS_MAX.clone())?
         };
-        let node = self.places.node(&place.path, self.sources)?;
+        let node = self.places.node(&place.path, self.basis)?;
         self.subject
             .may(READ | SEARCH, node.facts, &node.acl)
             .then_some(place)
@@ -274,9 +274,9 @@ impl<'p> Evaluation<'p> {
 
     /// The directory at an absolute path, after all links; every directory on the way must let
     /// through.
-    fn resolve(&self, path: &[u8], links: &mut u32) -> Option<Place> {
-        let root = self.places.node(b"/", self.sources)?;
-        let mut place = self.through(Place {
+    fn resolve(&self, path: &[u8], links: &mut u32) -> Option<Entered> {
+        let root = self.places.node(b"/", self.basis)?;
+        let mut place = self.through(Entered {
             path: (*b"/").into(),
             identity: root.identity,
         })?;
@@ -290,7 +290,7 @@ impl<'p> Evaluation<'p> {
     }
 
     /// From a directory to the one called `name` in it.
-    fn step(&self, from: &Place, name: &[u8], links: &mut u32) -> Option<Place> {
+    fn step(&self, from: &Entered, name: &[u8], links: &mut u32) -> Option<Entered> {
         match name {
             b"." => return Some(from.clone()),
             b".." => {
@@ -299,9 +299,9 @@ impl<'p> Evaluation<'p> {
             _ => {}
         }
         let path = join(&from.path, name);
-        let node = self.places.node(&path, self.sources)?;
+        let node = self.places.node(&path, self.basis)?;
         match &node.kind {
-            Kind::Directory => self.through(Place {
+            Kind::Directory => self.through(Entered {
                 path,
                 identity: node.identity,
             }),
@@ -313,8 +313,8 @@ impl<'p> Evaluation<'p> {
         }
     }
 
-    fn through(&self, place: Place) -> Option<Place> {
-        let node = self.places.node(&place.path, self.sources)?;
+    fn through(&self, place: Entered) -> Option<Entered> {
+        let node = self.places.node(&place.path, self.basis)?;
         self.subject
             .may(SEARCH, node.facts, &node.acl)
             .then_some(place)
@@ -352,7 +352,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use super::{Evaluation, Places, REMEMBERED, Sources, lock};
+    use super::{Basis, Evaluation, Places, REMEMBERED, lock};
     use crate::catalog::testing::row;
     use crate::catalog::{Commons, FileTime, KeptRow};
     use crate::service::visibility::permission::Subject;
@@ -395,23 +395,23 @@ mod tests {
             groups: Arc::default(),
         };
         let places = Places::default();
-        let sees = |sources| Evaluation::new(&places, &subject, sources).sees(&row);
-        assert!(!sees(Sources::Remembered), "nothing is remembered");
-        assert!(sees(Sources::Now));
-        for sources in [Sources::Remembered, Sources::NowOrRemembered] {
-            assert!(sees(sources), "{sources:?}");
+        let sees = |basis| Evaluation::new(&places, &subject, basis).sees(&row);
+        assert!(!sees(Basis::Remembered), "nothing is remembered");
+        assert!(sees(Basis::Now));
+        for basis in [Basis::Remembered, Basis::NowOrRemembered] {
+            assert!(sees(basis), "{basis:?}");
         }
         // What cannot be seen any more is remembered.
         age(&places);
         fs::rename(&directory, temporary.path().join("away")).unwrap();
-        assert!(!sees(Sources::Now));
-        assert!(sees(Sources::NowOrRemembered));
+        assert!(!sees(Basis::Now));
+        assert!(sees(Basis::NowOrRemembered));
         fs::rename(temporary.path().join("away"), &directory).unwrap();
         close(&directory, 0o000);
         age(&places);
-        assert!(sees(Sources::Remembered));
-        assert!(!sees(Sources::NowOrRemembered));
-        assert!(!sees(Sources::Now));
+        assert!(sees(Basis::Remembered));
+        assert!(!sees(Basis::NowOrRemembered));
+        assert!(!sees(Basis::Now));
         close(&directory, 0o755);
     }
 }

@@ -110,13 +110,13 @@ impl Batch<'_> {
             row.set_id(self.numbers.next_image());
             &mut self.insert.image
         };
-        let place = columns::Place {
+        let keys = columns::Keys {
             root: self.root,
             directory,
             name,
             common: self.commons.of(self.transaction, &row)?,
         };
-        columns::write(statement, &row.view(), place, details)?;
+        columns::write(statement, &row.view(), keys, details)?;
         let id = row.id();
         self.delta.upserts.push(Arc::new(row));
         Ok(id)

@@ -41,7 +41,7 @@ struct Insert<'a> {
 
 /// A directory in the database.
 #[derive(Clone, Copy)]
-struct Place {
+struct StoredDirectory {
     id: i64,
     /// Nothing is known of files in it.
     is_new: bool,
@@ -95,9 +95,9 @@ impl<'a> Batch<'a> {
                 found,
                 removed,
             } => {
-                let place = self.directory(&change.path, change.id, identity, volatile)?;
+                let stored = self.directory(&change.path, change.id, identity, volatile)?;
                 let is_sandbox = found.iter().any(|found| found.name.is_empty());
-                if is_sandbox && !place.is_new {
+                if is_sandbox && !stored.is_new {
                     self.gone_below(&change.path)?;
                     self.frontier.close(&change.path);
                 }
@@ -107,7 +107,7 @@ impl<'a> Batch<'a> {
                         self.pending.insert(child);
                     }
                 }
-                self.files(place, &change.path, found, removed)?;
+                self.files(stored, &change.path, found, removed)?;
                 if is_sandbox {
                     self.delta.reach.push((change.path, Reach::Gone));
                 } else {
@@ -115,13 +115,13 @@ impl<'a> Batch<'a> {
                 }
             }
             ChangeKind::Part { found } => {
-                let place = self.part(&change.path, change.id)?;
-                self.files(place, &change.path, found, Vec::new())?;
+                let stored = self.part(&change.path, change.id)?;
+                self.files(stored, &change.path, found, Vec::new())?;
             }
             ChangeKind::Files { found, removed } => {
                 if let Some(id) = change.id {
-                    let place = Place { id, is_new: false };
-                    self.files(place, &change.path, found, removed)?;
+                    let stored = StoredDirectory { id, is_new: false };
+                    self.files(stored, &change.path, found, removed)?;
                 }
             }
             ChangeKind::Gone => {
@@ -132,15 +132,15 @@ impl<'a> Batch<'a> {
                 self.delta.reach.push((change.path, Reach::Gone));
             }
             ChangeKind::Unreadable { message } => {
-                let place = match self.stored(&change.path, change.id) {
-                    Some(place) => place,
+                let stored = match self.stored(&change.path, change.id) {
+                    Some(stored) => stored,
                     None => self.insert_directory(&change.path, Identity::default(), true)?,
                 };
                 self.transaction
                     .prepare_cached(
                         "UPDATE directories SET volatile = 1, error = ?2 WHERE id = ?1",
                     )?
-                    .execute(params![place.id, message])?;
+                    .execute(params![stored.id, message])?;
                 let unreadable = Reach::Unreadable(message);
                 self.delta.reach.push((change.path, unreadable));
             }
@@ -151,8 +151,8 @@ impl<'a> Batch<'a> {
     /// What the batch changed in the listing.
     pub(super) fn finish(mut self) -> Result<Delta, StoreError> {
         for path in std::mem::take(&mut self.pending) {
-            let place = self.insert_directory(&path, Identity::default(), true)?;
-            self.frontier.name(path, place.id);
+            let stored = self.insert_directory(&path, Identity::default(), true)?;
+            self.frontier.name(path, stored.id);
         }
         Ok(self.delta)
     }
@@ -178,40 +178,40 @@ impl<'a> Batch<'a> {
         id: Option<i64>,
         identity: Identity,
         volatile: bool,
-    ) -> Result<Place, StoreError> {
-        if let Some(place) = self.stored(path, id)
-            && self.update_directory(place.id, identity, volatile)?
+    ) -> Result<StoredDirectory, StoreError> {
+        if let Some(stored) = self.stored(path, id)
+            && self.update_directory(stored.id, identity, volatile)?
         {
-            return Ok(place);
+            return Ok(stored);
         }
         self.insert_directory(path, identity, volatile)
     }
 
     /// The directory that something was found in before it was read to its end: if it is new, it is to
     /// be read again should this scan not come to that.
-    fn part(&mut self, path: &[u8], id: Option<i64>) -> Result<Place, StoreError> {
+    fn part(&mut self, path: &[u8], id: Option<i64>) -> Result<StoredDirectory, StoreError> {
         if let Some(id) = self.frontier.begun(path) {
-            return Ok(Place { id, is_new: true });
+            return Ok(StoredDirectory { id, is_new: true });
         }
-        let place = match self.stored(path, id) {
-            Some(place) => place,
+        let stored = match self.stored(path, id) {
+            Some(stored) => stored,
             None => self.insert_directory(path, Identity::default(), true)?,
         };
-        if place.is_new {
-            self.frontier.begin(path, place.id);
+        if stored.is_new {
+            self.frontier.begin(path, stored.id);
         }
-        Ok(place)
+        Ok(stored)
     }
 
-    /// The place of a directory that has one already; `id` is its number, if the scan knew it before. It
+    /// What is stored of a directory, if anything is; `id` is its number, if the scan knew it before. It
     /// is not on the frontier any more.
-    fn stored(&mut self, path: &[u8], id: Option<i64>) -> Option<Place> {
+    fn stored(&mut self, path: &[u8], id: Option<i64>) -> Option<StoredDirectory> {
         let is_pending = self.pending.remove(path);
         if let Some(id) = id {
-            return Some(Place { id, is_new: false });
+            return Some(StoredDirectory { id, is_new: false });
         }
         if let Some(id) = self.frontier.take(path) {
-            return Some(Place { id, is_new: true });
+            return Some(StoredDirectory { id, is_new: true });
         }
         if !is_pending {
             self.frontier.read_early(path);
@@ -224,7 +224,7 @@ impl<'a> Batch<'a> {
         path: &[u8],
         identity: Identity,
         volatile: bool,
-    ) -> Result<Place, StoreError> {
+    ) -> Result<StoredDirectory, StoreError> {
         let new = self.numbers.next_directory();
         let inserted = self.insert.directory.execute(params![
             new,
@@ -236,7 +236,7 @@ impl<'a> Batch<'a> {
             volatile
         ]);
         match inserted {
-            Ok(_) => Ok(Place {
+            Ok(_) => Ok(StoredDirectory {
                 id: new,
                 is_new: true,
             }),
@@ -244,7 +244,7 @@ impl<'a> Batch<'a> {
             Err(error) if is_conflict(&error) => {
                 let id = self.directory_id(path)?.ok_or(error)?;
                 self.update_directory(id, identity, volatile)?;
-                Ok(Place { id, is_new: false })
+                Ok(StoredDirectory { id, is_new: false })
             }
             Err(error) => Err(error.into()),
         }
@@ -275,23 +275,28 @@ impl<'a> Batch<'a> {
 
     fn files(
         &mut self,
-        place: Place,
+        stored: StoredDirectory,
         path: &[u8],
         found: Vec<Found>,
         removed: Vec<Box<[u8]>>,
     ) -> Result<(), StoreError> {
         for name in removed {
-            self.remove_file(place.id, &name)?;
+            self.remove_file(stored.id, &name)?;
         }
         for found in found {
-            self.file(place, path, found)?;
+            self.file(stored, path, found)?;
         }
         Ok(())
     }
 
-    fn file(&mut self, place: Place, path: &[u8], found: Found) -> Result<(), StoreError> {
-        let directory = place.id;
-        let known = if place.is_new {
+    fn file(
+        &mut self,
+        stored: StoredDirectory,
+        path: &[u8],
+        found: Found,
+    ) -> Result<(), StoreError> {
+        let directory = stored.id;
+        let known = if stored.is_new {
             None
         } else {
             self.known_file(directory, &found.name)?

@@ -7,15 +7,15 @@ use super::{PATIENCE, start, until, write_image};
 use crate::catalog::{Catalog, RootIndex};
 use crate::config::RootSettings;
 use crate::scan::ScanError;
-use crate::scan::place::Places;
+use crate::scan::location::Locations;
 use crate::scan::supervisor::{RootState, Supervised};
 
 #[test]
 fn a_scan_that_has_ended_does_not_hang() {
     let settings = RootSettings::new("/r".into());
     let catalog = Catalog::open(None, std::slice::from_ref(&settings.path));
-    let places = Arc::new(Places::new(std::slice::from_ref(&settings)));
-    let root = Supervised::new(RootIndex(0), settings, &places);
+    let locations = Arc::new(Locations::new(std::slice::from_ref(&settings)));
+    let root = Supervised::new(RootIndex(0), settings, &locations);
     let hangs = || {
         root.hangs(&catalog, Duration::from_secs(31));
         let status = root.status(&catalog);

@@ -24,16 +24,16 @@ const DIRECTORIES: &[&str] = &["", "a", "b", "a/a", "a/b", "b/a", "a/a/a", "b/a/
 /// Names of files and links: two of images, one that only its content makes one, one of something else.
 const FILES: &[&str] = &["x.sif", "y.img", "z", "w.txt", "a", "b"];
 
-/// What happens to a tree: places are numbers of directories and of names in them.
+/// What happens to a tree: entries are numbers of directories and of names in them.
 #[derive(Debug, Clone)]
 enum Step {
-    Write(Place, u8),
+    Write(Entry, u8),
     Directory(usize),
-    Remove(Place),
-    Rename(Place, Place),
-    Link(Place, Place),
-    Symlink(Place, usize),
-    Mode(Place),
+    Remove(Entry),
+    Rename(Entry, Entry),
+    Link(Entry, Entry),
+    Symlink(Entry, usize),
+    Mode(Entry),
     /// The mark of a sandbox comes, or goes.
     Sandbox(usize),
     Label(usize, u8),
@@ -43,9 +43,9 @@ enum Step {
     },
 }
 
-type Place = (usize, usize);
+type Entry = (usize, usize);
 
-fn place() -> impl Strategy<Value = Place> {
+fn place() -> impl Strategy<Value = Entry> {
     (0..DIRECTORIES.len(), 0..FILES.len())
 }
 
@@ -74,7 +74,7 @@ struct Tree {
 }
 
 impl Tree {
-    fn at(&self, (directory, name): Place) -> PathBuf {
+    fn at(&self, (directory, name): Entry) -> PathBuf {
         self.root.join(DIRECTORIES[directory]).join(FILES[name])
     }
 

@@ -22,7 +22,7 @@ use super::{Root, ScanError};
 
 /// Where a root is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct Location {
     /// Its path without links.
     path: PathBuf,
     /// Number of the file system's device.
@@ -35,19 +35,19 @@ struct Place {
 
 /// Where the roots are that could be opened last time.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Locations {
     roots: Vec<RootSettings>,
-    known: Mutex<Known>,
+    known: Mutex<Located>,
 }
 
 #[derive(Debug)]
-struct Known {
-    places: Vec<Option<Place>>,
+struct Located {
+    locations: Vec<Option<Location>>,
     /// Roots that seem to overlap another one since that was noted, or did until then.
     concerned: BTreeSet<RootIndex>,
 }
 
-impl Place {
+impl Location {
     fn of(dir: &Dir, directory: RootDirectory) -> io::Result<Self> {
         let fd = dir.as_fd().as_raw_fd();
         let path = fs::read_link(format!("/proc/self/fd/{fd}"))?;
@@ -118,19 +118,19 @@ fn leads_to(settings: &RootSettings, below: &Path) -> bool {
         })
 }
 
-impl Places {
+impl Locations {
     /// None of them known.
     pub fn new(roots: &[RootSettings]) -> Self {
         Self {
             roots: roots.to_vec(),
-            known: Mutex::new(Known {
-                places: vec![None; roots.len()],
+            known: Mutex::new(Located {
+                locations: vec![None; roots.len()],
                 concerned: BTreeSet::new(),
             }),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Located> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -141,29 +141,34 @@ impl Places {
             return;
         }
         let path = crate::escape::path(&self.roots[root.0].path);
-        let place = opened.and_then(|opened| {
-            Place::of(&opened.dir, opened.facts.directory)
+        let location = opened.and_then(|opened| {
+            Location::of(&opened.dir, opened.facts.directory)
                 .inspect_err(|error| {
                     tracing::debug!(%error, root = path, "it is not known where it really is");
                 })
                 .ok()
         });
         let mut known = self.lock();
-        let mut places = known.places.clone();
-        places[root.0] = place;
-        for other in (0..places.len()).filter(|other| *other != root.0) {
-            let seems = |places| self.ways(places, RootIndex(other), root);
-            if seems(&known.places) != seems(&places) {
+        let mut locations = known.locations.clone();
+        locations[root.0] = location;
+        for other in (0..locations.len()).filter(|other| *other != root.0) {
+            let seems = |locations| self.ways(locations, RootIndex(other), root);
+            if seems(&known.locations) != seems(&locations) {
                 known.concerned.insert(RootIndex(other));
             }
         }
-        known.places = places;
+        known.locations = locations;
     }
 
     /// The ways on which a scan of `other` seems to come to `root`. Of two that lead to each other, one lists
     /// the images: the first.
-    fn ways(&self, places: &[Option<Place>], root: RootIndex, other: RootIndex) -> Vec<PathBuf> {
-        let (Some(inner), Some(outer)) = (&places[root.0], &places[other.0]) else {
+    fn ways(
+        &self,
+        locations: &[Option<Location>],
+        root: RootIndex,
+        other: RootIndex,
+    ) -> Vec<PathBuf> {
+        let (Some(inner), Some(outer)) = (&locations[root.0], &locations[other.0]) else {
             return Vec::new();
         };
         let ways = outer.below(inner, &self.roots[other.0]);
@@ -176,13 +181,13 @@ impl Places {
     /// Why nothing is to be listed of a root, if another one lists its images. A root that overlaps no other one
     /// costs no operation on a file system, and another one is told by its own.
     pub fn overlap(&self, root: RootIndex) -> Option<ScanError> {
-        let places = self.lock().places.clone();
-        let inner = places.get(root.0)?.as_ref()?;
-        for other in (0..places.len()).filter(|other| *other != root.0) {
-            let (Some(outer), settings) = (&places[other], &self.roots[other]) else {
+        let locations = self.lock().locations.clone();
+        let inner = locations.get(root.0)?.as_ref()?;
+        for other in (0..locations.len()).filter(|other| *other != root.0) {
+            let (Some(outer), settings) = (&locations[other], &self.roots[other]) else {
                 continue;
             };
-            let ways = self.ways(&places, root, RootIndex(other));
+            let ways = self.ways(&locations, root, RootIndex(other));
             let way = ways
                 .iter()
                 .find(|below| outer.contains(inner, below, settings));
@@ -205,10 +210,10 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use super::{PathBuf, Place, RootDirectory, RootSettings};
+    use super::{Location, PathBuf, RootDirectory, RootSettings};
 
-    fn place(path: &str, inside: &str, inode: u64) -> Place {
-        Place {
+    fn location(path: &str, inside: &str, inode: u64) -> Location {
+        Location {
             path: path.into(),
             device: b"0:44".to_vec(),
             inside: inside.into(),
@@ -223,19 +228,19 @@ mod tests {
     #[test]
     fn one_root_is_found_below_another() {
         let settings = RootSettings::new("/a".into());
-        let outer = place("/a", "/x", 1);
+        let outer = location("/a", "/x", 1);
         for (other, expected) in [
-            (place("/b", "/x/y/z", 2), &["y/z"][..]),
-            (place("/b", "/xy", 2), &[]),
-            (place("/b", "/", 2), &[]),
+            (location("/b", "/x/y/z", 2), &["y/z"][..]),
+            (location("/b", "/xy", 2), &[]),
+            (location("/b", "/", 2), &[]),
             // Not entered.
-            (place("/b", "/x/.git/y", 2), &[]),
+            (location("/b", "/x/.git/y", 2), &[]),
             // On NFS any mount may begin there.
-            (place("/b", "/", 1), &[""]),
-            (place("/b", "/x", 1), &[""]),
-            (place("/b", "/x", 2), &[]),
+            (location("/b", "/", 1), &[""]),
+            (location("/b", "/x", 1), &[""]),
+            (location("/b", "/x", 2), &[]),
             // One of them was opened before that was made anew.
-            (place("/a", "/x", 2), &[""]),
+            (location("/a", "/x", 2), &[""]),
         ] {
             let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
             assert_eq!(outer.below(&other, &settings), expected, "{other:?}");

@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::catalog::{ChangeKind, DirectoryChange, Identity, KnownDirectory};
 use crate::config::RootSettings;
@@ -45,8 +45,16 @@ pub(super) fn scan(
                 if settings.background {
                     super::priority::lower_this_thread();
                 }
-                let account = Account { pace, progress };
-                walk(settings, access, options, known, &account, sink)
+                let scan = LinkScan {
+                    settings,
+                    access,
+                    options,
+                    probe: options.probe(settings),
+                    pace,
+                    progress,
+                };
+                LinkWalk::new(&scan, all_known(known)?, sink).run();
+                Ok(())
             })
         };
         let walking = std::thread::Builder::new()
@@ -62,13 +70,17 @@ pub(super) fn scan(
     })
 }
 
-/// What the walk counts, and how fast it may.
-struct Account<'a> {
+/// What is walked, and how.
+struct LinkScan<'a> {
+    settings: &'a RootSettings,
+    access: &'a Access,
+    options: ScanOptions,
+    probe: sifter_image::Options,
     pace: &'a Pace,
     progress: &'a Progress,
 }
 
-impl Account<'_> {
+impl LinkScan<'_> {
     /// Hands counts on, and gives way if the rate asks for it.
     fn add(&self, counts: &Counts) {
         let progress = self.progress;
@@ -80,125 +92,184 @@ impl Account<'_> {
         });
         progress.add_throttled(waited);
     }
+
+    /// A path relative to the root.
+    fn relative<'p>(&self, path: &'p Path) -> &'p [u8] {
+        path.strip_prefix(&self.settings.path)
+            .unwrap_or(path)
+            .as_os_str()
+            .as_bytes()
+    }
+
+    fn is_entered(&self, entry: &DirEntry) -> bool {
+        let directory = entry.path().parent().unwrap_or(&self.settings.path);
+        let (directory, name) = (self.relative(directory), entry.file_name().as_bytes());
+        !entry.file_type().is_dir()
+            || entry.depth() == 0
+            || is_entered(self.settings, directory, name)
+    }
 }
 
-fn walk(
-    settings: &RootSettings,
-    access: &Access,
-    options: ScanOptions,
-    known: Option<&dyn Known>,
-    account: &Account<'_>,
-    sink: &(dyn Fn(DirectoryChange) + Sync),
-) -> Result<(), KnownError> {
-    let progress = account.progress;
-    let mut known = all_known(known)?;
-    let mut open: Vec<(usize, OpenDirectory)> = Vec::new();
-    let probe = options.probe(settings);
-    let mut unreadable: Vec<Box<[u8]>> = Vec::new();
-    let mut told = None;
-    let device = settings.path.metadata().ok().map(|metadata| metadata.dev());
-    let mut walk = WalkDir::new(&settings.path)
-        .follow_links(true)
-        .max_depth(settings.max_depth as usize + 1)
-        .same_file_system(!settings.cross_file_systems)
-        .into_iter()
-        .filter_entry(|entry| {
-            let directory = entry.path().parent().unwrap_or(&settings.path);
-            !entry.file_type().is_dir()
-                || entry.depth() == 0
-                || is_entered(
-                    settings,
-                    relative(&settings.path, directory),
-                    entry.file_name().as_bytes(),
-                )
-        });
-    while let Some(entry) = walk.next() {
-        if progress.is_cancelled() {
-            return Ok(());
+/// One walk, and how far it is.
+struct LinkWalk<'a> {
+    scan: &'a LinkScan<'a>,
+    sink: &'a (dyn Fn(DirectoryChange) + Sync),
+    /// Known directories that it has not come to.
+    known: HashMap<Box<[u8]>, KnownDirectory>,
+    /// Directories that it is in, by their depths.
+    open: Vec<(usize, OpenDirectory)>,
+    /// What it could not read.
+    unreadable: Vec<Box<[u8]>>,
+    /// The directory of which it was last told that nothing below is entered.
+    told: Option<PathBuf>,
+    /// The root's device.
+    device: Option<u64>,
+}
+
+impl<'a> LinkWalk<'a> {
+    fn new(
+        scan: &'a LinkScan<'a>,
+        known: HashMap<Box<[u8]>, KnownDirectory>,
+        sink: &'a (dyn Fn(DirectoryChange) + Sync),
+    ) -> Self {
+        let of_root = scan.settings.path.metadata();
+        Self {
+            scan,
+            sink,
+            known,
+            open: Vec::new(),
+            unreadable: Vec::new(),
+            told: None,
+            device: of_root.ok().map(|metadata| metadata.dev()),
         }
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                let path = error.path().unwrap_or(&settings.path).to_owned();
-                // A loop and a link to nowhere or itself are part of what users leave behind.
-                if error.loop_ancestor().is_none()
-                    && let Some(error) = error.io_error().map(copy_of)
-                    && error.kind() != io::ErrorKind::NotFound
-                    && error.raw_os_error() != Some(Errno::ELOOP as i32)
-                {
-                    progress.problem(&path, "read", &error);
-                    let path = relative(&settings.path, &path);
-                    // A directory, of which there may have been a part, or something in one.
-                    for (_, directory) in &mut open {
-                        directory.cannot_read(path, &error);
-                    }
-                    unreadable.push(path.into());
-                }
-                continue;
+    }
+
+    fn run(mut self) {
+        let (scan, settings) = (self.scan, self.scan.settings);
+        let max_depth = settings.max_depth as usize;
+        let mut walk = WalkDir::new(&settings.path)
+            .follow_links(true)
+            .max_depth(max_depth + 1)
+            .same_file_system(!settings.cross_file_systems)
+            .into_iter()
+            .filter_entry(|entry| scan.is_entered(entry));
+        while let Some(entry) = walk.next() {
+            if scan.progress.is_cancelled() {
+                return;
             }
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    self.cannot_read(&error);
+                    continue;
+                }
+            };
+            self.leave(entry.depth());
+            let kind = entry.file_type();
+            if kind.is_dir() && entry.depth() > max_depth {
+                self.too_deep(&entry);
+            } else if kind.is_dir() {
+                if self.enter(&entry) {
+                    walk.skip_current_dir();
+                }
+            } else if kind.is_file()
+                && let Some((_, directory)) = self.open.last_mut()
+            {
+                directory.file(&entry, scan);
+            }
+        }
+        self.leave(0);
+        self.forget();
+    }
+
+    fn cannot_read(&mut self, error: &walkdir::Error) {
+        // A loop and a link to nowhere or itself are part of what users leave behind.
+        if error.loop_ancestor().is_some() {
+            return;
+        }
+        let path = error.path().unwrap_or(&self.scan.settings.path);
+        let error = error.io_error().map(copy_of);
+        let is_told = |error: &io::Error| {
+            error.kind() != io::ErrorKind::NotFound
+                && error.raw_os_error() != Some(Errno::ELOOP as i32)
         };
-        while let Some((_, done)) = open.pop_if(|(depth, _)| *depth >= entry.depth()) {
-            sink(done.finish());
+        let Some(error) = error.filter(is_told) else {
+            return;
+        };
+        self.scan.progress.problem(path, "read", &error);
+        let path = self.scan.relative(path);
+        // A directory, of which there may have been a part, or something in one.
+        for (_, directory) in &mut self.open {
+            directory.cannot_read(path, &error);
         }
-        if entry.file_type().is_dir() && entry.depth() > settings.max_depth as usize {
-            // Those of a directory follow each other, for none of them is entered.
-            let parent = entry.path().parent().unwrap_or(&settings.path);
-            if !options.chosen_depth && told.as_deref() != Some(parent) {
-                progress.problem(parent, "descend below", &too_deep(settings));
-                told = Some(parent.to_owned());
-            }
-        } else if entry.file_type().is_dir() {
-            if let Some((_, parent)) = open.last_mut() {
-                parent.child(entry.file_name().as_bytes());
-            }
-            account.add(&Counts {
-                directories: 1,
-                operations: 4,
-                ..Counts::default()
-            });
-            let path: Box<[u8]> = relative(&settings.path, entry.path()).into();
-            let metadata = entry.metadata();
-            // The walk goes not into a directory on another one, but names it.
-            let is_entered = settings.cross_file_systems
-                || metadata.as_ref().ok().map(MetadataExt::dev) == device;
-            let identity =
-                metadata.map_or_else(|_| Identity::default(), |metadata| identity_of(&metadata));
-            let known = known.remove(&path);
-            let mut directory = OpenDirectory::new(path, identity, known);
-            if is_entered && is_sandbox(entry.path()) {
-                match directory.sandbox(&entry, access, options, &probe, account) {
-                    Ok(false) => {}
-                    Ok(true) => walk.skip_current_dir(),
-                    // It is one all the same: what is known of it stays, and its inside is nobody's.
-                    Err(error) => {
-                        progress.problem(entry.path(), "read sandbox", &error);
-                        directory.error = Some(error.to_string());
-                        walk.skip_current_dir();
-                    }
-                }
-            }
-            open.push((entry.depth(), directory));
-        } else if entry.file_type().is_file()
-            && let Some((_, directory)) = open.last_mut()
-        {
-            directory.file(&entry, settings, access, options, &probe, account);
+        self.unreadable.push(path.into());
+    }
+
+    /// Reports the directories that have been read to their end, where something so deep comes next.
+    fn leave(&mut self, depth: usize) {
+        while let Some((_, done)) = self.open.pop_if(|(of, _)| *of >= depth) {
+            (self.sink)(done.finish());
         }
     }
-    while let Some((_, directory)) = open.pop() {
-        sink(directory.finish());
-    }
-    let is_hidden = |path: &[u8]| unreadable.iter().any(|hidden| is_within(path, hidden));
-    for gone in known.into_values() {
-        if is_hidden(&gone.path) {
-            continue;
+
+    fn too_deep(&mut self, entry: &DirEntry) {
+        // Those of a directory follow each other, for none of them is entered.
+        let scan = self.scan;
+        let parent = entry.path().parent().unwrap_or(&scan.settings.path);
+        if !scan.options.chosen_depth && self.told.as_deref() != Some(parent) {
+            let error = too_deep(scan.settings);
+            scan.progress.problem(parent, "descend below", &error);
+            self.told = Some(parent.to_owned());
         }
-        sink(DirectoryChange {
-            id: Some(gone.id),
-            path: gone.path,
-            kind: ChangeKind::Gone,
+    }
+
+    /// Comes to a directory; whether its inside is nobody's, as that of a sandbox.
+    fn enter(&mut self, entry: &DirEntry) -> bool {
+        let scan = self.scan;
+        if let Some((_, parent)) = self.open.last_mut() {
+            parent.child(entry.file_name().as_bytes());
+        }
+        scan.add(&Counts {
+            directories: 1,
+            operations: 4,
+            ..Counts::default()
         });
+        let path: Box<[u8]> = scan.relative(entry.path()).into();
+        let metadata = entry.metadata().ok();
+        // The walk goes not into a directory on another one, but names it.
+        let is_entered = scan.settings.cross_file_systems
+            || metadata.as_ref().map(MetadataExt::dev) == self.device;
+        let identity = metadata.map_or_else(Identity::default, |metadata| identity_of(&metadata));
+        let known = self.known.remove(&path);
+        let mut directory = OpenDirectory::new(path, identity, known);
+        let is_sandbox = is_entered
+            && is_sandbox(entry.path())
+            && directory.sandbox(entry, scan).unwrap_or_else(|error| {
+                // It is one all the same: what is known of it stays.
+                scan.progress.problem(entry.path(), "read sandbox", &error);
+                directory.error = Some(error.to_string());
+                true
+            });
+        self.open.push((entry.depth(), directory));
+        is_sandbox
     }
-    Ok(())
+
+    /// What is known and was not come to is gone, unless it lies where nothing could be read.
+    fn forget(self) {
+        let is_hidden = |path: &[u8]| {
+            let mut unreadable = self.unreadable.iter();
+            unreadable.any(|hidden| is_within(path, hidden))
+        };
+        for gone in self.known.into_values() {
+            if !is_hidden(&gone.path) {
+                (self.sink)(DirectoryChange {
+                    id: Some(gone.id),
+                    path: gone.path,
+                    kind: ChangeKind::Gone,
+                });
+            }
+        }
+    }
 }
 
 /// Whether a path is another one, or lies below it.
@@ -219,13 +290,6 @@ fn all_known(known: Option<&dyn Known>) -> Result<HashMap<Box<[u8]>, KnownDirect
         }
     }
     Ok(all)
-}
-
-fn relative<'p>(root: &Path, path: &'p Path) -> &'p [u8] {
-    path.strip_prefix(root)
-        .unwrap_or(path)
-        .as_os_str()
-        .as_bytes()
 }
 
 fn copy_of(error: &io::Error) -> io::Error {

@@ -7,19 +7,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::super::ScanOptions;
 use super::super::candidates::{Candidacy, SIZE_MIN, candidacy};
-use super::super::dir::{Access, Operations, c_name};
+use super::super::dir::{Operations, c_name};
 use super::super::file::{Reading, released};
 use super::super::panics;
 use super::super::plan::{is_racy, is_young};
 use super::super::progress::Counts;
 use super::super::sandbox::{SandboxTree, TELLING};
-use super::{Account, copy_of};
+use super::{LinkScan, copy_of};
 use crate::catalog::{
     ChangeKind, Content, DirectoryChange, FileFacts, FileTime, Found, Identity, KnownDirectory,
 };
-use crate::config::RootSettings;
 
 /// A directory of which not all entries were seen yet.
 pub(super) struct OpenDirectory {
@@ -73,11 +71,9 @@ impl OpenDirectory {
     pub(super) fn sandbox(
         &mut self,
         entry: &walkdir::DirEntry,
-        access: &Access,
-        options: ScanOptions,
-        probe: &sifter_image::Options,
-        account: &Account<'_>,
+        scan: &LinkScan<'_>,
     ) -> io::Result<bool> {
+        let (access, options) = (scan.access, scan.options);
         let known = self.known_files.get(b"".as_slice());
         if let Some(known) = known
             && known.image.is_some()
@@ -90,7 +86,7 @@ impl OpenDirectory {
                 })
         {
             self.known_files.remove(b"".as_slice());
-            account.add(&Counts {
+            scan.add(&Counts {
                 images: 1,
                 ..Counts::default()
             });
@@ -111,9 +107,9 @@ impl OpenDirectory {
             changed: tree.changed(&facts),
             ..facts
         };
-        let verdict = panics::probe_directory(&tree, &subject, probe)?;
+        let verdict = panics::probe_directory(&tree, &subject, &scan.probe)?;
         let cost = tree.operations();
-        account.add(&Counts {
+        scan.add(&Counts {
             operations: operations.calls + cost.calls,
             bytes: cost.bytes,
             ..Counts::default()
@@ -121,7 +117,7 @@ impl OpenDirectory {
         let sifter_image::Verdict::Image(image) = verdict else {
             return Ok(false);
         };
-        account.add(&Counts {
+        scan.add(&Counts {
             images: 1,
             ..Counts::default()
         });
@@ -141,32 +137,16 @@ impl OpenDirectory {
         }
     }
 
-    pub(super) fn file(
-        &mut self,
-        entry: &walkdir::DirEntry,
-        settings: &RootSettings,
-        access: &Access,
-        options: ScanOptions,
-        probe: &sifter_image::Options,
-        account: &Account<'_>,
-    ) {
+    pub(super) fn file(&mut self, entry: &walkdir::DirEntry, scan: &LinkScan<'_>) {
         let name = entry.file_name().as_bytes();
         let mut counts = Counts {
             files: 1,
             ..Counts::default()
         };
-        let candidacy = candidacy(settings, &self.path, name);
+        let candidacy = candidacy(scan.settings, &self.path, name);
         if candidacy != Candidacy::No {
-            let looked = look_at(
-                entry,
-                candidacy,
-                self.known_files.get(name),
-                access,
-                options,
-                probe,
-                settings,
-                &mut counts,
-            );
+            let known = self.known_files.get(name);
+            let looked = look_at(entry, candidacy, known, scan, &mut counts);
             // Removed since its directory was read.
             let looked = looked.or_else(|error| match error.kind() {
                 io::ErrorKind::NotFound => Ok(Look::Gone),
@@ -179,10 +159,10 @@ impl OpenDirectory {
             match looked {
                 Ok(Look::Found(found)) => self.found.push(*found),
                 Ok(Look::Gone | Look::Unchanged) => {}
-                Err(error) => account.progress.problem(entry.path(), "read", &error),
+                Err(error) => scan.progress.problem(entry.path(), "read", &error),
             }
         }
-        account.add(&counts);
+        scan.add(&counts);
     }
 
     pub(super) fn finish(self) -> DirectoryChange {
@@ -215,17 +195,14 @@ enum Look {
     Unchanged,
 }
 
-#[allow(clippy::too_many_arguments)] // one call, above
 fn look_at(
     entry: &walkdir::DirEntry,
     candidacy: Candidacy,
     known: Option<&crate::catalog::KnownFile>,
-    access: &Access,
-    options: ScanOptions,
-    probe: &sifter_image::Options,
-    settings: &RootSettings,
+    scan: &LinkScan<'_>,
     counts: &mut Counts,
 ) -> io::Result<Look> {
+    let (access, options) = (scan.access, scan.options);
     counts.operations += 1;
     // Of its error only what the system says: the path in it is not escaped, and told anyway.
     let metadata = entry.metadata().map_err(|error| {
@@ -272,7 +249,7 @@ fn look_at(
         modified: file.facts.modified.timestamp(),
         now: now.timestamp(),
     };
-    let verdict = panics::probe(&file, &subject, probe)?;
+    let verdict = panics::probe(&file, &subject, &scan.probe)?;
     let read = file.operations();
     counts.operations += operations.calls + read.calls + 1;
     counts.bytes += read.bytes;
@@ -287,7 +264,7 @@ fn look_at(
             counts.misnamed += u64::from(why == sifter_image::NotImage::Misnamed);
             (
                 Content::Other,
-                is_young(&file.facts, settings.transfer_age, now),
+                is_young(&file.facts, scan.settings.transfer_age, now),
             )
         }
     };

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownDirectory, KnownFile};
 
-use super::super::dir::{EntryKind, c_name, directory_identity};
+use super::super::dir::{Dir, EntryKind, c_name, directory_identity};
 use super::super::pace::Timed;
 use super::super::walk::{Item, Pending};
 use super::Visitor;
 use super::listing::Candidate;
-use super::look::{Look, Parent};
+use super::look::{Look, Looked, Parent};
 
 impl Visitor<'_> {
     /// A known directory: one `stat` tells whether it must be read again.
@@ -78,48 +78,11 @@ impl Visitor<'_> {
     /// Looks whether known candidates of an unchanged directory changed in place.
     pub(super) fn check(&mut self, directory: &KnownDirectory, range: std::ops::Range<usize>) {
         let mut dir = None;
-        let mut found = Vec::new();
-        let mut removed = Vec::new();
+        let mut looked = Looked::default();
         let mut path = directory.path.to_vec();
-        let start = path.len();
         for file in &directory.files[range] {
-            if !file.volatile {
-                if !self.walk.options.check_files {
-                    self.counts.images += u64::from(file.image.is_some());
-                    continue;
-                }
-                if file.name.is_empty() && self.says_the_same(&directory.path, file) {
-                    self.counts.images += 1;
-                    continue;
-                }
-            }
-            if !file.volatile && !file.name.is_empty() {
-                path.truncate(start);
-                if start > 0 {
-                    path.push(b'/');
-                }
-                path.extend_from_slice(&file.name);
-                let root = self.walk.root;
-                path.push(0);
-                let stat = CStr::from_bytes_with_nul(&path)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
-                    .and_then(|path| {
-                        self.timed(Timed::State, |operations| root.stat(path, operations))
-                    });
-                path.pop();
-                match stat {
-                    Ok((_, facts)) if Identity::from(&facts) == file.identity => {
-                        self.counts.images += u64::from(file.image.is_some());
-                        found.extend(self.accessed(file, facts));
-                        continue;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        removed.push(file.name.clone());
-                        continue;
-                    }
-                    // Changed or unreadable: looking at it tells which.
-                    _ => {}
-                }
+            if self.is_told_by_stat(directory, file, &mut path, &mut looked) {
+                continue;
             }
             if dir.is_none() {
                 let walk = self.walk;
@@ -134,47 +97,106 @@ impl Visitor<'_> {
                     }
                 }
             }
-            let Some(dir) = &dir else { break };
-            if file.name.is_empty() {
-                let started = FileTime::now();
-                if let Ok((_, facts)) = dir.identity(&mut self.operations)
-                    && let Ok(Some(sandbox)) = self.sandbox(dir, &directory.path, facts, started)
-                {
-                    found.push(sandbox);
-                }
-                continue;
-            }
-            let Ok(name) = c_name(&file.name) else {
-                continue;
-            };
-            // It changed here: that it is still the same inode proves nothing.
-            let changed = KnownFile {
-                volatile: true,
-                ..file.clone()
-            };
-            let parent = Parent {
-                dir,
-                path: &directory.path,
-                known: std::slice::from_ref(&changed),
-            };
-            let candidate = Candidate {
-                name,
-                inode: file.identity.inode,
-                if_large: false,
-                known: Some(0),
-            };
-            match self.look_at(parent, &candidate) {
-                Look::Found(new) => found.push(new),
-                Look::Gone => removed.push(file.name.clone()),
-                Look::Unchanged => {}
+            if let Some(dir) = &dir {
+                self.look_again(dir, directory, file, &mut looked);
             }
         }
+        let Looked { found, removed } = looked;
         if !found.is_empty() || !removed.is_empty() {
             (self.walk.sink)(DirectoryChange {
                 id: Some(directory.id),
                 path: directory.path.clone(),
                 kind: ChangeKind::Files { found, removed },
             });
+        }
+    }
+
+    /// Whether a file is as it was, not to be looked at now, or gone, as far as that can be told without opening
+    /// anything. `path` holds that of the directory, and is made that of the file for it.
+    fn is_told_by_stat(
+        &mut self,
+        directory: &KnownDirectory,
+        file: &KnownFile,
+        path: &mut Vec<u8>,
+        looked: &mut Looked,
+    ) -> bool {
+        if file.volatile {
+            return false;
+        }
+        if !self.walk.options.check_files {
+            self.counts.images += u64::from(file.image.is_some());
+            return true;
+        }
+        if file.name.is_empty() {
+            let is_same = self.says_the_same(&directory.path, file);
+            self.counts.images += u64::from(is_same);
+            return is_same;
+        }
+        path.truncate(directory.path.len());
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&file.name);
+        path.push(0);
+        let root = self.walk.root;
+        let stat = CStr::from_bytes_with_nul(path)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+            .and_then(|path| self.timed(Timed::State, |operations| root.stat(path, operations)));
+        match stat {
+            Ok((_, facts)) if Identity::from(&facts) == file.identity => {
+                self.counts.images += u64::from(file.image.is_some());
+                looked.found.extend(self.accessed(file, facts));
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                looked.removed.push(file.name.clone());
+                true
+            }
+            // Changed or unreadable: looking at it tells which.
+            _ => false,
+        }
+    }
+
+    /// Looks at a file, or a sandbox, that changed or may have.
+    fn look_again(
+        &mut self,
+        dir: &Dir,
+        directory: &KnownDirectory,
+        file: &KnownFile,
+        looked: &mut Looked,
+    ) {
+        if file.name.is_empty() {
+            let started = FileTime::now();
+            if let Ok((_, facts)) = dir.identity(&mut self.operations)
+                && let Ok(Some(sandbox)) = self.sandbox(dir, &directory.path, facts, started)
+            {
+                looked.found.push(sandbox);
+            }
+            return;
+        }
+        let Ok(name) = c_name(&file.name) else {
+            return;
+        };
+        // It changed here: that it is still the same inode proves nothing.
+        let changed = KnownFile {
+            volatile: true,
+            ..file.clone()
+        };
+        let parent = Parent {
+            dir,
+            path: &directory.path,
+            known: std::slice::from_ref(&changed),
+        };
+        let candidate = Candidate {
+            name,
+            inode: file.identity.inode,
+            if_large: false,
+            known: Some(0),
+        };
+        match self.look_at(parent, &candidate) {
+            Look::Found(new) => looked.found.push(new),
+            Look::Gone => looked.removed.push(file.name.clone()),
+            Look::Unchanged => {}
         }
     }
 }

@@ -61,8 +61,8 @@ impl RawSuperblock {
     }
 
     /// Checks what every squashfs 4.0 has: magic, version, a block size of 4 KiB to 1 MiB that
-    /// agrees with its logarithm, a known compressor, and an end within `room` bytes. `offset` is
-    /// where it lies in the file.
+    /// agrees with its logarithm, a known compressor, tables that begin before its end, and an end within
+    /// `room` bytes. `offset` is where it lies in the file.
     pub(crate) fn check(&self, offset: u64, room: u64) -> Result<(), SquashfsError> {
         if &self.magic != MAGIC {
             return Err(SquashfsError::Magic {
@@ -115,12 +115,44 @@ impl RawSuperblock {
                 expected: "96 or more",
                 found: used,
             }),
+            Some(_) if let Some((what, found)) = self.table_outside() => {
+                Err(SquashfsError::Superblock {
+                    offset,
+                    what,
+                    expected: "before the end of the file system",
+                    found,
+                })
+            }
             Some(end) if used > room => Err(SquashfsError::Truncated {
                 end,
                 size: offset.saturating_add(room),
             }),
             Some(_) => Ok(()),
         }
+    }
+
+    /// The first table that begins beyond the end of the file system, and where. Neither kernel nor squashfuse
+    /// mount that (`fs/squashfs/super.c: squashfs_fill_super`); what is not there has all bits set.
+    fn table_outside(&self) -> Option<(&'static str, u64)> {
+        let used = self.bytes_used.get();
+        let inodes = self.inode_table.get();
+        let root = inodes.saturating_add(self.root_inode.get() >> 16);
+        let always = [
+            ("inode table", inodes),
+            ("root inode", root),
+            ("directory table", self.directory_table.get()),
+            ("ID table", self.id_table.get()),
+        ];
+        let optional = [
+            ("fragment table", self.fragment_table.get()),
+            ("export table", self.export_table.get()),
+            ("xattr table", self.xattr_table.get()),
+        ];
+        let present = optional.into_iter().filter(|(_, at)| *at != u64::MAX);
+        always
+            .into_iter()
+            .chain(present)
+            .find(|(_, at)| *at >= used)
     }
 }
 

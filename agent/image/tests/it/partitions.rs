@@ -77,6 +77,46 @@ fn cases() -> Vec<(&'static str, i32, Vec<u8>, &'static str)> {
             "squashfs superblock at byte 32768: block size expected two to its log, found 131073",
         ),
         (
+            "inode table",
+            1,
+            with(squashfs(), 71, &[1]),
+            "squashfs superblock at byte 32768: inode table expected before the end of the file system, found \
+             72057594037927936",
+        ),
+        (
+            "root inode",
+            1,
+            with(squashfs(), 37, &[1]),
+            "squashfs superblock at byte 32768: root inode expected before the end of the file system, found \
+             16777216",
+        ),
+        (
+            "directory table",
+            1,
+            with(squashfs(), 72, &8192u64.to_le_bytes()),
+            "squashfs superblock at byte 32768: directory table expected before the end of the file system, found \
+             8192",
+        ),
+        (
+            "ID table",
+            1,
+            with(squashfs(), 48, &[0xFF; 8]),
+            "squashfs superblock at byte 32768: ID table expected before the end of the file system, found \
+             18446744073709551615",
+        ),
+        ("no xattrs", 1, with(squashfs(), 56, &[0xFF; 8]), ""),
+        (
+            "xattr table",
+            1,
+            with(
+                squashfs(),
+                56,
+                &[0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
+            ),
+            "squashfs superblock at byte 32768: xattr table expected before the end of the file system, found \
+             18446744073709551614",
+        ),
+        (
             "squashfs cut",
             1,
             squashfs()[..4096].to_vec(),

@@ -49,21 +49,16 @@ pub(crate) fn probe(
     hash.update(superblock.identity());
     image.image_id = Some(ImageId(hash.finalize().into()));
 
-    let end = superblock.size().and_then(|size| payload.checked_add(size));
-    match end {
-        Some(end) if end > windows.size() => {
-            let error = ExtError::Truncated {
-                end,
-                size: windows.size(),
-            };
-            context.fail(&mut image, &format!("truncated: {error}"), true);
-            return Ok(if listed {
-                Ok(Found::plain(image))
-            } else {
-                Err(NotImage::PlainFileSystem)
-            });
-        }
-        _ => {}
+    let room = windows.size().saturating_sub(payload);
+    if let Err(error) = superblock.check(payload, room) {
+        let incomplete = matches!(error, ExtError::Truncated { .. });
+        let what = if incomplete { "truncated" } else { "corrupt" };
+        context.fail(&mut image, &format!("{what}: {error}"), incomplete);
+        return Ok(if listed {
+            Ok(Found::plain(image))
+        } else {
+            Err(NotImage::PlainFileSystem)
+        });
     }
     if launch && !context.options.inside_file_systems {
         return Ok(Ok(Found::plain(image)));

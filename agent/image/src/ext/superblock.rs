@@ -34,9 +34,10 @@ const INCOMPAT_KNOWN: u32 = 0x2 | INCOMPAT_RECOVER | INCOMPAT_EXTENTS | INCOMPAT
 pub(crate) struct RawExtSuperblock {
     pub(crate) inodes_count: U32,
     pub(crate) blocks_count: U32,
-    reserved_blocks: [u8; 16],
+    reserved_blocks: [u8; 12],
+    first_data_block: U32,
     log_block_size: U32,
-    log_cluster_size: [u8; 4],
+    log_cluster_size: U32,
     blocks_per_group: U32,
     clusters_per_group: U32,
     pub(crate) inodes_per_group: U32,
@@ -78,19 +79,26 @@ impl RawExtSuperblock {
     }
 
     /// Whether the numbers are those of a file system, the magic apart: blocks of 1 to 64 KiB, some
-    /// inodes and blocks, and no more of either in a group than a block of bitmap has bits. Where blocks are
-    /// given out in clusters (`bigalloc`), a bit stands for a whole one.
+    /// inodes and blocks, and no more of either in a group than a block of bitmap has bits, and as many inodes as
+    /// the groups have. Where blocks are given out in clusters (`bigalloc`), a bit stands for a whole one; else
+    /// a cluster is a block (Linux `fs/ext4/super.c: ext4_fill_super`, e2fsprogs `lib/ext2fs/openfs.c`).
     pub(crate) fn is_plausible(&self) -> bool {
         let log = self.log_block_size.get();
         let bits = 8u32
             .checked_shl(10u32.saturating_add(log.min(6)))
             .unwrap_or(u32::MAX);
-        let in_group = if self.feature_ro_compat.get() & RO_COMPAT_BIGALLOC != 0 {
+        let bigalloc = self.feature_ro_compat.get() & RO_COMPAT_BIGALLOC != 0;
+        let in_group = if bigalloc {
             self.clusters_per_group.get()
         } else {
             self.blocks_per_group.get()
         };
         log <= 6
+            && (bigalloc || self.log_cluster_size.get() == log)
+            && self
+                .groups()
+                .and_then(|groups| groups.checked_mul(self.inodes_per_group.get().into()))
+                == Some(self.inodes_count.get().into())
             && self.inodes_count.get() > 0
             && self.blocks_count.get() > 0
             && (1..=bits).contains(&in_group)
@@ -122,15 +130,27 @@ impl RawExtSuperblock {
         Some(1024 << log)
     }
 
+    /// Groups of blocks.
+    fn groups(&self) -> Option<u64> {
+        let blocks = self
+            .blocks()
+            .checked_sub(self.first_data_block.get().into())?;
+        let in_group = Some(u64::from(self.blocks_per_group.get())).filter(|blocks| *blocks > 0)?;
+        Some(blocks.div_ceil(in_group))
+    }
+
     /// Bytes of the file system.
     pub(crate) fn size(&self) -> Option<u64> {
+        self.blocks().checked_mul(self.block_size()?)
+    }
+
+    fn blocks(&self) -> u64 {
         let high = if self.has(INCOMPAT_64BIT) {
             u64::from(self.blocks_count_high.get())
         } else {
             0
         };
-        let blocks = high << 32 | u64::from(self.blocks_count.get());
-        blocks.checked_mul(self.block_size()?)
+        high << 32 | u64::from(self.blocks_count.get())
     }
 
     fn has(&self, incompat: u32) -> bool {
@@ -212,8 +232,9 @@ mod tests {
         put(0, 16);
         put(4, 3072);
         put(24, 1);
+        put(28, 1);
         put(32, 8192);
-        put(40, 8);
+        put(40, 16);
         put(48, 1_648_672_627);
         put(56, 0xEF53);
         put(76, 1);

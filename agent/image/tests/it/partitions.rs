@@ -147,6 +147,18 @@ fn cases() -> Vec<(&'static str, i32, Vec<u8>, &'static str)> {
             "ext file system at byte 32768: the numbers of its superblock make no sense",
         ),
         (
+            "inodes",
+            2,
+            with(ext(), 1025, &[7]),
+            "ext file system at byte 32768: the numbers of its superblock make no sense",
+        ),
+        (
+            "clusters",
+            2,
+            with(ext(), 1052, &[3]),
+            "ext file system at byte 32768: the numbers of its superblock make no sense",
+        ),
+        (
             "ext3 cut",
             2,
             EXT3[..EXT3.len() / 2].to_vec(),

@@ -13,6 +13,9 @@ use crate::squashfs::{self, RawSuperblock};
 /// apptainer `internal/pkg/build/assemblers/sif.go`).
 pub(crate) const LAUNCH: &[u8; 31] = b"#!/usr/bin/env run-singularity\n";
 
+/// What the runtimes know the line by.
+const RUN: &[u8; 16] = b" run-singularity";
+
 /// How far into the file 2.x looks for a squashfs (`src/lib/image/squashfs/init.c`).
 const SEARCH: usize = 1024;
 
@@ -44,7 +47,12 @@ pub(crate) fn sniff(head: &[u8], size: u64, image_name: bool) -> Kind {
     }
     let launch = differences(head, LAUNCH).is_some_and(|(count, _)| count <= 2);
     if let Some(kind) = payload_at(head, LAUNCH.len(), launch, false) {
-        return kind;
+        return match kind {
+            Kind::Squashfs { .. } if launch => damaged_launch(head, Format::Squashfs),
+            Kind::Ext { .. } if launch => damaged_launch(head, Format::Ext3),
+            _ => None,
+        }
+        .unwrap_or(kind);
     }
     if let Some(kind) = payload_at(head, 0, false, image_name) {
         return kind;
@@ -100,7 +108,7 @@ fn other_launch(head: &[u8]) -> Option<usize> {
         .get(..SEARCH.min(head.len()))?
         .split(|byte| *byte == b'\n')
         .next()?;
-    let is_launch = line.starts_with(b"#!") && line.ends_with(b" run-singularity");
+    let is_launch = line.starts_with(b"#!") && line.ends_with(RUN);
     is_launch.then_some(line.len() + 1)
 }
 
@@ -124,6 +132,22 @@ fn squashfs_is_plausible(bytes: &[u8], wrong: usize) -> bool {
         .count();
     superblock.magic = *squashfs::MAGIC;
     off <= wrong && superblock.check(0, u64::MAX).is_ok()
+}
+
+/// The line without the words that the runtimes look for: to them the file system does not begin where it does
+/// (apptainer `pkg/image/image.go: launchString`). Damage to the rest of it does not matter.
+fn damaged_launch(head: &[u8], format: Format) -> Option<Kind> {
+    let words = LAUNCH.len() - RUN.len() - 1..LAUNCH.len() - 1;
+    let found = head.get(words.clone()).filter(|found| found != RUN)?;
+    Some(Kind::Damaged {
+        format,
+        message: format!(
+            "corrupt: the run-singularity line is damaged at offset {}: expected \"{}\", found \"{}\"",
+            words.start,
+            RUN.escape_ascii(),
+            found.escape_ascii()
+        ),
+    })
 }
 
 fn damaged_magic(head: &[u8], first: usize, count: usize) -> Kind {

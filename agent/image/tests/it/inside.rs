@@ -114,6 +114,32 @@ fn a_line_that_runs_the_image_by_another_way() {
     }
 }
 
+/// Of the line the runtimes look for two words alone.
+#[test]
+fn a_damaged_run_singularity_line() {
+    for (bytes, path) in [(SQUASHFS[0].1, "/a/x"), (EXT[1].1, "/a/x.img")] {
+        for at in 0..LAUNCH.len() {
+            let mut line = LAUNCH.to_vec();
+            line[at] ^= 1;
+            let found = image(&[&line, bytes].concat(), path);
+            if (14..30).contains(&at) {
+                let message = format!(
+                    "corrupt: the run-singularity line is damaged at offset 14: expected \" run-singularity\", \
+                     found \"{}\"",
+                    line[14..30].escape_ascii()
+                );
+                assert_eq!(
+                    (found.status, found.status_message),
+                    (Status::Failure, message),
+                    "{at}"
+                );
+            } else {
+                assert_eq!(found.status, Status::Ready, "{at}");
+            }
+        }
+    }
+}
+
 #[test]
 fn ext_images() {
     for (kind, bytes) in EXT {

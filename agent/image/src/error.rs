@@ -69,6 +69,14 @@ pub enum SifError {
         /// Offset of the descriptor.
         offset: u64,
     },
+    /// Objects in the table, and none by the header, which is written last.
+    #[error(
+        "incomplete: the header counts no object (offsets 80 to 96), the descriptor table has {found}"
+    )]
+    Uncounted {
+        /// Objects by the table.
+        found: usize,
+    },
     /// A data type outside the range of the format.
     #[error(
         "corrupt: slot {slot} at byte {offset}: expected a data type of 0x4001 to 0x40ff, found {found:#x}"
@@ -138,13 +146,14 @@ pub enum SifError {
 }
 
 impl SifError {
-    /// Whether the file is merely too short, so that it may still be growing.
+    /// Whether something is merely not there yet, so that the file may still be being written.
     #[must_use]
     pub fn is_truncation(&self) -> bool {
         matches!(
             self,
             Self::HeaderTruncated { .. }
                 | Self::TableTruncated { .. }
+                | Self::Uncounted { .. }
                 | Self::ObjectTruncated { .. }
         )
     }

@@ -306,5 +306,7 @@ fn check(sif: &Sif, table: &Table, lost: Option<u32>, size: u64) -> Option<SifEr
             });
         }
     }
-    truncated
+    // To the tools such a file is empty (`pkg/sif/select.go: GetDescriptor`), as it is between the two last
+    // writes of `pkg/sif/add.go: AddObject`.
+    truncated.or_else(|| (found > 0 && table.used == 0).then_some(SifError::Uncounted { found }))
 }

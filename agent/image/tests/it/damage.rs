@@ -190,6 +190,33 @@ fn an_image_with_any_byte_of_its_head_changed_is_listed() {
     }
 }
 
+/// The descriptors are written before the header.
+#[test]
+fn objects_that_the_header_does_not_count() {
+    const FREE: std::ops::Range<usize> = 80..88;
+    let mut bytes = made::native().bytes();
+    for (free, status) in [
+        (48u64, Status::Failure),
+        (0, Status::Ready),
+        (49, Status::Ready),
+    ] {
+        bytes[FREE].copy_from_slice(&free.to_le_bytes());
+        let path = Path::new("/a/x.sif");
+        let found = listed(verdict(&bytes, path), &free);
+        assert_eq!(found.status, status, "{free}");
+        if status == Status::Failure {
+            assert_eq!(
+                found.status_message,
+                "incomplete: the header counts no object (offsets 80 to 96), the descriptor table has 3"
+            );
+            assert_eq!(
+                listed(young_verdict(&bytes, path), &free).status,
+                Status::Transfer
+            );
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 

@@ -178,11 +178,13 @@ fn a_wrong_count_hides_no_object() {
         let mut bytes = sif.bytes();
         bytes[80..88].copy_from_slice(&free.to_le_bytes());
         let image = image(&bytes);
-        assert_eq!(
-            (image.objects.len(), image.status),
-            (12, Status::Ready),
-            "{free}"
-        );
+        // A header that counts none makes it an empty one to the tools.
+        let status = if free == 48 {
+            Status::Failure
+        } else {
+            Status::Ready
+        };
+        assert_eq!((image.objects.len(), image.status), (12, status), "{free}");
     }
 }
 

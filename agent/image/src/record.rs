@@ -99,6 +99,13 @@ impl Image {
             self.status_message.push_str(what);
         }
     }
+
+    /// Says why the runtimes do not take an image that is READY, and what to do.
+    pub(crate) fn note_refusal(&mut self, why: &str) {
+        self.note(&format!(
+            "apptainer and singularity refuse the image: {why}"
+        ));
+    }
 }
 
 /// Image format, decided by content.

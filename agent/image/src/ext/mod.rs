@@ -60,6 +60,9 @@ pub(crate) fn probe(
             Err(NotImage::PlainFileSystem)
         });
     }
+    if let Some(refusal) = superblock.refusal() {
+        image.note_refusal(&refusal);
+    }
     if launch && !context.options.inside_file_systems {
         return Ok(Ok(Found::plain(image)));
     }

@@ -22,11 +22,49 @@ const COMPAT_HAS_JOURNAL: u32 = 0x4;
 const INCOMPAT_RECOVER: u32 = 0x4;
 const INCOMPAT_EXTENTS: u32 = 0x40;
 const INCOMPAT_64BIT: u32 = 0x80;
+const INCOMPAT_META_BG: u32 = 0x10;
 const RO_COMPAT_BIGALLOC: u32 = 0x200;
 /// Features with which files are found as without: file types, recovery, extents, 64 bits, multiple mount
 /// protection, flexible groups, attributes in inodes, checksum seed, large directories, and content in
 /// inodes, encryption and case folding, which single files have.
 const INCOMPAT_KNOWN: u32 = 0x2 | INCOMPAT_RECOVER | INCOMPAT_EXTENTS | INCOMPAT_64BIT | 0x3_E700;
+
+/// Features that the runtimes take: of the first kind file types, recovery and meta block groups, of the
+/// second sparse superblocks, large files and B-tree directories. They also want a journal (apptainer and
+/// sylabs/singularity `pkg/image/ext3.go: CheckExt3Header`).
+const INCOMPAT_RUN: u32 = 0x2 | INCOMPAT_RECOVER | INCOMPAT_META_BG;
+const RO_COMPAT_RUN: u32 = 0x7;
+
+/// Names of features by their bits (e2fsprogs `lib/e2p/feature.c: feature_list`).
+const INCOMPAT_NAMES: [(u32, &str); 14] = [
+    (0x1, "compression"),
+    (0x8, "journal_dev"),
+    (INCOMPAT_META_BG, "meta_bg"),
+    (INCOMPAT_EXTENTS, "extent"),
+    (INCOMPAT_64BIT, "64bit"),
+    (0x100, "mmp"),
+    (0x200, "flex_bg"),
+    (0x400, "ea_inode"),
+    (0x1000, "dirdata"),
+    (0x2000, "metadata_csum_seed"),
+    (0x4000, "large_dir"),
+    (0x8000, "inline_data"),
+    (0x1_0000, "encrypt"),
+    (0x2_0000, "casefold"),
+];
+const RO_COMPAT_NAMES: [(u32, &str); 11] = [
+    (0x8, "huge_file"),
+    (0x10, "uninit_bg"),
+    (0x20, "dir_nlink"),
+    (0x40, "extra_isize"),
+    (0x100, "quota"),
+    (RO_COMPAT_BIGALLOC, "bigalloc"),
+    (0x400, "metadata_csum"),
+    (0x1000, "read-only"),
+    (0x2000, "project"),
+    (0x8000, "verity"),
+    (0x1_0000, "orphan_present"),
+];
 
 /// The superblock as far as it is needed here.
 #[derive(Debug, Clone, Copy, FromBytes, KnownLayout, Immutable, Unaligned)]
@@ -160,7 +198,25 @@ impl RawExtSuperblock {
     /// What keeps the files from being found here, if anything.
     pub(crate) fn unsupported(&self) -> Option<String> {
         let unknown = self.feature_incompat.get() & !INCOMPAT_KNOWN;
-        (unknown != 0).then(|| format!("incompatible features {unknown:#x}"))
+        (unknown != 0).then(|| feature_names(unknown, &INCOMPAT_NAMES).join(", "))
+    }
+
+    /// What the runtimes refuse it for, if anything, and what to do.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        let mut reasons = Vec::new();
+        if self.feature_compat.get() & COMPAT_HAS_JOURNAL == 0 {
+            reasons.push("no journal".to_owned());
+        }
+        let incompat = self.feature_incompat.get() & !INCOMPAT_RUN;
+        let ro_compat = self.feature_ro_compat.get() & !RO_COMPAT_RUN;
+        reasons.extend(feature_names(incompat, &INCOMPAT_NAMES));
+        reasons.extend(feature_names(ro_compat, &RO_COMPAT_NAMES));
+        (!reasons.is_empty()).then(|| {
+            format!(
+                "the ext file system is not ext3 ({}): make it again with mke2fs -t ext3, or build a SIF of it",
+                reasons.join(", ")
+            )
+        })
     }
 
     /// Whether the journal has what has not been written to its place yet.
@@ -219,9 +275,27 @@ impl RawExtSuperblock {
     }
 }
 
+/// The names of these bits; those without one as a number.
+fn feature_names(bits: u32, names: &[(u32, &str)]) -> Vec<String> {
+    let known = names.iter().filter(|(bit, _)| bits & bit != 0);
+    let unknown = names.iter().fold(bits, |rest, (bit, _)| rest & !bit);
+    known
+        .map(|(_, name)| (*name).to_owned())
+        .chain((unknown != 0).then(|| format!("{unknown:#x}")))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn features_are_named_and_unknown_ones_numbered() {
+        let names = |bits| feature_names(bits, &INCOMPAT_NAMES).join(", ");
+        assert_eq!(names(0), "");
+        assert_eq!(names(0xC0), "extent, 64bit");
+        assert_eq!(names(0x8010_0010), "meta_bg, 0x80100000");
+    }
 
     #[test]
     fn fields_lie_where_the_kernel_has_them() {

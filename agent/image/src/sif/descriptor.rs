@@ -41,8 +41,13 @@ pub(crate) mod fs_type {
     pub(crate) const GOCRYPTFS_SQUASHFS: i32 = 6;
 }
 
-/// The part type of the primary system partition (`sif.go: PartPrimSys`).
-pub(crate) const PRIMARY_SYSTEM: i32 = 2;
+/// What a partition is for (`sif.go: PartType`).
+pub(crate) mod part_type {
+    pub(crate) const SYSTEM: i32 = 1;
+    pub(crate) const PRIMARY_SYSTEM: i32 = 2;
+    pub(crate) const DATA: i32 = 3;
+    pub(crate) const OVERLAY: i32 = 4;
+}
 
 /// A descriptor as it lies in the file.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -100,7 +105,7 @@ impl RawDescriptor {
     /// Whether this is the primary system partition.
     pub(crate) fn is_primary(&self) -> bool {
         self.partition()
-            .is_some_and(|(_, part)| part == PRIMARY_SYSTEM)
+            .is_some_and(|(_, part)| part == part_type::PRIMARY_SYSTEM)
     }
 
     /// Offset and size, where neither is negative.
@@ -235,7 +240,7 @@ pub(crate) fn type_name(data_type: i32) -> &'static str {
     }
 }
 
-fn fs_name(code: i32) -> &'static str {
+pub(super) fn fs_name(code: i32) -> &'static str {
     match code {
         fs_type::SQUASHFS => "squashfs",
         fs_type::EXT3 => "ext3",
@@ -249,10 +254,10 @@ fn fs_name(code: i32) -> &'static str {
 
 fn part_name(code: i32) -> &'static str {
     match code {
-        1 => "system",
-        PRIMARY_SYSTEM => "primary-system",
-        3 => "data",
-        4 => "overlay",
+        part_type::SYSTEM => "system",
+        part_type::PRIMARY_SYSTEM => "primary-system",
+        part_type::DATA => "data",
+        part_type::OVERLAY => "overlay",
         _ => "unknown",
     }
 }

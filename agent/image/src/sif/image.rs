@@ -55,6 +55,9 @@ pub(crate) fn probe(windows: &mut Windows<'_>, context: &Context<'_>) -> io::Res
         if let Some(partition) = partition {
             error.get_or_insert(partition);
         }
+        if let Some(refusal) = super::refusal::of(windows, &sif) {
+            found.image.note_refusal(&refusal);
+        }
     }
     if let Some(error) = error {
         context.fail(&mut found.image, &error.to_string(), error.is_truncation());

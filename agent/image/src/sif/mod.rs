@@ -8,6 +8,7 @@
 mod descriptor;
 mod header;
 mod image;
+mod refusal;
 
 use std::io;
 
@@ -16,7 +17,7 @@ use sha2::{Digest, Sha256};
 use zerocopy::FromBytes;
 
 pub use descriptor::{DESCRIPTOR_LEN, RawDescriptor};
-pub(crate) use descriptor::{data_type, fs_type, type_name};
+pub(crate) use descriptor::{data_type, fs_type, part_type, type_name};
 pub(crate) use header::until_nul;
 pub use header::{HEADER_LEN, MAGIC, MAGIC_OFFSET, RawHeader, arch_name};
 pub(crate) use image::probe;

@@ -12,6 +12,7 @@ mod large;
 mod made;
 mod oci_json;
 mod partitions;
+mod refused;
 mod truth;
 #[cfg(feature = "verify")]
 mod verify;

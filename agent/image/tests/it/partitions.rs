@@ -32,7 +32,6 @@ fn cases() -> Vec<(&'static str, i32, Vec<u8>, &'static str)> {
     vec![
         ("whole squashfs", 1, squashfs(), ""),
         ("whole ext3", 2, ext(), ""),
-        ("raw", 4, Vec::new(), ""),
         ("encrypted", 5, luks(), ""),
         (
             "short volume",

@@ -12,6 +12,7 @@ use sifter_image::record::{
 use sifter_image::{NotImage, Verdict};
 
 use crate::corpus::{directory_verdict, shared, skipped, verdict};
+use crate::refused::REFUSED;
 
 #[test]
 fn every_image_of_the_corpus_agrees() {
@@ -239,6 +240,12 @@ fn common(entry: &Value, format: &str, image: &Image, comparison: &mut Compariso
             format!(
                 "corrupt: object {} (partition): expected a squashfs of 96 bytes or more at byte {}, found {}",
                 object["id"], object["offset"], object["size"]
+            ),
+        ),
+        None if entry["sif_version"] == "00" => (
+            Status::Ready,
+            format!(
+                "{REFUSED}SIF version 00 is that of the alphas of Singularity 3.0: build it again"
             ),
         ),
         None => (Status::Ready, String::new()),

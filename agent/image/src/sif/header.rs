@@ -61,7 +61,7 @@ impl RawHeader {
     }
 }
 
-/// Go's name of an architecture code (`arch.go: GetGoArch`); `unknown` for any other.
+/// Go's name of an architecture code (`arch.go: archType.GoArch`); `unknown` for any other.
 #[must_use]
 pub fn arch_name(code: &[u8]) -> &'static str {
     match until_nul(code) {

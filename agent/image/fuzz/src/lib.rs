@@ -52,7 +52,10 @@ pub fn check(image: &Image) {
         // What was left out for its size.
         let said = image.status_message.as_str();
         assert!(
-            said.is_empty() || said.contains("limit") || said.contains("labels and definition")
+            said.is_empty()
+                || said.contains("limit")
+                || said.contains("labels and definition")
+                || said.contains("refuse the image")
         );
     } else {
         assert!(!image.status_message.is_empty());

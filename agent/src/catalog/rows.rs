@@ -104,8 +104,28 @@ impl Rows {
         runs.find_map(|run| run.with_path(path, hash))
     }
 
+    /// The list of those at some places, which are in order. Runs of which all are there are shared.
+    #[must_use]
+    pub fn at(&self, places: &[usize]) -> Self {
+        let mut builder = Builder::default();
+        let (mut start, mut rest) = (0, places);
+        for Placed { end, run } in self.runs.iter() {
+            let (here, behind) = rest.split_at(rest.partition_point(|place| place < end));
+            if here.len() == run.rows.len() {
+                builder.run(run);
+            } else {
+                for place in here {
+                    builder.row(Arc::clone(&run.rows[place - start]));
+                }
+            }
+            (start, rest) = (*end, behind);
+        }
+        builder.finish()
+    }
+
     /// How many rows are in runs that `other` does not share: what keeping this list besides costs.
-    pub(super) fn not_shared_with(&self, other: &Self) -> usize {
+    #[must_use]
+    pub fn not_shared_with(&self, other: &Self) -> usize {
         let shared: HashSet<_> = other
             .runs
             .iter()
@@ -292,6 +312,9 @@ mod tests {
                         prop_assert_eq!(rows[start].id(), expected[start]);
                     }
                 }
+                let places: Vec<usize> = (0..expected.len()).filter(|place| place % 1500 < 1400).collect();
+                let some: Vec<i64> = places.iter().map(|place| expected[*place]).collect();
+                prop_assert_eq!(ids(&rows.at(&places)), some);
                 for id in expected.iter().step_by(97) {
                     prop_assert_eq!(at_path(&rows, *id), Some(*id));
                 }
@@ -319,6 +342,16 @@ mod tests {
             other.runs.iter().any(same)
         };
         of.runs.len() - of.runs.iter().filter(is_shared).count()
+    }
+
+    #[test]
+    fn what_is_left_out_copies_one_run() {
+        let all = ten_thousand();
+        let places: Vec<usize> = (0..all.len()).filter(|place| *place != 5_000).collect();
+        let most = all.at(&places);
+        assert_eq!((most.len(), copied(&most, &all)), (all.len() - 1, 1));
+        assert_eq!(most.not_shared_with(&all), RUN - 1);
+        assert!(all.at(&[]).is_empty());
     }
 
     #[test]

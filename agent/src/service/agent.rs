@@ -86,7 +86,9 @@ impl<A: ImageSource> AgentService for AgentState<A> {
         if let Sight::Own(subject) = &sight {
             let view = self
                 .visibility
-                .view(sight.number(), subject, &snapshot)
+                .view(sight.number(), subject, &snapshot, |generation| {
+                    self.agent.holds(generation)
+                })
                 .await;
             snapshot = view.of(&snapshot);
         }

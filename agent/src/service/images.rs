@@ -120,7 +120,9 @@ impl<A: ImageSource> Reading<A> {
             let caller = sight.number();
             // The pages of one listing are cut from one view, which its time tells from others.
             let view = if request.page_token.is_empty() {
-                self.visibility.view(caller, subject, &snapshot).await
+                self.visibility
+                    .view(caller, subject, &snapshot, |of| self.agent.holds(of))
+                    .await
             } else {
                 self.visibility
                     .held(caller, token.generation, token.now)

@@ -51,7 +51,11 @@ impl<A: ImageSource> Reading<A> {
         match sight {
             Sight::All => (whole, None),
             Sight::Own(subject) => {
-                let view = self.visibility.view(sight.number(), subject, &whole).await;
+                let is_held = |generation| self.agent.holds(generation);
+                let view = self
+                    .visibility
+                    .view(sight.number(), subject, &whole, is_held)
+                    .await;
                 (view.of(&whole), Some(view))
             }
         }

@@ -17,6 +17,12 @@ pub trait ImageSource: Send + Sync + 'static {
     /// What was listed before the roots changed, for a while.
     fn former_catalog(&self) -> Option<Arc<Catalog>>;
 
+    /// Whether pages of this generation's listing can still be asked for.
+    fn holds(&self, generation: u64) -> bool {
+        let holds = |catalog: Arc<Catalog>| catalog.snapshot_of(generation).is_some();
+        holds(self.catalog()) || self.former_catalog().is_some_and(holds)
+    }
+
     /// Announces that the roots, and with them the catalogue, are others.
     fn replaced(&self) -> watch::Receiver<u64>;
 

@@ -30,6 +30,10 @@ const FRESH_IF_INCOMPLETE: Duration = Duration::from_secs(2);
 /// Listings that are kept for the pages of those who have begun to read them.
 const VIEWS: usize = 32;
 
+/// The same counted in rows that they do not share with the whole listing, 16 bytes each. The last one is
+/// always kept.
+const VIEW_ROWS: usize = 1 << 20;
+
 /// How long a root may take. A file system that hangs must not hold up the others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -51,6 +55,8 @@ pub struct View {
     pub stamp: i64,
     computed: Instant,
     rows: Rows,
+    /// Rows that it does not share with the whole listing.
+    own: usize,
     /// Roots that did not answer in time, of which nothing is shown.
     pub unanswered: Vec<String>,
 }
@@ -72,13 +78,30 @@ impl View {
     }
 }
 
+/// Views, oldest first.
+#[derive(Debug, Default)]
+struct Views(VecDeque<Arc<View>>);
+
+impl Views {
+    /// Keeps one more, and none of a generation that is not held: it has images of which nobody can ask for the
+    /// next page.
+    fn keep(&mut self, view: Arc<View>, is_held: impl Fn(u64) -> bool) {
+        self.0.push_back(view);
+        self.0.retain(|view| is_held(view.generation));
+        let mut own: usize = self.0.iter().map(|view| view.own).sum();
+        while self.0.len() > VIEWS || own > VIEW_ROWS && self.0.len() > 1 {
+            own -= self.0.pop_front().map_or(0, |oldest| oldest.own);
+        }
+    }
+}
+
 /// Computes and keeps what callers see.
 #[derive(Debug)]
 pub struct Visibility {
     /// Who asks.
     pub sights: Arc<Sights>,
     places: Arc<Places>,
-    views: Mutex<VecDeque<Arc<View>>>,
+    views: Mutex<Views>,
     lanes: [tokio::sync::Mutex<()>; LANES],
     roots: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
 }
@@ -96,8 +119,14 @@ impl Visibility {
         }
     }
 
-    /// What a subject sees of a snapshot.
-    pub async fn view(&self, caller: u64, subject: &Subject, whole: &Snapshot) -> Arc<View> {
+    /// What a subject sees of a snapshot. Listings of which generations are still held is for the caller to say.
+    pub async fn view(
+        &self,
+        caller: u64,
+        subject: &Subject,
+        whole: &Snapshot,
+        is_held: impl Fn(u64) -> bool,
+    ) -> Arc<View> {
         let fresh = || {
             self.find(|view| {
                 view.caller == caller && view.generation == whole.generation && view.is_fresh()
@@ -113,11 +142,7 @@ impl Visibility {
             return view;
         }
         let view = Arc::new(self.compute(caller, subject, whole).await);
-        let mut views = lock(&self.views);
-        views.push_back(Arc::clone(&view));
-        while views.len() > VIEWS {
-            views.pop_front();
-        }
+        lock(&self.views).keep(Arc::clone(&view), is_held);
         view
     }
 
@@ -131,7 +156,12 @@ impl Visibility {
 
     fn find(&self, wanted: impl Fn(&View) -> bool) -> Option<Arc<View>> {
         let views = lock(&self.views);
-        views.iter().rev().find(|view| wanted(view)).map(Arc::clone)
+        views
+            .0
+            .iter()
+            .rev()
+            .find(|view| wanted(view))
+            .map(Arc::clone)
     }
 
     async fn compute(&self, caller: u64, subject: &Subject, whole: &Snapshot) -> View {
@@ -155,36 +185,34 @@ impl Visibility {
                 tokio::spawn(self.root(root, rows, subject.clone())),
             ));
         }
-        let mut seen: Vec<(usize, Arc<KeptRow>)> = Vec::new();
+        let mut seen: Vec<usize> = Vec::new();
         let mut unanswered = Vec::new();
         for (root, running) in running {
             match running.await {
-                Ok(Some(rows)) => seen.extend(rows),
+                Ok(Some(places)) => seen.extend(places),
                 Ok(None) | Err(_) => unanswered.push(root.as_ref().to_owned()),
             }
         }
-        seen.sort_unstable_by_key(|(index, _)| *index);
+        seen.sort_unstable();
+        let rows = whole.rows.at(&seen);
         View {
             caller,
             generation: whole.generation,
             stamp,
             computed,
-            rows: seen
-                .into_iter()
-                .map(|(_, row)| row)
-                .collect::<Vec<_>>()
-                .into(),
+            own: rows.not_shared_with(&whole.rows),
+            rows,
             unanswered,
         }
     }
 
-    /// What the subject sees of one root; `None` if that does not answer.
+    /// Places of what the subject sees of one root; `None` if that does not answer.
     fn root(
         &self,
         root: Arc<str>,
         rows: Vec<Candidate>,
         subject: Subject,
-    ) -> impl Future<Output = Option<Vec<(usize, Arc<KeptRow>)>>> + use<> {
+    ) -> impl Future<Output = Option<Vec<usize>>> + use<> {
         let slots = Arc::clone(
             lock(&self.roots)
                 .entry(root)
@@ -207,9 +235,7 @@ impl Visibility {
                     });
                     // Given back by the thread itself, however long it takes.
                     drop(slot);
-                    rows.into_iter()
-                        .map(|(index, row, _)| (index, row))
-                        .collect()
+                    rows.into_iter().map(|(place, ..)| place).collect()
                 })
                 .await
                 .ok()
@@ -224,4 +250,45 @@ impl Visibility {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::{Rows, VIEW_ROWS, VIEWS, View, Views};
+
+    #[test]
+    fn views_are_bounded_by_what_they_cost_and_by_what_is_still_held() {
+        let view = |(generation, own): (u64, usize)| {
+            Arc::new(View {
+                caller: 1,
+                generation,
+                stamp: 0,
+                computed: Instant::now(),
+                rows: Rows::default(),
+                own,
+                unanswered: Vec::new(),
+            })
+        };
+        let small = |count: u64| -> Vec<_> { (1..=count).map(|number| (number, 0)).collect() };
+        let half = VIEW_ROWS / 2;
+        let cases = [
+            (small(VIEWS as u64 + 2), 0, VIEWS),
+            (small(5), 4, 2),
+            (vec![(1, half), (2, half)], 0, 2),
+            (vec![(1, half), (2, half), (3, 1)], 0, 2),
+            (vec![(1, 1), (2, VIEW_ROWS + 1)], 0, 1),
+        ];
+        for (kept, oldest, left) in cases {
+            let mut views = Views::default();
+            let newest = kept.last().map(|(generation, _)| *generation);
+            for kept in &kept {
+                views.keep(view(*kept), |generation| generation >= oldest);
+            }
+            assert_eq!(views.0.len(), left, "{kept:?}");
+            assert_eq!(views.0.back().map(|view| view.generation), newest);
+        }
+    }
 }

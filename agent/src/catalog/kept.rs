@@ -120,6 +120,12 @@ impl KeptRow {
         kept
     }
 
+    /// Its owner and its group.
+    #[must_use]
+    pub fn owners(&self) -> (u32, u32) {
+        (self.common.kind.uid, self.common.kind.gid)
+    }
+
     /// All of it.
     #[must_use]
     pub fn view(&self) -> Row<'_> {

@@ -173,6 +173,7 @@ impl Inspector {
             .unwrap_or_default();
         let bytes = path.as_os_str().as_bytes();
         let row = Row::new(bytes, &root, facts, &image);
+        self.owners.learn(&[(row.facts.uid, row.facts.gid)]);
         let mut message = convert::basic(&row, &self.owners);
         convert::add_details(&mut message, crate::catalog::details(image));
         message

@@ -132,6 +132,7 @@ impl Printer {
                 if !self.matches(&row, &image) {
                     continue;
                 }
+                self.owners.learn(&[(row.facts.uid, row.facts.gid)]);
                 convert::fill(&mut part.message, &row, &self.owners);
                 if self.ordered {
                     part.rows.push(KeptRow::new(&row, &mut part.commons));

@@ -132,7 +132,7 @@ impl<A: ImageSource> Reading<A> {
             snapshot = view.of(&snapshot);
             seen = Some(view);
         }
-        let query = Self::query(&request.filter, &request.order_by, FileTime(token.now))?;
+        let query = Self::query(&request.filter, &request.order_by, FileTime(token.now)).await?;
         let selection = aside::select(&self.catalog, snapshot, query, number, token.now).await?;
         let total = selection.rows.len();
         let start = usize::try_from(token.offset.saturating_add(request.skip))
@@ -275,7 +275,7 @@ impl<A: ImageSource> ImageService for Images<A> {
         let view = view_of(request.view)?;
         let (snapshot, seen) = this.present(&sight).await;
         let now = FileTime(seen.as_ref().map_or(FileTime::now().0, |seen| seen.stamp));
-        let query = Reading::<A>::query(&request.filter, &request.order_by, now)?;
+        let query = Reading::<A>::query(&request.filter, &request.order_by, now).await?;
         let selection = aside::select_once(&this.catalog, snapshot, query).await?;
         let selection = Arc::new(selection);
         let unlisted = this.unlisted(seen.as_deref());
@@ -304,7 +304,13 @@ impl<A: ImageSource> ImageService for Images<A> {
             return Err(status::invalid("path", "is empty"));
         }
         let (snapshot, _) = this.present(&sight).await;
-        let image = aside::run(move || this.image(&snapshot, &request, view)).await;
+        let (row, snapshot) = aside::run(move || {
+            let row = Reading::<A>::find(&snapshot, &request)?;
+            Ok((row, snapshot))
+        })
+        .await?;
+        this.learn_owners([&row]).await;
+        let image = aside::run(move || this.message(&snapshot, &row, view)).await;
         image.map(Response::new)
     }
 
@@ -317,7 +323,7 @@ impl<A: ImageSource> ImageService for Images<A> {
         let sight = this.visibility.sights.of(request.extensions()).await?;
         let request = request.into_inner();
         let view = view_of(request.view)?;
-        let query = Reading::<A>::query(&request.filter, "", FileTime::now())?;
+        let query = Reading::<A>::query(&request.filter, "", FileTime::now()).await?;
         // The history is of all images: whose changes a user may know is not known any more.
         if request.resume_generation != 0 && sight != Sight::All {
             return Err(status::generation_expired(request.resume_generation));

@@ -94,15 +94,29 @@ impl<A: ImageSource> Reading<A> {
         Ok(())
     }
 
-    pub(super) fn query(filter: &str, order_by: &str, now: FileTime) -> Result<Query, Status> {
-        Query::parse(filter, order_by, now).map_err(|error| match error {
-            QueryError::Filter(message) => status::invalid("filter", message),
-            QueryError::Order(message) => status::invalid("order_by", message),
-        })
+    pub(super) async fn query(
+        filter: &str,
+        order_by: &str,
+        now: FileTime,
+    ) -> Result<Query, Status> {
+        let (filter, order_by) = (filter.to_owned(), order_by.to_owned());
+        let has_names = !filter.is_empty();
+        let parse = move || {
+            Query::parse(&filter, &order_by, now).map_err(|error| match error {
+                QueryError::Filter(message) => status::invalid("filter", message),
+                QueryError::Order(message) => status::invalid("order_by", message),
+            })
+        };
+        // Numbers of users and groups are asked for where they are named.
+        if has_names {
+            aside::run(parse).await
+        } else {
+            parse()
+        }
     }
 
     /// One image for the wire.
-    fn message(
+    pub(super) fn message(
         &self,
         snapshot: &Snapshot,
         row: &KeptRow,
@@ -119,13 +133,11 @@ impl<A: ImageSource> Reading<A> {
         Ok(image)
     }
 
-    /// The image that a request names, for the wire.
-    pub(super) fn image(
-        &self,
+    /// The image that a request names.
+    pub(super) fn find(
         snapshot: &Snapshot,
         request: &GetImageRequest,
-        view: ImageView,
-    ) -> Result<Image, Status> {
+    ) -> Result<Arc<KeptRow>, Status> {
         let (row, shown) = if request.raw_path.is_empty() {
             let path = request.path.as_str();
             (listed_as(snapshot, path), path.into())
@@ -133,14 +145,20 @@ impl<A: ImageSource> Reading<A> {
             let path = &request.raw_path;
             (snapshot.get(path), Cow::from(escape::utf8(path)))
         };
-        let row = row.ok_or_else(|| status::image_not_found(&shown))?;
-        self.message(snapshot, row, view)
+        row.map(Arc::clone)
+            .ok_or_else(|| status::image_not_found(&shown))
     }
 
     fn details(&self, image: i64) -> Result<Image, Status> {
         self.catalog
             .details(image)
             .map_err(|error| status::catalog_failed(&error))
+    }
+
+    /// Learns whose images these are, for the messages that are made of them.
+    pub(super) async fn learn_owners(&self, rows: impl IntoIterator<Item = &Arc<KeptRow>>) {
+        let ids = rows.into_iter().map(|row| row.owners());
+        self.owners.learn_aside(ids).await;
     }
 
     /// The images at some places of a selection, encoded, and the place behind them: no more than one message takes.
@@ -150,6 +168,7 @@ impl<A: ImageSource> Reading<A> {
         range: Range<usize>,
         view: ImageView,
     ) -> Result<(Vec<u8>, usize), Status> {
+        self.learn_owners(selection.rows.range(range.clone())).await;
         if view != ImageView::Full {
             return self.encode(selection, range, view);
         }

@@ -213,6 +213,7 @@ impl<A: ImageSource> Watcher<A> {
         let mut rest = rows;
         while !rest.is_empty() {
             let batch = &rest[..rest.len().min(BATCH)];
+            self.service.learn_owners(batch).await;
             let images = match self.view {
                 ImageView::Full => {
                     let (service, view) = (self.service.clone(), self.view);

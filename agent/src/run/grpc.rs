@@ -116,6 +116,8 @@ async fn report_health(reporter: tonic_health::server::HealthReporter, wired: Ar
                 .await;
             was = Some(is);
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Somebody may wait for it to begin; later it changes with the roots only.
+        let pause = if is { 1000 } else { 100 };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }

@@ -127,12 +127,17 @@ impl Printer {
         PART.with_borrow_mut(|part| {
             part.lines.clear();
             part.rows.clear();
+            let mut asked = None;
             for (path, facts, image) in images {
                 let row = Row::new(&path, &root_text, facts, &image);
                 if !self.matches(&row, &image) {
                     continue;
                 }
-                self.owners.learn(&[(row.facts.uid, row.facts.gid)]);
+                let ids = (row.facts.uid, row.facts.gid);
+                // What is in one directory has mostly the same.
+                if asked.replace(ids) != Some(ids) {
+                    self.owners.learn(&[ids]);
+                }
                 convert::fill(&mut part.message, &row, &self.owners);
                 if self.ordered {
                     part.rows.push(KeptRow::new(&row, &mut part.commons));

@@ -284,6 +284,22 @@ mod tests {
     }
 
     #[test]
+    fn who_says_what_is_wrong_is_alive() {
+        let malformed = Malformed::System(256);
+        for (failure, trips) in [
+            (Failure::Transport(String::new()), true),
+            (Failure::Timeout, true),
+            (Failure::Malformed(malformed), true),
+            (Failure::NotReady(String::new()), false),
+            (Failure::ScanFailed(String::new()), false),
+            (Failure::Restricted, false),
+            (Failure::CatalogFailed(String::new()), false),
+        ] {
+            assert_eq!(failure.trips_breaker(), trips, "{failure:?}");
+        }
+    }
+
+    #[test]
     fn a_call_that_this_side_gave_up_is_a_timeout() {
         let status = Status::from_error(Box::new(TimeoutExpired(())));
         assert_eq!(Failure::from_status(&status, false), Failure::Timeout);

@@ -86,6 +86,14 @@ struct PageKey {
 }
 
 impl PageKey {
+    fn new(cluster: &Arc<ClusterSettings>, request: &ListContainerImages) -> Self {
+        Self {
+            cluster: Arc::clone(cluster),
+            page_number: request.page_number,
+            page_size: request.page_size,
+        }
+    }
+
     fn parts(&self) -> (*const ClusterSettings, u32, u32) {
         (Arc::as_ptr(&self.cluster), self.page_number, self.page_size)
     }
@@ -185,11 +193,7 @@ impl Fleet {
         request: &ListContainerImages,
         context: CallContext<'_>,
     ) -> Listing {
-        let key = PageKey {
-            cluster: Arc::clone(cluster),
-            page_number: request.page_number,
-            page_size: request.page_size,
-        };
+        let key = PageKey::new(cluster, request);
         let make = |crowd: bool| {
             let asked_as: Arc<str> = context.request_id.into();
             let (fleet, cluster) = (Arc::clone(self), Arc::clone(cluster));
@@ -482,15 +486,4 @@ impl Attempt {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn nothing_waits_for_a_tick_of_the_timer() {
-        assert_eq!(pause(None).now_or_never(), Some(()));
-        let later = tokio::time::Instant::now() + Duration::from_secs(60);
-        assert_eq!(pause(Some(later)).now_or_never(), None);
-    }
-}
+mod tests;

@@ -76,7 +76,10 @@ impl Verdict {
 mod tests {
     use std::time::Instant;
 
+    use sifter_proto::v1;
+
     use super::*;
+    use crate::api::ListContainerImages;
 
     #[test]
     fn the_failure_that_says_most_is_answered() {
@@ -109,6 +112,52 @@ mod tests {
                 .conclude(PartialListings::Refuse, "c", context)
                 .unwrap_err();
             assert_eq!(error, expected, "{text}");
+        }
+    }
+
+    fn page(system: &str) -> Page {
+        let request = ListContainerImages {
+            cluster_id: String::new(),
+            page_number: 1,
+            page_size: 10,
+        };
+        let image = v1::Image {
+            status: v1::Status::Ready.into(),
+            ..Default::default()
+        };
+        let response = v1::ListImagesResponse {
+            images: vec![image],
+            total_size: 1,
+            system: system.into(),
+            ..Default::default()
+        };
+        Page::from_response(&request, response).unwrap()
+    }
+
+    #[test]
+    fn a_page_that_is_not_whole_is_served_only_where_that_is_wanted() {
+        for (partial_listings, expected) in [
+            (PartialListings::Serve, Ok(page("first").to_json("id"))),
+            (
+                PartialListings::Refuse,
+                Err(ApiError::exec_fail("scan /a: gone")),
+            ),
+        ] {
+            let mut verdict = Verdict::default();
+            verdict.failed(Failure::Timeout);
+            verdict.partial(page("first"), Failure::ScanFailed("scan /a: gone".into()));
+            // The first one stays.
+            verdict.partial(page("second"), Failure::ScanFailed("scan /b: gone".into()));
+            let context = CallContext {
+                request_id: "",
+                deadline: Instant::now(),
+            };
+            let concluded = verdict.conclude(partial_listings, "c", context);
+            let told = concluded.map(|leased| {
+                assert!(leased.lease.is_none());
+                leased.page.to_json("id")
+            });
+            assert_eq!(told, expected, "{partial_listings:?}");
         }
     }
 }

@@ -416,6 +416,39 @@ mod tests {
             let test = Test::parse("IpAddress", "acs:SourceIp", &[network.to_owned()]).unwrap();
             assert_eq!(test.evaluate(&context), expected, "{source} {network}");
         }
+        // As text, too, an IPv4 client of a socket of both families is one.
+        let source = "::ffff:10.1.2.3";
+        let context = Context::new(source.parse().unwrap(), false, Timestamp::UNIX_EPOCH);
+        let test = Test::parse("StringLike", "acs:SourceIp", &["10.1.*".to_owned()]).unwrap();
+        assert_eq!(test.evaluate(&context), Truth::Met);
+    }
+
+    #[test]
+    fn what_is_added_takes_the_place_of_what_was_there() {
+        let context = context()
+            .with("X:NAME", "other")
+            .with("acs:sourceip", "::ffff:192.0.2.1");
+        for (operator, key, value) in [
+            ("StringEquals", "x:Name", "other"),
+            ("IpAddress", "acs:SourceIp", "192.0.2.1"),
+        ] {
+            let test = Test::parse(operator, key, &[value.to_owned()]).unwrap();
+            assert_eq!(test.evaluate(&context), Truth::Met, "{key}");
+        }
+        let entries: Vec<_> = context
+            .entries()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        assert_eq!(
+            entries,
+            [
+                "acs:SecureTransport=true",
+                "acs:CurrentTime=2026-01-02T03:04:05Z",
+                "x:Size=10",
+                "X:NAME=other",
+                "acs:sourceip=::ffff:192.0.2.1",
+            ]
+        );
     }
 
     #[test]

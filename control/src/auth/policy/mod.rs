@@ -277,6 +277,9 @@ mod tests {
         let rows: &[(&[&str], Verdict)] = &[
             (&[], Verdict::NotAllowed),
             (&[ALL], Verdict::Allowed(name(0))),
+            // The first of those that decide alike is named.
+            (&[ALL, ALL], Verdict::Allowed(name(0))),
+            (&[DENY, DENY], Verdict::Denied(name(0))),
             (&[ALL, DENY], Verdict::Denied(name(1))),
             (&[DENY, ALL], Verdict::Denied(name(0))),
             (&[DENY], Verdict::Denied(name(0))),

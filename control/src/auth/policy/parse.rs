@@ -335,6 +335,7 @@ mod tests {
             with(r#"{"Effect":"Deny","Action":"ehpc:*","Resource":"acs:ehpc:*:1:"}"#),
             with(r#"{"Effect":"Deny","Action":"ehpc:*","Resource":"acs:ehpc: *:1:*"}"#),
             with(r#"{"Effect":"Deny","Action":"ehpc:*","Resource":"acs::*:1:*"}"#),
+            with(r#"{"Effect":"Deny","Action":"ehpc:*","Resource":"acs:ehpc:*:1:a\nb"}"#),
             with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"arn:aws:s3:::x"}"#),
             with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"acs:ehpc:${r}:*:*"}"#),
             with(r#"{"Effect":"Allow","Action":"ehpc:*","Resource":"*","Principal":"*"}"#),

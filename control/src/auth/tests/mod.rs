@@ -46,6 +46,7 @@ fn authenticator() -> Authenticator {
             ..key("unreadable")
         },
         temporary("STS.good", "2027-01-01T00:00:00Z"),
+        temporary("STS.now", NOW),
         temporary("STS.old", "2026-01-01T00:00:00Z"),
     ]);
     Authenticator::new(
@@ -167,7 +168,7 @@ fn authorization(signed: &mut Signed, change: impl Fn(&str) -> String) {
 fn keys_clocks_and_tokens() {
     type Change = fn(&mut Attempt);
     #[rustfmt::skip] // A table.
-    let rows: [(&str, Change, &str); 17] = [
+    let rows: [(&str, Change, &str); 20] = [
         ("right", |_| {}, "OK"),
         ("wrong secret", |a| a.secret = "wrong", "SignatureDoesNotMatch"),
         ("unknown key", |a| a.key = "nobody", "InvalidAccessKeyId.NotFound"),
@@ -185,6 +186,9 @@ fn keys_clocks_and_tokens() {
         ("temporary, other token", |a| (a.key, a.token) = ("STS.good", Some("bad-token")), "InvalidSecurityToken.MismatchWithAccessKey"),
         ("temporary, no token at all", |a| (a.key, a.token) = ("STS.good", Some("good token")), "InvalidSecurityToken.Malformed"),
         ("temporary, over", |a| (a.key, a.token) = ("STS.old", Some("good-token")), "InvalidSecurityToken.Expired"),
+        ("temporary, over this very moment", |a| (a.key, a.token) = ("STS.now", Some("good-token")), "InvalidSecurityToken.Expired"),
+        ("temporary, empty token", |a| (a.key, a.token) = ("STS.good", Some("")), "MissingSecurityToken"),
+        ("permanent with an empty token", |a| a.token = Some(""), "OK"),
         ("permanent with a token", |a| a.token = Some("good-token"), "InvalidSecurityToken.MismatchWithAccessKey"),
     ];
     for (name, change, expected) in rows {

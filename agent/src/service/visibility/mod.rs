@@ -253,42 +253,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Instant;
-
-    use super::{Rows, VIEW_ROWS, VIEWS, View, Views};
-
-    #[test]
-    fn views_are_bounded_by_what_they_cost_and_by_what_is_still_held() {
-        let view = |(generation, own): (u64, usize)| {
-            Arc::new(View {
-                caller: 1,
-                generation,
-                stamp: 0,
-                computed: Instant::now(),
-                rows: Rows::default(),
-                own,
-                unanswered: Vec::new(),
-            })
-        };
-        let small = |count: u64| -> Vec<_> { (1..=count).map(|number| (number, 0)).collect() };
-        let half = VIEW_ROWS / 2;
-        let cases = [
-            (small(VIEWS as u64 + 2), 0, VIEWS),
-            (small(5), 4, 2),
-            (vec![(1, half), (2, half)], 0, 2),
-            (vec![(1, half), (2, half), (3, 1)], 0, 2),
-            (vec![(1, 1), (2, VIEW_ROWS + 1)], 0, 1),
-        ];
-        for (kept, oldest, left) in cases {
-            let mut views = Views::default();
-            let newest = kept.last().map(|(generation, _)| *generation);
-            for kept in &kept {
-                views.keep(view(*kept), |generation| generation >= oldest);
-            }
-            assert_eq!(views.0.len(), left, "{kept:?}");
-            assert_eq!(views.0.back().map(|view| view.generation), newest);
-        }
-    }
-}
+mod tests;

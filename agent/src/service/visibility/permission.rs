@@ -328,13 +328,14 @@ mod tests {
     fn a_list_that_is_not_understood_hides_from_all_but_the_owner() {
         let good = [2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255];
         assert!(matches!(Acl::posix(&good), Acl::Posix(_)));
-        let damaged: [&[u8]; 6] = [
+        let damaged: [&[u8]; 7] = [
             &[],
             &[2, 0, 0],
             &[1, 0, 0, 0],
             &good[..11],
             &[2, 0, 0, 0, 3, 0, 6, 0, 0, 0, 0, 0],
             &[2, 0, 0, 0, 1, 0, 8, 0, 0, 0, 0, 0],
+            &[2, 0, 0, 0, 1, 0, 6, 1, 0, 0, 0, 0],
         ];
         for value in damaged {
             let acl = Acl::posix(value);
@@ -372,6 +373,25 @@ mod tests {
         assert!(may(3, &[2], &[(0, 0x40, 1, "2")]));
         assert!(!may(2, &[], &[(0, 0x08, 1, "EVERYONE@")]), "inherited only");
         assert!(!may(2, &[], &[(0, 0, 0x20, "EVERYONE@")]), "another right");
+        assert!(!may(2, &[], &[(0, 0, 1, "OWNER@")]), "somebody else's");
+        assert!(may(2, &[], &[(2, 0, 1, "EVERYONE@"), everyone]), "an audit");
+        // To list a directory and to enter it are granted one by one.
+        for (wanted, masks, expected) in [
+            (SEARCH, &[0x20][..], true),
+            (SEARCH, &[0x01], false),
+            (READ | SEARCH, &[0x01], false),
+            (READ | SEARCH, &[0x20], false),
+            (READ | SEARCH, &[0x20, 0x01], true),
+            (READ | SEARCH, &[0x21], true),
+        ] {
+            let entries: Vec<_> = masks
+                .iter()
+                .map(|mask| (0, 0, *mask, "EVERYONE@"))
+                .collect();
+            let acl = Acl::nfs4(&nfs4(&entries));
+            let found = subject(2, &[]).may(wanted, facts(0o777), &acl);
+            assert_eq!(found, expected, "{wanted} {masks:x?}");
+        }
         let whole = nfs4(&[(0, 0, 1, "EVERYONE@")]);
         for end in 0..whole.len() {
             assert_eq!(Acl::nfs4(&whole[..end]), Acl::Opaque, "{end}");

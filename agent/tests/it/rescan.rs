@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use sifter_agent::config::RootSettings;
 use sifter_image::record::Status;
+use sifter_image::reference::NamingRule;
 
 use crate::support::site::Site;
 use crate::support::tree::{outwait_granularity, settle, sif, tree_of, write};
@@ -101,6 +102,22 @@ fn moved_images_are_recognised_without_being_read() {
     let counts = site.rescan(false, true);
     assert_eq!(counts.files_read, 0, "{counts:?}");
     assert_eq!(site.listing().len(), 11);
+}
+
+#[test]
+fn a_moved_image_is_named_by_the_rules_where_it_is_now() {
+    let (tree, paths) = tree_of(1);
+    outwait_granularity(tree.path());
+    let mut settings = RootSettings::new(tree.path().into());
+    settings.hints = false;
+    let rule = r"(?P<repository>d[0-9])/[a-z]+(?P<tag>[0-9])\.sif$";
+    settings.naming.push(NamingRule::new(rule).unwrap());
+    let site = Site::with(settings, None);
+    assert_eq!(site.listing(), ["d0:0 image0.sif Ready"]);
+    fs::create_dir(tree.path().join("d5")).unwrap();
+    fs::rename(&paths[0], tree.path().join("d5/image7.sif")).unwrap();
+    site.rescan(false, true);
+    assert_eq!(site.listing(), ["d5:7 image7.sif Ready"]);
 }
 
 #[test]
@@ -282,6 +299,7 @@ fn what_changed_within_the_granularity_is_read_again() {
         "racy files are read again: {counts:?}"
     );
     assert_eq!(counts.images, 3, "and counted once: {counts:?}");
+    assert_eq!(counts.files, 3, "so are racy directories: {counts:?}");
     drop(paths);
 }
 
@@ -378,6 +396,7 @@ fn a_flat_directory_is_shared_among_threads_and_complete() {
     outwait_granularity(tree.path());
     let site = Site::start(tree.path(), None);
     assert_eq!(site.listing().len(), 1000);
+    assert_eq!(site.rescan(false, true).images, 1000);
     write(&tree.path().join("new.sif"), &sif("new:1", 3));
     let counts = site.rescan(false, false);
     assert_eq!(

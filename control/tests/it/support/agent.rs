@@ -37,7 +37,7 @@ use tonic_types::StatusExt;
 pub enum Act {
     /// Lists so many images, page by page.
     List(u64),
-    /// The same, and promises that for so long.
+    /// The same, and promises that for so long; the name of the system is how often it was asked.
     Promise(u64, Duration),
     /// Answers exactly this.
     Answer(Box<v1::ListImagesResponse>),
@@ -240,17 +240,22 @@ impl ImageService for Fake {
             .unwrap_or_default();
         let message = request.into_inner();
         let (page_size, skip) = (message.page_size, message.skip);
-        self.asked.lock().unwrap().push(Asked {
-            page_size,
-            skip,
-            request_id,
-        });
+        let number = {
+            let mut asked = self.asked.lock().unwrap();
+            asked.push(Asked {
+                page_size,
+                skip,
+                request_id,
+            });
+            asked.len()
+        };
         let act = self.act.lock().unwrap().clone();
         match act {
             Act::List(total) => Ok(Response::new(self.page(total, &message))),
             Act::Promise(total, lease) => Ok(Response::new(v1::ListImagesResponse {
                 // Nobody is promised what he did not ask for.
                 lease: message.max_lease.is_some().then(|| lease.into()),
+                system: number.to_string(),
                 ..self.page(total, &message)
             })),
             Act::Answer(response) => Ok(Response::new(*response)),

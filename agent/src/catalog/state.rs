@@ -346,7 +346,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::{Past, forget_oldest};
+    use super::{Delta, Given, MEMORY, Past, Reach, forget_oldest, join_path};
+    use crate::catalog::Catalog;
 
     #[test]
     fn past_listings_are_bounded_by_what_they_cost() {
@@ -367,6 +368,69 @@ mod tests {
             let left: Vec<usize> = past.iter().map(|past| past.own).collect();
             assert_eq!(left, kept, "{own:?}");
             assert_eq!(forgotten.len() + kept.len(), own.len());
+        }
+    }
+
+    #[test]
+    fn numbers_in_memory_and_on_disk_are_counted_apart() {
+        let mut given = Given::default();
+        assert_eq!((given.on_disk, given.in_memory), (0, MEMORY));
+        for (number, on_disk, in_memory) in [
+            (2, 2, MEMORY),
+            (MEMORY + 7, 2, MEMORY + 7),
+            (MEMORY, MEMORY, MEMORY + 7),
+            (1, MEMORY, MEMORY + 7),
+            (MEMORY + 1, MEMORY, MEMORY + 7),
+        ] {
+            given.note(number);
+            assert_eq!((given.on_disk, given.in_memory), (on_disk, in_memory));
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_directory_is_said_of_nothing_beside_it() {
+        let all = ["", "d", "d-e", "d/e", "d/e/f", "d2", "x"];
+        for root in ["/", "/r"] {
+            for (reach, path, forgotten) in [
+                (Reach::Readable, "d", &["d"][..]),
+                (Reach::Readable, "d/e", &["d/e"]),
+                (Reach::Readable, "d/none", &[]),
+                (Reach::Gone, "d", &["d", "d/e", "d/e/f"]),
+                (Reach::Gone, "d/e", &["d/e", "d/e/f"]),
+                (Reach::Gone, "none", &[]),
+                // What the root itself is has been said by others.
+                (Reach::Readable, "", &[]),
+                (Reach::Gone, "", &all[1..]),
+            ] {
+                let what = format!("{reach:?} {root} {path}");
+                let catalog = Catalog::open(None, &[root.into()]);
+                let mut state = catalog.lock();
+                let mut say = |root: &str, path: &str, reach| {
+                    let delta = Delta {
+                        reach: vec![(path.as_bytes().into(), reach)],
+                        ..Delta::default()
+                    };
+                    state.take(root.as_bytes(), delta, true);
+                };
+                // Below `/` there is no root beside it.
+                let beside = if root == "/" { &[][..] } else { &["", "d"] };
+                let of_root = all.iter().map(|path| (root, path));
+                let known: Vec<_> = of_root
+                    .chain(beside.iter().map(|path| ("/r2", path)))
+                    .collect();
+                for (root, path) in &known {
+                    say(root, path, Reach::Unreadable("denied".to_owned()));
+                }
+                say(root, path, reach);
+                let is_left =
+                    |(of, path): &&(&str, &&str)| *of != root || !forgotten.contains(path);
+                let left = known.iter().filter(is_left);
+                let left: Vec<_> = left
+                    .map(|(root, path)| join_path(root.as_bytes(), path.as_bytes(), b""))
+                    .collect();
+                let unavailable: Vec<_> = state.unavailable.keys().cloned().collect();
+                assert_eq!(unavailable, left, "{what}");
+            }
         }
     }
 }

@@ -399,3 +399,44 @@ fn a_catalogue_in_memory_goes_on_as_one() {
     catalog.finish_scan(A, &known, DIRECTORY, true).unwrap();
     assert_eq!(catalog.snapshot().rows.len(), 1);
 }
+
+/// What is known of the others is no less true for it.
+#[test]
+fn a_root_that_is_not_configured_any_more_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("catalog.sqlite");
+    drop(two_roots(&file));
+    for roots in [&["/b"][..], &["/a", "/b"]] {
+        let roots: Vec<_> = roots.iter().map(PathBuf::from).collect();
+        let catalog = Catalog::open(Some(&file), &roots);
+        let snapshot = catalog.snapshot();
+        let paths: Vec<_> = snapshot.rows.iter().map(|row| row.path()).collect();
+        assert_eq!(paths, [b"/b/first"], "{roots:?}");
+        for (index, root) in roots.iter().enumerate() {
+            let is_known = root == Path::new("/b");
+            let index = RootIndex(index);
+            assert_eq!(catalog.root(index).unwrap().scanned.is_some(), is_known);
+            assert_eq!(catalog.stores_images(index), is_known, "{}", root.display());
+        }
+    }
+}
+
+#[test]
+fn images_are_described_by_the_former_database_until_all_roots_are_scanned() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = two_roots(&directory.path().join("catalog.sqlite"));
+    let first = catalog.snapshot().get(b"/b/first").unwrap().id();
+    let described = catalog.details(first).unwrap();
+    catalog.failed(catalog.known(A).unwrap().store(), &no_space());
+    for (root, is_held) in [(A, true), (B, false)] {
+        let known = catalog.known(root).unwrap();
+        catalog.apply(root, &known, image("first")).unwrap();
+        catalog.finish_scan(root, &known, DIRECTORY, true).unwrap();
+        assert_eq!(catalog.lock().former.is_some(), is_held);
+        let details = catalog.details(first);
+        assert_eq!(details.ok().as_ref(), is_held.then_some(&described));
+        for row in catalog.snapshot().rows.iter() {
+            assert!(catalog.details(row.id()).is_ok());
+        }
+    }
+}

@@ -120,7 +120,7 @@ pub struct Delta {
 }
 
 /// Whether a directory can be read.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Reach {
     /// It could be (again).
     Readable,

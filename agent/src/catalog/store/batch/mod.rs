@@ -137,9 +137,7 @@ impl<'a> Batch<'a> {
                     None => self.insert_directory(&change.path, Identity::default(), true)?,
                 };
                 self.transaction
-                    .prepare_cached(
-                        "UPDATE directories SET volatile = 1, error = ?2 WHERE id = ?1",
-                    )?
+                    .prepare_cached("UPDATE directories SET error = ?2 WHERE id = ?1")?
                     .execute(params![stored.id, message])?;
                 let unreadable = Reach::Unreadable(message);
                 self.delta.reach.push((change.path, unreadable));

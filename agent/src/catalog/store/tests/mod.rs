@@ -16,6 +16,7 @@ use crate::catalog::snapshot::Snapshot;
 use crate::catalog::testing::{cut_image, full_row, row};
 
 mod damage;
+mod known;
 mod migrations;
 mod sandbox;
 
@@ -55,6 +56,14 @@ fn read(path: &str, children: &[&str], found: Vec<Found>) -> DirectoryChange {
             found,
             removed: Vec::new(),
         },
+    }
+}
+
+fn change(path: &str, kind: ChangeKind) -> DirectoryChange {
+    DirectoryChange {
+        id: None,
+        path: path.as_bytes().into(),
+        kind,
     }
 }
 
@@ -260,11 +269,6 @@ fn a_directory_is_one_in_whatever_order_it_is_named_and_read() {
     let file = || vec![found("a.sif", image())];
     let d = || read("d", &["e"], file());
     let e = || read("d/e", &[], Vec::new());
-    let change = |path: &str, kind| DirectoryChange {
-        id: None,
-        path: path.as_bytes().into(),
-        kind,
-    };
     let part = || change("d", ChangeKind::Part { found: file() });
     let rest = || read("d", &["e"], Vec::new());
     let message = || "no".to_owned();

@@ -7,14 +7,17 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use nix::sys::signal::Signal;
 use rustix::fs::{XattrFlags, setxattr};
+use sifter_proto::Duration;
+use sifter_proto::reason;
 use sifter_proto::v1::GetImageRequest;
 use sifter_proto::v1::ListImagesRequest;
+use sifter_proto::v1::StreamImagesRequest;
 use sifter_proto::v1::WatchImagesRequest;
 use sifter_proto::v1::image_service_client::ImageServiceClient;
 use sifter_proto::v1::watch_images_response::Event;
 use tonic::transport::Endpoint;
+use tonic_types::StatusExt;
 
 use super::support::{Agent, images, skip};
 
@@ -271,12 +274,16 @@ fn as_another_user() {
             }
         }
         let (mut token, mut paths) = (String::new(), Vec::new());
-        loop {
+        let generation = loop {
             let page = client
                 .list_images(ListImagesRequest {
                     page_size: 2,
                     page_token: token,
                     order_by: "path".to_owned(),
+                    max_lease: Some(Duration {
+                        seconds: 60,
+                        nanos: 0,
+                    }),
                     ..ListImagesRequest::default()
                 })
                 .await
@@ -284,12 +291,13 @@ fn as_another_user() {
                 .into_inner();
             assert_eq!(page.total_size, visible.len() as u64);
             assert!(page.restricted);
+            assert_eq!(page.lease, None, "permissions change with no new listing");
             paths.extend(page.images.into_iter().map(|image| image.path));
             token = page.next_page_token;
             if token.is_empty() {
-                break;
+                break page.generation;
             }
-        }
+        };
         assert_eq!(paths, visible);
 
         // A filter that names what is hidden finds no more of it than one that names nothing.
@@ -303,6 +311,34 @@ fn as_another_user() {
                 .unwrap()
                 .into_inner();
             assert_eq!(page.total_size > 0, visible.contains(&path), "{path}");
+        }
+
+        let mut stream = client
+            .stream_images(StreamImagesRequest {
+                order_by: "path".to_owned(),
+                ..StreamImagesRequest::default()
+            })
+            .await
+            .unwrap()
+            .into_inner();
+        let mut paths = Vec::new();
+        while let Some(message) = stream.message().await.unwrap() {
+            assert_eq!(message.total_size, visible.len() as u64);
+            paths.extend(message.images.into_iter().map(|image| image.path));
+        }
+        assert_eq!(paths, visible);
+
+        // The history is of all images: nobody goes on in it who does not see them all.
+        for resume_generation in [generation - 1, generation, generation + 1] {
+            let resumed = client
+                .watch_images(WatchImagesRequest {
+                    resume_generation,
+                    ..WatchImagesRequest::default()
+                })
+                .await;
+            let refused = resumed.map(drop).unwrap_err();
+            let info = refused.get_details_error_info().unwrap();
+            assert_eq!(info.reason, reason::GENERATION_EXPIRED, "{refused}");
         }
 
         let mut watch = client
@@ -323,48 +359,68 @@ fn as_another_user() {
     });
 }
 
+/// Not even that it came, changed or went.
 #[test]
-fn a_state_directory_has_one_agent() {
-    let temporary = tempfile::tempdir().unwrap();
+fn a_user_who_watches_is_not_told_of_what_is_hidden() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip(
+            "a_user_who_watches_is_not_told_of_what_is_hidden",
+            "only the superuser can become other users",
+        );
+    }
+    let temporary = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
     let directory = temporary.path();
-    images(directory, &["a.sif"]);
-    let state = directory.join("state");
-    let first = Agent::start(
-        directory,
-        "",
-        &format!("state_directory = '{}'", state.display()),
-    );
-    let second = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sifter"));
-        command
-            .arg("agent")
-            .arg("--root")
-            .arg(directory.join("images"));
-        command
-            .arg("--listen")
-            .arg(format!("unix:{}/second.sock", directory.display()));
-        command.arg("--state-dir").arg(&state);
-        command
+    let hidden = |name| {
+        images(directory, &[name]);
+        set(directory, name, BOB, BOB, 0o600);
     };
-    let refused = second().output().unwrap();
-    assert!(!refused.status.success());
-    let message = String::from_utf8(refused.stderr).unwrap();
-    assert!(
-        message.contains("another agent uses the state directory"),
-        "{message}"
-    );
-    // However it ends, the next one has it.
-    first.signal(Signal::SIGKILL);
-    drop(first);
-    let mut next = second()
+    images(directory, &["public.sif"]);
+    hidden("hidden-gone.sif");
+    hidden("hidden-changed.sif");
+    let program = directory.join("sifter");
+    fs::copy(env!("CARGO_BIN_EXE_sifter"), &program).unwrap();
+    let more = "[defaults]\nhints = false\nrescan_interval = '1h'";
+    let agent = Agent::start(directory, "", more);
+    let mut watch = as_user(ALICE, ALICE, &program)
+        .args(["watch", "--json", "--address", &agent.unix()])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let line = BufReader::new(next.stdout.take().unwrap()).lines().next();
-    assert!(line.unwrap().unwrap().starts_with("listening on "));
-    next.kill().unwrap();
-    next.wait().unwrap();
+    let mut told = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut told_until = |what: &str| {
+        let mut told_now = String::new();
+        while !told_now.contains(what) {
+            told_now += &told.next().expect("the watch goes on").unwrap();
+        }
+        told_now
+    };
+    let mut all = told_until("EVENT_GENERATION");
+    let root = directory.join("images");
+    let change = |what: &dyn Fn()| {
+        what();
+        let mut rescan = Command::new(&program);
+        let rescan = rescan.args(["rescan", "--full", "--address", &agent.unix()]);
+        assert!(rescan.output().unwrap().status.success());
+    };
+    change(&|| {
+        fs::remove_file(root.join("hidden-gone.sif")).unwrap();
+        set(directory, "hidden-changed.sif", BOB, BOB, 0o400);
+        hidden("hidden-new.sif");
+    });
+    change(&|| fs::remove_file(root.join("public.sif")).unwrap());
+    all += &told_until("EVENT_REMOVED");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    assert!(!all.contains("hidden"), "{all}");
+    assert_eq!(
+        all.matches("/public.sif").count(),
+        2,
+        "come and gone: {all}"
+    );
 }
 
 #[test]

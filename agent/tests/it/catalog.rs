@@ -1,13 +1,13 @@
 //! The database that comes back, is damaged, or cannot be.
 
 use std::fs;
-
-use sifter_agent::catalog::Catalog;
-
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use sifter_agent::catalog::Condition;
+use nix::sys::signal::Signal;
+use sifter_agent::catalog::{Catalog, Condition};
 use sifter_agent::config::RootSettings;
 
 use crate::support::mounted::Mounted;
@@ -253,4 +253,48 @@ fn a_full_disk_leaves_the_listing_in_memory_until_there_is_space() {
     drop(site);
     let site = Site::start(tree.path(), Some(&state));
     assert_eq!(site.listing().len(), 43);
+}
+
+#[test]
+fn a_state_directory_has_one_agent() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path();
+    images(directory, &["a.sif"]);
+    let state = directory.join("state");
+    let first = Agent::start(
+        directory,
+        "",
+        &format!("state_directory = '{}'", state.display()),
+    );
+    let second = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sifter"));
+        command
+            .arg("agent")
+            .arg("--root")
+            .arg(directory.join("images"));
+        command
+            .arg("--listen")
+            .arg(format!("unix:{}/second.sock", directory.display()));
+        command.arg("--state-dir").arg(&state);
+        command
+    };
+    let refused = second().output().unwrap();
+    assert!(!refused.status.success());
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        message.contains("another agent uses the state directory"),
+        "{message}"
+    );
+    // However it ends, the next one has it.
+    first.signal(Signal::SIGKILL);
+    drop(first);
+    let mut next = second()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let line = BufReader::new(next.stdout.take().unwrap()).lines().next();
+    assert!(line.unwrap().unwrap().starts_with("listening on "));
+    next.kill().unwrap();
+    next.wait().unwrap();
 }

@@ -385,6 +385,30 @@ mod tests {
     }
 
     #[test]
+    fn names_of_systems_are_bounded_in_bytes() {
+        for (system, bytes, is_taken) in [
+            ("", 0, true),
+            ("x", 255, true),
+            ("x", 256, false),
+            ("\u{e9}", 254, true),
+            ("\u{e9}", 256, false),
+        ] {
+            let system = system.repeat(bytes / system.len().max(1));
+            let named = v1::ListImagesResponse {
+                system,
+                ..response(vec![image(v1::Status::Ready, 0)], 1)
+            };
+            let expected = if is_taken {
+                Ok(())
+            } else {
+                Err(Malformed::System(bytes))
+            };
+            let page = Page::from_response(&request(1, 1), named);
+            assert_eq!(page.map(drop), expected, "{bytes}");
+        }
+    }
+
+    #[test]
     fn times() {
         let rows = [
             (0, 0, Some("1970-01-01T00:00:00")),

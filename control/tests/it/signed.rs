@@ -244,6 +244,17 @@ async fn keys_that_cannot_be_read_any_more() {
     assert_eq!(answer.code(), "OK", "{answer:?}");
     let answer = signer.ask("reader", "reader-secret", "ehpc-test").await;
     assert_eq!(answer.code(), "SignatureDoesNotMatch");
+    // Noticed without being told to look, that is a failure as well.
+    let incomplete = format!(
+        "{text}[[key]]\naccess_key_id = \"other\"\nsecret_file = \"absent\"\naccount_id = \"1\"\n"
+    );
+    for (text, failed) in [("nonsense", 2), (&incomplete, 3)] {
+        write_keys(&control.dir().join("keys.toml"), text);
+        control.running.reload_changed();
+        control.running.reload_changed();
+        assert!(is_counted("failed", failed).await, "{text}");
+        assert!(is_counted("ok", 1).await, "{text}");
+    }
 }
 
 #[tokio::test]

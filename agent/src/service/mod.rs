@@ -1,5 +1,5 @@
 //! The gRPC services over the catalogue. They read snapshots, and never wait for a scan; scanning
-//! is asked for through [`Agent`] alone.
+//! is asked for through [`ImageSource`] alone.
 
 mod agent;
 mod aside;

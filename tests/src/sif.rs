@@ -140,6 +140,10 @@ fn squashfs(time: i64) -> [u8; 96] {
     put(&mut raw, 30, &0_u16.to_le_bytes());
     put(&mut raw, 32, &0_u64.to_le_bytes()); // root inode
     put(&mut raw, 40, &number(PARTITION_SIZE).to_le_bytes()); // bytes used
+    for table in [48, 64, 72] {
+        // IDs, inodes, directories; others there are none of.
+        put(&mut raw, table, &96_u64.to_le_bytes());
+    }
     raw
 }
 

@@ -3,6 +3,7 @@
 //! Whatever the bytes are, a probe ends: with an image (which may be a FAILURE that says what is
 //! wrong and where), or with the reason why this is none. Only failing reads are errors.
 
+use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -332,6 +333,23 @@ impl Context<'_> {
             Err(error) if listed => self.fail(&mut image, &format!("corrupt: {error}"), false),
             Ok(None) | Err(_) => return Err(NotImage::PlainFileSystem),
         }
+        Ok(Found::plain(image))
+    }
+
+    /// What a file system image is whose superblock is wrong: FAILURE or TRANSFER, where line or name say that it is
+    /// to be an image.
+    pub(crate) fn unsound(
+        &self,
+        mut image: Image,
+        error: &dyn Display,
+        incomplete: bool,
+        launch: bool,
+    ) -> Result<Found, NotImage> {
+        if !launch && !self.has_image_name() {
+            return Err(NotImage::PlainFileSystem);
+        }
+        let what = if incomplete { "truncated" } else { "corrupt" };
+        self.fail(&mut image, &format!("{what}: {error}"), incomplete);
         Ok(Found::plain(image))
     }
 

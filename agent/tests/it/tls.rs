@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -280,19 +281,25 @@ fn certificates_are_checked_with_the_configuration() {
     }
 }
 
+/// The script that signs certificates.
+fn enroll_script() -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/enroll.sh"))
+}
+
+/// Whether it can run here; if not, the test is left out.
+fn can_enroll(test: &str) -> bool {
+    let can = Command::new("openssl").arg("version").output().is_ok();
+    if !can {
+        skip(test, "openssl is not installed");
+    }
+    can
+}
+
 /// Names that are no directory or too long, and what a failure must not leave behind.
 #[test]
 fn the_enrolment_script_signs_whole_or_not_at_all() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/enroll.sh");
-    if std::process::Command::new("openssl")
-        .arg("version")
-        .output()
-        .is_err()
-    {
-        return skip(
-            "the_enrolment_script_signs_whole_or_not_at_all",
-            "openssl is not installed",
-        );
+    if !can_enroll("the_enrolment_script_signs_whole_or_not_at_all") {
+        return;
     }
     let directory = tempfile::tempdir().unwrap();
     let long = "a".repeat(60) + ".example.org";
@@ -314,7 +321,7 @@ fn the_enrolment_script_signs_whole_or_not_at_all() {
         (&["agent", "../host"], Err("no name of a host")),
         (&["agent", "--", "host"], Err("no name of a host")),
     ] {
-        let output = std::process::Command::new(&script)
+        let output = enroll_script()
             .args(["--dir", "tls"])
             .args(arguments)
             .current_dir(directory.path())
@@ -351,20 +358,12 @@ fn the_enrolment_script_signs_whole_or_not_at_all() {
 /// The documented way to certificates, tried.
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_of_the_enrolment_script_work() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/enroll.sh");
-    if std::process::Command::new("openssl")
-        .arg("version")
-        .output()
-        .is_err()
-    {
-        return skip(
-            "certificates_of_the_enrolment_script_work",
-            "openssl is not installed",
-        );
+    if !can_enroll("certificates_of_the_enrolment_script_work") {
+        return;
     }
     let directory = tempfile::tempdir().unwrap();
     let enroll = |arguments: &[&str]| {
-        let output = std::process::Command::new(&script)
+        let output = enroll_script()
             .arg("--dir")
             .arg(directory.path())
             .args(arguments)

@@ -1,7 +1,7 @@
 //! `serve` as a process: its start and end, signals, the service manager, its log.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::agent::{Act, Agent};
 use crate::support::client;
-use crate::support::program::{Process, program};
+use crate::support::program::{Process, program, started};
 use crate::support::server::{CLUSTER, config};
 use crate::support::until;
 
@@ -58,21 +58,10 @@ fn a_wrong_filter_of_the_environment_is_named_and_an_empty_one_left_out() {
     fs::write(&file, config("", &[])).unwrap();
     for (given, logs) in [("", true), (" ", true), ("off", false)] {
         let log = dir.path().join("log");
-        let mut server = Process(
+        let (mut server, _) = started(
             program("serve", &file)
                 .env("RUST_LOG", given)
-                .stdout(Stdio::piped())
-                .stderr(fs::File::create(&log).unwrap())
-                .spawn()
-                .unwrap(),
-        );
-        let out = BufReader::new(server.0.stdout.take().unwrap());
-        assert!(
-            out.lines()
-                .next()
-                .unwrap()
-                .unwrap()
-                .starts_with("listening")
+                .stderr(fs::File::create(&log).unwrap()),
         );
         server.signal(Signal::SIGTERM);
         server.0.wait().unwrap();
@@ -99,17 +88,11 @@ async fn serve_from_start_to_stop() {
         }
     };
 
-    let child = program("serve", &file)
-        .env("NOTIFY_SOCKET", dir.path().join("notify"))
-        .stdout(Stdio::piped())
-        .stderr(fs::File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    let mut process = Process(child);
-    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
-    let line = lines.next().unwrap().unwrap();
-    let address = line.strip_prefix("listening on http://").expect(&line);
-    let address = address.parse().unwrap();
+    let (mut process, address) = started(
+        program("serve", &file)
+            .env("NOTIFY_SOCKET", dir.path().join("notify"))
+            .stderr(fs::File::create(&log).unwrap()),
+    );
     assert!(told().contains("READY=1"));
     let answer = client::list(address, "ClusterId=ehpc-test").await;
     assert_eq!(answer.code(), "OK");
@@ -153,19 +136,13 @@ async fn signs_of_life_for_the_service_manager() {
     fs::write(&file, config(tables, &[(CLUSTER, &[node])])).unwrap();
     let manager = Manager::listen(dir.path());
     let told = || manager.told();
-    let child = program("serve", &file)
-        .env("NOTIFY_SOCKET", dir.path().join("notify"))
-        .env("WATCHDOG_USEC", "300000")
-        .env_remove("WATCHDOG_PID")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut process = Process(child);
-    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
-    let line = lines.next().unwrap().unwrap();
-    let address = line.strip_prefix("listening on http://").expect(&line);
-    let address = address.parse().unwrap();
+    let (mut process, address) = started(
+        program("serve", &file)
+            .env("NOTIFY_SOCKET", dir.path().join("notify"))
+            .env("WATCHDOG_USEC", "300000")
+            .env_remove("WATCHDOG_PID")
+            .stderr(Stdio::null()),
+    );
     assert_eq!(told(), "READY=1\n");
     assert_eq!(told(), "WATCHDOG=1\n");
     assert_eq!(told(), "STATUS=answering for 1 cluster\n");
@@ -194,15 +171,7 @@ fn an_address_that_is_refused_is_told_of_once() {
     let file = dir.path().join("config.toml");
     let tables = "[server]\nlisten = [\"127.0.0.1:0\"]\n[limits]\nmax_connections = 32\n";
     fs::write(&file, config(tables, &[])).unwrap();
-    let child = program("serve", &file)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut process = Process(child);
-    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
-    let line = lines.next().unwrap().unwrap();
-    let address = line.strip_prefix("listening on http://").expect(&line);
+    let (mut process, address) = started(program("serve", &file).stderr(Stdio::piped()));
     let mut connections: Vec<_> = (0..12)
         .map(|_| std::net::TcpStream::connect(address).unwrap())
         .collect();

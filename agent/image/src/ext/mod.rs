@@ -30,7 +30,6 @@ pub(crate) fn probe(
     launch: bool,
     context: &Context<'_>,
 ) -> io::Result<Result<Found, NotImage>> {
-    let listed = launch || context.has_image_name();
     let start = usize::try_from(payload).unwrap_or(usize::MAX);
     let bytes = windows.head().get(start..).unwrap_or_default();
     let Some(superblock) = RawExtSuperblock::read(bytes) else {
@@ -52,13 +51,7 @@ pub(crate) fn probe(
     let room = windows.size().saturating_sub(payload);
     if let Err(error) = superblock.check(payload, room) {
         let incomplete = matches!(error, ExtError::Truncated { .. });
-        let what = if incomplete { "truncated" } else { "corrupt" };
-        context.fail(&mut image, &format!("{what}: {error}"), incomplete);
-        return Ok(if listed {
-            Ok(Found::plain(image))
-        } else {
-            Err(NotImage::PlainFileSystem)
-        });
+        return Ok(context.unsound(image, &error, incomplete, launch));
     }
     if let Some(refusal) = superblock.refusal() {
         image.note_refusal(&refusal);

@@ -30,7 +30,6 @@ pub(crate) fn probe(
     launch: bool,
     context: &Context<'_>,
 ) -> io::Result<Result<Found, NotImage>> {
-    let listed = launch || context.has_image_name();
     let mut image = Image::blank(Format::Squashfs);
     image.file_system = Some("squashfs");
     let start = usize::try_from(payload).unwrap_or(usize::MAX);
@@ -41,12 +40,8 @@ pub(crate) fn probe(
             end,
             size: windows.size(),
         };
-        context.fail(&mut image, &format!("truncated: {error}"), true);
-        return Ok(if listed {
-            Ok(Found::plain(image))
-        } else {
-            Err(NotImage::OtherContent)
-        });
+        let unsound = context.unsound(image, &error, true, launch);
+        return Ok(unsound.map_err(|_| NotImage::OtherContent));
     };
     image.format_version = compact_str::format_compact!(
         "{}.{}",
@@ -66,13 +61,7 @@ pub(crate) fn probe(
 
     if let Err(error) = superblock.check(payload, windows.size().saturating_sub(payload)) {
         let incomplete = matches!(error, SquashfsError::Truncated { .. });
-        let what = if incomplete { "truncated" } else { "corrupt" };
-        context.fail(&mut image, &format!("{what}: {error}"), incomplete);
-        return Ok(if listed {
-            Ok(Found::plain(image))
-        } else {
-            Err(NotImage::PlainFileSystem)
-        });
+        return Ok(context.unsound(image, &error, incomplete, launch));
     }
     if launch && !context.options.inside_file_systems {
         return Ok(Ok(Found::plain(image)));

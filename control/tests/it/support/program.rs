@@ -1,7 +1,9 @@
 //! The binary as a process.
 
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,6 +23,19 @@ pub fn program(command: &str, file: &Path) -> Command {
 /// The same, run to its end.
 pub fn run(command: &str, file: &Path) -> Output {
     program(command, file).output().unwrap()
+}
+
+/// A server that was just started, and its address: the first that it says it listens on.
+pub fn started(serve: &mut Command) -> (Process, SocketAddr) {
+    let mut process = Process(serve.stdout(Stdio::piped()).spawn().unwrap());
+    let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let address = line.trim_end().strip_prefix("listening on http://");
+    let address = address.and_then(|address| address.parse().ok());
+    // Whoever reads it stays.
+    process.0.stdout = Some(stdout.into_inner());
+    (process, address.unwrap_or_else(|| panic!("{line}")))
 }
 
 /// Ends with the test.

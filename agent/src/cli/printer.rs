@@ -216,6 +216,11 @@ mod tests {
         listing: ListingArgs,
     }
 
+    fn kept() -> KeptRow {
+        let row = crate::catalog::testing::row(0, "/images/lost.sif", "", "");
+        KeptRow::new(&row, &mut Commons::default())
+    }
+
     /// A thread that panics where it is caught leaves half of what it did.
     #[test]
     fn a_line_whose_image_was_lost_shifts_no_other() {
@@ -224,6 +229,7 @@ mod tests {
             let printer = Printer::new(&args, false).unwrap();
             let lost = printer.printed().listing.image(&v1::Image::default());
             lost.unwrap();
+            PART.with_borrow_mut(|part| part.rows.push(kept()));
             for name in [b"b.sif", b"a.sif"] {
                 let found = Found {
                     name: name.as_slice().into(),

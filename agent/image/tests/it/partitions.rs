@@ -201,6 +201,31 @@ fn a_primary_partition_is_a_file_system() {
     }
 }
 
+#[test]
+fn a_damaged_file_system_by_itself_is_an_image_by_its_name() {
+    for (bytes, wrong) in [
+        (
+            with(hollow_squashfs(8192), 12, &[1]),
+            "corrupt: squashfs superblock at byte 0: block size expected",
+        ),
+        (
+            with(EXT3.to_vec(), 1025, &[7]),
+            "corrupt: ext file system at byte 0: the numbers of its superblock make no sense",
+        ),
+        (
+            EXT3[..EXT3.len() / 2].to_vec(),
+            "truncated: ext file system ends at byte",
+        ),
+    ] {
+        let found = image(verdict(&bytes, Path::new("/images/a.img")));
+        assert_eq!(found.status, Status::Failure, "{wrong}");
+        let message = &found.status_message;
+        assert!(message.starts_with(wrong), "{wrong}: {message}");
+        let unnamed = verdict(&bytes, Path::new("/images/a"));
+        assert!(matches!(unnamed, Verdict::NotImage(_)), "{wrong}");
+    }
+}
+
 /// An OCI-SIF of one manifest with these layers: media type and content.
 fn oci(layers: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut sif = Sif::new();

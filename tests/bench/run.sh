@@ -154,26 +154,33 @@ answers() { "$sifter" ls --quiet --filter 'path=/none'; }
 # CPU seconds that the agent has used, in the kernel's steps of some 10 ms.
 used() { awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) / hz}' "/proc/$agent/stat"; }
 
-# Mean of what a scan costs the agent, of so many in a row that the steps do not count; before each the
-# command is run, if one is given: scan_cost [COMMAND...]
-scan_cost() {
-    local before after scans=$((rounds * 4)) round
+# What some scans in a row cost the agent; before each the command is run, if one is given:
+# scans_cost [COMMAND...]
+scans=4
+scans_cost() {
+    local before scan
     before=$(used)
-    for round in $(seq "$scans"); do
-        [ $# = 0 ] || "$@" "$round"
+    for scan in $(seq "$scans"); do
+        [ $# = 0 ] || "$@" "$scan"
         "$sifter" rescan > "$work/rescan"
     done
-    after=$(used)
-    awk -v a="$before" -v b="$after" -v n="$scans" 'BEGIN {print (b - a) / n}'
+    awk -v a="$before" -v b="$(used)" 'BEGIN {print b - a}'
+}
+# Means, since what one scan costs is not many of the kernel's steps: mean FILE
+mean() { awk -v n="$scans" '{sum += $1} END {print sum / NR / n}' "$1"; }
+
+# Until nothing is younger than timestamps are fine: what was is read once more.
+settle() {
+    sleep 2.5
+    "$sifter" rescan > /dev/null
 }
 
 # Of an agent over TREE, which is left running: agent_scans TREE
 agent_scans() {
-    local some stat none one started
+    local some stat none one started unchanged changed
     new_state "$1"
     warm "$1"
     for _ in $(seq "$rounds"); do cpu "$floor" -m lean -r 0 "$1"; done > "$work/lean"
-    stat=$("$floor" -m lean -t 1 -r "$rounds" "$1" | awk '/rescan d\+f/ {print $5}' | median)
     for _ in $(seq "$rounds"); do
         stop_agent
         rm -f "$state"/catalog.sqlite*
@@ -185,17 +192,24 @@ agent_scans() {
     # On the clock from the start of the process to the line of the log, which is looked for every 0.05 s.
     row "first scan with catalogue / floor -m lean" "$(median < "$work/first")" "$(median < "$work/lean")" 2.0 \
         "$(median 2 < "$work/first")" "$(median 2 < "$work/lean")"
-    sleep 2.5                      # until nothing is younger than its timestamps are fine
-    "$sifter" rescan > /dev/null   # what was is read again once
-    none=$(scan_cost)
-    row "no-change rescan / stat-only floor (1 thread, wall)" "$none" "$stat" 1.5
-    cat "$work/rescan"
     some=$(find "$1" -name '*.sif' -print -quit)
     add_image() { cp --sparse=always "$some" "$(dirname "$some")/new-$1.sif"; }
-    one=$(scan_cost add_image)
-    rm -f "$(dirname "$some")"/new-*.sif
+    # In turn, for the machine may be slower in one minute than in the next.
+    rm -f "$work/stat" "$work/none" "$work/one"
+    for _ in $(seq "$rounds"); do
+        "$floor" -m lean -t 1 -r 1 "$1" | awk '/rescan d\+f/ {print $5}' >> "$work/stat"
+        settle
+        scans_cost >> "$work/none"
+        unchanged=$(cat "$work/rescan")
+        scans_cost add_image >> "$work/one"
+        changed=$(cat "$work/rescan")
+        rm -f "$(dirname "$some")"/new-*.sif
+    done
+    stat=$(median < "$work/stat") none=$(mean "$work/none") one=$(mean "$work/one")
+    row "no-change rescan / stat-only floor (1 thread, wall)" "$none" "$stat" 1.5
+    echo "$unchanged"
     row "one new image / no-change rescan" "$one" "$none" "$2"
-    cat "$work/rescan"
+    echo "$changed"
     awk '/VmRSS/ {now = $2} /VmHWM/ {most = $2} END {printf "agent: %d MiB resident, %d MiB at most\n", now / 1024, most / 1024}' "/proc/$agent/status"
 }
 

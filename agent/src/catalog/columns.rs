@@ -7,15 +7,16 @@ use sifter_proto::v1;
 use uuid::Uuid;
 
 use super::entry::{FileFacts, FileTime};
+use super::facts;
 use super::packed::Packed;
 use super::row::Row;
 
 /// Columns of `images` in the order in which [`read`] takes them, after `id`.
-pub(super) const LISTING: &str = "inode, size, modified, changed, accessed, allocated, image_id, uuid, \
-    status_message, repository, tag, base, update_time, create_time, signatures, content_digest";
+pub(super) const LISTING: &str = "facts, image_id, uuid, status_message, repository, tag, base, \
+    update_time, create_time, signatures, content_digest";
 
 /// How many they are, with `id`.
-pub(super) const LISTING_LEN: usize = 17;
+pub(super) const LISTING_LEN: usize = 12;
 
 /// Columns of `commons` in the order in which [`StoredCommon::read`] takes them.
 pub(super) const COMMON: &str = "uid, gid, mode, links, format, format_version, status, \
@@ -25,8 +26,7 @@ pub(super) const COMMON: &str = "uid, gid, mode, links, format, format_version, 
 pub(super) fn statement(verb: &str) -> String {
     format!(
         "{verb} INTO images (id, root, directory, name, common, {LISTING}, details, details_size)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-         ?20, ?21, ?22, ?23)"
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
     )
 }
 
@@ -133,47 +133,40 @@ pub(super) fn read<'r>(
     common: &'r StoredCommon,
 ) -> rusqlite::Result<Row<'r>> {
     let at = |index: usize| first + 1 + index;
-    let integer = |index: usize| row.get::<_, i64>(at(index));
     let text =
         |index: usize| -> rusqlite::Result<&'r str> { Ok(row.get_ref(at(index))?.as_str()?) };
-    let signatures = encoded(row, at(14), |data| v1::Image::decode(data))?;
+    let signatures = encoded(row, at(9), |data| v1::Image::decode(data))?;
     Ok(Row {
         id: row.get(first)?,
         path,
         root,
         facts: FileFacts {
-            inode: integer(0)?.cast_unsigned(),
-            size: integer(1)?.cast_unsigned(),
-            modified: FileTime(integer(2)?),
-            changed: FileTime(integer(3)?),
-            accessed: FileTime(integer(4)?),
-            allocated: integer(5)?.cast_unsigned(),
             uid: common.uid,
             gid: common.gid,
             mode: common.mode,
             links: common.links,
-            born: None,
+            ..facts::read_image(row, at(0))?
         },
-        image_id: encoded(row, at(6), |id| id.try_into())?.map(ImageId),
-        uuid: encoded(row, at(7), Uuid::from_slice)?,
+        image_id: encoded(row, at(1), |id| id.try_into())?.map(ImageId),
+        uuid: encoded(row, at(2), Uuid::from_slice)?,
         format: common.format,
         format_version: &common.format_version,
         status: common.status,
-        status_message: text(8)?,
-        repository: text(9)?,
-        tag: text(10)?,
+        status_message: text(3)?,
+        repository: text(4)?,
+        tag: text(5)?,
         reference_source: common.reference_source,
-        base: text(11)?,
-        update_time: FileTime(integer(12)?),
+        base: text(6)?,
+        update_time: FileTime(row.get(at(7))?),
         update_time_source: common.update_time_source,
-        create_time: row.get::<_, Option<i64>>(at(13))?.map(FileTime),
+        create_time: row.get::<_, Option<i64>>(at(8))?.map(FileTime),
         arch: &common.arch,
         file_system: &common.file_system,
         compressor: &common.compressor,
         sbom: &common.sbom,
         encryption: common.encryption,
         signatures: signatures.unwrap_or_default().signatures.into(),
-        content_digest: encoded(row, at(15), |digest| digest.try_into())?,
+        content_digest: encoded(row, at(10), |digest| digest.try_into())?,
     })
 }
 
@@ -241,12 +234,7 @@ pub(super) fn write(
         keys.directory,
         keys.name,
         keys.common,
-        row.facts.inode.cast_signed(),
-        row.facts.size.cast_signed(),
-        row.facts.modified.0,
-        row.facts.changed.0,
-        row.facts.accessed.0,
-        row.facts.allocated.cast_signed(),
+        facts::of_image(&row.facts),
         row.image_id.as_ref().map(|id| &id.0[..]),
         row.uuid.as_ref().map(|uuid| &uuid.as_bytes()[..]),
         row.status_message,

@@ -9,6 +9,7 @@ mod change;
 mod columns;
 mod detail;
 mod entry;
+mod facts;
 mod failure;
 mod kept;
 mod lease;

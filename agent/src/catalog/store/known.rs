@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::super::change::{KnownDirectory, KnownFile};
 use super::super::columns::{self, StoredCommon};
 use super::super::entry::{FileTime, Identity, KnownImage};
+use super::super::facts;
 use super::super::kept::{Commons, KeptRow};
 use super::super::snapshot::Snapshot;
 use super::{Store, StoreError, stored_details};
@@ -170,7 +171,7 @@ impl KnownRoot {
     ) -> Result<Vec<KnownDirectory>, StoreError> {
         let mut directories: Vec<KnownDirectory> = connection
             .prepare_cached(
-                "SELECT id, path, inode, modified, changed, volatile OR error IS NOT NULL
+                "SELECT id, path, facts, volatile OR error IS NOT NULL
                  FROM directories WHERE id > ?1 AND id <= ?2 AND +root = ?3
                  ORDER BY id LIMIT ?4",
             )?
@@ -183,7 +184,7 @@ impl KnownRoot {
             return Ok(directories);
         };
         let mut statement = connection.prepare_cached(
-            "SELECT directory, name, inode, size, modified, changed, volatile, image, accessed
+            "SELECT directory, name, facts, volatile, image
              FROM files WHERE directory > ?1 AND directory <= ?2 ORDER BY directory",
         )?;
         let mut rows = statement.query(params![number, last])?;
@@ -206,11 +207,11 @@ impl KnownRoot {
     ) -> Result<Vec<KnownDirectory>, StoreError> {
         let mut directories = Vec::new();
         let mut one = connection.prepare_cached(
-            "SELECT id, path, inode, modified, changed, volatile OR error IS NOT NULL
+            "SELECT id, path, facts, volatile OR error IS NOT NULL
              FROM directories WHERE root = ?1 AND path = ?2",
         )?;
         let mut files = connection.prepare_cached(
-            "SELECT directory, name, inode, size, modified, changed, volatile, image, accessed
+            "SELECT directory, name, facts, volatile, image
              FROM files WHERE directory = ?1",
         )?;
         for path in paths {
@@ -341,28 +342,19 @@ fn known_directory(row: &rusqlite::Row<'_>) -> rusqlite::Result<KnownDirectory> 
     Ok(KnownDirectory {
         id: row.get(0)?,
         path: row.get_ref(1)?.as_blob()?.into(),
-        identity: Identity {
-            inode: row.get::<_, i64>(2)?.cast_unsigned(),
-            size: 0,
-            modified: FileTime(row.get(3)?),
-            changed: FileTime(row.get(4)?),
-        },
-        volatile: row.get(5)?,
+        identity: facts::read_directory(row, 2)?,
+        volatile: row.get(3)?,
         files: Vec::new(),
     })
 }
 
 fn known_file(row: &rusqlite::Row<'_>) -> rusqlite::Result<KnownFile> {
+    let (identity, accessed) = facts::read_file(row, 2)?;
     Ok(KnownFile {
         name: row.get_ref(1)?.as_blob()?.into(),
-        identity: Identity {
-            inode: row.get::<_, i64>(2)?.cast_unsigned(),
-            size: row.get::<_, i64>(3)?.cast_unsigned(),
-            modified: FileTime(row.get(4)?),
-            changed: FileTime(row.get(5)?),
-        },
-        volatile: row.get(6)?,
-        image: row.get(7)?,
-        accessed: FileTime(row.get(8)?),
+        identity,
+        volatile: row.get(3)?,
+        image: row.get(4)?,
+        accessed,
     })
 }

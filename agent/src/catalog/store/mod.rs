@@ -35,6 +35,7 @@ use self::open::open_reader;
 pub use self::root::StoredRoot;
 use super::change::DirectoryChange;
 use super::entry::ContentDigest;
+use super::facts::{self, IDENTITY};
 use super::kept::KeptRow;
 use super::packed::unpack;
 use super::prepare::Preparation;
@@ -289,17 +290,13 @@ impl Store {
         let updated = self
             .write()
             .connection
-            .prepare_cached(
-                "UPDATE images SET content_digest = ?2
-                 WHERE id = ?1 AND inode = ?3 AND size = ?4 AND modified = ?5 AND changed = ?6",
-            )?
+            .prepare_cached(&format!(
+                "UPDATE images SET content_digest = ?2 WHERE id = ?1 AND {IDENTITY} = ?3"
+            ))?
             .execute(params![
                 digest.image,
                 digest.digest,
-                digest.identity.inode.cast_signed(),
-                digest.identity.size.cast_signed(),
-                digest.identity.modified.0,
-                digest.identity.changed.0,
+                facts::of_identity(&digest.identity),
             ])?;
         Ok(updated > 0)
     }
@@ -309,8 +306,7 @@ impl Store {
 impl Store {
     /// See [`Catalog::settle`](super::Catalog::settle). What was never read stays to be read.
     pub fn settle(&self) {
-        let settle =
-            "UPDATE directories SET volatile = 0 WHERE inode != 0; UPDATE files SET volatile = 0";
+        let settle = "UPDATE directories SET volatile = 0 WHERE facts IS NOT NULL; UPDATE files SET volatile = 0";
         self.write().connection.execute_batch(settle).unwrap();
     }
 }

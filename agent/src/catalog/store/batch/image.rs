@@ -14,6 +14,7 @@ use sifter_proto::v1;
 use super::{Batch, StoreError};
 use crate::catalog::columns;
 use crate::catalog::entry::{FileFacts, Identity, KnownImage, Prepared};
+use crate::catalog::facts::{self, IDENTITY};
 use crate::catalog::kept::KeptRow;
 use crate::catalog::packed::Packed;
 use crate::catalog::row::{Row, join_path};
@@ -42,20 +43,12 @@ impl Batch<'_> {
     ) -> Result<Option<[u8; 32]>, StoreError> {
         let digest: Option<Option<[u8; 32]>> = self
             .transaction
-            .prepare_cached(
-                "SELECT content_digest FROM images
-                 WHERE id = ?1 AND inode = ?2 AND size = ?3 AND modified = ?4 AND changed = ?5",
-            )?
-            .query_row(
-                params![
-                    image,
-                    identity.inode.cast_signed(),
-                    identity.size.cast_signed(),
-                    identity.modified.0,
-                    identity.changed.0
-                ],
-                |row| row.get(0),
-            )
+            .prepare_cached(&format!(
+                "SELECT content_digest FROM images WHERE id = ?1 AND {IDENTITY} = ?2"
+            ))?
+            .query_row(params![image, facts::of_identity(&identity)], |row| {
+                row.get(0)
+            })
             .optional()?;
         Ok(digest.flatten())
     }

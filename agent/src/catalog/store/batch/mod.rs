@@ -13,6 +13,7 @@ use super::{Delta, Numbers, Reach, StoreError};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
 use crate::catalog::columns;
 use crate::catalog::entry::{Content, Found, Identity};
+use crate::catalog::facts;
 use crate::catalog::prepare::Preparation;
 use crate::catalog::row::join_path;
 
@@ -62,8 +63,8 @@ impl<'a> Batch<'a> {
             frontier,
             insert: Insert {
                 directory: transaction.prepare_cached(
-                    "INSERT INTO directories (id, root, path, inode, modified, changed, volatile)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT INTO directories (id, root, path, facts, volatile)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
                 )?,
                 file: transaction.prepare_cached(&file_statement("INSERT"))?,
                 image: transaction.prepare_cached(&columns::statement("INSERT"))?,
@@ -228,9 +229,7 @@ impl<'a> Batch<'a> {
             new,
             self.root,
             path,
-            identity.inode.cast_signed(),
-            identity.modified.0,
-            identity.changed.0,
+            facts::of_directory(&identity),
             volatile
         ]);
         match inserted {
@@ -258,16 +257,9 @@ impl<'a> Batch<'a> {
         let updated = self
             .transaction
             .prepare_cached(
-                "UPDATE directories SET inode = ?2, modified = ?3, changed = ?4, volatile = ?5,
-                 error = NULL WHERE id = ?1",
+                "UPDATE directories SET facts = ?2, volatile = ?3, error = NULL WHERE id = ?1",
             )?
-            .execute(params![
-                id,
-                identity.inode.cast_signed(),
-                identity.modified.0,
-                identity.changed.0,
-                volatile
-            ])?;
+            .execute(params![id, facts::of_directory(&identity), volatile])?;
         Ok(updated == 1)
     }
 
@@ -300,7 +292,6 @@ impl<'a> Batch<'a> {
             self.known_file(directory, &found.name)?
         };
         let known_image = known.flatten();
-        let identity = Identity::from(&found.facts);
         let image = match found.content {
             Content::Other => {
                 if let Some(image) = known_image {
@@ -325,11 +316,7 @@ impl<'a> Batch<'a> {
         let values = params![
             directory,
             found.name,
-            identity.inode.cast_signed(),
-            identity.size.cast_signed(),
-            identity.modified.0,
-            identity.changed.0,
-            found.facts.accessed.0,
+            facts::of_file(&found.facts),
             found.volatile,
             image,
             image.and(found.facts.born).map(|born| born.0)
@@ -419,8 +406,8 @@ fn is_conflict(error: &rusqlite::Error) -> bool {
 fn file_statement(verb: &str) -> String {
     format!(
         "{verb} INTO files
-         (directory, name, inode, size, modified, changed, accessed, volatile, image, born)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+         (directory, name, facts, volatile, image, born)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
     )
 }
 

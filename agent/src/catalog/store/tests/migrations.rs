@@ -10,7 +10,7 @@ use super::super::Store;
 use super::super::load::UNREADABLE;
 use super::super::schema::MIGRATIONS;
 use super::{apply, found, image, listed, preparation, read};
-use crate::catalog::entry::Content;
+use crate::catalog::entry::{Content, FileTime, Identity};
 use crate::catalog::packed::Packed;
 use crate::catalog::row::Row;
 use crate::catalog::snapshot::Snapshot;
@@ -26,8 +26,8 @@ fn a_catalogue_of_the_first_schema_version_keeps_its_listing() {
         "PRAGMA user_version = 1;
          INSERT INTO roots (id, path) VALUES (1, CAST('/r' AS BLOB));
          INSERT INTO directories (id, root, path, inode, modified, changed, volatile)
-         VALUES (5, 1, x'', 7, 1, 2, 0);
-         INSERT INTO files VALUES (5, CAST('a.sif' AS BLOB), 11, 12, 0, 0, 0, 9);
+         VALUES (5, 1, x'', 7, 1, 2, 0), (6, 1, CAST('new' AS BLOB), 0, 0, 0, 1);
+         INSERT INTO files VALUES (5, CAST('a.sif' AS BLOB), -11, 12, 3, -4, 0, 9);
          INSERT INTO files VALUES (5, CAST('b.txt' AS BLOB), 12, 12, 0, 0, 0, NULL);
          INSERT INTO images VALUES (9, 1, 5, CAST('a.sif' AS BLOB), 11, 12, 0, 0, 13, 0, 0, 0, 0, 1,
              NULL, NULL, 0, '01', 2, 'cut', 'a', 'latest', 5, '', 0, 2, NULL, '', '', '', '', 0,
@@ -41,12 +41,28 @@ fn a_catalogue_of_the_first_schema_version_keeps_its_listing() {
         .known(1, &"/r".into(), Arc::new(Snapshot::default()))
         .unwrap();
     let directories = known.next_directories().unwrap();
+    let identity = |inode: i64, size, modified, changed| Identity {
+        inode: inode.cast_unsigned(),
+        size,
+        modified: FileTime(modified),
+        changed: FileTime(changed),
+    };
+    let states: Vec<_> = directories
+        .iter()
+        .map(|directory| (&*directory.path, directory.identity, directory.volatile))
+        .collect();
+    let (known, named) = (identity(7, 0, 1, 2), Identity::default());
+    assert_eq!(states, [(&b""[..], known, false), (b"new", named, true)]);
     let files: Vec<_> = directories[0]
         .files
         .iter()
-        .map(|file| (&*file.name, file.image, file.accessed.0))
+        .map(|file| (&*file.name, file.image, file.identity, file.accessed.0))
         .collect();
-    assert_eq!(files, [(&b"a.sif"[..], Some(9), 13), (b"b.txt", None, 0)]);
+    let (a, b) = (identity(-11, 12, 3, -4), identity(12, 12, 0, 0));
+    assert_eq!(
+        files,
+        [(&b"a.sif"[..], Some(9), a, 13), (b"b.txt", None, b, 0)]
+    );
     // Numbers go on where they were.
     let mut other = found("c.sif", image());
     other.facts.inode = 20;

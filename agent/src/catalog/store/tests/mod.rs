@@ -391,8 +391,7 @@ fn directories_that_are_stored_twice_are_damage() {
         .connection
         .execute_batch(
             "DROP INDEX directories_by_path;
-             INSERT INTO directories (id, root, path, inode, modified, changed, volatile)
-             VALUES (5, 1, x'', 7, 1, 2, 0), (6, 1, x'', 7, 1, 2, 0);",
+             INSERT INTO directories (id, root, path, volatile) VALUES (5, 1, x'', 0), (6, 1, x'', 0);",
         )
         .unwrap();
     drop(store);

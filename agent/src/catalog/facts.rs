@@ -1,0 +1,224 @@
+//! Facts of files and directories as they are stored: numbers of eight bytes each, the highest byte first, side by
+//! side in one value. Scans read and write all of them together, and to SQLite each value is a cost.
+
+use rusqlite::types::{FromSqlError, ToSql, ToSqlOutput, Type, ValueRef};
+
+use super::entry::{FileFacts, FileTime, Identity};
+
+/// Some numbers as they are stored.
+pub(super) struct Stored<const N: usize>([[u8; 8]; N]);
+
+impl<const N: usize> Stored<N> {
+    fn new(numbers: [i64; N]) -> Self {
+        Self(numbers.map(i64::to_be_bytes))
+    }
+}
+
+impl<const N: usize> ToSql for Stored<N> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.0.as_flattened()))
+    }
+}
+
+/// The numbers in a column; another length is damage.
+fn numbers<const N: usize>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<[i64; N]> {
+    let data = row.get_ref(column)?.as_blob()?;
+    let (numbers, rest) = data.as_chunks::<8>();
+    match <&[[u8; 8]; N]>::try_from(numbers) {
+        Ok(numbers) if rest.is_empty() => Ok(numbers.map(i64::from_be_bytes)),
+        _ => {
+            let error = FromSqlError::InvalidBlobSize {
+                expected_size: N * 8,
+                blob_size: data.len(),
+            };
+            let error = Box::new(error);
+            Err(rusqlite::Error::FromSqlConversionFailure(
+                column,
+                Type::Blob,
+                error,
+            ))
+        }
+    }
+}
+
+/// Of a directory: inode, modified, changed; `None` of one that was not read yet.
+pub(super) fn of_directory(identity: &Identity) -> Option<Stored<3>> {
+    let (modified, changed) = (identity.modified.0, identity.changed.0);
+    let was_read = *identity != Identity::default();
+    was_read.then(|| Stored::new([identity.inode.cast_signed(), modified, changed]))
+}
+
+/// The same from a column.
+pub(super) fn read_directory(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Identity> {
+    if row.get_ref(column)? == ValueRef::Null {
+        return Ok(Identity::default());
+    }
+    let [inode, modified, changed] = numbers(row, column)?;
+    Ok(Identity {
+        inode: inode.cast_unsigned(),
+        size: 0,
+        modified: FileTime(modified),
+        changed: FileTime(changed),
+    })
+}
+
+/// With what those of a candidate and of an image begin: inode, size, modified, changed.
+pub(super) fn of_identity(identity: &Identity) -> Stored<4> {
+    let (modified, changed) = (identity.modified.0, identity.changed.0);
+    Stored::new([
+        identity.inode.cast_signed(),
+        identity.size.cast_signed(),
+        modified,
+        changed,
+    ])
+}
+
+/// The same of a stored image, in SQL.
+pub(super) const IDENTITY: &str = "substr(facts, 1, 32)";
+
+/// Of a candidate: inode, size, modified, changed, accessed.
+pub(super) fn of_file(facts: &FileFacts) -> Stored<5> {
+    Stored::new([
+        facts.inode.cast_signed(),
+        facts.size.cast_signed(),
+        facts.modified.0,
+        facts.changed.0,
+        facts.accessed.0,
+    ])
+}
+
+/// The same from a column: the identity, accessed.
+pub(super) fn read_file(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+) -> rusqlite::Result<(Identity, FileTime)> {
+    let [inode, size, modified, changed, accessed] = numbers(row, column)?;
+    let identity = Identity {
+        inode: inode.cast_unsigned(),
+        size: size.cast_unsigned(),
+        modified: FileTime(modified),
+        changed: FileTime(changed),
+    };
+    Ok((identity, FileTime(accessed)))
+}
+
+/// Of an image: inode, size, modified, changed, accessed, allocated.
+pub(super) fn of_image(facts: &FileFacts) -> Stored<6> {
+    Stored::new([
+        facts.inode.cast_signed(),
+        facts.size.cast_signed(),
+        facts.modified.0,
+        facts.changed.0,
+        facts.accessed.0,
+        facts.allocated.cast_signed(),
+    ])
+}
+
+/// The same from a column; the other facts are 0.
+pub(super) fn read_image(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<FileFacts> {
+    let [inode, size, modified, changed, accessed, allocated] = numbers(row, column)?;
+    Ok(FileFacts {
+        inode: inode.cast_unsigned(),
+        size: size.cast_unsigned(),
+        modified: FileTime(modified),
+        changed: FileTime(changed),
+        accessed: FileTime(accessed),
+        allocated: allocated.cast_unsigned(),
+        ..FileFacts::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Connection, params};
+
+    use super::*;
+    use crate::catalog::StoreError;
+
+    const FACTS: FileFacts = FileFacts {
+        inode: u64::MAX - 1,
+        size: 2,
+        allocated: 3,
+        accessed: FileTime(-4),
+        modified: FileTime(5),
+        changed: FileTime(6),
+        uid: 0,
+        gid: 0,
+        mode: 0,
+        links: 0,
+        born: None,
+    };
+
+    /// What is read of a value that was stored.
+    fn through<T>(
+        value: impl ToSql,
+        read: impl FnOnce(&rusqlite::Row<'_>, usize) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.query_row("SELECT ?1", [value], |row| read(row, 0))
+    }
+
+    #[test]
+    fn what_is_stored_is_read() {
+        let identity = Identity::from(&FACTS);
+        let of_directory = Identity {
+            size: 0,
+            ..identity
+        };
+        for expected in [of_directory, Identity::default()] {
+            let read = through(super::of_directory(&expected), read_directory);
+            assert_eq!(read, Ok(expected));
+        }
+        let accessed = FACTS.accessed;
+        assert_eq!(
+            through(of_file(&FACTS), read_file),
+            Ok((identity, accessed))
+        );
+        assert_eq!(through(of_image(&FACTS), read_image), Ok(FACTS));
+    }
+
+    #[test]
+    fn an_image_is_the_same_file_only_with_its_whole_identity() {
+        let connection = Connection::open_in_memory().unwrap();
+        let same = |identity: &Identity| {
+            let sql = format!("SELECT {IDENTITY} = ?2 FROM (SELECT ?1 AS facts)");
+            let values = params![of_image(&FACTS), of_identity(identity)];
+            connection.query_row(&sql, values, |row| row.get::<_, bool>(0))
+        };
+        let identity = Identity::from(&FACTS);
+        assert_eq!(same(&identity), Ok(true));
+        let later = |time: FileTime| FileTime(time.0 + 1);
+        for other in [
+            Identity {
+                inode: identity.inode + 1,
+                ..identity
+            },
+            Identity {
+                size: identity.size + 1,
+                ..identity
+            },
+            Identity {
+                modified: later(identity.modified),
+                ..identity
+            },
+            Identity {
+                changed: later(identity.changed),
+                ..identity
+            },
+        ] {
+            assert_eq!(same(&other), Ok(false), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn another_length_is_damage() {
+        for (length, is_damage) in [(0, true), (47, true), (48, false), (49, true), (56, true)] {
+            let read = through(vec![0_u8; length], read_image).map_err(StoreError::Sqlite);
+            assert_eq!(
+                read.is_err_and(|error| error.is_damage()),
+                is_damage,
+                "{length}"
+            );
+        }
+    }
+}

@@ -175,6 +175,18 @@ settle() {
     "$sifter" rescan > /dev/null
 }
 
+# What the floor's rescan takes of the processor: it prints what each takes on the clock, of directories alone and
+# of both. floor_rescan TREE
+floor_rescan() {
+    local TIMEFORMAT='cpu %U %S' runs=8 base
+    base=$(cpu "$floor" -m lean -t 1 -r 0 "$1")
+    { time "$floor" -m lean -t 1 -r "$runs" "$1"; } 2>&1 | awk -v base="${base% *}" -v n="$runs" '
+        /^rescan dirs / {directories += $5}
+        /^rescan d\+f / {both += $5}
+        /^cpu/ {cpu = $2 + $3}
+        END {print (cpu - base) / n * both / (directories + both)}'
+}
+
 # Of an agent over TREE, which is left running: agent_scans TREE
 agent_scans() {
     local some stat none one started unchanged changed
@@ -197,7 +209,7 @@ agent_scans() {
     # In turn, for the machine may be slower in one minute than in the next.
     rm -f "$work/stat" "$work/none" "$work/one"
     for _ in $(seq "$rounds"); do
-        "$floor" -m lean -t 1 -r 1 "$1" | awk '/rescan d\+f/ {print $5}' >> "$work/stat"
+        floor_rescan "$1" >> "$work/stat"
         settle
         scans_cost >> "$work/none"
         unchanged=$(cat "$work/rescan")
@@ -206,7 +218,7 @@ agent_scans() {
         rm -f "$(dirname "$some")"/new-*.sif
     done
     stat=$(median < "$work/stat") none=$(mean "$work/none") one=$(mean "$work/one")
-    row "no-change rescan / stat-only floor (1 thread, wall)" "$none" "$stat" 1.5
+    row "no-change rescan / stat-only floor" "$none" "$stat" 1.5
     echo "$unchanged"
     row "one new image / no-change rescan" "$one" "$none" "$2"
     echo "$changed"

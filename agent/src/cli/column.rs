@@ -28,6 +28,9 @@ impl FromStr for Column {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let name = snake_case(text.trim());
+        if name.is_empty() {
+            bail!("a field without a name: write one, as in `repository`");
+        }
         let long = SHORT.iter().find(|(short, _)| *short == name);
         let long = long.map_or(name.as_str(), |(_, long)| long);
         let Some(field) = FIELDS.iter().find(|known| known.name == long) else {

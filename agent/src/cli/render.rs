@@ -70,6 +70,11 @@ impl FromStr for Format {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // As with filters: rather a variable of a script that was never set.
+        anyhow::ensure!(
+            !text.trim().is_empty(),
+            "an empty format: name fields, as in `repository,tag`, or leave the option out"
+        );
         if text == "json" {
             return Ok(Self::Json);
         }
@@ -392,12 +397,27 @@ mod tests {
             assert!(output.is_whole() && output.streams(), "{template}");
             assert_eq!(printed(&output, &image), text, "{template}");
         }
-        assert!("{{.NoSuch}}".parse::<Format>().is_err());
-        assert!("{{.Tag".parse::<Format>().is_err());
-        assert!("repository,nonsense".parse::<Format>().is_err());
         assert!("ImageID".parse::<Column>().is_ok());
         assert!(matches!("json".parse(), Ok(Format::Json)));
         assert!(matches!("table".parse(), Ok(Format::Columns(_))));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_format_is_said() {
+        for (format, problem) in [
+            ("", "an empty format: "),
+            (" ", "an empty format: "),
+            ("repository,,tag", "a field without a name"),
+            ("repository,", "a field without a name"),
+            ("{{.}}", "a field without a name"),
+            ("table ", "a field without a name"),
+            ("repository,nonsense", "`nonsense`: no such field; "),
+            ("{{.NoSuch}}", "`NoSuch`: no such field; "),
+            ("{{.Tag", "without the closing braces"),
+        ] {
+            let error = format.parse::<Format>().unwrap_err().to_string();
+            assert!(error.contains(problem), "{format:?}: {error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use clap::ValueHint;
 use clap_complete::Shell;
 
 use super::{EXIT_CODES, Exit};
@@ -49,11 +50,31 @@ fn write(what: What, directory: &Path) -> std::io::Result<()> {
             let mut command = shown(&super::command());
             let name = command.get_name().to_owned();
             for shell in SHELLS {
-                clap_complete::generate_to(shell, &mut command, &name, directory)?;
+                let script = clap_complete::generate_to(shell, &mut command, &name, directory)?;
+                if shell == Shell::Bash {
+                    let text = std::fs::read_to_string(&script)?;
+                    std::fs::write(&script, offering_files(text, &command))?;
+                }
             }
         }
     }
     Ok(())
+}
+
+/// The bash script, with options offered only where a word begins as one: offered for an empty word, they would
+/// keep bash from offering files to commands that take them.
+fn offering_files(mut script: String, command: &clap::Command) -> String {
+    for command in command.get_subcommands() {
+        let takes_files = command
+            .get_positionals()
+            .any(|argument| argument.get_value_hint() != ValueHint::Unknown);
+        if takes_files {
+            let case = format!("sifter__subcmd__{})\n            opts=", command.get_name());
+            let only = format!("{case}\"\"\n            [[ ${{cur}} != -* ]] || opts=");
+            script = script.replacen(&case, &only, 1);
+        }
+    }
+    script
 }
 
 /// With the exit codes on each page: nobody looks for them on the page of another command.
@@ -97,7 +118,41 @@ fn shown(command: &clap::Command) -> clap::Command {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::{What, write};
+
+    /// What bash offers itself where the script offers nothing: files.
+    #[test]
+    fn bash_offers_files_to_commands_that_take_them() {
+        let directory = tempfile::tempdir().unwrap();
+        write(What::Completions, directory.path()).unwrap();
+        for (words, expected) in [
+            (&["sifter", "scan", ""][..], ""),
+            (&["sifter", "inspect", ""], ""),
+            (&["sifter", "inspect", "--json", ""], ""),
+            (&["sifter", "rescan", ""], ""),
+            (&["sifter", "scan", "--tot"], "--totals"),
+            (&["sifter", "scan", "--group-by", "ro"], "root"),
+            (&["sifter", "rescan", "--fu"], "--full"),
+            (&["sifter", "insp"], "inspect"),
+        ] {
+            let bash = Command::new("bash")
+                .args(["--norc", "-c"])
+                .arg(
+                    "source ./sifter.bash; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
+                     _sifter \"$1\" \"${@:$#}\" \"${@:$#-1:1}\"; echo \"${COMPREPLY[*]}\"",
+                )
+                .arg("bash")
+                .args(words)
+                .current_dir(directory.path())
+                .output()
+                .unwrap();
+            let offered = String::from_utf8(bash.stdout).unwrap();
+            let complaint = String::from_utf8(bash.stderr).unwrap();
+            assert_eq!((offered.trim(), &*complaint), (expected, ""), "{words:?}");
+        }
+    }
 
     #[test]
     fn every_shown_subcommand_has_a_page_and_a_completion() {

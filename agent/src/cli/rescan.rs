@@ -22,7 +22,7 @@ pub struct Args {
     address: Address,
 
     /// Roots to scan, as configured [default: all]
-    #[arg(value_name = "ROOT")]
+    #[arg(value_name = "ROOT", value_hint = clap::ValueHint::DirPath)]
     roots: Vec<String>,
 
     /// Read everything again, whatever is known

@@ -11,16 +11,19 @@ usage() { sed -n '2,/^set/{s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 once=false
-dir=
+unset dir
 for argument in "$@"; do
     case $argument in
         --once) once=true ;;
         -h | --help) usage && exit ;;
         -*) echo "unknown option: $argument" >&2 && usage >&2 && exit 2 ;;
-        *) dir=$argument ;;
+        *)
+            [ -z "${dir+given}" ] || { echo "one directory at a time: $dir, $argument" >&2 && usage >&2 && exit 2; }
+            dir=$argument
+            ;;
     esac
 done
-dir=${dir:-$here/tests/images}
+dir=${dir-$here/tests/images}
 [ -d "$dir" ] || { echo "not a directory: $dir" >&2 && exit 2; }
 dir=$(cd "$dir" && pwd)
 cd "$here"

@@ -1,6 +1,7 @@
 //! The READMEs say the same in both languages: what can be compared without reading them.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use sifter_tests::workspace;
 
@@ -52,5 +53,27 @@ fn what_they_link_is_there() {
     for target in links(&read("README.md")) {
         let file = target.split('#').next().unwrap_or_default();
         assert!(workspace().join(file).exists(), "{target}");
+    }
+}
+
+/// Before anything is built.
+#[test]
+fn quickstart_says_what_it_cannot_do() {
+    for (arguments, expected) in [
+        (&["/a", "/b"][..], "one directory at a time: /a, /b"),
+        (&["/nowhere"], "not a directory: /nowhere"),
+        (&[""], "not a directory: "),
+        (&["--twice"], "unknown option: --twice"),
+    ] {
+        let quickstart = Command::new(workspace().join("deploy/quickstart.sh"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8(quickstart.stderr).unwrap();
+        assert!(
+            complaint.starts_with(expected),
+            "{arguments:?}: {complaint}"
+        );
+        assert_eq!(quickstart.status.code(), Some(2), "{arguments:?}");
     }
 }

@@ -32,7 +32,7 @@ const EXIT_API_ERROR: u8 = 3;
 /// No answer, or none that can be read.
 const EXIT_NO_ANSWER: u8 = 4;
 
-/// Calls an action of the API with a signed request.
+/// Call an action of the API with a signed request
 ///
 /// The access key comes from the environment (the names that the vendor's own clients use) or
 /// from a file of keys. Ends with 0 after an answer, 3 after an error of the API, 4 without an
@@ -45,7 +45,7 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Lists the images of a cluster.
+    /// List the images of a cluster
     #[command(name = "ListContainerImages")]
     ListContainerImages(ListArgs),
 }

@@ -9,13 +9,13 @@ use crate::config::Settings;
 use crate::server;
 use crate::words::count;
 
-/// Checks a configuration, with the keys and certificates it names, and says what is wrong.
+/// Check the configuration, and the keys and certificates that it names, and print what is wrong
 ///
 /// Ends with 0 if `serve` would start with it, 78 if not.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    config: super::ConfigFile,
+    pub(super) config: super::ConfigFile,
 }
 
 pub(super) fn run(args: Args) -> ExitCode {

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 /// The shells whose completions packages carry.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
-/// Writes man pages or completions.
+/// Write man pages or completions
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to write.

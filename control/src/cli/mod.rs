@@ -47,6 +47,7 @@ struct ConfigFile {
     #[arg(
         id = "config",
         long = "config",
+        short = 'c',
         value_name = "FILE",
         env = "SIFTER_CONTROL_CONFIG",
         default_value = DEFAULT_PATH
@@ -116,4 +117,37 @@ fn complain(message: impl Display) {
     let message = message.to_string();
     let lines: Vec<String> = message.lines().map(escape::clean).collect();
     let _ = writeln!(io::stderr().lock(), "{}", lines.join("\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory, Parser};
+
+    use super::Cli;
+
+    /// What commands do is said in the words of `sifter`: scan, list, show.
+    #[test]
+    fn commands_say_what_they_do_alike() {
+        fn check(command: &Command) {
+            for command in command.get_subcommands() {
+                let about = command.get_about().expect("about").to_string();
+                let does = about.split(' ').next().unwrap_or_default();
+                assert!(!does.ends_with('s') && !about.ends_with('.'), "{about}");
+                check(command);
+            }
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn a_configuration_is_named_as_to_the_agent() {
+        for option in ["-c", "--config"] {
+            let cli = Cli::try_parse_from(["sifter-control", "check-config", option, "/a"]);
+            let cli = cli.expect(option);
+            let super::Command::CheckConfig(args) = cli.command else {
+                panic!("{cli:?}");
+            };
+            assert_eq!(args.config.path.to_str(), Some("/a"));
+        }
+    }
 }

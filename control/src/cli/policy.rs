@@ -21,7 +21,7 @@ use crate::config::DEFAULT_REGION;
 /// The policies do not allow it.
 const EXIT_DENIED: u8 = 1;
 
-/// Explains RAM policies.
+/// Explain RAM policies
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -30,7 +30,7 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Says whether a request would be allowed, and which statements decide it.
+    /// Say whether a request would be allowed, and which statements decide it
     ///
     /// Ends with 0 if it is allowed, 1 if it is denied, 78 if the policies cannot be read.
     Check(CheckArgs),

@@ -27,7 +27,7 @@ use crate::telemetry;
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Answers the API.
+/// Answer the API
 ///
 /// Ends with 0 when it was told to stop, 1 if an address cannot be listened on, 78 if the configuration
 /// is wrong.

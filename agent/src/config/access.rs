@@ -46,22 +46,25 @@ pub enum PlainTcp {
 impl TlsSettings {
     pub(super) fn validate(raw: RawTls, problems: &mut ConfigProblems) -> Self {
         let mut file = |key, path: Option<PathBuf>| {
-            let path = path.unwrap_or_default();
-            if !path.is_absolute() {
-                problems.add(key, "write the absolute path of a PEM file");
+            let message = "write the absolute path of a PEM file";
+            match &path {
+                None => problems.add_absent(key, message),
+                Some(path) if !path.is_absolute() => problems.add(key, message),
+                Some(_) => {}
             }
-            path
+            path.unwrap_or_default()
         };
         let cert = file("tls.cert", raw.cert);
         let key = file("tls.key", raw.key);
         let client_ca = file("tls.client_ca", raw.client_ca);
-        let allow = raw.allow.unwrap_or_default();
+        let message = "name the clients that may connect, as in [\"dns:control.example.org\"]; every client \
+                       with a certificate of client_ca: [\"*\"]";
+        if raw.allow.is_none() {
+            problems.add_absent("tls.allow", message);
+        }
+        let allow = raw.allow.unwrap_or_else(|| vec!["*".to_owned()]);
         if allow.is_empty() || allow.iter().any(|name| name.trim().is_empty()) {
-            problems.add(
-                "tls.allow",
-                "name the clients that may connect, as in [\"dns:control.example.org\"]; every \
-                 client with a certificate of client_ca: [\"*\"]",
-            );
+            problems.add("tls.allow", message);
         }
         Self {
             cert,
@@ -104,14 +107,19 @@ pub(super) fn listen_all(
     }
     let mut listening = Vec::new();
     for text in &texts {
-        let address = listen(text, has_tls)
-            .and_then(|address| check_listen(&address, has_tls, insecure).map(|()| address));
-        listening.extend(problems.take("listen", address));
+        let Some(address) = problems.take("listen", listen(text, has_tls)) else {
+            continue;
+        };
+        match check_listen(&address, has_tls, insecure) {
+            Ok(()) => listening.push(address),
+            // What would allow it.
+            Err(message) => problems.add_absent("listen", message),
+        }
     }
     let is_tls = |address: &Listen| matches!(address, Listen::Tls(_));
     // Where an address is wrong, it may be the one.
     if has_tls && listening.len() == texts.len() && !listening.iter().any(is_tls) {
-        problems.add("tls", "no address uses it: add \"0.0.0.0:7430\" to listen");
+        problems.add_absent("tls", "no address uses it: add \"0.0.0.0:7430\" to listen");
     }
     listening
 }

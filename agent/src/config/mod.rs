@@ -10,6 +10,7 @@ mod problem;
 mod raw;
 mod root;
 mod source;
+mod understood;
 
 use std::path::PathBuf;
 
@@ -45,15 +46,7 @@ pub enum ConfigError {
         /// Why.
         error: std::io::Error,
     },
-    /// A file is no TOML, or has keys that are not known.
-    #[error("{}: {error}", path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        error: Box<toml::de::Error>,
-    },
-    /// Values make no sense.
+    /// Files are no TOML or have keys that are not known, or values make no sense.
     #[error("{}", problem::listed(problems))]
     Values {
         /// Each of them; there is one at least.
@@ -107,12 +100,11 @@ impl Settings {
         let sources = std::mem::take(&mut raw.sources);
         let mut problems = ConfigProblems::default();
         let settings = Self::checked(raw, &mut problems);
+        let problems = problems.placed(&sources);
         if problems.is_empty() {
             return Ok(settings);
         }
-        Err(ConfigError::Values {
-            problems: problems.placed(&sources),
-        })
+        Err(ConfigError::Values { problems })
     }
 
     /// What is of use only if there are no problems.
@@ -171,7 +163,7 @@ impl Settings {
             );
         }
         if raw.roots.is_empty() {
-            problems.add(
+            problems.add_absent(
                 "root",
                 "no image directory: add [[root]] with path = \"/where/images/are\"",
             );

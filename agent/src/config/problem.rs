@@ -1,5 +1,6 @@
 //! What is wrong with the values of a configuration: all of it, so that nobody mends a file one value at a time.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -11,25 +12,25 @@ pub struct Key {
     /// The image directory whose setting it is.
     pub(super) root: Option<PathBuf>,
     /// Its name, from the outermost table on: `tls.cert`. Of an image directory, the name alone.
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.root {
             Some(root) => write!(f, "root {}: {}", crate::escape::path(root), self.name),
-            None => f.write_str(self.name),
+            None => f.write_str(&self.name),
         }
     }
 }
 
-/// A value that makes no sense.
+/// What cannot be understood, or makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigProblem {
     /// Where it stands; `None` where it is not from a file, or missing.
     pub line: Option<Line>,
-    /// Which key.
-    pub key: Key,
+    /// Which key; `None` where the text has none there that is known.
+    pub key: Option<Key>,
     /// What is wrong, and what would be right.
     pub message: String,
 }
@@ -39,31 +40,53 @@ impl fmt::Display for ConfigProblem {
         if let Some(line) = &self.line {
             write!(f, "{line}: ")?;
         }
-        write!(f, "{}: {}", self.key, self.message)
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        f.write_str(&self.message)
     }
 }
 
 /// Values that make no sense.
 #[derive(Debug, Default)]
-pub(super) struct ConfigProblems(Vec<ConfigProblem>);
+pub(super) struct ConfigProblems(Vec<Found>);
+
+#[derive(Debug)]
+struct Found {
+    key: Key,
+    message: String,
+    /// Whether it is only that something is not there.
+    absent: bool,
+}
 
 impl ConfigProblems {
-    /// Adds what is wrong with a value of the whole agent, or with its absence.
+    /// Adds what is wrong with a value of the whole agent.
     pub(super) fn add(&mut self, name: &'static str, message: impl Into<String>) {
         self.add_of(None, name, message);
     }
 
-    /// The same of an image directory, where there is one.
+    /// Adds what is wrong only because something is not there. It is not told while something could not be
+    /// understood: that may be it.
+    pub(super) fn add_absent(&mut self, name: &'static str, message: impl Into<String>) {
+        self.push(None, name, message.into(), true);
+    }
+
+    /// Adds what is wrong with a value of an image directory, where there is one.
     pub(super) fn add_of(
         &mut self,
         root: Option<PathBuf>,
         name: &'static str,
         message: impl Into<String>,
     ) {
-        self.0.push(ConfigProblem {
-            line: None,
+        self.push(root, name, message.into(), false);
+    }
+
+    fn push(&mut self, root: Option<PathBuf>, name: &'static str, message: String, absent: bool) {
+        let name = name.into();
+        self.0.push(Found {
             key: Key { root, name },
-            message: message.into(),
+            message,
+            absent,
         });
     }
 
@@ -76,24 +99,30 @@ impl ConfigProblems {
         value.map_err(|message| self.add(name, message)).ok()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// All of them, each with its line, in the order of the files and lines. A default is the value of every
-    /// image directory, and wrong once.
+    /// All of them, and what could not be understood, each with its line, in the order of the files and lines. A
+    /// default is the value of every image directory, and wrong once.
     pub(super) fn placed(self, sources: &Sources) -> Vec<ConfigProblem> {
-        let mut placed: Vec<ConfigProblem> = Vec::new();
-        for problem in self.0 {
-            let line = sources.line(&problem.key);
+        let unread = sources.unread();
+        let mut placed = unread.to_vec();
+        for Found {
+            key,
+            message,
+            absent,
+        } in self.0
+        {
+            let line = sources.line(&key);
             let is_known = placed.iter().any(|known| {
-                known.key.name == problem.key.name
+                known.key.as_ref().map(|key| &key.name) == Some(&key.name)
                     && known.line == line
-                    && known.message == problem.message
-                    && sources.is_default(&problem.key)
+                    && known.message == message
+                    && sources.is_default(&key)
             });
-            if !is_known {
-                placed.push(ConfigProblem { line, ..problem });
+            if !is_known && (unread.is_empty() || !absent) {
+                placed.push(ConfigProblem {
+                    line,
+                    key: Some(key),
+                    message,
+                });
             }
         }
         placed.sort_by(|one, other| one.line.cmp(&other.line));

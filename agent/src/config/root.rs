@@ -152,7 +152,7 @@ impl RootSettings {
     /// Validates; nothing without a path.
     pub(super) fn validate(raw: RawRoot, problems: &mut ConfigProblems) -> Option<Self> {
         let Some(path) = raw.path else {
-            problems.add("root.path", "missing");
+            problems.add_absent("root.path", "missing");
             return None;
         };
         let mut add = |name, message: &str| {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, Key, Raw};
+use super::understood::understood;
+use super::{ConfigError, ConfigProblem, Key, Raw};
 
 /// What a configuration was read from.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +19,8 @@ pub struct Sources {
     files: Vec<Arc<(PathBuf, String)>>,
     /// Names of settings that the command line gave instead.
     given: BTreeSet<&'static str>,
+    /// What in the files could not be understood.
+    unread: Vec<ConfigProblem>,
 }
 
 /// A line of a file.
@@ -27,6 +30,16 @@ pub struct Line {
     line: usize,
 }
 
+impl Line {
+    /// That of a place in a file's text.
+    pub(super) fn of(file: &Path, text: &str, at: usize) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: text.get(..at).unwrap_or_default().matches('\n').count() + 1,
+        }
+    }
+}
+
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, line {}", self.file.display(), self.line)
@@ -34,22 +47,33 @@ impl fmt::Display for Line {
 }
 
 impl Sources {
-    fn of(path: &Path, text: String) -> Self {
+    fn of(path: &Path, text: String, unread: Vec<ConfigProblem>) -> Self {
         Self {
             files: vec![Arc::new((path.to_owned(), text))],
             given: BTreeSet::new(),
+            unread,
         }
+    }
+
+    /// What in the files could not be understood.
+    pub(super) fn unread(&self) -> &[ConfigProblem] {
+        &self.unread
     }
 
     /// These over earlier ones; `settings` are the names of those that came with these.
     pub(super) fn over(self, earlier: Self, settings: &[(&'static str, bool)]) -> Self {
-        let (mut files, mut given) = (earlier.files, earlier.given);
+        let (mut files, mut given, mut unread) = (earlier.files, earlier.given, earlier.unread);
         if self.files.is_empty() {
             let set = settings.iter().filter(|(_, is_set)| *is_set);
             given.extend(set.map(|(name, _)| *name));
         }
         files.extend(self.files);
-        Self { files, given }
+        unread.extend(self.unread);
+        Self {
+            files,
+            given,
+            unread,
+        }
     }
 
     /// Whether the value of a key of an image directory is that of all of them that have none of their own.
@@ -60,7 +84,7 @@ impl Sources {
         let is_own = |file: &Arc<(PathBuf, String)>| {
             let table = DeTable::parse(&file.1).ok();
             table.is_some_and(|table| {
-                root(table.get_ref(), path).is_some_and(|root| at(root, key.name).is_some())
+                root(table.get_ref(), path).is_some_and(|root| at(root, &key.name).is_some())
             })
         };
         key.name != "path" && !self.files.iter().any(is_own)
@@ -70,18 +94,15 @@ impl Sources {
     pub(super) fn line(&self, key: &Key) -> Option<Line> {
         let mut tables = Vec::new();
         for file in self.files.iter().rev() {
-            tables.push((file, DeTable::parse(&file.1).ok()?));
+            tables.extend(DeTable::parse(&file.1).map(|table| (file, table)));
         }
         let find = |find: &dyn Fn(&DeTable<'_>) -> Option<usize>| {
             tables.iter().find_map(|(file, table)| {
-                find(table.get_ref()).map(|at| Line {
-                    file: file.0.clone(),
-                    line: file.1.get(..at).unwrap_or_default().matches('\n').count() + 1,
-                })
+                find(table.get_ref()).map(|at| Line::of(&file.0, &file.1, at))
             })
         };
         let Some(path) = &key.root else {
-            return match key.name {
+            return match &*key.name {
                 "root.path" => find(&|table| nameless_root(table)),
                 name if self.given.contains(name) => None,
                 // What is missing is missing in its table.
@@ -91,11 +112,11 @@ impl Sources {
                 }),
             };
         };
-        find(&|table| at(root(table, path)?, key.name)).or_else(|| {
-            if self.given.contains(key.name) {
+        find(&|table| at(root(table, path)?, &key.name)).or_else(|| {
+            if self.given.contains(&*key.name) {
                 return None;
             }
-            find(&|table| at(table.get("defaults")?.get_ref().as_table()?, key.name))
+            find(&|table| at(table.get("defaults")?.get_ref().as_table()?, &key.name))
         })
     }
 }
@@ -121,7 +142,7 @@ fn roots<'a, 'i>(table: &'a DeTable<'i>) -> impl Iterator<Item = &'a Spanned<DeV
     roots.into_iter().flat_map(|roots| roots.iter().rev())
 }
 
-fn path_of<'a>(root: &'a DeTable<'_>) -> Option<&'a Path> {
+pub(super) fn path_of<'a>(root: &'a DeTable<'_>) -> Option<&'a Path> {
     Some(Path::new(root.get("path")?.get_ref().as_str()?))
 }
 
@@ -139,9 +160,11 @@ fn nameless_root(table: &DeTable<'_>) -> Option<usize> {
 
 /// Reads a file and its drop-ins, and merges them.
 ///
+/// What cannot be understood is told with the values that make no sense.
+///
 /// # Errors
 ///
-/// A file cannot be read or understood.
+/// A file cannot be read.
 pub fn read(path: &Path) -> Result<Raw, ConfigError> {
     let mut raw = read_one(path)?;
     let mut directory = path.as_os_str().to_owned();
@@ -175,12 +198,9 @@ fn read_one(path: &Path) -> Result<Raw, ConfigError> {
         path: path.to_owned(),
         error,
     })?;
-    let raw: Raw = toml::from_str(&text).map_err(|error| ConfigError::Syntax {
-        path: path.to_owned(),
-        error: Box::new(error),
-    })?;
+    let (raw, unread) = understood(path, &text);
     Ok(Raw {
-        sources: Sources::of(path, text),
+        sources: Sources::of(path, text, unread),
         ..raw
     })
 }

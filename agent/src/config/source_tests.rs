@@ -126,6 +126,77 @@ fn a_path_that_is_wrong_is_told_once() {
 }
 
 #[test]
+fn what_cannot_be_understood_hides_nothing() {
+    let main = "sytem = 'a'\nsocket_mode = 660\nlog_format = 'x'\nlisten = ['0.0.0.0:1', 5]\nlandlock = 'no'\n\
+        defaults = 3\n[[root]]\npath = 5\n[[root]]\npath = '/a'\nwidth = -1\ninterval = 'x'\n\
+        candidates = 5\noperations_per_second = 'fast'\nskip = 'a'\nwdith = 1\n[tls]\ncert = 'c'\nkey = 1\n";
+    for (drop_in, told) in [
+        ("system = x", "DIR/agent.toml.d/10.toml, line 1: not TOML: "),
+        (
+            "\n[root]\npath = '/b'",
+            "DIR/agent.toml.d/10.toml, line 2: root: name each image directory",
+        ),
+        (
+            "tls = true",
+            "DIR/agent.toml.d/10.toml, line 1: tls: invalid type: boolean `true`, expected a table, as [tls]",
+        ),
+        (
+            "log_format = 'y'",
+            "DIR/agent.toml.d/10.toml, line 1: log_format: `y`",
+        ),
+    ] {
+        let error = wrong(main, drop_in, Raw::default());
+        let found: Vec<&str> = error
+            .lines()
+            .filter_map(|line| line.strip_prefix("  - ").or(line.strip_prefix("- ")))
+            .collect();
+        let expected = [
+            "DIR/agent.toml, line 1: unknown field `sytem`, expected one of `system`, ",
+            "DIR/agent.toml, line 2: socket_mode: invalid type: integer `660`, expected a text in quotes",
+            "DIR/agent.toml, line 3: log_format: `x` is neither text nor json",
+            "DIR/agent.toml, line 4: listen: invalid type: integer `5`, expected a text in quotes",
+            "DIR/agent.toml, line 5: landlock: invalid type: string \"no\", expected true or false",
+            "DIR/agent.toml, line 6: defaults: invalid type: integer `3`, expected a table",
+            "DIR/agent.toml, line 8: root.path: invalid type: integer `5`, expected a path in quotes",
+            "DIR/agent.toml, line 11: root /a: width: invalid value: integer `-1`, expected a whole number",
+            "DIR/agent.toml, line 12: root /a: interval: `x` is no duration",
+            "DIR/agent.toml, line 13: root /a: candidates: neither a text nor a list of texts",
+            "DIR/agent.toml, line 14: root /a: operations_per_second: invalid type: string \"fast\", expected a number",
+            "DIR/agent.toml, line 15: root /a: skip: invalid type: string \"a\", expected a list in brackets",
+            "DIR/agent.toml, line 16: unknown field `wdith`, expected one of `path`, ",
+            // Not that other keys of [tls] are missing: they may be what was not understood.
+            "DIR/agent.toml, line 18: tls.cert: write the absolute path",
+            "DIR/agent.toml, line 19: tls.key: invalid type: integer `1`, expected a path in quotes",
+            told,
+        ];
+        // A later value takes the place of an earlier one, which nobody has to mend.
+        let expected = expected
+            .iter()
+            .filter(|line| !(told.contains("`y`") && line.contains("`x` is neither")));
+        assert_eq!(found.len(), expected.clone().count(), "{error}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{expected}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_is_not_told_of_what_was_not_understood() {
+    for main in [
+        "[[rot]]\npath = '/a'",
+        "[[root]]\npth = '/a'",
+        "root = 1",
+        "[[root]]\npath = '/a'\n[tls]\ncert = '/c'\nkye = '/k'",
+        "listen = ['0.0.0.0:1']\ntsl = 1\n[[root]]\npath = '/a'",
+        "[[root]\npath = '/a'",
+    ] {
+        let error = wrong(main, "", Raw::default());
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.starts_with("DIR/agent.toml, line "), "{error}");
+    }
+}
+
+#[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let main = "socket_mode = '999'\nlog_format = 'x'\nlisten = ['nonsense', '0.0.0.0:1']\n\
         [defaults]\ninterval = '5'\n[[root]]\npath = '/a'\nwidth = 0\nskip = ['', 'a/b']\n";

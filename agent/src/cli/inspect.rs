@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sifter_image::record::Sha256Text;
 use sifter_image::reference::{NamingRule, RuleOutcome};
 use sifter_image::signature::Keyring;
-use sifter_image::{Image, Options, Probed, Subject, Verdict};
+use sifter_image::{Image, NotImage, Options, Probed, Subject, Verdict};
 use sifter_proto::v1;
 
 use crate::catalog::{FileFacts, Row};
@@ -122,7 +122,15 @@ impl Inspector {
         let image = match probed.verdict {
             Verdict::Image(image) => *image,
             Verdict::NotImage(why) => {
-                complain(&format!("{shown}: not an image ({})", why_not(why)));
+                let why = match why {
+                    _ if path.is_dir() => {
+                        "a directory that is no sandbox: `sifter scan` lists the images in it"
+                    }
+                    NotImage::OtherContent => "content of no image format",
+                    NotImage::Misnamed => "an image name over other content",
+                    NotImage::PlainFileSystem => "a file system without a container inside",
+                };
+                complain(&format!("{shown}: not an image ({why})"));
                 return Ok(Exit::Negative);
             }
         };
@@ -281,12 +289,4 @@ pub fn no_image(kind: std::fs::FileType) -> io::Error {
         io::ErrorKind::InvalidInput,
         format!("{name}: only files and directories can be images"),
     )
-}
-
-fn why_not(why: sifter_image::NotImage) -> &'static str {
-    match why {
-        sifter_image::NotImage::OtherContent => "content of no image format",
-        sifter_image::NotImage::Misnamed => "an image name over other content",
-        sifter_image::NotImage::PlainFileSystem => "a file system without a container inside",
-    }
 }

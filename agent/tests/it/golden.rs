@@ -385,17 +385,23 @@ fn what_can_be_no_image_is_called_by_its_name() {
     let mode = nix::sys::stat::Mode::S_IRUSR;
     nix::unistd::mkfifo(&directory.join("fifo"), mode).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(directory.join("socket")).unwrap();
-    for (path, expected) in [
+    for (path, expected, code) in [
         (
             "fifo",
             "fifo: a FIFO (named pipe): only files and directories can be images",
+            1,
         ),
-        ("socket", "socket: a socket: only files"),
-        ("/dev/null", "/dev/null: a character device: only files"),
-        ("nothing", "nothing: No such file or directory"),
+        ("socket", "socket: a socket: only files", 1),
+        ("/dev/null", "/dev/null: a character device: only files", 1),
+        ("nothing", "nothing: No such file or directory", 1),
+        (
+            ".",
+            ".: not an image (a directory that is no sandbox: `sifter scan` lists the images in it)",
+            4,
+        ),
     ] {
         let ran = run(&directory, &["inspect", path]);
-        assert_eq!(ran.code, Some(1), "{}", ran.err);
+        assert_eq!(ran.code, Some(code), "{}", ran.err);
         assert!(ran.err.contains(expected), "{}", ran.err);
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn validate(
 ) -> Option<AuthSettings> {
     match raw {
         None => {
-            problems.add(
+            problems.add_absent(
                 "auth",
                 "auth is not set, so nobody could be told apart: write a table `[auth]` with \
                  `keys = \"keys.toml\"`, or `auth = \"none\"` (above the first table) to answer \
@@ -109,7 +109,7 @@ pub(super) fn validate(
             }
             let keys = raw.keys.unwrap_or_default();
             if keys.is_empty() {
-                problems.add(
+                problems.add_absent(
                     "auth.keys",
                     "auth.keys is missing or empty: write the file or directory of access keys",
                 );

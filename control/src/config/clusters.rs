@@ -31,19 +31,23 @@ pub(super) fn validate(
         let count = seen.entry(id.clone()).or_default();
         let before = *count;
         *count += 1;
-        let mut add = |key: &str, text: String| problems.add_of_cluster(id, before, key, text);
+        let mut add = |key: &str, text: String, absent| {
+            problems.add_of_cluster((id, before), key, text, absent);
+        };
         if id.is_empty() {
             add(
                 "id",
                 format!("{name}.id is missing: write the ClusterId that clients use"),
+                true,
             );
         } else if before > 0 {
-            add("id", format!("{name} is configured twice"));
+            add("id", format!("{name} is configured twice"), false);
         }
         if id.len() > MAX_ID || id.chars().any(char::is_control) {
             add(
                 "id",
                 format!("{name}: an id has at most {MAX_ID} bytes and no control characters"),
+                false,
             );
         }
         if has_keys && raw.account.is_empty() {
@@ -53,6 +57,7 @@ pub(super) fn validate(
                     "{name} has no account, so no access key would ever see it: write the \
                      account_id of the keys that may"
                 ),
+                true,
             );
         }
         let region = raw.region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
@@ -65,6 +70,7 @@ pub(super) fn validate(
                     format!(
                         "{name}: {key} = {text:?}: write letters, digits, `-`, `_` and `.` only"
                     ),
+                    false,
                 );
             }
         }
@@ -72,27 +78,35 @@ pub(super) fn validate(
             add(
                 "region",
                 format!("{name}: region is empty: leave it out for {DEFAULT_REGION:?}"),
+                false,
             );
         }
         let mut login_nodes = Vec::with_capacity(raw.login_nodes.len());
         for text in &raw.login_nodes {
-            let problem = match NodeAddress::parse(text, tls) {
-                Ok(NodeAddress::Tls(_)) if !tls => {
-                    "needs a table [agent_tls] with ca, cert and key".to_owned()
+            let (problem, absent) = match NodeAddress::parse(text, tls) {
+                Ok(NodeAddress::Tls(_)) if !tls => (
+                    "needs a table [agent_tls] with ca, cert and key".to_owned(),
+                    true,
+                ),
+                Ok(address) if login_nodes.contains(&address) => {
+                    ("is listed twice".to_owned(), false)
                 }
-                Ok(address) if login_nodes.contains(&address) => "is listed twice".to_owned(),
                 Ok(address) => {
                     login_nodes.push(address);
                     continue;
                 }
-                Err(error) => format!(
-                    "is no address: {error}; write host:port, http://host:port, \
-                     https://host:port or unix:/path"
-                ),
+                Err(error) => {
+                    let problem = format!(
+                        "is no address: {error}; write host:port, http://host:port, \
+                         https://host:port or unix:/path"
+                    );
+                    (problem, false)
+                }
             };
             add(
                 "login_nodes",
                 format!("{name}: login node {text:?} {problem}"),
+                absent,
             );
         }
         clusters.push(ClusterSettings {

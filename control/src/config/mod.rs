@@ -34,6 +34,8 @@ pub use raw::PartialListings;
 pub use raw::RawConfig;
 pub(crate) use read::located;
 
+use self::read::Read;
+
 /// Where the configuration is looked for if nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/sifter-control/config.toml";
 
@@ -52,20 +54,13 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is not TOML, or has a key or a type that is not known.
-    #[error("cannot parse the configuration {}: {problem}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where and why, without any value: it may be a secret in the wrong file.
-        problem: String,
-    },
-    /// The file is well formed, its values are not.
+    /// Files are not TOML or have keys or types that are not known, or values make no sense.
     #[error("the configuration {} has {}:\n  - {}", listed(files), count(problems.len(), "problem"), problems.join("\n  - "))]
     Invalid {
         /// The file, and the drop-ins that were read after it.
         files: Vec<PathBuf>,
-        /// Each problem: in which line, which key, what is wrong, what to write.
+        /// Each problem: in which line, which key, what is wrong, what to write. What cannot be understood is
+        /// told without any value: it may be a secret in the wrong file.
         problems: Vec<String>,
     },
 }
@@ -219,16 +214,14 @@ pub struct LogSettings {
 impl Settings {
     /// Reads a file and its drop-ins, and validates.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let (raw, files) = read::read(path)?;
-        Self::of(raw, files)
+        read::read(path).and_then(Self::of)
     }
 
     /// Parses and validates the text of a file.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        Self::of(
-            read::parse(text, path)?,
-            vec![(path.to_owned(), text.to_owned())],
-        )
+        let mut read = Read::default();
+        read.add(path.to_owned(), text.to_owned());
+        Self::of(read)
     }
 
     /// The directory of a file's drop-ins.
@@ -238,13 +231,17 @@ impl Settings {
 
     /// Fills in the defaults and checks every value; relative paths start where the file is, those of
     /// drop-ins, too.
-    fn of(raw: RawConfig, files: Vec<(PathBuf, String)>) -> Result<Self, ConfigError> {
+    fn of(read: Read) -> Result<Self, ConfigError> {
+        let (raw, files, mut problems) = read.merged();
         let base = files.first().and_then(|(path, _)| path.parent());
-        validate::validate(raw, base.unwrap_or(Path::new(""))).map_err(|problems| {
-            ConfigError::Invalid {
-                problems: problems.in_files(&files),
-                files: files.into_iter().map(|(path, _)| path).collect(),
-            }
+        match validate::validate(raw, base.unwrap_or(Path::new(""))) {
+            Ok(settings) if problems.is_empty() => return Ok(settings),
+            Ok(_) => {}
+            Err(found) => problems.extend(found.in_files(&files, problems.is_empty())),
+        }
+        Err(ConfigError::Invalid {
+            problems,
+            files: files.into_iter().map(|(path, _)| path).collect(),
         })
     }
 }

@@ -18,30 +18,40 @@ struct Problem {
     key: String,
     /// What is wrong, and what to write.
     text: String,
+    /// Whether it is only that something is not there.
+    absent: bool,
 }
 
 impl Problems {
-    /// Adds what is wrong with the value of a key, or with its absence.
+    /// Adds what is wrong with the value of a key.
     pub(super) fn add(&mut self, key: &str, text: impl Into<String>) {
-        self.0.push(Problem {
-            cluster: None,
-            key: key.to_owned(),
-            text: text.into(),
-        });
+        self.push(None, key, text.into(), false);
     }
 
-    /// Adds what is wrong with a key of a cluster, before which there are `before` of the same ID.
+    /// Adds what is wrong only because something is not there. It is not told while something could not be
+    /// understood: that may be it.
+    pub(super) fn add_absent(&mut self, key: &str, text: impl Into<String>) {
+        self.push(None, key, text.into(), true);
+    }
+
+    /// Adds what is wrong with a key of a cluster, before which there are `before` of the same ID; `absent`: only
+    /// because something is not there.
     pub(super) fn add_of_cluster(
         &mut self,
-        id: &str,
-        before: usize,
+        (id, before): (&str, usize),
         key: &str,
         text: impl Into<String>,
+        absent: bool,
     ) {
+        self.push(Some((id.to_owned(), before)), key, text.into(), absent);
+    }
+
+    fn push(&mut self, cluster: Option<(String, usize)>, key: &str, text: String, absent: bool) {
         self.0.push(Problem {
-            cluster: Some((id.to_owned(), before)),
+            cluster,
             key: key.to_owned(),
-            text: text.into(),
+            text,
+            absent,
         });
     }
 
@@ -69,15 +79,13 @@ impl Problems {
         self.0.is_empty()
     }
 
-    /// As people read them, each behind its place.
-    pub(super) fn in_files(self, files: &[(PathBuf, String)]) -> Vec<String> {
-        let placed = self
-            .0
-            .into_iter()
-            .map(|problem| match problem.place(files) {
-                Some(place) => format!("{place}: {}", problem.text),
-                None => problem.text,
-            });
+    /// As people read them, each behind its place; with `all`, also what is only not there.
+    pub(super) fn in_files(self, files: &[(PathBuf, String)], all: bool) -> Vec<String> {
+        let told = self.0.into_iter().filter(|problem| all || !problem.absent);
+        let placed = told.map(|problem| match problem.place(files) {
+            Some(place) => format!("{place}: {}", problem.text),
+            None => problem.text,
+        });
         placed.collect()
     }
 }

@@ -7,9 +7,12 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use toml::Table;
 use toml::Value;
+use toml::de::DeTable;
+use toml::de::DeValue;
+use toml::de::Deserializer;
 
 use super::ConfigError;
 use super::RawConfig;
@@ -24,32 +27,83 @@ pub(super) fn drop_ins(path: &Path) -> PathBuf {
     directory.into()
 }
 
-/// Reads all files, and gives their texts as well.
-pub(super) fn read(path: &Path) -> Result<(RawConfig, Vec<(PathBuf, String)>), ConfigError> {
-    let mut merged = Table::new();
-    let mut read = Vec::new();
+/// What was read, file by file.
+#[derive(Default)]
+pub(super) struct Read {
+    merged: Table,
+    files: Vec<(PathBuf, String)>,
+    problems: Vec<String>,
+}
+
+impl Read {
+    /// Adds a file, over those before it.
+    pub(super) fn add(&mut self, path: PathBuf, text: String) {
+        let (table, problems) = understood(&text);
+        self.merged = merge(std::mem::take(&mut self.merged), table);
+        let problems = problems.iter();
+        self.problems
+            .extend(problems.map(|problem| format!("{}, {problem}", path.display())));
+        self.files.push((path, text));
+    }
+
+    /// The configuration, the files with their texts, and what in them could not be understood.
+    pub(super) fn merged(mut self) -> (RawConfig, Vec<(PathBuf, String)>, Vec<String>) {
+        let raw = self.merged.try_into().unwrap_or_else(|error| {
+            self.problems.push(located(&error, ""));
+            RawConfig::default()
+        });
+        (raw, self.files, self.problems)
+    }
+}
+
+/// Reads all files.
+pub(super) fn read(path: &Path) -> Result<Read, ConfigError> {
+    let mut read = Read::default();
     for file in std::iter::once(path.to_owned()).chain(files(&drop_ins(path))?) {
         let text = text(&file)?;
-        // By itself: from a text, errors have their line.
-        parse::<RawConfig>(&text, &file)?;
-        merged = merge(merged, parse(&text, &file)?);
-        read.push((file, text));
+        read.add(file, text);
     }
-    let raw = merged.try_into().map_err(|error| wrong(&error, "", path))?;
-    Ok((raw, read))
+    Ok(read)
 }
 
-/// One file's text: as a configuration, or as the table that it is.
-pub(super) fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
-    toml::from_str(text).map_err(|error| wrong(&error, text, path))
+/// What a file says, without what cannot be understood, and that. Nothing is taken from a file that is no TOML, and
+/// only its first mistake is told: where a bracket is not closed, all that follows looks like one.
+fn understood(text: &str) -> (Table, Vec<String>) {
+    let mut table = match DeTable::parse(text) {
+        Ok(table) => table,
+        Err(error) => return (Table::new(), vec![located(&error, text)]),
+    };
+    let mut problems = Vec::new();
+    while let Err(error) = RawConfig::deserialize(Deserializer::from(table.clone())) {
+        let at = error.span().map(|span| span.start);
+        problems.push((at, located(&error, text)));
+        if !at.is_some_and(|at| take(table.get_mut(), at)) {
+            table.get_mut().clear();
+        }
+    }
+    problems.sort();
+    let table = Table::deserialize(Deserializer::from(table)).unwrap_or_default();
+    let problems = problems.into_iter().map(|(_, problem)| problem);
+    (table, problems.collect())
 }
 
-/// What is wrong in a file, and where.
-fn wrong(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
-    ConfigError::Parse {
-        path: path.to_owned(),
-        problem: located(error, text),
-    }
+/// Takes the innermost value out whose key or text is at this place.
+fn take(table: &mut DeTable<'_>, at: usize) -> bool {
+    let in_value = |value: &mut DeValue<'_>| match value {
+        DeValue::Table(inner) => take(inner, at),
+        _ => false,
+    };
+    let is_taken = table.iter_mut().any(|(_, value)| match value.get_mut() {
+        DeValue::Array(elements) => elements
+            .iter_mut()
+            .any(|element| in_value(element.get_mut())),
+        value => in_value(value),
+    });
+    let key = table
+        .iter()
+        .find(|(key, value)| key.span().contains(&at) || value.span().contains(&at))
+        .map(|(key, _)| key.get_ref().to_string());
+    is_taken || key.is_some_and(|key| table.remove(&*key).is_some())
 }
 
 /// What is wrong in a text, behind line and column. The error's own words quote the line, and the line may be
@@ -285,6 +339,52 @@ mod tests {
             let error = error.unwrap_err();
             assert!(error.contains("config.toml.d/20.toml"), "{error}");
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_understood_hides_nothing() {
+        let error = load(&[
+            (
+                "10.toml",
+                "sever = 1\n[limits]\nkey_burst = 0\nmax_connections = 'many'\nanswer_in = 1\n\
+                 [log]\nformat = 'x'\nfilter = '=['\n[[clusters]]\nid = 'c'\naccount = 5\n\
+                 login_nodes = ['n']\n[[clusters]]\nid = 7\nregion = ''",
+            ),
+            ("20.toml", "[agent_tls]\nca = 'a'\nkye = 'k'"),
+            ("30.toml", "[server"),
+            (
+                "40.toml",
+                "[auth]\nkyes = 'k'\n[server]\nlisten = ['0.0.0.0:80', 'x']\ncrt = 'c'\nkey = 'k'",
+            ),
+        ])
+        .unwrap_err();
+        let lines: Vec<&str> = error.lines().skip(1).collect();
+        // Not that anything is missing: it may be what was misspelt.
+        let expected = [
+            ("10.toml", "line 1, column 1: unknown field `sever`"),
+            ("10.toml", "line 4, column 19: invalid type: string"),
+            ("10.toml", "line 5, column 1: unknown field `answer_in`"),
+            ("10.toml", "line 7, column 10: unknown variant"),
+            ("10.toml", "line 11, column 11: invalid type"),
+            ("10.toml", "line 14, column 6: invalid type"),
+            ("20.toml", "line 3, column 1: unknown field `kye`"),
+            ("30.toml", "line 1, column"),
+            ("40.toml", "line 2, column 1: unknown field `kyes`"),
+            ("40.toml", "line 5, column 1: unknown field `crt`"),
+            ("10.toml", "line 3: limits.key_burst = 0"),
+            ("10.toml", "line 8: log.filter"),
+            ("10.toml", "line 12: cluster \"c\": login node \"n\""),
+            ("10.toml", "line 15: clusters[3]: region is empty"),
+            ("40.toml", "line 4: server.listen: \"x\""),
+        ];
+        assert_eq!(lines.len(), expected.len(), "{error}");
+        for (index, (file, problem)) in expected.iter().enumerate() {
+            let place = format!("config.toml.d/{file}, {problem}");
+            let found = lines.iter().position(|line| line.contains(&place));
+            // In the order of the text; values are told in that of their checks.
+            let is_in_order = index >= 10 || found == Some(index);
+            assert!(found.is_some() && is_in_order, "{place}: {error}");
         }
     }
 

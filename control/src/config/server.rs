@@ -30,11 +30,11 @@ pub(super) fn validate(raw: RawServer, base: &Path, problems: &mut Problems) -> 
         }),
         (None, None) => None,
         (Some(_), None) => {
-            problems.add("server.cert", "server.cert needs server.key beside it");
+            problems.add_absent("server.cert", "server.cert needs server.key beside it");
             None
         }
         (None, Some(_)) => {
-            problems.add("server.key", "server.key needs server.cert beside it");
+            problems.add_absent("server.key", "server.key needs server.cert beside it");
             None
         }
     };
@@ -63,7 +63,7 @@ pub(super) fn validate(raw: RawServer, base: &Path, problems: &mut Problems) -> 
         }
     }
     if raw.require_tls && tls.is_none() && trusted_proxies.is_empty() {
-        problems.add(
+        problems.add_absent(
             "server.require_tls",
             "server.require_tls would refuse every request: write server.cert and server.key, or \
              the server.trusted_proxies that speak HTTPS in front",

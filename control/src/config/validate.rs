@@ -92,7 +92,8 @@ pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Settings, Problems
     if matches!(auth, Some(AuthSettings::None)) {
         for (key, address) in addresses {
             if !address.ip().is_loopback() {
-                problems.add(
+                // Without an `[auth]` that takes its place.
+                problems.add_absent(
                     key,
                     format!(
                         "{address}: with auth = \"none\" anyone who reaches the server may list the \
@@ -186,7 +187,7 @@ fn validate_agents(
         let mut file = |key, path: Option<PathBuf>| {
             let path = path.unwrap_or_default();
             if path.as_os_str().is_empty() {
-                problems.add(key, format!("{key} is missing or empty: write a PEM file"));
+                problems.add_absent(key, format!("{key} is missing or empty: write a PEM file"));
             }
             base.join(path)
         };
@@ -440,10 +441,11 @@ mod tests {
             "auth = \"none\"\ncluster = 1",
         ] {
             let error = parse(text).unwrap_err();
-            let ConfigError::Parse { problem, .. } = error else {
+            let ConfigError::Invalid { problems, .. } = error else {
                 panic!("{text:?} gave {error}");
             };
-            assert!(problem.contains("unknown field"), "{problem}");
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].contains("unknown field"), "{problems:?}");
         }
     }
 

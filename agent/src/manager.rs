@@ -50,6 +50,12 @@ pub async fn inform(engines: Arc<Engines>) {
     }
 }
 
+/// Asks the service manager to wait so much longer for a start.
+pub fn extend_start(time: Duration) {
+    let microseconds = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(microseconds)]);
+}
+
 /// One line for `systemctl status`.
 fn summary(roots: &[RootStatus], images: usize) -> String {
     let count = |is: &dyn Fn(&RootStatus) -> bool| roots.iter().filter(|root| is(root)).count();

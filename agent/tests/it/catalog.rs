@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -14,7 +15,10 @@ use crate::support::mounted::Mounted;
 use crate::support::site::Site;
 use crate::support::tree::{outwait_granularity, sif, tree_of, write};
 use crate::support::{Agent, images, until};
-use crate::tool::run;
+use crate::tool::{run, sifter};
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_restart_serves_the_last_listing_before_any_scan() {
@@ -297,4 +301,61 @@ fn a_state_directory_has_one_agent() {
     assert!(line.unwrap().unwrap().starts_with("listening on "));
     next.kill().unwrap();
     next.wait().unwrap();
+}
+
+/// What the service manager is told by a start with the catalogue in `state`, until it is complete.
+fn told_at_start(state: &Path, tree: &Path) -> String {
+    let notify = state.join("notify");
+    let _ = fs::remove_file(&notify);
+    let manager = UnixDatagram::bind(&notify).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let config = state.join("agent.toml");
+    let text = format!(
+        "state_directory = '{0}'\nlisten = ['unix:{0}/agent.sock']\n[[root]]\npath = '{1}'\n",
+        state.display(),
+        tree.display()
+    );
+    fs::write(&config, text).unwrap();
+    let mut agent = sifter()
+        .args(["agent", "--config"])
+        .arg(&config)
+        .env("NOTIFY_SOCKET", &notify)
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(state.join("agent.log")).unwrap())
+        .spawn()
+        .unwrap();
+    let mut told = String::new();
+    while !told.contains("READY=1") {
+        let mut state = [0; 4096];
+        let Ok(length) = manager.recv(&mut state) else {
+            break;
+        };
+        told.push_str(std::str::from_utf8(&state[..length]).unwrap());
+    }
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    told
+}
+
+#[test]
+fn a_start_that_rewrites_the_catalogue_is_given_time() {
+    let (tree, _) = tree_of(2);
+    let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("catalog.sqlite");
+    let old = rusqlite::Connection::open(&file).unwrap();
+    old.execute_batch(include_str!("../../src/catalog/schema/1.sql"))
+        .unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    for rewrites in [true, false] {
+        let told = told_at_start(state.path(), tree.path());
+        assert!(told.contains("READY=1"), "{told}");
+        assert_eq!(told.contains("EXTEND_TIMEOUT_USEC=1800000000"), rewrites);
+        let log = fs::read_to_string(state.path().join("agent.log")).unwrap();
+        assert_eq!(log.contains("another schema version"), rewrites, "{log}");
+    }
+    // Nor does one that makes the catalogue.
+    fs::remove_file(&file).unwrap();
+    let told = told_at_start(state.path(), tree.path());
+    assert!(!told.contains("EXTEND_TIMEOUT_USEC"), "{told}");
 }

@@ -1,8 +1,15 @@
 //! The schema of the database and its versions.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 
 use super::StoreError;
+use crate::manager;
+
+/// How long a step may take: three seconds for 100,000 images on a busy local disk, and as many times longer as
+/// there are more or the disk is slower. A start that is given up is begun anew, and never comes to its end.
+const STEPS_TIME: Duration = Duration::from_secs(30 * 60);
 
 /// Steps from one schema version to the next; `user_version` counts those that were taken. A step
 /// that was released is never changed.
@@ -37,6 +44,15 @@ pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
 /// Takes the steps that are to be taken, each in a transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let done = version(connection)?;
+    let present = MIGRATIONS.len() as i64;
+    if done > 0 && done < present {
+        tracing::info!(
+            from = done,
+            to = present,
+            "the catalogue is brought to another schema version"
+        );
+        manager::extend_start(STEPS_TIME);
+    }
     for (index, migration) in MIGRATIONS
         .iter()
         .enumerate()

@@ -20,39 +20,48 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The log has one line in so long of connections that are refused, however many there are.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// The connections of all listeners of a kind: how many there may be, and how many one address may have of
+/// What one host can be given of IPv6: it chooses its addresses in there as it likes.
+const HOST_PREFIX: u8 = 64;
+
+/// The connections of all listeners of a kind: how many there may be, and how many one client may have of
 /// them, so that nobody alone keeps the others out.
 #[derive(Debug)]
 pub(super) struct Slots {
     all: Arc<Semaphore>,
-    of_address: usize,
+    of_client: usize,
     /// Whose connections are many clients' and not counted: proxies.
     proxies: Vec<IpNet>,
-    held: Tally<IpAddr>,
+    held: Tally<IpNet>,
 }
 
 impl Slots {
-    /// A quarter of all for each address, but a handful at least.
+    /// A quarter of all for each client, but a handful at least.
     pub(super) fn new(all: usize, proxies: Vec<IpNet>) -> Arc<Self> {
         Arc::new(Self {
             all: Arc::new(Semaphore::new(all)),
-            of_address: (all / 4).max(8),
+            of_client: (all / 4).max(8),
             proxies,
             held: Tally::new(),
         })
     }
 
-    /// Counts a connection of an address, until what is given is dropped; `None` if it has enough.
-    fn hold(&self, address: IpAddr) -> Option<Held<IpAddr>> {
+    /// Counts a connection from an address, until what is given is dropped; `None` if its client has enough.
+    fn hold(&self, address: IpAddr) -> Option<Held<IpNet>> {
         let address = address.to_canonical();
         let is_proxy = self.proxies.iter().any(|proxy| proxy.contains(&address));
-        let limit = if is_proxy {
-            usize::MAX
+        if is_proxy {
+            self.held.take(address.into(), usize::MAX)
         } else {
-            self.of_address
-        };
-        self.held.take(address, limit)
+            self.held.take(client(address), self.of_client)
+        }
     }
+}
+
+/// Whom an address counts for: itself, and of IPv6 the network of its host.
+fn client(address: IpAddr) -> IpNet {
+    let network = IpNet::from(address);
+    let of_host = network.prefix_len().min(HOST_PREFIX);
+    IpNet::new(address, of_host).map_or(network, |network| network.trunc())
 }
 
 /// Binds an address, telling which one if that fails.
@@ -86,13 +95,14 @@ pub(super) async fn accept(
         match accepted {
             Ok((stream, address)) => {
                 let Some(held) = slots.hold(address.ip()) else {
+                    context.app.metrics.connections_refused.inc();
                     if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
                         told = Some(Instant::now());
                         tracing::warn!(
                             client = %address.ip(),
-                            limit = slots.of_address,
-                            "connections of one address are refused: name it in \
-                             server.trusted_proxies if it is a proxy of yours, or raise \
+                            limit = slots.of_client,
+                            "connections of one address, or of one /64 of IPv6, are refused: name it \
+                             in server.trusted_proxies if it is a proxy of yours, or raise \
                              limits.max_connections"
                         );
                     }
@@ -121,16 +131,35 @@ mod tests {
     use super::Slots;
 
     #[test]
-    fn one_address_has_a_quarter_and_proxies_have_what_they_need() {
-        let slots = Slots::new(100, vec!["10.0.0.0/8".parse().unwrap()]);
-        let hold = |address: &str| slots.hold(address.parse().unwrap());
-        let held: Vec<_> = (0..25).map(|_| hold("192.0.2.1").unwrap()).collect();
-        assert!(hold("192.0.2.1").is_none() && hold("::ffff:192.0.2.1").is_none());
-        let other = hold("192.0.2.2");
-        let proxy: Vec<_> = (0..60).map(|_| hold("10.0.0.1").unwrap()).collect();
-        drop((held, other, proxy));
-        assert!(hold("192.0.2.1").is_some());
-        assert!(slots.held.is_empty());
+    fn one_client_has_a_quarter_and_proxies_have_what_they_need() {
+        // All from one address, and then one more connection from another.
+        for (address, other, is_let_in) in [
+            ("192.0.2.1", "192.0.2.1", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", false),
+            ("192.0.2.1", "192.0.2.2", true),
+            // A host has all addresses of its network.
+            ("2001:db8::1", "2001:db8::2", false),
+            ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", false),
+            ("2001:db8::1", "2001:db8:0:1::1", true),
+            ("2001:db8::1", "192.0.2.1", true),
+            ("192.0.2.1", "::1", true),
+            ("10.0.0.1", "10.0.0.1", true),
+            // Only what is named is a proxy, not its network.
+            ("2001:db8:1::1", "2001:db8:1::1", true),
+            ("2001:db8:1::2", "2001:db8:1::3", false),
+            ("2001:db8:1::2", "2001:db8:1::1", true),
+            // What a proxy has is not counted for the hosts beside it.
+            ("2001:db8:1::1", "2001:db8:1::2", true),
+        ] {
+            let proxies = ["10.0.0.0/8", "2001:db8:1::1/128"];
+            let slots = Slots::new(100, proxies.map(|proxy| proxy.parse().unwrap()).to_vec());
+            let hold = |address: &str| slots.hold(address.parse().unwrap());
+            let held: Vec<_> = (0..25).map(|_| hold(address).unwrap()).collect();
+            assert_eq!(hold(other).is_some(), is_let_in, "{address} {other}");
+            drop(held);
+            assert!(hold(other).is_some(), "{address} {other}");
+            assert!(slots.held.is_empty());
+        }
         let few = Slots::new(2, Vec::new());
         let held: Vec<_> = (0..8).map(|_| few.hold([192, 0, 2, 1].into())).collect();
         assert!(held.iter().all(Option::is_some));

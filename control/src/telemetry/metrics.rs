@@ -38,6 +38,8 @@ pub struct Metrics {
     pub in_flight: Gauge,
     /// Connections held.
     pub connections: Gauge,
+    /// Connections that were closed at once, since their client had enough.
+    pub connections_refused: Counter,
     /// Connections that ended before a request because of TLS.
     pub tls_failures: Counter,
     /// Panics caught while answering.
@@ -146,6 +148,11 @@ impl Metrics {
                 Gauge::default(),
             ),
             connections: table.add("http_connections", "Connections held", Gauge::default()),
+            connections_refused: table.add(
+                "http_connections_refused",
+                "Connections beyond what one client may have",
+                Counter::default(),
+            ),
             tls_failures: table.add(
                 "tls_handshake_failures",
                 "TLS handshakes that failed",

@@ -185,6 +185,10 @@ async fn one_address_leaves_connections_for_others() {
     assert!(!answered().await);
     let other = client::exchange(from([127, 0, 0, 2]).await, &request).await;
     assert_eq!(other.status, 200);
+    let request = client::get_bytes("/metrics", &[]);
+    let metrics = client::exchange(from([127, 0, 0, 2]).await, &request).await;
+    let refused = "sifter_control_http_connections_refused_total 1\n";
+    assert!(metrics.body.contains(refused), "{}", metrics.body);
     drop(silent);
     until("there is room again", answered).await;
 }

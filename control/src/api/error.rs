@@ -418,9 +418,20 @@ mod tests {
 
     #[test]
     fn echoed_text_is_short_and_on_one_line() {
-        let error = ApiError::invalid_container_type(&"x\n".repeat(1000));
-        let message = error.message();
-        assert!(message.chars().count() < 200, "{message}");
-        assert!(!message.chars().any(char::is_control));
+        type Echo = fn(&str) -> ApiError;
+        let rows: [(Echo, usize); 3] = [
+            (ApiError::invalid_parameter, MAX_ECHO),
+            (ApiError::invalid_container_type, MAX_ECHO),
+            (ApiError::exec_fail, MAX_COMMAND),
+        ];
+        for (error, most) in rows {
+            // Characters, not bytes.
+            let whole = "中".repeat(most);
+            assert!(error(&whole).message().contains(&whole));
+            let message = error(&format!("{whole}x")).message();
+            assert!(message.contains(&format!("{whole}…")), "{message}");
+            let message = error("a\n\u{1b}b").message();
+            assert!(message.contains("a\u{fffd}\u{fffd}b"), "{message}");
+        }
     }
 }

@@ -219,6 +219,11 @@ mod tests {
     #[test]
     fn query_and_form_are_one_set() {
         let request = RpcRequest::decode("A=1&E=", FORM, b"B=a+b%2Bc&C").unwrap();
+        let spaced = Some(" Application/X-WWW-Form-Urlencoded ;charset=utf-8");
+        assert_eq!(
+            RpcRequest::decode("A=1&E=", spaced, b"B=a+b%2Bc&C"),
+            Ok(request.clone())
+        );
         let rows = [
             ("A", Some("1")),
             ("B", Some("a b+c")),

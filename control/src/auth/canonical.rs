@@ -373,6 +373,7 @@ mod tests {
     fn canonical_request_edges() {
         let mut headers = HeaderMap::new();
         headers.append("x-acs-b", HeaderValue::from_static(" two"));
+        headers.append("x-acs-b", HeaderValue::from_static("three"));
         headers.append("x-acs-b", HeaderValue::from_static("one "));
         headers.insert("x-acs-raw", HeaderValue::from_bytes(b"\xff").unwrap());
         let request = |signed: &str| {
@@ -383,7 +384,8 @@ mod tests {
         assert_eq!(
             request("x-acs-b;x-acs-raw").unwrap(),
             [
-                b"POST\n/\n\nx-acs-b:one,two\nx-acs-raw:\xff\n\nx-acs-b;x-acs-raw\n".as_slice(),
+                b"POST\n/\n\nx-acs-b:one,three,two\nx-acs-raw:\xff\n\nx-acs-b;x-acs-raw\n"
+                    .as_slice(),
                 EMPTY_HASH.as_bytes()
             ]
             .concat()

@@ -323,7 +323,7 @@ mod tests {
     fn a_restart_forgets_nothing_that_still_counts() {
         for (restart, expected) in [
             (0, Err(NonceError::Used)),
-            (1700, Err(NonceError::Used)),
+            (1800, Err(NonceError::Used)),
             // A clock that is set back does not open the door.
             (-3600, Err(NonceError::Used)),
             (1800 + 2 * SLOT_SECONDS, Ok(())),
@@ -333,6 +333,9 @@ mod tests {
             let second = open(dir.path(), restart);
             let is_used = second.is_used("k", "n", at(restart));
             assert_eq!(is_used, expected.is_err(), "{restart}");
+            let later = restart.max(1800);
+            let is_used = second.is_used("k", "n", at(later));
+            assert_eq!(is_used, expected.is_err(), "{restart}, then {later}");
             assert!(!second.is_used("other", "n", at(restart)));
             assert_eq!(second.record("k", "n", at(restart)), expected, "{restart}");
             assert!(second.is_used("k", "n", at(restart)));

@@ -264,6 +264,7 @@ mod tests {
                 Status::new(Code::DeadlineExceeded, ""),
                 ApiError::AgentError,
             ),
+            (Status::new(Code::Cancelled, ""), ApiError::AgentError),
             (Status::new(Code::Unimplemented, ""), ApiError::UnknownError),
             (Status::new(Code::Internal, ""), ApiError::UnknownError),
             (Status::new(Code::Unknown, ""), ApiError::UnknownError),
@@ -294,6 +295,13 @@ mod tests {
             (Failure::ScanFailed(String::new()), false),
             (Failure::Restricted, false),
             (Failure::CatalogFailed(String::new()), false),
+            (
+                Failure::Other {
+                    code: String::new(),
+                    message: String::new(),
+                },
+                false,
+            ),
         ] {
             assert_eq!(failure.trips_breaker(), trips, "{failure:?}");
         }

@@ -9,11 +9,16 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// No clusters; one failure opens a breaker.
 fn fleet() -> Arc<Fleet> {
+    fleet_with(1)
+}
+
+/// The same where so many failures in a row do.
+fn fleet_with(breaker_failures: u32) -> Arc<Fleet> {
     let settings = AgentSettings {
         answer_within: 12 * HOUR,
         connect_timeout: HOUR,
         hedge_after: 4 * HOUR,
-        breaker_failures: 1,
+        breaker_failures,
         breaker_open: HOUR,
         breaker_open_max: HOUR,
         partial_listings: PartialListings::Refuse,
@@ -88,6 +93,56 @@ async fn who_says_what_is_wrong_is_asked_again() {
         let settled = fleet.settle(&mut attempt, Err(failure.clone()), &cluster, context);
         assert_eq!(settled.err(), Some(failure.clone()));
         assert_eq!(breaker.state(), expected, "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_answers_between_two_failures_has_not_failed_twice() {
+    let (fleet, cluster) = (fleet_with(2), cluster());
+    let context = CallContext {
+        request_id: "",
+        deadline: Instant::now(),
+    };
+    let (attempt, breaker) = attempt(&fleet);
+    let node = Arc::clone(&attempt.node);
+    drop(attempt);
+    let said = || Failure::NotReady(String::new());
+    for (failure, expected) in [
+        (Failure::Timeout, BreakerState::Closed),
+        (said(), BreakerState::Closed),
+        (Failure::Timeout, BreakerState::Closed),
+        (Failure::Timeout, BreakerState::Open),
+    ] {
+        let permit = breaker.acquire(Instant::now()).unwrap();
+        let mut attempt = Attempt::new(Arc::clone(&node), permit);
+        let settled = fleet.settle(&mut attempt, Err(failure.clone()), &cluster, context);
+        assert_eq!(settled.err(), Some(failure));
+        assert_eq!(breaker.state(), expected);
+    }
+}
+
+#[tokio::test]
+async fn who_fails_is_not_waited_for() {
+    let fleet = fleet();
+    // Nobody listens there. Each is asked in its turn, which would come after hours.
+    let addresses = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"];
+    let login_nodes = addresses.map(|address| NodeAddress::parse(address, false).unwrap());
+    let cluster = Arc::new(ClusterSettings {
+        login_nodes: login_nodes.to_vec(),
+        ..(*cluster()).clone()
+    });
+    let request = request(1, 10);
+    let context = CallContext {
+        request_id: "",
+        deadline: Instant::now() + HOUR,
+    };
+    let listing = fleet.list(&cluster, &request, context);
+    let listing = tokio::time::timeout(Duration::from_secs(30), listing).await;
+    let result = listing.expect("nobody is left to wait for").result;
+    assert_eq!(result.map(drop), Err(ApiError::AgentError));
+    for address in &login_nodes {
+        let node = fleet.node(address).unwrap();
+        assert_eq!(node.breaker().state(), BreakerState::Open, "{address}");
     }
 }
 

@@ -80,6 +80,7 @@ mod tests {
 
     use super::*;
     use crate::api::ListContainerImages;
+    use crate::api::Malformed;
 
     #[test]
     fn the_failure_that_says_most_is_answered() {
@@ -87,6 +88,11 @@ mod tests {
         let not_ready = || Failure::NotReady(String::new());
         let scan = || Failure::ScanFailed("scan /a: EACCES".into());
         let catalog = || Failure::CatalogFailed(String::new());
+        let other = || Failure::Other {
+            code: String::new(),
+            message: String::new(),
+        };
+        let malformed = || Failure::Malformed(Malformed::System(256));
         let rows = [
             (vec![], ApiError::AgentError),
             (vec![transport(), Failure::Timeout], ApiError::AgentError),
@@ -97,6 +103,17 @@ mod tests {
                 vec![transport(), scan(), catalog()],
                 ApiError::exec_fail("scan /a: EACCES"),
             ),
+            (
+                vec![Failure::Restricted, scan()],
+                ApiError::exec_fail("scan /a: EACCES"),
+            ),
+            (
+                vec![catalog(), Failure::Restricted],
+                Failure::Restricted.api_error(),
+            ),
+            (vec![other(), not_ready()], ApiError::ServiceUnavailable),
+            (vec![malformed(), other()], ApiError::UnknownError),
+            (vec![Failure::Timeout, malformed()], ApiError::AgentError),
         ];
         for (failures, expected) in rows {
             let mut verdict = Verdict::default();

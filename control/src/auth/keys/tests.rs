@@ -134,6 +134,7 @@ fn refused_at_load_without_showing_secrets() {
         format!("{ONE}expires = \"2026-12-31T00:00:00Z\"\n"),
         format!("{ONE}security_token = \"\"\n"),
         format!("{ONE}security_token = \"t\"\nexpires = \"tomorrow\"\n"),
+        format!("{ONE}security_token = \"t\"\nsecurity_token_file = \"keys.toml\"\n"),
         ONE.replace("\"one\"", "\"\""),
         ONE.replace("\"one\"", "\"a b\""),
         ONE.replace("\"1\"", "\"*\""),

@@ -288,6 +288,10 @@ mod tests {
                 Verdict::Allowed(name(0)),
             ),
             (
+                &[r#"{"Effect":"Allow","Action":"ehpc:ListContainerImage?","Resource":"*"}"#],
+                Verdict::Allowed(name(0)),
+            ),
+            (
                 &[r#"{"Effect":"Allow","Action":"ehpc:Delete*","Resource":"*"}"#],
                 Verdict::NotAllowed,
             ),

@@ -32,7 +32,7 @@ fn add(signed: &mut Signed, name: &str, value: &str) {
 fn tampered_query_signatures() {
     type Change = fn(&mut Signed);
     #[rustfmt::skip] // A table.
-    let rows: [(&str, Change, &str); 24] = [
+    let rows: [(&str, Change, &str); 27] = [
         ("value", |s| set(s, "ClusterId", "other"), "SignatureDoesNotMatch"),
         ("value by case", |s| set(s, "Action", "listcontainerimages"), "SignatureDoesNotMatch"),
         ("plus for space", |s| set(s, "ClusterId", "a+b+c/d~e*f'(中)"), "SignatureDoesNotMatch"),
@@ -54,9 +54,12 @@ fn tampered_query_signatures() {
         ("time malformed", |s| set(s, "Timestamp", "now"), "InvalidTimeStamp.Format"),
         ("nonce stripped", |s| remove(s, "SignatureNonce"), "MissingParameter"),
         ("nonce exchanged", |s| set(s, "SignatureNonce", "n"), "SignatureDoesNotMatch"),
+        ("nonce as long as may be", |s| set(s, "SignatureNonce", &"n".repeat(256)), "SignatureDoesNotMatch"),
         ("nonce too long", |s| set(s, "SignatureNonce", &"n".repeat(257)), "InvalidParams"),
         ("method none", |s| remove(s, "SignatureMethod"), "MissingParameter"),
         ("method other", |s| set(s, "SignatureMethod", "HMAC-SHA256"), "InvalidSignatureMethod"),
+        ("version other", |s| set(s, "SignatureVersion", "2.0"), "InvalidSignatureMethod"),
+        ("type of other credentials", |s| add(s, "SignatureType", "BEARERTOKEN"), "InvalidSignatureMethod"),
     ];
     for (name, change, expected) in rows {
         for method in METHODS {
@@ -81,7 +84,7 @@ fn tampered_query_signatures() {
 fn tampered_header_signatures() {
     type Change = fn(&mut Signed);
     #[rustfmt::skip] // A table.
-    let rows: [(&str, Change, &str); 36] = [
+    let rows: [(&str, Change, &str); 39] = [
         ("value", |s| parameters(s)[0].1.push('x'), "tampered"),
         ("one removed", |s| drop(parameters(s).pop()), "tampered"),
         ("one added to the query", |s| add(s, "x", "y"), "SignatureDoesNotMatch"),
@@ -105,6 +108,7 @@ fn tampered_header_signatures() {
         ("date stripped", |s| drop(s.headers.remove("x-acs-date")), "MissingParameter"),
         ("nonce", |s| header(s, "x-acs-signature-nonce", "n"), "SignatureDoesNotMatch"),
         ("nonce stripped", |s| drop(s.headers.remove("x-acs-signature-nonce")), "MissingParameter"),
+        ("nonce too long", |s| header(s, "x-acs-signature-nonce", &"n".repeat(257)), "InvalidParams"),
         ("nonce twice", |s| { append(s, "x-acs-signature-nonce", "n") }, "IncompleteSignature"),
         ("accept", |s| header(s, "accept", "text/html"), "SignatureDoesNotMatch"),
         ("signature stripped", |s| drop(s.headers.remove("authorization")), "MissingParameter"),
@@ -112,6 +116,8 @@ fn tampered_header_signatures() {
         // The key's name is not part of what is signed: two keys of one secret would be one.
         ("signature of other", |s| authorization(s, |a| a.replace("testid", "other")), "OK"),
         ("signature twice", |s| { let again = s.headers["authorization"].clone(); s.headers.append("authorization", again); }, "IncompleteSignature"),
+        ("key named otherwise", |s| header(s, "x-acs-accesskey-id", "other"), "IncompleteSignature"),
+        ("token not signed", |s| header(s, "x-acs-security-token", ""), "IncompleteSignature"),
         ("host not signed", |s| authorization(s, |a| a.replace(";host", "")), "IncompleteSignature"),
         ("nonce not signed", |s| authorization(s, |a| a.replace(";x-acs-signature-nonce", "")), "IncompleteSignature"),
         ("signed but not there", |s| authorization(s, |a| a.replace(";host", ";gone;host")), "IncompleteSignature"),

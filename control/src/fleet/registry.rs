@@ -79,3 +79,33 @@ impl Registry for FileRegistry {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_has_the_regions_of_its_own_clusters() {
+        let cluster = |id: &str, account: &str, region: &str| ClusterSettings {
+            id: id.into(),
+            account: account.into(),
+            region: region.into(),
+            login_nodes: Vec::new(),
+        };
+        let registry = FileRegistry::new(vec![
+            cluster("a", "1", "east"),
+            cluster("b", "1", "west"),
+            cluster("c", "1", "east"),
+            cluster("d", "2", "north"),
+        ]);
+        for (account, expected) in [
+            ("1", &["east", "west"][..]),
+            ("2", &["north"]),
+            ("3", &[]),
+            ("", &[]),
+        ] {
+            let regions = registry.regions(account);
+            assert!(regions.iter().eq(expected), "{account}: {regions:?}");
+        }
+    }
+}

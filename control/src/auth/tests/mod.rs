@@ -249,6 +249,14 @@ fn the_message_repeats_what_was_signed() {
     let text = canonical::v1_string_to_sign("GET", signed.query.iter());
     let message = present(&authenticator(), &signed).unwrap_err().message();
     assert_eq!(message.split(':').nth(1), Some(text.as_str()));
+    // But not for as long as somebody likes.
+    let mut long = signed;
+    long.query.push(("x".into(), "y".repeat(2 * MAX_ECHO)));
+    let error = present(&authenticator(), &long).unwrap_err();
+    let ApiError::SignatureDoesNotMatch { string_to_sign } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(string_to_sign.len(), MAX_ECHO);
 }
 
 #[test]

@@ -142,3 +142,39 @@ fn tampered_header_signatures() {
         }
     }
 }
+
+#[test]
+fn a_signature_over_another_hash_than_that_of_the_body_is_none() {
+    // A client may sign what it likes; what has been read must be what the header says.
+    for (name, hash, expected) in [
+        ("right", canonical::sha256_hex(b""), "OK"),
+        (
+            "wrong",
+            canonical::sha256_hex(b"x"),
+            "SignatureDoesNotMatch",
+        ),
+        ("none", "UNSIGNED-PAYLOAD".into(), "SignatureDoesNotMatch"),
+        (
+            "upper case",
+            canonical::sha256_hex(b"").to_uppercase(),
+            "SignatureDoesNotMatch",
+        ),
+    ] {
+        let mut signed = Attempt::new(Generation::Acs3, Method::GET).sign();
+        header(&mut signed, "x-acs-content-sha256", &hash);
+        let old = signed.headers["authorization"].to_str().unwrap().to_owned();
+        let (head, _) = old.rsplit_once('=').unwrap();
+        let (_, names) = head.split_once("SignedHeaders=").unwrap();
+        let (names, _) = names.split_once(',').unwrap();
+        let text = canonical::acs3_string_to_sign(
+            "GET",
+            signed.query.iter(),
+            &signed.headers,
+            names,
+            &canonical::sha256_hex(b""),
+        );
+        let signature = canonical::acs3_signature("testsecret", &text.unwrap());
+        authorization(&mut signed, |_| format!("{head}={signature}"));
+        assert_eq!(code(present(&authenticator(), &signed)), expected, "{name}");
+    }
+}

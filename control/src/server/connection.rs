@@ -9,9 +9,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Extension;
 use axum::extract::State;
+use axum::response::Response;
 use futures_util::FutureExt;
+use futures_util::TryFutureExt;
 use futures_util::future::Either;
+use http::HeaderValue;
 use http::Method;
+use http::header;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -113,7 +117,7 @@ where
     let serves_api = context.serves_api;
     let unread = Unread::default();
     let bodies = unread.clone();
-    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+    let answer = move |request: http::Request<hyper::body::Incoming>| {
         let mut request = request.map(|body| Body::new(bodies.watch(body)));
         if !app.hosts.admit(request.uri(), request.headers()) {
             let answer = handler::misdirected(&app, peer, request);
@@ -130,6 +134,19 @@ where
         }
         request.extensions_mut().insert(peer);
         Either::Right(routes.clone().oneshot(request))
+    };
+    let rest = unread.clone();
+    let service = service_fn(move |request| {
+        let rest = rest.clone();
+        let announced = move |mut response: Response| {
+            // hyper closes a connection on which something is left, and does not say so beforehand.
+            if rest.get() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            response
+        };
+        answer(request).map_ok(announced)
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())

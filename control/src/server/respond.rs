@@ -94,10 +94,6 @@ pub(super) fn failure(
     if let ApiError::UnsupportedHttpMethod { allowed } = error {
         headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
-    if matches!(error, ApiError::RequestTimeout | ApiError::RequestTooLarge) {
-        // The rest of the body is not waited for.
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     response
 }
 

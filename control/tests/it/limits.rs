@@ -23,6 +23,7 @@ async fn a_slow_body_is_not_waited_for() {
     let bytes = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nabc";
     let answer = raw(control.address, bytes).await;
     answer.assert_error(408, "RequestTimeout");
+    assert_eq!(answer.header("connection"), Some("close"));
 }
 
 #[tokio::test]
@@ -66,7 +67,10 @@ async fn who_sends_too_much_is_let_finish() {
         }
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
-        assert_eq!(Answer::parse(&answer).code(), code, "{before:?}");
+        let answer = Answer::parse(&answer);
+        assert_eq!(answer.code(), code, "{before:?}");
+        // Nobody is to ask on a connection that ends.
+        assert_eq!(answer.header("connection"), Some("close"), "{before:?}");
     }
 }
 

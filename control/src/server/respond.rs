@@ -113,7 +113,30 @@ fn origin(host: &str, tls: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http::HeaderMap;
+
+    use super::RETRY_AFTER;
+    use super::failure;
     use super::origin;
+    use crate::api::ApiError;
+
+    #[test]
+    fn nobody_is_told_to_come_back_too_soon() {
+        for (wait, expected) in [
+            (Duration::from_nanos(1_001), "1"),
+            (Duration::from_millis(1), "1"),
+            (Duration::from_micros(1_001), "2"),
+            (Duration::from_millis(2_500), "2500"),
+        ] {
+            let error = ApiError::ThrottlingUser { retry_after: wait };
+            let answer = failure(&error, "ID", &HeaderMap::new(), false, None);
+            assert_eq!(answer.headers()[RETRY_AFTER], expected, "{wait:?}");
+        }
+        let other = failure(&ApiError::DbError, "ID", &HeaderMap::new(), false, None);
+        assert!(!other.headers().contains_key(RETRY_AFTER));
+    }
 
     #[test]
     fn the_host_of_a_request_as_an_address() {

@@ -118,10 +118,7 @@ impl Door {
                 Ok(user) => (Source::User(user.uid()), format!("uid:{}", user.uid())),
                 Err(_) => (Source::Unknown, "unix".to_owned()),
             },
-            Stranger::Tcp(_, address) => (
-                Source::Address(address.ip().to_canonical()),
-                address.to_string(),
-            ),
+            Stranger::Tcp(_, address) => (Source::at(address.ip()), address.to_string()),
         };
         let Some(admitted) = self.keeper.ledger.admit(source) else {
             let message = "too many connections of this client, or of all together";
@@ -168,7 +165,7 @@ impl Door {
         let (io, peer, source) = match (stranger, &self.keeper.tls) {
             (Stranger::Tcp(stream, address), Some(tls)) if self.tls => {
                 let (stream, certified) = tls.handshake(stream, address).await?;
-                let source = Source::Address(address.ip().to_canonical());
+                let source = Source::at(address.ip());
                 let peer = Peer::Certified(Arc::new(certified));
                 (Io::Tls(Box::new(stream)), peer, source)
             }
@@ -188,7 +185,7 @@ impl Door {
                         (Io::Tcp(stream), peer, Source::User(uid))
                     }
                     None => {
-                        let source = Source::Address(address.ip().to_canonical());
+                        let source = Source::at(address.ip());
                         (Io::Tcp(stream), Peer::Unknown(Some(address)), source)
                     }
                 }

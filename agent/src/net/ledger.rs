@@ -5,7 +5,7 @@
 //! most of them gives way. Of those that have spoken, one source may have a share.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 pub struct Limits {
     /// All together.
     pub total: usize,
-    /// Of one user or address.
+    /// Of one [`Source`].
     pub per_source: usize,
     /// Silent ones, all together.
     pub silent: usize,
@@ -38,10 +38,27 @@ impl Default for Limits {
 pub enum Source {
     /// A user of this machine.
     User(u32),
-    /// An address.
+    /// An address, or the /64 of an IPv6 one.
     Address(IpAddr),
     /// A local process of which nothing is known.
     Unknown,
+}
+
+/// Bits that a host does not choose by itself: all addresses below are its own.
+const HOST_PREFIX: u32 = 64;
+
+impl Source {
+    /// A client at an address.
+    #[must_use]
+    pub fn at(address: IpAddr) -> Self {
+        Self::Address(match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = u128::MAX << (128 - HOST_PREFIX);
+                Ipv6Addr::from_bits(address.to_bits() & network).into()
+            }
+            address @ IpAddr::V4(_) => address,
+        })
+    }
 }
 
 /// The connections that are held.
@@ -217,6 +234,21 @@ mod tests {
         per_source: 3,
         silent: 4,
     };
+
+    #[test]
+    fn the_addresses_of_a_host_are_one_source() {
+        for (one, other, expected) in [
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", true),
+            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
+        ] {
+            let [one, other] = [one, other].map(|text| Source::at(text.parse().unwrap()));
+            assert_eq!(one == other, expected, "{one:?} {other:?}");
+        }
+    }
 
     #[test]
     fn silent_connections_give_way_the_oldest_of_the_heaviest_first() {

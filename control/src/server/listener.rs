@@ -64,6 +64,21 @@ fn client(address: IpAddr) -> IpNet {
     IpNet::new(address, of_host).map_or(network, |network| network.trunc())
 }
 
+/// When something was said last that would be said of each connection.
+#[derive(Default)]
+struct Told(Option<Instant>);
+
+impl Told {
+    /// Whether to say it now.
+    fn is_due(&mut self) -> bool {
+        let is_due = self.0.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
 /// Binds an address, telling which one if that fails.
 pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
@@ -79,7 +94,7 @@ pub(super) async fn accept(
     let mut closing = context.closing.clone();
     let stop = closing.wait_for(|closing| *closing);
     tokio::pin!(stop);
-    let mut told: Option<Instant> = None;
+    let (mut refused, mut failed) = (Told::default(), Told::default());
     loop {
         let next = async {
             // Whoever has no slot waits in the kernel's queue.
@@ -96,8 +111,7 @@ pub(super) async fn accept(
             Ok((stream, address)) => {
                 let Some(held) = slots.hold(address.ip()) else {
                     context.app.metrics.connections_refused.inc();
-                    if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                        told = Some(Instant::now());
+                    if refused.is_due() {
                         tracing::warn!(
                             client = %address.ip(),
                             limit = slots.of_client,
@@ -119,7 +133,13 @@ pub(super) async fn accept(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if failed.is_due() {
+                    tracing::warn!(
+                        %error,
+                        "cannot accept a connection: if descriptors are short, raise LimitNOFILE of the \
+                         unit or lower limits.max_connections"
+                    );
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -128,7 +148,17 @@ pub(super) async fn accept(
 
 #[cfg(test)]
 mod tests {
-    use super::Slots;
+    use std::time::Instant;
+
+    use super::{Slots, TELL_EVERY, Told};
+
+    #[test]
+    fn what_is_said_of_each_connection_is_said_once_in_a_while() {
+        let mut told = Told::default();
+        assert_eq!([told.is_due(), told.is_due()], [true, false]);
+        told.0 = Instant::now().checked_sub(TELL_EVERY);
+        assert!(told.is_due());
+    }
 
     #[test]
     fn one_client_has_a_quarter_and_proxies_have_what_they_need() {

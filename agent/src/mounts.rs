@@ -2,11 +2,49 @@
 //! without asking any file system.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use tokio::sync::mpsc;
 
 /// Where the kernel tells it.
 pub const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// Mounts that change one after the other for so long are told of once: a machine that starts makes many, and so
+/// does an automounter.
+const TOGETHER: Duration = Duration::from_secs(10);
+
+/// Tells, a while later, whenever something was mounted or unmounted from now on; ends at once where the kernel does
+/// not tell it.
+#[must_use]
+pub fn changes() -> mpsc::Receiver<()> {
+    let (sender, receiver) = mpsc::channel(1);
+    let tell = move |file: File| {
+        let mut poll = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+        loop {
+            match nix::poll::poll(&mut poll, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(_) => return,
+            }
+            std::thread::sleep(TOGETHER);
+            if sender.blocking_send(()).is_err() {
+                return;
+            }
+        }
+    };
+    if let Ok(file) = File::open(MOUNTINFO) {
+        let thread = std::thread::Builder::new().name("sifter-mounts".to_owned());
+        // Without it its sender is dropped.
+        drop(thread.spawn(move || tell(file)));
+    }
+    receiver
+}
 
 /// One line of it.
 #[derive(Debug, Clone)]

@@ -32,6 +32,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -78,6 +79,8 @@ pub struct Catalog {
     leases: Leases,
     /// See [`Catalog::take_wish`].
     scan_wanted: AtomicBool,
+    /// Who is woken then.
+    granter: Mutex<Option<Thread>>,
     /// Held by whoever opens the database again, looks for its file or sets it aside; when that was last done in
     /// vain. Taken after the right to write, and before the state.
     mending: Mutex<Option<Instant>>,
@@ -141,6 +144,7 @@ impl Catalog {
             selections: Selections::default(),
             leases: Leases::default(),
             scan_wanted: AtomicBool::new(false),
+            granter: Mutex::default(),
             mending: Mutex::default(),
             #[cfg(test)]
             while_published: std::sync::OnceLock::new(),
@@ -257,6 +261,9 @@ impl Catalog {
             if error.is_damage() {
                 self.failed(&store, error);
                 self.scan_wanted.store(true, Ordering::Relaxed);
+                if let Some(granter) = &*self.granter() {
+                    granter.unpark();
+                }
             }
         })?;
         match (found, former) {
@@ -328,6 +335,15 @@ impl Catalog {
     #[must_use]
     pub fn take_wish(&self) -> bool {
         self.scan_wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Has a thread unparked whenever there is such a wish.
+    pub fn wishes_go_to(&self, granter: Thread) {
+        *self.granter() = Some(granter);
+    }
+
+    fn granter(&self) -> MutexGuard<'_, Option<Thread>> {
+        self.granter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the database has images of a root, also such as are not listed: a listing that was made

@@ -51,6 +51,12 @@ impl Mounts {
         )
     }
 
+    /// Whether none can become another one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A root to which other mounts lead than at first.
     #[must_use]
     pub fn changed(&self) -> Option<&Path> {

@@ -21,6 +21,9 @@ use crate::telemetry::{Metrics, RpcLayer};
 /// How long running RPCs may take to finish at the end.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How often it is asked whether listings are answered, until they are: somebody may wait for it.
+const READY_EVERY: Duration = Duration::from_millis(100);
+
 /// Streams of one connection at a time.
 const STREAMS: u32 = 256;
 
@@ -99,10 +102,12 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Serving as soon as listings are answered.
+/// Serving as soon as listings are answered; what ends that is a change of the roots.
 async fn report_health(reporter: tonic_health::server::HealthReporter, wired: Arc<Wired>) {
+    let mut replaced = wired.replaced();
     let mut was = None;
     loop {
+        replaced.borrow_and_update();
         let is = wired.is_ready();
         if was != Some(is) {
             let status = if is {
@@ -116,8 +121,10 @@ async fn report_health(reporter: tonic_health::server::HealthReporter, wired: Ar
                 .await;
             was = Some(is);
         }
-        // Somebody may wait for it to begin; later it changes with the roots only.
-        let pause = if is { 1000 } else { 100 };
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        if !is {
+            tokio::time::sleep(READY_EVERY).await;
+        } else if replaced.changed().await.is_err() {
+            return;
+        }
     }
 }

@@ -22,6 +22,7 @@ use crate::confine::{self, Confined, Mounts};
 use crate::engine::Engines;
 use crate::escape;
 use crate::manager;
+use crate::mounts;
 use crate::net::{self, Doorkeeper, Doors, Passed, Tls};
 use crate::observe::Observed;
 use crate::reload::{self, Changeable, Reloader};
@@ -34,7 +35,7 @@ const CATALOG_FILE: &str = "catalog.sqlite";
 /// The file of the state directory that is locked while an agent has it.
 const LOCK_FILE: &str = "agent.lock";
 
-/// Time between two looks at the mounts.
+/// Time between two looks at the mounts, where the kernel does not tell that they have changed.
 const LOOK_AT_MOUNTS: Duration = Duration::from_secs(10);
 
 /// What the agent starts from.
@@ -255,31 +256,35 @@ async fn until_told_to_stop(mounts: Mounts) -> anyhow::Result<()> {
 
 /// Until a root is mounted anew and the service manager can start this agent anew, which its
 /// confinement keeps from reading it. Where there is none, the log says what to do.
-async fn mounted_anew(mounts: Mounts) {
+async fn mounted_anew(at_start: Mounts) {
     let has_manager = std::env::var_os("NOTIFY_SOCKET").is_some();
+    if at_start.is_empty() {
+        return std::future::pending().await;
+    }
+    let mut changes = mounts::changes();
     let mut told = false;
     loop {
-        tokio::time::sleep(LOOK_AT_MOUNTS).await;
-        let Some(root) = mounts.changed() else {
-            told = false;
-            continue;
-        };
-        let root = escape::path(root);
-        if has_manager {
-            tracing::warn!(
-                root,
-                "other file systems are mounted there than at start, which Landlock keeps this \
-                 process from reading: ending, to be started anew"
-            );
-            return;
+        let root = at_start.changed().map(escape::path);
+        if let Some(root) = &root {
+            if has_manager {
+                tracing::warn!(
+                    root,
+                    "other file systems are mounted there than at start, which Landlock keeps this \
+                     process from reading: ending, to be started anew"
+                );
+                return;
+            }
+            if !told {
+                tracing::error!(
+                    root,
+                    "other file systems are mounted there than at start, which Landlock keeps this \
+                     process from reading: restart the agent, or set landlock = false"
+                );
+            }
         }
-        if !told {
-            tracing::error!(
-                root,
-                "other file systems are mounted there than at start, which Landlock keeps this \
-                 process from reading: restart the agent, or set landlock = false"
-            );
-            told = true;
+        told = root.is_some();
+        if changes.recv().await.is_none() {
+            tokio::time::sleep(LOOK_AT_MOUNTS).await;
         }
     }
 }

@@ -10,15 +10,15 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use crate::catalog::{Catalog, RootDirectory, RootIndex};
 
+use super::bell::Bell;
 use super::dir::{absolute, join};
 use super::panics::caught;
 use super::{FileSystemType, Nature};
@@ -29,9 +29,6 @@ const WATCHES_MAX: usize = 65_536;
 
 /// Events are collected for so long before a look: a file that is copied gives several.
 const COLLECT: Duration = Duration::from_millis(200);
-
-/// How often the end of a scan is looked for, after which new directories are watched.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Entries that come, go or are complete, and permissions.
 const EVENTS: AddWatchFlags = AddWatchFlags::IN_CREATE
@@ -66,7 +63,7 @@ pub(super) trait Hinted: Send + Sync + 'static {
     fn matters(&self, directory: &[u8], name: &[u8]) -> bool;
     /// Whether the agent is ending.
     fn is_stopping(&self) -> bool;
-    /// Number of the last finished scan.
+    /// Number of the last finished scan, after which new directories are watched.
     fn finished(&self) -> u64;
     /// Type of the file system, once it is known.
     fn nature(&self) -> Option<FileSystemType>;
@@ -80,54 +77,54 @@ pub(super) trait Hinted: Send + Sync + 'static {
     fn hint_all(&self);
 }
 
-/// Starts the thread that watches a root.
+/// Starts the thread that watches a root. `bell` is to be rung when a scan has finished, and when the agent ends:
+/// it sleeps otherwise, until something happens.
 ///
 /// # Errors
 ///
 /// It cannot be started.
-pub(super) fn start<H: Hinted>(root: Weak<H>, catalog: &Arc<Catalog>) -> io::Result<()> {
+pub(super) fn start<H: Hinted>(
+    root: Arc<H>,
+    bell: Arc<Bell>,
+    catalog: &Arc<Catalog>,
+) -> io::Result<()> {
     let catalog = Arc::clone(catalog);
     std::thread::Builder::new()
         .name("sifter-hint".to_owned())
         .spawn(move || {
+            let root = &*root;
             // The first scan that could read the root tells what there is to watch.
             let mut scan = 0;
             let kind = loop {
-                if !next_scan(&root, scan) {
+                if !next_scan(root, &bell, scan) {
                     return;
                 }
-                let Some(strong) = root.upgrade() else { return };
-                scan = strong.finished();
-                if let Some(kind) = strong.nature() {
+                scan = root.finished();
+                if let Some(kind) = root.nature() {
                     break kind;
                 }
             };
             if kind.nature != Nature::Local {
-                if let Some(root) = root.upgrade() {
-                    root.set_state(HintState::Fallback(format!(
-                        "{} does not report changes by other clients",
-                        kind.name
-                    )));
-                }
+                root.set_state(HintState::Fallback(format!(
+                    "{} does not report changes by other clients",
+                    kind.name
+                )));
                 return;
             }
             let mut last = String::new();
             let watch = || {
-                caught(|| watch(&root, &catalog))
+                caught(|| watch(root, &bell, &catalog))
                     .unwrap_or_else(|message| Err(io::Error::other(message)))
             };
             while let Err(error) = watch() {
-                let Some(strong) = root.upgrade() else { return };
                 let message = explain(&error);
                 if message != last {
-                    tracing::warn!(root = %crate::escape::path(strong.path()), message, "no hints");
+                    tracing::warn!(root = %crate::escape::path(root.path()), message, "no hints");
                     last.clone_from(&message);
                 }
-                strong.set_state(HintState::Fallback(message));
-                let failed_at = strong.finished();
-                drop(strong);
+                root.set_state(HintState::Fallback(message));
                 // Limits are raised, and directories go away: each scan is an occasion.
-                if !next_scan(&root, failed_at) {
+                if !next_scan(root, &bell, root.finished()) {
                     return;
                 }
             }
@@ -136,18 +133,18 @@ pub(super) fn start<H: Hinted>(root: Weak<H>, catalog: &Arc<Catalog>) -> io::Res
 }
 
 /// Waits for a scan to be finished after the one with this number; false if there will be none.
-fn next_scan<H: Hinted>(root: &Weak<H>, number: u64) -> bool {
-    while let Some(strong) = root.upgrade() {
-        if strong.is_stopping() {
+fn next_scan<H: Hinted>(root: &H, bell: &Bell, number: u64) -> bool {
+    loop {
+        if root.is_stopping() {
             return false;
         }
-        if strong.finished() != number {
+        if root.finished() != number {
             return true;
         }
-        drop(strong);
-        std::thread::sleep(LOOK_EVERY);
+        if bell.wait(None, None).is_err() {
+            return false;
+        }
     }
-    false
 }
 
 fn explain(error: &io::Error) -> String {
@@ -180,16 +177,13 @@ struct Watches {
     watched: BTreeSet<Box<[u8]>>,
 }
 
-fn watch<H: Hinted>(root: &Weak<H>, catalog: &Catalog) -> io::Result<()> {
+fn watch<H: Hinted>(root: &H, bell: &Bell, catalog: &Catalog) -> io::Result<()> {
     let mut watches = Watches::new()?;
     let mut of = None;
     let mut seen = 0;
     let mut hinted: BTreeSet<Box<[u8]>> = BTreeSet::new();
     let mut since: Option<Instant> = None;
-    while let Some(root) = root.upgrade() {
-        if root.is_stopping() {
-            return Ok(());
-        }
+    while !root.is_stopping() {
         let finished = root.finished();
         if finished != seen {
             seen = finished;
@@ -199,10 +193,12 @@ fn watch<H: Hinted>(root: &Weak<H>, catalog: &Catalog) -> io::Result<()> {
                 watches = Watches::new()?;
             }
             of = directory;
-            watches.add_new(&*root, catalog)?;
+            watches.add_new(root, catalog)?;
             root.set_state(HintState::Inotify);
         }
-        if watches.wait()? && watches.read(&*root, &mut hinted)? == Events::Lost {
+        let left = since.map(|since| COLLECT.saturating_sub(since.elapsed()));
+        let has_events = bell.wait(Some(watches.inotify.as_fd()), left)?;
+        if has_events && watches.read(root, &mut hinted)? == Events::Lost {
             root.hint_all();
             // Which directories came to the place of others nobody knows: all get new watches, once the scan
             // has ended. More than one time a scan would be as much of a load as what made the events.
@@ -269,17 +265,6 @@ impl Watches {
             root.hint(missed);
         }
         Ok(())
-    }
-
-    /// Waits for events; false if there are none.
-    fn wait(&self) -> io::Result<bool> {
-        let timeout = PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::MAX);
-        let mut poll = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
-        match nix::poll::poll(&mut poll, timeout) {
-            Ok(count) => Ok(count > 0),
-            Err(Errno::EINTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 
     fn read<H: Hinted>(
@@ -353,10 +338,10 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
     use std::path::{Path, PathBuf};
-    use std::sync::{Arc, Mutex};
-    use std::time::{Duration, Instant};
+    use std::sync::{Mutex, mpsc};
+    use std::time::Duration;
 
-    use super::{FileSystemType, HintState, Hinted, watch};
+    use super::{Bell, FileSystemType, HintState, Hinted, watch};
     use crate::catalog::{
         Catalog, ChangeKind, DirectoryChange, Identity, RootDirectory, RootIndex,
     };
@@ -367,18 +352,18 @@ mod tests {
     /// nothing meanwhile, as it is the one that is asked whether it is to end.
     struct Flooded {
         path: PathBuf,
+        bell: Bell,
         state: Mutex<State>,
     }
 
     #[derive(Default)]
     struct State {
-        finished: u64,
         is_watched: bool,
         is_flooded: bool,
         all_hinted: bool,
-        is_seen: bool,
-        asked_since: u64,
-        deadline: Option<Instant>,
+        is_watched_anew: bool,
+        hints_since: u32,
+        is_over: bool,
     }
 
     impl Flooded {
@@ -419,23 +404,14 @@ mod tests {
             if state.is_watched && !state.is_flooded {
                 state.is_flooded = true;
                 self.flood();
-            } else if state.finished == 2 {
-                // The look that new watches ask for is done with by then.
-                state.asked_since += 1;
-                if state.asked_since > 2 {
-                    fs::write(self.path.join("d/new.sif"), b"").unwrap();
-                }
+            } else if state.is_watched_anew {
+                fs::write(self.path.join("d/new.sif"), b"").unwrap();
             }
-            let deadline = *state
-                .deadline
-                .get_or_insert_with(|| Instant::now() + PATIENCE);
-            state.is_seen || Instant::now() > deadline
+            state.is_over || state.hints_since > 1
         }
 
         fn finished(&self) -> u64 {
-            let mut state = self.state.lock().unwrap();
-            state.finished = if state.all_hinted { 2 } else { 1 };
-            state.finished
+            1 + u64::from(self.state.lock().unwrap().all_hinted)
         }
 
         fn nature(&self) -> Option<FileSystemType> {
@@ -448,16 +424,23 @@ mod tests {
 
         fn set_state(&self, state: HintState) {
             assert_eq!(state, HintState::Inotify);
-            self.state.lock().unwrap().is_watched = true;
+            let mut state = self.state.lock().unwrap();
+            state.is_watched = true;
+            state.is_watched_anew = state.all_hinted;
+            // So that it is asked again.
+            self.bell.ring();
         }
 
+        /// The first one may be of what was read before the flood.
         fn hint(&self, directories: BTreeSet<Box<[u8]>>) {
             let mut state = self.state.lock().unwrap();
-            state.is_seen |= state.asked_since > 2 && directories.contains(b"d".as_slice());
+            let is_new = state.is_watched_anew && directories.contains(b"d".as_slice());
+            state.hints_since += u32::from(is_new);
         }
 
         fn hint_all(&self) {
             self.state.lock().unwrap().all_hinted = true;
+            self.bell.ring();
         }
     }
 
@@ -480,13 +463,23 @@ mod tests {
         let known = catalog.known(RootIndex(0)).unwrap();
         let changes = vec![read(b"", &[b"d"]), read(b"d", &[])];
         catalog.apply(RootIndex(0), &known, changes).unwrap();
-        let root = Arc::new(Flooded {
+        let root = Flooded {
             path: tree.path().to_owned(),
+            bell: Bell::new().unwrap(),
             state: Mutex::default(),
+        };
+        std::thread::scope(|scope| {
+            let (ended, is_running) = mpsc::channel::<()>();
+            scope.spawn(|| {
+                let _ = { is_running }.recv_timeout(PATIENCE);
+                root.state.lock().unwrap().is_over = true;
+                root.bell.ring();
+            });
+            watch(&root, &root.bell, &catalog).unwrap();
+            drop(ended);
         });
-        watch(&Arc::downgrade(&root), &catalog).unwrap();
         let state = root.state.lock().unwrap();
         assert!(state.all_hinted, "events are lost");
-        assert!(state.is_seen, "the new directory is watched");
+        assert!(state.hints_since > 1, "the new directory is watched");
     }
 }

@@ -16,10 +16,12 @@ use sifter_proto::v1::Status;
 use sifter_proto::v1::agent_service_client::AgentServiceClient;
 use sifter_tests::agent::Agent;
 use sifter_tests::agent::Options;
+use sifter_tests::agent::addresses;
 use sifter_tests::agent::runtime;
 use sifter_tests::images;
 use sifter_tests::leave_out;
 use sifter_tests::process::Process;
+use sifter_tests::process::binary;
 use sifter_tests::sif::Tiny;
 use sifter_tests::skip;
 use sifter_tests::wait;
@@ -175,4 +177,35 @@ fn a_root_that_hangs_holds_up_neither_another_nor_any_answer() {
     // On return it is scanned, by itself.
     slow.server.signal(Signal::SIGCONT);
     wait::until_true("the image to be back", || listed()[0] == far(Status::Ready));
+}
+
+/// Where Landlock confines the agent to what was mounted when it started, another mount is out of its reach.
+#[test]
+fn a_root_that_is_mounted_anew_is_noticed() {
+    let what = "a_root_that_is_mounted_anew_is_noticed";
+    let mounts = Command::new("unshare").args(["--mount", "true"]).output();
+    if !mounts.is_ok_and(|mounts| mounts.status.success()) {
+        return leave_out(what, "no right to mount (unshare --mount)");
+    }
+    let dir = TempDir::new().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let mut command = Command::new("unshare");
+    command.arg("--mount").arg(binary("sifter"));
+    command.args(["agent", "--listen", "127.0.0.1:0", "--root"]);
+    let process = Process::start(command.arg(&root), &dir.path().join("agent.log"));
+    wait::until_true("an address", || !addresses(&process).is_empty());
+    if !process.output().contains("confined by Landlock") {
+        return leave_out(what, "no Landlock");
+    }
+    let mounted = Command::new("nsenter")
+        .args(["--mount", "--target", &process.id().to_string()])
+        .args(["mount", "-t", "tmpfs", "none"])
+        .arg(&root)
+        .status();
+    assert!(mounted.unwrap().success());
+    wait::until_true("a word on what is mounted", || {
+        let said = process.output();
+        said.contains("other file systems are mounted there than at start")
+    });
 }

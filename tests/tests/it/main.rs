@@ -13,6 +13,8 @@ mod faults;
 mod floors;
 mod grpc;
 mod hung;
+#[cfg(target_arch = "x86_64")]
+mod idle;
 mod keys;
 mod large;
 mod paging;

@@ -12,8 +12,8 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::catalog::{Catalog, FileTime, RootIndex};
 use crate::config::RootSettings;
 
+use super::bell::Bell;
 use super::hint::{self, HintState};
 use super::location::Locations;
 use super::panics::caught;
@@ -48,7 +49,21 @@ pub struct Supervisor {
     catalog: Arc<Catalog>,
     roots: Vec<Arc<Supervised>>,
     locations: Arc<Locations>,
+    watcher: Arc<Watcher>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The thread that looks whether running scans hang. It sleeps while none runs, until it is unparked.
+#[derive(Debug, Default)]
+struct Watcher(OnceLock<Thread>);
+
+impl Watcher {
+    fn wake(&self) {
+        // One that has not begun looks at everything when it does.
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
+    }
 }
 
 /// One root and its scans.
@@ -58,6 +73,10 @@ struct Supervised {
     settings: RootSettings,
     /// Where all of them are.
     locations: Arc<Locations>,
+    /// Told that a scan begins.
+    watcher: Arc<Watcher>,
+    /// Rung for the thread of the hints, if there is one, when a scan has finished and at the end.
+    bell: OnceLock<Arc<Bell>>,
     /// Held by whoever tells the catalogue whether the root can be read, which may take a while: the state is locked
     /// without waiting for that. Taken before the state.
     telling: Mutex<()>,
@@ -179,10 +198,13 @@ impl Supervisor {
         spawn: &mut Spawn<'_>,
     ) -> std::io::Result<Arc<Self>> {
         let locations = Arc::new(Locations::new(&roots));
+        let watcher = Arc::new(Watcher::default());
         let roots: Vec<Arc<Supervised>> = roots
             .into_iter()
             .enumerate()
-            .map(|(index, settings)| Supervised::new(RootIndex(index), settings, &locations))
+            .map(|(index, settings)| {
+                Supervised::new(RootIndex(index), settings, &locations, &watcher)
+            })
             .map(Arc::new)
             .collect();
         for root in &roots {
@@ -198,6 +220,7 @@ impl Supervisor {
             catalog,
             roots,
             locations,
+            watcher,
             threads: Mutex::default(),
         });
         if let Err(error) = supervisor.start_threads(spawn) {
@@ -215,24 +238,32 @@ impl Supervisor {
             Ok::<_, std::io::Error>(())
         };
         for root in &self.roots {
+            // Before its first scan, the end of which is waited for.
+            if root.settings.hints {
+                let bell = Arc::new(Bell::new()?);
+                let _ = root.bell.set(Arc::clone(&bell));
+                hint::start(Arc::clone(root), bell, &self.catalog)?;
+            }
             let (root, catalog) = (Arc::clone(root), Arc::clone(&self.catalog));
             start("sifter-root", Box::new(move || root.run(&catalog)))?;
         }
-        // These end by themselves once the supervisor is no more.
-        for root in &self.roots {
-            if root.settings.hints {
-                hint::start(Arc::downgrade(root), &self.catalog)?;
-            }
-        }
-        let watched = Arc::downgrade(self);
+        // This one ends by itself once the supervisor is no more.
+        let (watched, watcher) = (Arc::downgrade(self), Arc::clone(&self.watcher));
         let watch = move || {
+            let _ = watcher.0.set(std::thread::current());
             while let Some(supervisor) = watched.upgrade() {
+                supervisor.catalog.wishes_go_to(std::thread::current());
                 supervisor.grant_wishes();
-                if let Err(message) = caught(|| supervisor.look_for_hung()) {
+                let is_scanned = caught(|| supervisor.look_for_hung()).unwrap_or_else(|message| {
                     tracing::error!(message, "it is not known whether scans hang");
-                }
+                    true
+                });
                 drop(supervisor);
-                std::thread::sleep(WATCH_EVERY);
+                if is_scanned {
+                    std::thread::park_timeout(WATCH_EVERY);
+                } else {
+                    std::thread::park();
+                }
             }
         };
         spawn("sifter-watch", Box::new(watch)).map(drop)
@@ -291,6 +322,8 @@ impl Supervisor {
                 progress.cancel();
             }
             root.wake.notify_all();
+            drop(state);
+            root.ring();
         }
         let until = Instant::now() + patience;
         let mut threads =
@@ -313,12 +346,15 @@ impl Supervisor {
         }
     }
 
-    fn look_for_hung(&self) {
+    /// Gives whether any root is being scanned: then this is to be asked again.
+    fn look_for_hung(&self) -> bool {
+        let mut is_scanned = false;
         for root in &self.roots {
             let progress = root.lock().progress.clone();
             let Some((progress, _)) = progress else {
                 continue;
             };
+            is_scanned = true;
             let idle = progress.idle();
             if idle > HUNG_AFTER {
                 root.hangs(&self.catalog, idle);
@@ -326,6 +362,13 @@ impl Supervisor {
                 root.answers(&self.catalog);
             }
         }
+        is_scanned
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.watcher.wake();
     }
 }
 

@@ -1,7 +1,7 @@
 //! One root: waits until a scan of it is due, runs it, and keeps what became of it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use crate::scan::progress::Progress;
 use crate::scan::{Root, RootFacts, ScanError, ScanOptions};
 
 use super::linked::Linked;
-use super::{Request, RootState, RootStatus, ScanReport, State, Supervised};
+use super::{Request, RootState, RootStatus, ScanReport, State, Supervised, Watcher};
 
 /// Attempts to scan when the catalogue fails in the midst of it: the first failure makes it go on
 /// in memory.
@@ -28,11 +28,14 @@ impl Supervised {
         index: RootIndex,
         settings: RootSettings,
         locations: &Arc<Locations>,
+        watcher: &Arc<Watcher>,
     ) -> Self {
         Self {
             index,
             settings,
             locations: Arc::clone(locations),
+            watcher: Arc::clone(watcher),
+            bell: OnceLock::new(),
             telling: Mutex::default(),
             state: Mutex::new(State {
                 root_state: RootState::Pending,
@@ -175,6 +178,8 @@ impl Supervised {
         if state.stopping {
             progress.cancel();
         }
+        drop(state);
+        self.watcher.wake();
         (progress, started)
     }
 
@@ -242,6 +247,14 @@ impl Supervised {
             state.started
         };
         self.finished.send_replace(number);
+        self.ring();
+    }
+
+    /// Has the hints look again at what a scan changes.
+    pub(super) fn ring(&self) {
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
     }
 
     fn log(&self, report: &ScanReport) {

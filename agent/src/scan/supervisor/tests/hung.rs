@@ -1,21 +1,32 @@
 //! What is told of a root while its scan hangs, and when it has ended.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{PATIENCE, start, until, write_image};
+use super::{PATIENCE, idle, settings, start, until, write_image};
 use crate::catalog::{Catalog, RootIndex};
 use crate::config::RootSettings;
 use crate::scan::ScanError;
 use crate::scan::location::Locations;
-use crate::scan::supervisor::{RootState, Supervised};
+use crate::scan::supervisor::{RootState, Supervised, Supervisor};
+
+/// A supervisor of roots that were scanned once, with no thread that looks at them by itself.
+fn start_unwatched(roots: &[&Path]) -> (Arc<Catalog>, Arc<Supervisor>) {
+    let (catalog, former) = start(roots);
+    former.stop(PATIENCE);
+    let settings = roots.iter().map(|root| settings(root)).collect();
+    let status = former.status();
+    let later = Supervisor::start_after(Arc::clone(&catalog), settings, &status, &mut idle);
+    (catalog, later.unwrap())
+}
 
 #[test]
 fn a_scan_that_has_ended_does_not_hang() {
     let settings = RootSettings::new("/r".into());
     let catalog = Catalog::open(None, std::slice::from_ref(&settings.path));
     let locations = Arc::new(Locations::new(std::slice::from_ref(&settings)));
-    let root = Supervised::new(RootIndex(0), settings, &locations);
+    let root = Supervised::new(RootIndex(0), settings, &locations, &Arc::default());
     let hangs = || {
         root.hangs(&catalog, Duration::from_secs(31));
         let status = root.status(&catalog);
@@ -35,8 +46,7 @@ fn a_scan_that_has_ended_does_not_hang() {
 #[test]
 fn who_asks_for_a_root_does_not_wait_for_the_listing_that_tells_its_state() {
     let tree = tempfile::tempdir().unwrap();
-    let (catalog, supervisor) = start(&[tree.path()]);
-    supervisor.stop(PATIENCE);
+    let (catalog, supervisor) = start_unwatched(&[tree.path()]);
     let root = &supervisor.roots[0];
     let fails = |catalog: &Catalog| {
         let (progress, started) = root.begin();
@@ -77,7 +87,7 @@ fn a_root_that_answers_again_is_available_before_its_scan_ends() {
     let tree = tempfile::tempdir().unwrap();
     let away = tree.path().join("away");
     write_image(&tree.path().join("image.sif"));
-    let (catalog, supervisor) = start(&[tree.path(), &away]);
+    let (catalog, supervisor) = start_unwatched(&[tree.path(), &away]);
     let root_states = || supervisor.status().into_iter().map(|root| root.root_state);
     let root_states = || root_states().collect::<Vec<_>>();
     let before = root_states();

@@ -45,7 +45,8 @@ pub mod reason {
     pub const IMAGE_NOT_FOUND: &str = "IMAGE_NOT_FOUND";
     /// `NOT_FOUND`: no such root is configured. Metadata: `root`.
     pub const ROOT_NOT_FOUND: &str = "ROOT_NOT_FOUND";
-    /// `RESOURCE_EXHAUSTED`: a watch fell behind and was dropped.
+    /// `RESOURCE_EXHAUSTED`: a watch fell behind and was dropped. `UNAVAILABLE`: the agent's host does not say in time
+    /// who its users and groups are.
     pub const OVERLOADED: &str = "OVERLOADED";
     /// `PERMISSION_DENIED`: this caller may not do this. `UNAUTHENTICATED`: its certificate has expired, or is not
     /// allowed any more.

@@ -5,6 +5,7 @@ mod agent;
 mod aside;
 pub mod convert;
 mod encode;
+mod host;
 mod images;
 mod owners;
 mod reading;

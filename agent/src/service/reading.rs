@@ -16,6 +16,7 @@ use crate::escape;
 use super::aside;
 use super::convert;
 use super::encode::Encoder;
+use super::host;
 use super::owners::Owners;
 use super::source::ImageSource;
 use super::status;
@@ -100,7 +101,8 @@ impl<A: ImageSource> Reading<A> {
         now: FileTime,
     ) -> Result<Query, Status> {
         let (filter, order_by) = (filter.to_owned(), order_by.to_owned());
-        let has_names = !filter.is_empty();
+        let is_plain = filter.is_empty();
+        let names_users = ["owner", "group"].iter().any(|name| filter.contains(name));
         let parse = move || {
             Query::parse(&filter, &order_by, now).map_err(|error| match error {
                 QueryError::Filter(message) => status::invalid("filter", message),
@@ -108,10 +110,12 @@ impl<A: ImageSource> Reading<A> {
             })
         };
         // Numbers of users and groups are asked for where they are named.
-        if has_names {
-            aside::run(parse).await
-        } else {
+        if names_users {
+            host::ask(parse).await?
+        } else if is_plain {
             parse()
+        } else {
+            aside::run(parse).await
         }
     }
 

@@ -105,6 +105,17 @@ pub fn overloaded(message: &str) -> Status {
     status(Code::ResourceExhausted, reason::OVERLOADED, message, [])
 }
 
+/// The host does not say who is who.
+pub fn host_is_silent() -> Status {
+    status(
+        Code::Unavailable,
+        reason::OVERLOADED,
+        "the host of the agent does not say in time who its users and groups are (a directory service behind NSS, \
+         such as LDAP, may hang: `getent group` there shows it): try again later",
+        [],
+    )
+}
+
 /// The caller may not do this.
 pub fn permission_denied(message: &str) -> Status {
     status(

@@ -13,7 +13,7 @@ use tonic::{Extensions, Status};
 use super::permission::Subject;
 use crate::config::{AccessSettings, PlainTcp};
 use crate::peer::{Certified, Credentials, Peer};
-use crate::service::status;
+use crate::service::{host, status};
 
 /// How long groups are taken as they were: asking a directory service may take long.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -86,7 +86,8 @@ impl Sights {
     ///
     /// # Errors
     ///
-    /// `UNAUTHENTICATED` where the client's certificate has ended, or is not allowed any more.
+    /// `UNAUTHENTICATED` where the client's certificate has ended, or is not allowed any more, and `UNAVAILABLE` where
+    /// the host does not say who the client is.
     pub async fn of(self: &Arc<Self>, extensions: &Extensions) -> Result<Sight, Status> {
         let plain = self.settings.load().plain_tcp;
         match extensions.get::<Peer>() {
@@ -98,7 +99,7 @@ impl Sights {
             {
                 Ok(Sight::All)
             }
-            Some(Peer::Local(user)) => Ok(self.local(*user).await),
+            Some(Peer::Local(user)) => self.local(*user).await,
             Some(Peer::Unknown(_)) | None => Ok(Sight::Own(Subject {
                 uid: None,
                 groups: [].into(),
@@ -106,28 +107,26 @@ impl Sights {
         }
     }
 
-    async fn local(self: &Arc<Self>, user: Credentials) -> Sight {
+    async fn local(self: &Arc<Self>, user: Credentials) -> Result<Sight, Status> {
         if user.uid == 0 || user.uid == geteuid().as_raw() {
-            return Sight::All;
+            return Ok(Sight::All);
         }
         let key = Credentials { pid: None, ..user };
         let name = self.settings.load().admin_group.clone();
         let (groups, admins) = match (self.known_groups(key), self.known_admins(&name)) {
             (Some(groups), Some(admins)) => (groups, admins),
             _ => {
-                // NSS may ask a server.
                 let this = Arc::clone(self);
-                let asked = tokio::task::spawn_blocking(move || this.ask(key, name)).await;
-                asked.unwrap_or_else(|_| (key.gid.into_iter().collect(), None))
+                host::ask(move || this.ask(key, name)).await?
             }
         };
         if admins.is_some_and(|admins| groups.binary_search(&admins).is_ok()) {
-            return Sight::All;
+            return Ok(Sight::All);
         }
-        Sight::Own(Subject {
+        Ok(Sight::Own(Subject {
             uid: Some(user.uid),
             groups,
-        })
+        }))
     }
 
     fn known_groups(&self, key: Credentials) -> Option<Arc<[u32]>> {
@@ -190,7 +189,39 @@ fn groups_of(user: Credentials) -> Arc<[u32]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Sight, Subject};
+    use std::sync::Arc;
+
+    use tonic::{Code, Extensions};
+
+    use super::{Credentials, Peer, Sight, Sights, Subject};
+    use crate::config::{AccessSettings, PlainTcp};
+    use crate::service::host;
+
+    #[tokio::test]
+    async fn a_user_of_whom_the_host_says_nothing_is_told_so() {
+        let settings = AccessSettings {
+            admin_group: "sifter".to_owned(),
+            admin_group_configured: false,
+            plain_tcp: PlainTcp::All,
+        };
+        let sights = Arc::new(Sights::new(settings, Box::new(|_| true)));
+        let mut extensions = Extensions::new();
+        extensions.insert(Peer::Local(Credentials {
+            uid: 65_533,
+            gid: Some(65_533),
+            pid: None,
+        }));
+        let hanging = host::all_slots().await;
+        let status = sights.of(&extensions).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.message().contains("getent group"), "{status:?}");
+        drop(hanging);
+        assert!(matches!(sights.of(&extensions).await, Ok(Sight::Own(_))));
+        // It is remembered.
+        let hanging = host::all_slots().await;
+        assert!(matches!(sights.of(&extensions).await, Ok(Sight::Own(_))));
+        drop(hanging);
+    }
 
     #[test]
     fn every_caller_has_a_number_of_its_own() {

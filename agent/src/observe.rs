@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::catalog::{Condition, FileTime, Snapshot};
 use crate::catalog::{format_name, status_name};
@@ -19,8 +19,8 @@ const CONDITIONS: [&str; 3] = ["ok", "memory", "failed"];
 /// Images by status and format.
 type ByStatus = BTreeMap<(&'static str, &'static str), u64>;
 
-/// A listing, and its images by status and by root.
-type Counted = (Arc<Snapshot>, ByStatus, BTreeMap<String, u64>);
+/// A listing, of which nothing is held, and its images by status and by root.
+type Counted = (Weak<Snapshot>, ByStatus, BTreeMap<String, u64>);
 
 /// What the metrics are taken from.
 pub struct Observed {
@@ -49,7 +49,7 @@ impl Observed {
             // A million images need not be counted again for every scrape.
             let current = counted
                 .as_ref()
-                .is_some_and(|(of, ..)| Arc::ptr_eq(of, &snapshot));
+                .is_some_and(|(of, ..)| std::ptr::eq(of.as_ptr(), Arc::as_ptr(&snapshot)));
             if !current {
                 let mut images = ByStatus::new();
                 let mut by_root: BTreeMap<String, u64> = BTreeMap::new();
@@ -63,7 +63,7 @@ impl Observed {
                         None => drop(by_root.insert(row.root().as_ref().to_owned(), 1)),
                     }
                 }
-                *counted = Some((Arc::clone(&snapshot), images, by_root));
+                *counted = Some((Arc::downgrade(&snapshot), images, by_root));
             }
             if let Some((_, images, by_root)) = &*counted {
                 metrics.set_images(images);
@@ -120,4 +120,42 @@ fn figures(status: &RootStatus, images: &BTreeMap<String, u64>) -> RootFigures {
 
 fn text(path: &Path) -> String {
     escape::utf8(path.as_os_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::Observed;
+    use crate::config::RootSettings;
+    use crate::engine::Engines;
+    use crate::net::Doorkeeper;
+    use crate::telemetry::Metrics;
+
+    /// Whoever scrapes may come once a day, and listings are large.
+    #[tokio::test]
+    async fn a_listing_that_was_counted_is_not_held() {
+        let root = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let roots = vec![RootSettings::new(root.path().into())];
+        let engines = Engines::start(None, roots, Arc::clone(&metrics)).unwrap();
+        let engine = engines.current();
+        engine.supervisor.stop(Duration::from_secs(60));
+        let observed = Observed {
+            doorkeeper: Doorkeeper::new(None, Arc::clone(&metrics)),
+            metrics,
+            engines: Arc::new(engines),
+            tls: None,
+        };
+        let refresh = Arc::new(observed).refresh(|| true);
+        let snapshot = engine.catalog.snapshot();
+        let held = Arc::strong_count(&snapshot);
+        for _ in 0..2 {
+            refresh();
+            assert_eq!(Arc::strong_count(&snapshot), held);
+        }
+        // It is known by that, and not counted again.
+        assert_eq!(Arc::weak_count(&snapshot), 1);
+    }
 }

@@ -41,7 +41,9 @@ pub(super) async fn serve(
     metrics: Arc<Metrics>,
     connections: ReceiverStream<io::Result<Connection>>,
 ) -> anyhow::Result<Serving> {
-    let visibility = Arc::new(Visibility::new(sights));
+    let listed = Arc::clone(&wired);
+    let all_there = move || listed.catalog().snapshot().unavailable.is_empty();
+    let visibility = Arc::new(Visibility::new(sights, Arc::new(all_there)));
     let images = ImageServiceServer::new(Images::new(
         Arc::clone(&wired),
         Arc::new(Owners::default()),

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use self::permission::Subject;
 use self::places::{Basis, Evaluation, Places};
@@ -33,6 +34,10 @@ const VIEWS: usize = 32;
 /// The same counted in rows that they do not share with the whole listing, 16 bytes each. The last one is
 /// always kept.
 const VIEW_ROWS: usize = 1 << 20;
+
+/// After so long without a new view, what they were made of is given back, and they are: some hundred bytes for each
+/// image, and what the listing was that they are of.
+const IDLE: Duration = Duration::from_secs(600);
 
 /// How long a root may take. A file system that hangs must not hold up the others.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -95,13 +100,19 @@ impl Views {
     }
 }
 
+/// Whether everything that is listed can be read now.
+pub type AllThere = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// Computes and keeps what callers see.
-#[derive(Debug)]
 pub struct Visibility {
     /// Who asks.
     pub sights: Arc<Sights>,
+    all_there: AllThere,
     places: Arc<Places>,
-    views: Mutex<Views>,
+    views: Arc<Mutex<Views>>,
+    idle: Duration,
+    /// Gives everything back in time.
+    giving_back: Mutex<Option<AbortHandle>>,
     lanes: [tokio::sync::Mutex<()>; LANES],
     roots: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
 }
@@ -109,11 +120,14 @@ pub struct Visibility {
 impl Visibility {
     /// With what is known of callers.
     #[must_use]
-    pub fn new(sights: Arc<Sights>) -> Self {
+    pub fn new(sights: Arc<Sights>, all_there: AllThere) -> Self {
         Self {
             sights,
+            all_there,
             places: Arc::default(),
-            views: Mutex::default(),
+            views: Arc::default(),
+            idle: IDLE,
+            giving_back: Mutex::default(),
             lanes: Default::default(),
             roots: Mutex::default(),
         }
@@ -143,7 +157,29 @@ impl Visibility {
         }
         let view = Arc::new(self.compute(caller, subject, whole).await);
         lock(&self.views).keep(Arc::clone(&view), is_held);
+        self.give_back_later();
         view
+    }
+
+    /// Forgets everything once nobody has had a view for long.
+    fn give_back_later(&self) {
+        let (places, views) = (Arc::clone(&self.places), Arc::clone(&self.views));
+        let (idle, all_there) = (self.idle, Arc::clone(&self.all_there));
+        let give_back = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(idle).await;
+                *lock(&views) = Views::default();
+                // Of what cannot be read nothing else would tell who may see it.
+                if all_there() {
+                    places.forget();
+                    return;
+                }
+            }
+        });
+        let later = give_back.abort_handle();
+        if let Some(sooner) = lock(&self.giving_back).replace(later) {
+            sooner.abort();
+        }
     }
 
     /// The view that a listing was begun with, if it is still held.
@@ -245,6 +281,14 @@ impl Visibility {
                 .ok()
                 .flatten()
         }
+    }
+}
+
+impl std::fmt::Debug for Visibility {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Visibility")
+            .field("sights", &self.sights)
+            .finish_non_exhaustive()
     }
 }
 

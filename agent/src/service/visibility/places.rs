@@ -95,8 +95,20 @@ impl Places {
     pub fn limit(&self, listed: usize) {
         let mut files = lock(&self.files);
         if files.len() > listed.saturating_mul(2).saturating_add(1000) {
-            files.clear();
+            *files = HashMap::new();
         }
+    }
+
+    /// Forgets everything, and gives its memory back.
+    pub fn forget(&self) {
+        *lock(&self.nodes) = HashMap::new();
+        *lock(&self.files) = HashMap::new();
+    }
+
+    /// Whether nothing is remembered.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        lock(&self.nodes).is_empty() && lock(&self.files).is_empty()
     }
 
     fn node(&self, path: &[u8], basis: Basis) -> Option<Arc<Node>> {
@@ -113,7 +125,7 @@ impl Places {
         };
         let mut nodes = lock(&self.nodes);
         if nodes.len() >= NODES_MAX {
-            nodes.clear();
+            *nodes = HashMap::new();
         }
         nodes.insert(path.into(), Arc::clone(&node));
         Some(node)

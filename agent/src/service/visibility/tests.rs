@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
@@ -149,7 +150,8 @@ fn visibility() -> Visibility {
         admin_group_configured: false,
         plain_tcp: PlainTcp::default(),
     };
-    Visibility::new(Arc::new(Sights::new(settings, Box::new(|_| true))))
+    let sights = Sights::new(settings, Box::new(|_| true));
+    Visibility::new(Arc::new(sights), Arc::new(|| true))
 }
 
 fn listing(rows: Vec<Arc<KeptRow>>, unavailable: &[&Path]) -> Snapshot {
@@ -188,6 +190,33 @@ async fn a_view_is_of_one_caller_and_one_generation() {
         let held = visibility.held(caller, generation, stamp);
         assert_eq!(held.is_some(), expected, "{caller} {generation} {stamp}");
     }
+}
+
+#[tokio::test]
+async fn what_views_were_made_of_is_given_back_unless_it_cannot_be_had_again() {
+    let site = Site::new(&["d"], &["d/a.sif"]);
+    let whole = listing(vec![site.scanned(site.0.path(), "d/a.sif")], &[]);
+    let (asked, answers) = (Arc::new(AtomicU32::new(0)), 3);
+    let mut visibility = visibility();
+    let (so_often, places) = (Arc::clone(&asked), Arc::clone(&visibility.places));
+    visibility.idle = Duration::ZERO;
+    // A directory is away, and comes back.
+    visibility.all_there = Arc::new(move || {
+        assert!(!places.is_empty());
+        so_often.fetch_add(1, Ordering::Relaxed) + 1 == answers
+    });
+    let view = visibility.view(1, &site.subject(), &whole, |_| true).await;
+    assert_eq!(view.of(&whole).rows.len(), 1);
+    assert!(!visibility.places.is_empty());
+    let given_back = async {
+        while !visibility.places.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let given_back = tokio::time::timeout(Duration::from_secs(60), given_back).await;
+    given_back.expect("it is given back");
+    assert_eq!(asked.load(Ordering::Relaxed), answers);
+    assert!(visibility.held(1, whole.generation, view.stamp).is_none());
 }
 
 #[tokio::test]

@@ -161,14 +161,16 @@ impl Engines {
         self.replaced.subscribe()
     }
 
-    /// Why the roots cannot be changed while the agent runs, if they cannot: what is known must lie
-    /// on disk, or it would be lost.
+    /// Why the roots cannot be changed now, if they cannot, and what to do: what is known must lie on disk, or it
+    /// would be lost.
     #[must_use]
     pub fn keeps_roots(&self) -> Option<&'static str> {
         match self.current().catalog.condition() {
             Condition::Ok => None,
-            Condition::Memory => Some("the catalogue is in memory, and would be lost"),
-            Condition::Failed(_) => Some("the catalogue's database fails"),
+            Condition::Memory => Some("the catalogue is in memory, and would be lost: restart"),
+            Condition::Failed(_) => {
+                Some("the catalogue's database fails: reload again when it works, or restart")
+            },
         }
     }
 

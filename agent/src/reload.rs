@@ -199,7 +199,7 @@ impl Reloader {
             return Ok(());
         }
         if let Some(why) = self.at.engines.keeps_roots() {
-            tracing::warn!(why, "roots changed, and are taken only at a restart");
+            tracing::warn!(why, "roots changed, and are not taken");
             return Ok(());
         }
         let count = roots.len();

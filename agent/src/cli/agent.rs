@@ -144,6 +144,7 @@ pub(super) fn summary(settings: &Settings) -> String {
 ///
 /// The configuration is wrong, or the agent cannot start.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
+    run::hold_back_hangup();
     let again = args.config.clone();
     let settings = args.config.resolve()?;
     let terminal = args.foreground.then(Terminal::of_standard_error);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::wired::Wired;
@@ -45,6 +46,13 @@ struct Start {
     confined: Confined,
     reload: reload::Read,
     terminal: Option<Terminal>,
+}
+
+/// Has SIGHUP wait until it can be acted on: by itself it would end a process that has only begun. To be called
+/// first of all, before the configuration is read that it says has changed, and before there are threads.
+pub fn hold_back_hangup() {
+    // It fails for no set of signals that exist.
+    let _ = SigSet::from(Signal::SIGHUP).thread_block();
 }
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -142,6 +150,7 @@ async fn serve(start: Start, ready: impl FnOnce(&[String])) -> anyhow::Result<()
         }),
     ));
     let hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    let _ = SigSet::from(Signal::SIGHUP).thread_unblock();
     let doorkeeper = Doorkeeper::new(tls.clone(), Arc::clone(&metrics));
     let (doors, connections) = Doors::new(Arc::clone(&doorkeeper));
     let doors = Arc::new(doors);

@@ -20,5 +20,6 @@ mod large;
 mod paging;
 mod readme;
 mod reload;
+mod start;
 mod truth;
 mod versions;

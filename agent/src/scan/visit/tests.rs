@@ -1,7 +1,7 @@
 //! A worker on its own.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Visitor;
 use crate::config::RootSettings;
@@ -11,13 +11,16 @@ use crate::scan::pace::Pace;
 use crate::scan::progress::Progress;
 use crate::scan::walk::{Pool, Walk};
 
+const PATIENCE: Duration = Duration::from_secs(60);
+
 #[test]
 fn who_waits_for_the_rate_does_not_hang() {
     let directory = tempfile::tempdir().unwrap();
     let settings = RootSettings::new(directory.path().into());
     let access = Access::new(false);
     let root = access.open_root(directory.path(), &mut Operations::default());
-    let (root, pace) = (root.unwrap(), Pace::new(1, 1, Some(10.0)));
+    // Ten operations take hours.
+    let (root, pace) = (root.unwrap(), Pace::new(1, 1, Some(0.001)));
     let (progress, options) = (Arc::new(Progress::default()), ScanOptions::default());
     let walk = Walk {
         settings: &settings,
@@ -31,9 +34,27 @@ fn who_waits_for_the_rate_does_not_hang() {
         sink: &|_| {},
         pool: Pool::default(),
     };
-    let mut visitor = Visitor::new(&walk);
-    visitor.operations.calls = 10;
-    visitor.hand_on();
-    assert!(progress.throttled() > Duration::from_millis(900));
-    assert!(progress.idle() < Duration::from_millis(800));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut visitor = Visitor::new(&walk);
+            visitor.operations.calls = 10;
+            visitor.hand_on();
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let is_late = || Instant::now() > deadline;
+        while progress.counts().operations == 0 && !is_late() {
+            std::thread::yield_now();
+        }
+        // It has been idle for a shorter time than before as often as it shows that it is there.
+        let (mut shown, mut before) = (0, Duration::ZERO);
+        while shown < 3 && !is_late() {
+            let idle = progress.idle();
+            shown += u32::from(idle < before);
+            before = idle;
+            std::thread::yield_now();
+        }
+        progress.cancel();
+        assert_eq!(shown, 3);
+    });
+    assert!(!progress.throttled().is_zero());
 }

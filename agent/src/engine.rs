@@ -170,7 +170,7 @@ impl Engines {
             Condition::Memory => Some("the catalogue is in memory, and would be lost: restart"),
             Condition::Failed(_) => {
                 Some("the catalogue's database fails: reload again when it works, or restart")
-            },
+            }
         }
     }
 
@@ -235,7 +235,8 @@ impl Engines {
         catalog.end_leases();
         self.current.store(Arc::new(new));
         self.replaced.send_replace(self.number());
-        let engines = Arc::downgrade(self);
+        // The one before it is not held any longer, whoever still waits to give that back.
+        let (engines, catalog) = (Arc::downgrade(self), Arc::downgrade(&catalog));
         tokio::spawn(async move {
             tokio::time::sleep(FORMER).await;
             let Some(engines) = engines.upgrade() else {
@@ -247,7 +248,7 @@ impl Engines {
                 .unwrap_or_else(PoisonError::into_inner);
             if former
                 .as_ref()
-                .is_some_and(|held| Arc::ptr_eq(held, &catalog))
+                .is_some_and(|held| std::ptr::eq(Arc::as_ptr(held), catalog.as_ptr()))
             {
                 *former = None;
             }
@@ -331,6 +332,29 @@ mod tests {
         let done = finished.wait_for(|last| *last >= number);
         let done = tokio::time::timeout(Duration::from_secs(60), done).await;
         done.expect("the scan ends").unwrap();
+    }
+
+    /// Somebody may reload once a second, and listings are large.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_listing_of_before_is_held_however_often_the_roots_change() {
+        let tree = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let engines = Engines::start(None, vec![settings(tree.path())], metrics).unwrap();
+        let engines = Arc::new(engines);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(Arc::downgrade(&engines.current().catalog));
+            engines.replace(vec![settings(tree.path())]).unwrap();
+        }
+        let former = engines.former().expect("the last one");
+        assert_eq!(Arc::as_ptr(&former), held.pop().unwrap().as_ptr());
+        let deadline = std::time::Instant::now() + FORMER / 2;
+        // Whoever had a call under way, or a thread, is done with it soon.
+        while held.iter().any(|catalog| catalog.strong_count() > 0) {
+            assert!(std::time::Instant::now() < deadline, "older ones are held");
+            tokio::task::yield_now().await;
+        }
+        engines.stop();
     }
 
     #[tokio::test(flavor = "multi_thread")]

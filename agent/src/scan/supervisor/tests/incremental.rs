@@ -104,7 +104,8 @@ impl Tree {
             Step::Write(at, content) => {
                 let path = self.at(at)?;
                 fs::write(&path, image(content))?;
-                self.touch(&path);
+                // Through a link that led nowhere it has made a file elsewhere.
+                self.touch(&path.canonicalize()?);
             }
             Step::Directory(at) => {
                 let path = self.root.join(DIRECTORIES[at]);

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::catalog::{Condition, FileTime, Snapshot};
+use crate::catalog::{Condition, Snapshot};
 use crate::catalog::{format_name, status_name};
 use crate::engine::Engines;
 use crate::escape;
@@ -89,10 +89,9 @@ impl Observed {
             };
             metrics.set_condition(&CONDITIONS, condition);
             if let Some(tls) = &self.tls {
-                let own = &tls.loaded().own;
-                let seconds = |time: FileTime| time.0.div_euclid(1_000_000_000);
-                metrics.certificate_expiry.set(seconds(own.not_after));
-                metrics.certificate_renewal.set(seconds(own.renewal()));
+                let own = tls.loaded().own.validity;
+                metrics.certificate_expiry.set(own.not_after.as_second());
+                metrics.certificate_renewal.set(own.renewal().as_second());
             }
         })
     }

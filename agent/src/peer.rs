@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::catalog::FileTime;
+use jiff::Timestamp;
 
 /// A client, as far as it is known. Every request carries its connection's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Certified {
     /// Its names: `dns:…`, `uri:…`, `cn:…`.
     pub names: Vec<String>,
     /// Until when the certificate is valid.
-    pub not_after: FileTime,
+    pub not_after: Timestamp,
 }
 
 impl fmt::Display for Peer {

@@ -21,8 +21,8 @@ use crate::net::{self, Doors, Tls};
 use crate::service::Sights;
 use crate::telemetry::{self, Metrics, Pages};
 
-/// Time between two looks at the certificates' files.
-const LOOK: Duration = Duration::from_secs(10);
+/// Time between two looks at the certificates' files: a change is taken when two looks agree, within 10 s.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Reads the configuration again.
 pub type Read = Box<dyn Fn() -> anyhow::Result<Settings> + Send + Sync>;

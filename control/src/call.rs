@@ -18,9 +18,8 @@ use hyper_util::rt::TokioIo;
 use rustls::CertificateError;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::ServerName;
-use rustls_pki_types::pem::PemObject;
+use sifter_tls::TlsError;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -59,8 +58,11 @@ pub enum CallError {
     #[error("cannot connect to {0}")]
     Connect(String, #[source] io::Error),
     /// The certificates of authorities cannot be used.
-    #[error("cannot read certificates from {}", .0.display())]
-    Authorities(PathBuf, #[source] rustls_pki_types::pem::Error),
+    #[error(transparent)]
+    Authorities(#[from] TlsError),
+    /// None of the certificates in a file is of an authority that can be understood.
+    #[error("{} {}: holds no certificate that can be used", .0, .1.display())]
+    Unusable(&'static str, PathBuf),
     /// No file with certificates of authorities.
     #[error("no certificates of authorities on this system: name a file")]
     NoAuthorities,
@@ -175,22 +177,19 @@ async fn exchange(
 }
 
 fn roots(authorities: Option<&PathBuf>) -> Result<RootCertStore, CallError> {
-    let file = match authorities {
-        Some(file) => file.clone(),
+    let (what, file) = match authorities {
+        Some(file) => ("--ca", file.clone()),
         None => SYSTEM_AUTHORITIES
             .iter()
             .map(PathBuf::from)
             .find(|file| file.exists())
+            .map(|file| ("the authorities of this system,", file))
             .ok_or(CallError::NoAuthorities)?,
     };
-    let bad = |e| CallError::Authorities(file.clone(), e);
-    let certificates = CertificateDer::pem_file_iter(&file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(bad)?;
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates);
+    roots.add_parsable_certificates(sifter_tls::certificates(what, &file)?);
     if roots.is_empty() {
-        return Err(bad(rustls_pki_types::pem::Error::NoItemsFound));
+        return Err(CallError::Unusable(what, file));
     }
     Ok(roots)
 }

@@ -27,7 +27,7 @@ use self::door::Stranger;
 pub use self::doors::Doors;
 pub use self::identity::{Allow, Names};
 pub use self::ledger::{Ledger, Limits, Source};
-pub use self::tls::{Loaded, Tls, TlsError, follow};
+pub use self::tls::{Loaded, Tls, follow};
 
 /// A listener that is bound and not yet accepting.
 #[derive(Debug)]

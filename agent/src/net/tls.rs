@@ -3,94 +3,53 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::aws_lc_rs;
+use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName};
 use rustls::{ServerConfig, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use sifter_tls::{Authorities, FileWatch, Held, Identity, Reminder, TlsError};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::identity::{Allow, DAY, Names};
-use crate::catalog::FileTime;
+use super::identity::{Allow, Names};
 use crate::config::TlsSettings;
 use crate::escape;
 use crate::peer::Certified;
 
-/// Certificates in a file. Real chains have a few; bundles of all public authorities 150.
-const CERTIFICATES_MAX: usize = 1000;
+/// The agent's own certificate, by its key in the configuration.
+pub const CERT: &str = "tls.cert";
 
-/// Why the certificates cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read, or is no PEM.
-    #[error("{key} {}: {error}", path.display())]
-    Read {
-        /// The configuration's key.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: rustls_pki_types::pem::Error,
-    },
-    /// A file holds no certificate.
-    #[error("{key} {}: holds no certificate that can be understood", path.display())]
-    Empty {
-        /// The configuration's key.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-    },
-    /// Certificate and key do not fit together.
-    #[error("tls.cert {} and tls.key {}: {error}", cert.display(), key.display())]
-    Pair {
-        /// The certificate.
-        cert: PathBuf,
-        /// The key.
-        key: PathBuf,
-        /// Why.
-        error: rustls::Error,
-    },
-    /// The authorities cannot be used.
-    #[error("tls.client_ca {}: {message}", path.display())]
-    Authorities {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        message: String,
-    },
-}
+/// Its key.
+const KEY: &str = "tls.key";
+
+/// The authorities that sign clients' certificates.
+const CLIENT_CA: &str = "tls.client_ca";
 
 /// What is in use now.
 #[derive(Debug)]
 pub struct Loaded {
     config: Arc<ServerConfig>,
     allow: Arc<Allow>,
-    /// The file of the agent's own certificate.
-    cert: PathBuf,
-    /// What that one says.
+    /// What the agent's own certificate says.
     pub own: Names,
+    /// The files.
+    pub held: Vec<Held>,
 }
 
 /// TLS of the listeners.
 #[derive(Debug)]
 pub struct Tls {
-    settings: Mutex<(TlsSettings, Fingerprint)>,
+    settings: Mutex<(TlsSettings, FileWatch)>,
     loaded: ArcSwap<Loaded>,
 }
-
-/// What tells whether files are the ones that were read: device, inode, size, modification.
-type Fingerprint = [Option<(u64, u64, u64, i64, i64)>; 3];
 
 impl Loaded {
     /// Reads the files.
@@ -99,58 +58,27 @@ impl Loaded {
     ///
     /// What is wrong with them.
     pub fn read(settings: &TlsSettings) -> Result<Self, TlsError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let chain = certificates("tls.cert", &settings.cert)?;
-        let own = chain
-            .first()
-            .and_then(Names::of)
-            .ok_or_else(|| TlsError::Empty {
-                key: "tls.cert",
-                path: settings.cert.clone(),
-            })?;
-        let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| TlsError::Read {
-            key: "tls.key",
-            path: settings.key.clone(),
-            error,
-        })?;
-        let authorities = |message: String| TlsError::Authorities {
-            path: settings.client_ca.clone(),
-            message,
-        };
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates("tls.client_ca", &settings.client_ca)? {
-            roots
-                .add(certificate)
-                .map_err(|error| authorities(error.to_string()))?;
-        }
-        let inner =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .map_err(|error| authorities(error.to_string()))?;
+        let identity = Identity::read((CERT, &settings.cert), (KEY, &settings.key))?;
+        let authorities = Authorities::read(CLIENT_CA, &settings.client_ca)?;
+        let own = identity.certified.end_entity_cert().ok();
+        let own = own.and_then(Names::of).unwrap_or_else(|| Names {
+            names: Vec::new(),
+            validity: identity.held.validity,
+        });
         let allow = Arc::new(Allow::new(&settings.allow));
-        let pair = |error| TlsError::Pair {
-            cert: settings.cert.clone(),
-            key: settings.key.clone(),
-            error,
+        let verifier = Verifier {
+            inner: authorities.verifier()?,
+            allow: Arc::clone(&allow),
         };
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(pair)?
-            .with_client_cert_verifier(Arc::new(Verifier {
-                inner,
-                allow: Arc::clone(&allow),
-            }))
-            .with_single_cert(chain, key)
-            .map_err(pair)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        let mut config = identity.server(Arc::new(verifier), b"h2")?;
         // A resumed session would be taken without a look at the certificate.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Self {
             config: Arc::new(config),
             allow,
-            cert: settings.cert.clone(),
             own,
+            held: vec![identity.held],
         })
     }
 }
@@ -162,11 +90,12 @@ impl Tls {
     ///
     /// What is wrong with them.
     pub fn new(settings: TlsSettings) -> Result<Self, TlsError> {
-        let fingerprint = fingerprint(&settings);
+        // What changes while the files are read is noticed later.
+        let watch = watch(&settings);
         let loaded = Loaded::read(&settings)?;
         Ok(Self {
             loaded: ArcSwap::from_pointee(loaded),
-            settings: Mutex::new((settings, fingerprint)),
+            settings: Mutex::new((settings, watch)),
         })
     }
 
@@ -176,30 +105,29 @@ impl Tls {
     ///
     /// What is wrong with them; what was in use stays.
     pub fn reload(&self, settings: TlsSettings) -> Result<(), TlsError> {
-        let fingerprint = fingerprint(&settings);
         let mut held = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let watch = watch(&settings);
         // What was tried once is tried again only when it has changed.
-        held.1 = fingerprint;
+        held.1.catch_up();
         let loaded = Loaded::read(&settings)?;
-        held.0 = settings;
+        *held = (settings, watch);
         self.loaded.store(Arc::new(loaded));
         Ok(())
     }
 
-    /// Reads the files again if they are not those that were read.
+    /// Reads the files again if they have changed and come to rest: if they look as they did at the last look,
+    /// and not as they did when they were read.
     ///
     /// # Errors
     ///
     /// What is wrong with them; what was in use stays.
     pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
-        let settings = {
-            let held = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-            if fingerprint(&held.0) == held.1 {
-                return Ok(false);
-            }
-            held.0.clone()
-        };
-        self.reload(settings).map(|()| true)
+        let mut held = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        if !held.1.changed() {
+            return Ok(false);
+        }
+        self.loaded.store(Arc::new(Loaded::read(&held.0)?));
+        Ok(true)
     }
 
     /// What is in use now.
@@ -211,7 +139,7 @@ impl Tls {
     /// Whether a client that was let in may still ask.
     #[must_use]
     pub fn still_allows(&self, client: &Certified) -> bool {
-        self.loaded.load().allow.allows(&client.names) && FileTime::now() <= client.not_after
+        self.loaded.load().allow.allows(&client.names) && Timestamp::now() <= client.not_after
     }
 
     /// The handshake with a client.
@@ -238,43 +166,15 @@ impl Tls {
         let certified = Certified {
             address,
             names: names.names,
-            not_after: names.not_after,
+            not_after: names.validity.not_after,
         };
         Ok((stream, certified))
     }
 }
 
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = |error| TlsError::Read {
-        key,
-        path: path.to_owned(),
-        error,
-    };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(read)?
-        .take(CERTIFICATES_MAX)
-        .collect::<Result<_, _>>()
-        .map_err(read)?;
-    if chain.is_empty() {
-        return Err(TlsError::Empty {
-            key,
-            path: path.to_owned(),
-        });
-    }
-    Ok(chain)
-}
-
-fn fingerprint(settings: &TlsSettings) -> Fingerprint {
-    [&settings.cert, &settings.key, &settings.client_ca].map(|path| {
-        let facts = std::fs::metadata(path).ok()?;
-        Some((
-            facts.dev(),
-            facts.ino(),
-            facts.size(),
-            facts.mtime(),
-            facts.mtime_nsec(),
-        ))
-    })
+fn watch(settings: &TlsSettings) -> FileWatch {
+    let files = [&settings.cert, &settings.key, &settings.client_ca];
+    FileWatch::new(files.map(Clone::clone))
 }
 
 /// Why a handshake failed.
@@ -414,11 +314,17 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// Reads changed files again, forever, and says once a day if the agent's own certificate ends soon.
+/// Reads changed files again, forever, and says once a day what ends soon.
 pub async fn follow(tls: Arc<Tls>, every: Duration, told: impl Fn(Result<(), TlsError>)) {
     let mut reminder = Reminder::default();
+    let mut last = None;
     loop {
-        reminder.remind(&tls, FileTime::now());
+        let loaded = tls.loaded();
+        if !last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &loaded)) {
+            reminder.replace(loaded.held.iter().cloned());
+            last = Some(loaded);
+        }
+        remind(&mut reminder, Timestamp::now());
         tokio::time::sleep(every).await;
         let tls = Arc::clone(&tls);
         // Files may lie on a file system that hangs.
@@ -430,30 +336,59 @@ pub async fn follow(tls: Arc<Tls>, every: Duration, told: impl Fn(Result<(), Tls
     }
 }
 
-/// Which certificate was looked at last, and when to speak of it next.
-#[derive(Debug, Default)]
-struct Reminder(Option<(Arc<Loaded>, FileTime)>);
-
-impl Reminder {
-    /// Logs what is to be said: when a certificate has been read, and then once a day.
-    fn remind(&mut self, tls: &Tls, now: FileTime) {
-        let loaded = tls.loaded();
-        if let Some(warning) = self.due(&loaded, now) {
+/// Logs what is to be said now.
+fn remind(reminder: &mut Reminder, now: Timestamp) {
+    for held in reminder.due(now) {
+        if let Some(warning) = held.warning(now) {
             tracing::warn!(
-                certificate = "tls.cert",
-                file = escape::path(&loaded.cert),
-                until = %loaded.own.not_after.timestamp(),
+                certificate = held.setting,
+                file = escape::path(&held.file),
+                until = %held.validity.not_after,
                 "{warning}: renew it"
             );
         }
     }
+}
 
-    fn due(&mut self, loaded: &Arc<Loaded>, now: FileTime) -> Option<String> {
-        let is_told = |(of, next): &(Arc<Loaded>, FileTime)| Arc::ptr_eq(of, loaded) && now < *next;
-        if self.0.as_ref().is_some_and(is_told) {
-            return None;
-        }
-        self.0 = Some((Arc::clone(loaded), FileTime(now.0.saturating_add(DAY))));
-        loaded.own.warning(now)
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{Tls, TlsSettings};
+
+    #[test]
+    fn files_that_are_being_replaced_are_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let pair = || {
+            let params = rcgen::CertificateParams::new(vec!["agent".to_owned()]).unwrap();
+            let key = rcgen::KeyPair::generate().unwrap();
+            (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+        };
+        let (cert, key) = pair();
+        fs::write(at("cert"), &cert).unwrap();
+        fs::write(at("key"), key).unwrap();
+        fs::write(at("ca"), cert).unwrap();
+        let tls = Tls::new(TlsSettings {
+            cert: at("cert"),
+            key: at("key"),
+            client_ca: at("ca"),
+            allow: vec!["*".to_owned()],
+        })
+        .unwrap();
+        let look = || tls.reload_if_changed().map_err(|error| error.to_string());
+        assert_eq!(look(), Ok(false));
+        let (cert, key) = pair();
+        fs::write(at("cert"), cert).unwrap();
+        assert_eq!(look(), Ok(false), "its key is still another one's");
+        fs::write(at("key"), key).unwrap();
+        assert_eq!(look(), Ok(false), "may still be written");
+        assert_eq!(look(), Ok(true));
+        assert_eq!(look(), Ok(false), "only once");
+        // What cannot be used is tried once.
+        fs::write(at("key"), pair().1).unwrap();
+        assert_eq!(look(), Ok(false));
+        assert!(look().is_err());
+        assert_eq!(look(), Ok(false));
     }
 }

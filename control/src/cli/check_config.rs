@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use jiff::Timestamp;
+use sifter_tls::Held;
 
 use crate::config::AuthSettings;
 use crate::config::Settings;
@@ -23,13 +24,13 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return super::fail(&error, super::EXIT_CONFIG),
     };
-    if let Err(error) = server::check(&settings) {
-        return super::fail(&error, super::EXIT_CONFIG);
+    match server::check(&settings) {
+        Ok(held) => super::answer(summary(&args, &settings, &held), ExitCode::SUCCESS),
+        Err(error) => super::fail(&error, super::EXIT_CONFIG),
     }
-    super::answer(summary(&args, &settings), ExitCode::SUCCESS)
 }
 
-fn summary(args: &Args, settings: &Settings) -> String {
+fn summary(args: &Args, settings: &Settings, held: &[Held]) -> String {
     let auth = match &settings.auth {
         AuthSettings::None => "none (loopback only)",
         AuthSettings::Signatures(_) => "signatures",
@@ -53,13 +54,13 @@ fn summary(args: &Args, settings: &Settings) -> String {
             ));
         }
     }
-    for expiry in server::expiries(settings) {
-        if let Some(warning) = expiry.warning(Timestamp::now()) {
+    for held in held {
+        if let Some(warning) = held.warning(Timestamp::now()) {
             summary.push_str(&format!(
-                "note: {} {}: {warning} (until {})\n",
-                expiry.key,
-                expiry.file.display(),
-                expiry.not_after
+                "note: {} {}: {warning}: renew it (until {})\n",
+                held.setting,
+                held.file.display(),
+                held.validity.not_after
             ));
         }
     }

@@ -8,7 +8,6 @@
 mod access;
 mod app;
 mod connection;
-mod expiry;
 mod gate;
 mod handler;
 mod hosts;
@@ -16,16 +15,14 @@ mod io;
 mod listener;
 mod pages;
 mod peer;
+mod reminder;
 mod respond;
 mod run;
 mod tally;
 mod tls;
 mod unread;
-mod watch;
 
 pub use app::App;
-pub use expiry::Expiry;
-pub use expiry::expiries;
 pub use run::RunError;
 pub use run::Running;
 pub use run::Stuck;

@@ -14,6 +14,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sifter_tls::Held;
+use sifter_tls::TlsError;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
@@ -22,11 +24,10 @@ use self::reload::Watches;
 use super::App;
 use super::connection;
 use super::connection::Context;
-use super::expiry::Reminder;
 use super::listener;
 use super::listener::Slots;
+use super::reminder::Reminder;
 use super::tls::Certificate;
-use super::tls::TlsError;
 use crate::auth::Authenticator;
 use crate::auth::journal::JournaledNonces;
 use crate::auth::keys::KeyError;
@@ -61,7 +62,7 @@ pub enum RunError {
         source: io::Error,
     },
     /// The certificate of the HTTP side cannot be used.
-    #[error("server.cert and server.key")]
+    #[error(transparent)]
     Tls(#[from] TlsError),
     /// The certificates to the agents cannot be used.
     #[error(transparent)]
@@ -114,15 +115,16 @@ pub enum Stuck {
     Exchange(#[source] io::Error),
 }
 
-/// Checks everything that `start` would refuse, without listening.
-pub fn check(settings: &Settings) -> Result<(), RunError> {
-    parts(settings).map(drop)
+/// Checks everything that `start` would refuse, without listening. Returns the certificates that it would use.
+pub fn check(settings: &Settings) -> Result<Vec<Held>, RunError> {
+    Ok(parts(settings)?.held)
 }
 
 struct Parts {
     authenticator: Option<Authenticator>,
     certificate: Option<Arc<Certificate>>,
     agent_tls: Option<tonic::transport::ClientTlsConfig>,
+    held: Vec<Held>,
 }
 
 fn parts(settings: &Settings) -> Result<Parts, RunError> {
@@ -133,13 +135,23 @@ fn parts(settings: &Settings) -> Result<Parts, RunError> {
             Some(Authenticator::new(Arc::new(keys), nonces(signatures)?))
         }
     };
-    let certificate = settings.server.tls.as_ref().map(Certificate::load);
-    let agent_tls = settings.agents.tls.as_ref().map(fleet::load_agent_tls);
-    Ok(Parts {
+    let mut parts = Parts {
         authenticator,
-        certificate: certificate.transpose()?.map(Arc::new),
-        agent_tls: agent_tls.transpose()?,
-    })
+        certificate: None,
+        agent_tls: None,
+        held: Vec::new(),
+    };
+    if let Some(files) = &settings.server.tls {
+        let (certificate, held) = Certificate::load(files)?;
+        parts.certificate = Some(Arc::new(certificate));
+        parts.held.extend(held);
+    }
+    if let Some(files) = &settings.agents.tls {
+        let (config, held) = fleet::load_agent_tls(files)?;
+        parts.agent_tls = Some(config);
+        parts.held.extend(held);
+    }
+    Ok(parts)
 }
 
 /// The nonces: kept in the directory of the configuration or of the unit, or else for as long as the
@@ -167,6 +179,7 @@ pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Runnin
         authenticator,
         certificate,
         agent_tls,
+        held,
     } = parts(&settings)?;
     let metrics = Arc::new(Metrics::new());
     let registry = Arc::new(FileRegistry::new(settings.clusters.clone()));
@@ -190,7 +203,8 @@ pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Runnin
     let admin_address = admin.as_ref().map(|&(_, address)| address);
 
     warn_of_exposure(&settings);
-    let mut reminder = Reminder::new(&settings, Arc::clone(&metrics));
+    let mut reminder = Reminder::new(Arc::clone(&metrics));
+    reminder.replace(held);
     reminder.remind(Timestamp::now());
     let max_connections = settings.limits.max_connections;
     let trusted_proxies = settings.server.trusted_proxies.clone();

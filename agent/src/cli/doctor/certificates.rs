@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use jiff::Timestamp;
+
 use super::Finding;
-use crate::catalog::FileTime;
 use crate::config::TlsSettings;
 use crate::net::Loaded;
 
@@ -19,22 +20,20 @@ pub(super) fn examine(tls: &TlsSettings) -> Vec<Finding> {
             )];
         }
     };
-    let now = FileTime::now();
+    let now = Timestamp::now();
     let own = &loaded.own;
-    let until = own.not_after.timestamp();
-    let mut findings = vec![if own.not_before > now {
+    let validity = own.validity;
+    let until = validity.not_after;
+    let mut findings = vec![if validity.not_before > now {
         Finding::failed(
             subject,
-            format!(
-                "the certificate is valid only from {}",
-                own.not_before.timestamp()
-            ),
+            format!("the certificate is valid only from {}", validity.not_before),
             "is this host's clock right? If so, make a new certificate",
         )
-    } else if let Some(warning) = own.warning(now) {
-        let message = format!("{warning}: {until}");
+    } else if let Some(warning) = validity.warning(now) {
+        let message = format!("the certificate {warning}: {until}");
         let advice = "make a new one with enroll.sh of sifter-control; the agent takes it by itself within 10 s";
-        if own.not_after <= now {
+        if until <= now {
             Finding::failed(subject, message, advice)
         } else {
             Finding::warning(subject, message, advice)

@@ -25,13 +25,13 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use sifter_tls::Looks;
 
 use super::guard::{self, Care};
 use super::{AccessKey, KeyError, KeyRing, KeySource, Secret};
@@ -107,12 +107,9 @@ struct RawPolicy {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fingerprint(Vec<(PathBuf, Option<Looks>)>);
 
-/// Device, inode, size, and both times to the nanosecond.
-type Looks = (u64, u64, u64, (i64, i64), (i64, i64));
-
 impl Fingerprint {
     fn add(&mut self, path: &Path) {
-        self.0.push((path.to_owned(), looks(path)));
+        self.0.push((path.to_owned(), Looks::of(path)));
     }
 
     /// The same files as they look now.
@@ -120,21 +117,10 @@ impl Fingerprint {
         Self(
             self.0
                 .iter()
-                .map(|(path, _)| (path.clone(), looks(path)))
+                .map(|(path, _)| (path.clone(), Looks::of(path)))
                 .collect(),
         )
     }
-}
-
-fn looks(path: &Path) -> Option<Looks> {
-    let meta = fs::metadata(path).ok()?;
-    Some((
-        meta.dev(),
-        meta.ino(),
-        meta.size(),
-        (meta.mtime(), meta.mtime_nsec()),
-        (meta.ctime(), meta.ctime_nsec()),
-    ))
 }
 
 /// Where a name given in a configuration or a file of keys points.

@@ -8,13 +8,12 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use jiff::Timestamp;
+use sifter_tls::FileWatch;
 
 use super::Running;
 use crate::config::Settings;
 use crate::fleet;
-use crate::server::expiry;
-use crate::server::expiry::Reminder;
-use crate::server::watch::FileWatch;
+use crate::server::reminder::Reminder;
 use crate::words::chain;
 
 /// The files that are followed.
@@ -126,16 +125,15 @@ impl Running {
     }
 
     fn reload_certificate(&self) {
-        let (Some(certificate), Some(files)) = (&self.certificate, &self.app.settings.server.tls)
-        else {
+        let Some(certificate) = &self.certificate else {
             return;
         };
         let result = certificate.reload();
         self.app.metrics.reload("certificate", result.is_ok());
         match result {
-            Ok(()) => {
+            Ok(held) => {
                 tracing::info!("certificate taken over");
-                self.reminder().replace(expiry::SERVER, &files.cert);
+                self.reminder().replace(held);
             }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "the old certificate stays in use");
@@ -150,10 +148,10 @@ impl Running {
         let result = fleet::load_agent_tls(files);
         self.app.metrics.reload("agent_tls", result.is_ok());
         match result {
-            Ok(tls) => {
+            Ok((tls, held)) => {
                 self.app.fleet.set_tls(Some(tls));
                 tracing::info!("certificates to the agents taken over");
-                self.reminder().replace(expiry::AGENT_TLS, &files.cert);
+                self.reminder().replace(held);
             }
             Err(error) => tracing::error!(
                 error = %chain(&error),

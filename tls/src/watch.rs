@@ -5,23 +5,41 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Device, inode, size and modification time; none if the file cannot be looked at.
-type Looks = Option<(u64, u64, u64, i64, i64)>;
+/// What tells whether a file is the one that was read: device, inode, size, and both times to the nanosecond.
+/// The second changes with owner and mode, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looks(u64, u64, u64, (i64, i64), (i64, i64));
+
+impl Looks {
+    /// Of what a path leads to; `None` if it cannot be looked at.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        Some(Self(
+            meta.dev(),
+            meta.ino(),
+            meta.size(),
+            (meta.mtime(), meta.mtime_nsec()),
+            (meta.ctime(), meta.ctime_nsec()),
+        ))
+    }
+}
 
 /// Some files that are read together. Of a directory, its files are meant, and which they are.
 #[derive(Debug)]
-pub(super) struct FileWatch {
+pub struct FileWatch {
     paths: Vec<PathBuf>,
-    known: Vec<Looks>,
+    known: Vec<Option<Looks>>,
     /// How they looked last time, if that was not how they are known.
-    moving: Option<Vec<Looks>>,
+    moving: Option<Vec<Option<Looks>>>,
 }
 
 impl FileWatch {
     /// Watches files that have just been read.
-    pub(super) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+    #[must_use]
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let paths: Vec<_> = paths.into_iter().collect();
         Self {
             known: look(&paths),
@@ -31,14 +49,14 @@ impl FileWatch {
     }
 
     /// The files are about to be read, whether they have changed or not.
-    pub(super) fn catch_up(&mut self) {
+    pub fn catch_up(&mut self) {
         self.known = look(&self.paths);
         self.moving = None;
     }
 
     /// Whether the files have changed and come to rest: two looks in a row must agree, so that a
     /// file being written, or one of several, is left alone.
-    pub(super) fn changed(&mut self) -> bool {
+    pub fn changed(&mut self) -> bool {
         let now = look(&self.paths);
         if now == self.known {
             self.moving = None;
@@ -54,20 +72,10 @@ impl FileWatch {
     }
 }
 
-fn look(paths: &[PathBuf]) -> Vec<Looks> {
-    let one = |path: &PathBuf| {
-        let meta = fs::metadata(path).ok()?;
-        Some((
-            meta.dev(),
-            meta.ino(),
-            meta.size(),
-            meta.mtime(),
-            meta.mtime_nsec(),
-        ))
-    };
+fn look(paths: &[PathBuf]) -> Vec<Option<Looks>> {
     let mut looks = Vec::with_capacity(paths.len());
     for path in paths {
-        looks.push(one(path));
+        looks.push(Looks::of(path));
         // No directory, nothing in it.
         let mut inside: Vec<PathBuf> = fs::read_dir(path)
             .into_iter()
@@ -75,7 +83,7 @@ fn look(paths: &[PathBuf]) -> Vec<Looks> {
             .filter_map(|entry| Some(entry.ok()?.path()))
             .collect();
         inside.sort();
-        looks.extend(inside.iter().map(one));
+        looks.extend(inside.iter().map(|path| Looks::of(path)));
     }
     looks
 }

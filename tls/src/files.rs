@@ -1,0 +1,332 @@
+//! Reading the PEM files of chains, keys and authorities.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::held::Held;
+use crate::validity::Validity;
+
+/// Largest file that is read. Bundles of all public authorities have a quarter of a MiB.
+const LARGEST: u64 = 4 << 20;
+
+/// Why certificates or keys cannot be used. Each error says which key of the configuration and which file it is
+/// about, and its cause, so that it has no source.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{setting} {}: {error}{}", path.display(), advice(error))]
+    Read {
+        /// The key of the configuration.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{setting} {}: {problem}", path.display())]
+    Content {
+        /// The key of the configuration.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// Certificate and key cannot be used together.
+    #[error("{} {} and {} {}: {problem}", cert.0, cert.1.display(), key.0, key.1.display())]
+    Pair {
+        /// The certificate.
+        cert: (&'static str, PathBuf),
+        /// The key.
+        key: (&'static str, PathBuf),
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ": let the user of the service read it",
+        _ => "",
+    }
+}
+
+impl TlsError {
+    fn content(setting: &'static str, path: &Path, problem: impl Into<String>) -> Self {
+        Self::Content {
+            setting,
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// A certificate with its chain and key.
+pub struct Identity {
+    /// Ready for use.
+    pub certified: Arc<CertifiedKey>,
+    /// The file of the chain, as it is.
+    pub cert_pem: Vec<u8>,
+    /// The file of the key, as it is.
+    pub key_pem: Vec<u8>,
+    /// The certificate that is shown; the others of the chain are of authorities.
+    pub held: Held,
+}
+
+impl Identity {
+    /// Reads chain and key, each by its key of the configuration and its file.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them, also that they do not belong together.
+    pub fn read(cert: (&'static str, &Path), key: (&'static str, &Path)) -> Result<Self, TlsError> {
+        let cert_pem = read(cert.0, cert.1)?;
+        let chain = parse(cert.0, cert.1, &cert_pem)?;
+        let validity = chain
+            .first()
+            .and_then(Validity::of)
+            .ok_or_else(|| TlsError::content(cert.0, cert.1, "the certificate cannot be read"))?;
+        let key_pem = read(key.0, key.1)?;
+        let secret = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| {
+            let problem = match error {
+                pem::Error::NoItemsFound => "holds no private key in PEM that is open; \
+                    one with a passphrase is opened by `openssl pkey`"
+                    .to_owned(),
+                error => not_pem(&error),
+            };
+            TlsError::content(key.0, key.1, problem)
+        })?;
+        let certified = CertifiedKey::from_der(chain, secret, &provider()).map_err(|error| {
+            let problem = match error {
+                rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                    "the key is another certificate's".to_owned()
+                }
+                error => error.to_string(),
+            };
+            TlsError::Pair {
+                cert: (cert.0, cert.1.to_owned()),
+                key: (key.0, key.1.to_owned()),
+                problem,
+            }
+        })?;
+        Ok(Self {
+            certified: Arc::new(certified),
+            cert_pem,
+            key_pem,
+            held: Held::new(cert.0, cert.1, validity),
+        })
+    }
+
+    /// What a server of one protocol shows its clients, and how it looks at theirs.
+    ///
+    /// # Errors
+    ///
+    /// The cryptography has no version of TLS.
+    pub fn server(
+        &self,
+        clients: Arc<dyn ClientCertVerifier>,
+        protocol: &[u8],
+    ) -> Result<ServerConfig, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| {
+                TlsError::content(self.held.setting, &self.held.file, error.to_string())
+            })?
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(
+                &self.certified,
+            ))));
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Ok(config)
+    }
+}
+
+/// Authorities that vouch for others.
+pub struct Authorities {
+    setting: &'static str,
+    file: PathBuf,
+    roots: RootCertStore,
+    /// Their file, as it is.
+    pub pem: Vec<u8>,
+}
+
+impl Authorities {
+    /// Reads authorities, by their key of the configuration and their file.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them.
+    pub fn read(setting: &'static str, path: &Path) -> Result<Self, TlsError> {
+        let pem = read(setting, path)?;
+        let mut roots = RootCertStore::empty();
+        for certificate in parse(setting, path, &pem)? {
+            roots
+                .add(certificate)
+                .map_err(|error| TlsError::content(setting, path, error.to_string()))?;
+        }
+        Ok(Self {
+            setting,
+            file: path.to_owned(),
+            roots,
+            pem,
+        })
+    }
+
+    /// Lets in the clients that they have signed for.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be used for that.
+    pub fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+        let roots = Arc::new(self.roots.clone());
+        WebPkiClientVerifier::builder_with_provider(roots, Arc::new(provider()))
+            .build()
+            .map_err(|error| TlsError::content(self.setting, &self.file, error.to_string()))
+    }
+}
+
+/// All certificates of a file, at least one. `setting` says what names the file.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn certificates(
+    setting: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    parse(setting, path, &read(setting, path)?)
+}
+
+fn provider() -> CryptoProvider {
+    aws_lc_rs::default_provider()
+}
+
+fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+        .map_err(|error| TlsError::Read {
+            setting,
+            path: path.to_owned(),
+            error,
+        })?;
+    if bytes.len() as u64 > LARGEST {
+        let problem = format!("holds more than the {LARGEST} bytes that are read");
+        return Err(TlsError::content(setting, path, problem));
+    }
+    Ok(bytes)
+}
+
+fn parse(
+    setting: &'static str,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(bytes)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| TlsError::content(setting, path, not_pem(&error)))?;
+    if chain.is_empty() {
+        let problem = "holds no certificate in PEM";
+        return Err(TlsError::content(setting, path, problem));
+    }
+    Ok(chain)
+}
+
+fn not_pem(error: &pem::Error) -> String {
+    format!("is no PEM that can be read: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A certificate that signs itself, and its key.
+    fn pair() -> (String, String) {
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_the_setting_and_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        let (cert, key) = pair();
+        let other = pair();
+        let sealed = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        let broken = "-----BEGIN CERTIFICATE-----\nMAMBAgM=\n-----END CERTIFICATE-----\n";
+        for (name, text) in [
+            ("cert", &*cert),
+            ("chain", &format!("{cert}{}", other.0)),
+            ("key", &key),
+            ("other", &other.1),
+            ("both", &format!("{key}{cert}")),
+            ("empty", ""),
+            ("sealed", &sealed),
+            ("broken", broken),
+            ("cut", &cert[..cert.len() / 2]),
+            ("huge", &"x".repeat(LARGEST as usize + 1)),
+        ] {
+            write(name, text);
+        }
+        let at = |name: &str| dir.path().join(name);
+        for (cert, key, expected) in [
+            ("cert", "key", ""),
+            ("chain", "key", ""),
+            ("both", "both", ""),
+            ("none", "key", "a.cert DIR/none: No such file"),
+            ("empty", "key", "a.cert DIR/empty: holds no certificate"),
+            ("key", "key", "a.cert DIR/key: holds no certificate"),
+            ("broken", "key", "a.cert DIR/broken: the certificate cannot"),
+            ("cut", "key", "a.cert DIR/cut: is no PEM"),
+            ("huge", "key", "a.cert DIR/huge: holds more than"),
+            ("cert", "none", "a.key DIR/none: No such file"),
+            ("cert", "cert", "a.key DIR/cert: holds no private key"),
+            ("cert", "sealed", "a.key DIR/sealed: holds no private key"),
+            (
+                "cert",
+                "other",
+                "a.cert DIR/cert and a.key DIR/other: the key is another certificate's",
+            ),
+        ] {
+            let error = Identity::read(("a.cert", &at(cert)), ("a.key", &at(key)))
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+                .replace(dir.path().to_str().unwrap(), "DIR");
+            assert!(
+                error.starts_with(expected) && error.is_empty() == expected.is_empty(),
+                "{cert} {key}: {error}"
+            );
+        }
+        for (ca, expected) in [
+            ("cert", ""),
+            ("none", "a.ca DIR/none: No such file"),
+            ("key", "a.ca DIR/key: holds no certificate"),
+            ("broken", "a.ca DIR/broken: "),
+        ] {
+            let error = Authorities::read("a.ca", &at(ca))
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+                .replace(dir.path().to_str().unwrap(), "DIR");
+            assert!(
+                error.starts_with(expected) && error.is_empty() == expected.is_empty(),
+                "{ca}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What is in use, and when to speak of it.
+
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::validity::Validity;
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// A file that is in use: what was last read of it, whatever has become of it since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The key of the configuration that names it.
+    pub setting: &'static str,
+    /// The file.
+    pub file: PathBuf,
+    /// From when until when it is good.
+    pub validity: Validity,
+}
+
+impl Held {
+    pub(crate) fn new(setting: &'static str, file: &Path, validity: Validity) -> Self {
+        Self {
+            setting,
+            file: file.to_owned(),
+            validity,
+        }
+    }
+
+    /// What is to be said of its end, if anything.
+    #[must_use]
+    pub fn warning(&self, now: Timestamp) -> Option<String> {
+        let warning = self.validity.warning(now)?;
+        Some(format!("the certificate {warning}"))
+    }
+}
+
+/// The files in use, and when to speak of them next: when one has been read, and then once a day.
+#[derive(Debug, Default)]
+pub struct Reminder {
+    held: Vec<Held>,
+    next: Timestamp,
+}
+
+impl Reminder {
+    /// Files were read: they take the place of those that the same keys of the configuration named.
+    pub fn replace(&mut self, new: impl IntoIterator<Item = Held>) {
+        for new in new {
+            self.held.retain(|held| held.setting != new.setting);
+            self.held.push(new);
+        }
+        self.next = Timestamp::MIN;
+    }
+
+    /// The files in use.
+    #[must_use]
+    pub fn held(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// Those to be spoken of now: all of them, or none yet.
+    pub fn due(&mut self, now: Timestamp) -> &[Held] {
+        if now < self.next {
+            return &[];
+        }
+        self.next = now.saturating_add(DAY).unwrap_or(Timestamp::MAX);
+        &self.held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn held(setting: &'static str, not_after: &str) -> Held {
+        let validity = Validity {
+            not_before: time("2025-07-01T00:00:00Z"),
+            not_after: time(not_after),
+        };
+        Held::new(setting, Path::new("x.pem"), validity)
+    }
+
+    #[test]
+    fn it_is_spoken_of_once_a_day() {
+        let mut reminder = Reminder::default();
+        reminder.replace([held("cert", "2026-07-01T00:00:00Z")]);
+        for (now, count) in [
+            ("2026-06-10T12:00:00Z", 1),
+            ("2026-06-10T12:00:01Z", 0),
+            ("2026-06-11T11:59:59Z", 0),
+            ("2026-06-11T12:00:00Z", 1),
+            ("2026-07-11T12:00:00Z", 1),
+        ] {
+            assert_eq!(reminder.due(time(now)).len(), count, "{now}");
+        }
+    }
+
+    #[test]
+    fn what_was_read_again_is_spoken_of_at_once() {
+        let mut reminder = Reminder::default();
+        let now = time("2026-12-30T12:00:00Z");
+        reminder.replace([
+            held("cert", "2029-07-01T00:00:00Z"),
+            held("ca", "2029-07-01T00:00:00Z"),
+        ]);
+        assert_eq!(reminder.due(now).len(), 2);
+        for (year, expected) in [
+            ("2026", Some("the certificate has expired")),
+            ("2029", None),
+        ] {
+            assert!(reminder.due(now).is_empty());
+            reminder.replace([held("cert", &format!("{year}-07-01T00:00:00Z"))]);
+            let due = reminder.due(now);
+            assert_eq!(due.len(), 2);
+            let cert = due.iter().find(|held| held.setting == "cert").unwrap();
+            assert_eq!(cert.warning(now).as_deref(), expected);
+        }
+    }
+}

@@ -283,6 +283,14 @@ mod tests {
             write(name, text);
         }
         let at = |name: &str| dir.path().join(name);
+        let says = |what: &str, error: Option<TlsError>, expected: &str| {
+            let error = error.map(|error| error.to_string()).unwrap_or_default();
+            let error = error.replace(dir.path().to_str().unwrap(), "DIR");
+            assert!(
+                error.starts_with(expected) && error.is_empty() == expected.is_empty(),
+                "{what}: {error}"
+            );
+        };
         for (cert, key, expected) in [
             ("cert", "key", ""),
             ("chain", "key", ""),
@@ -302,15 +310,8 @@ mod tests {
                 "a.cert DIR/cert and a.key DIR/other: the key is another certificate's",
             ),
         ] {
-            let error = Identity::read(("a.cert", &at(cert)), ("a.key", &at(key)))
-                .err()
-                .map(|error| error.to_string())
-                .unwrap_or_default()
-                .replace(dir.path().to_str().unwrap(), "DIR");
-            assert!(
-                error.starts_with(expected) && error.is_empty() == expected.is_empty(),
-                "{cert} {key}: {error}"
-            );
+            let read = Identity::read(("a.cert", &at(cert)), ("a.key", &at(key)));
+            says(&format!("{cert} {key}"), read.err(), expected);
         }
         for (ca, expected) in [
             ("cert", ""),
@@ -318,15 +319,7 @@ mod tests {
             ("key", "a.ca DIR/key: holds no certificate"),
             ("broken", "a.ca DIR/broken: "),
         ] {
-            let error = Authorities::read("a.ca", &at(ca))
-                .err()
-                .map(|error| error.to_string())
-                .unwrap_or_default()
-                .replace(dir.path().to_str().unwrap(), "DIR");
-            assert!(
-                error.starts_with(expected) && error.is_empty() == expected.is_empty(),
-                "{ca}: {error}"
-            );
+            says(ca, Authorities::read("a.ca", &at(ca)).err(), expected);
         }
     }
 }

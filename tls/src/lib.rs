@@ -5,11 +5,13 @@
 //! here logs, waits or starts a thread.
 
 mod files;
+mod guard;
 mod held;
 mod validity;
 mod watch;
 
 pub use files::{Authorities, Identity, TlsError, certificates};
+pub use guard::{Care, Unsafe, check, concern};
 pub use held::{Held, Reminder};
 pub use validity::Validity;
 pub use watch::{FileWatch, Looks};

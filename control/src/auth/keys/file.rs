@@ -31,9 +31,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use sifter_tls::Care;
 use sifter_tls::Looks;
 
-use super::guard::{self, Care};
+use super::guard;
 use super::{AccessKey, KeyError, KeyRing, KeySource, Secret};
 use crate::auth::policy::Policy;
 use crate::config;

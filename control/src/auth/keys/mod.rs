@@ -15,6 +15,7 @@ use std::sync::PoisonError;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use sifter_tls::Unsafe;
 
 use super::policy::Policy;
 
@@ -22,7 +23,6 @@ mod file;
 mod guard;
 
 pub use file::Fingerprint;
-pub use guard::Unsafe;
 
 /// A secret; printed as dots.
 #[derive(Clone, PartialEq, Eq)]
@@ -130,6 +130,12 @@ pub enum KeyError {
         path: PathBuf,
         /// Who could do what.
         problem: Unsafe,
+    },
+    /// It is larger than any file of keys.
+    #[error("{}: more than the {} bytes that are read", path.display(), guard::MAX_FILE)]
+    TooLarge {
+        /// Which one.
+        path: PathBuf,
     },
     /// It is not TOML of the expected form. The text of the file is not shown.
     #[error("{}: {problem}", path.display())]

@@ -177,7 +177,7 @@ fn refused_at_load_without_showing_secrets() {
     assert!(matches!(
         dir.load("keys.toml"),
         Err(KeyError::Unsafe {
-            problem: Unsafe::Readable(0o640),
+            problem: sifter_tls::Unsafe::Readable(0o640),
             ..
         })
     ));

@@ -89,9 +89,11 @@ impl Observed {
             };
             metrics.set_condition(&CONDITIONS, condition);
             if let Some(tls) = &self.tls {
-                let own = tls.loaded().own.validity;
-                metrics.certificate_expiry.set(own.not_after.as_second());
-                metrics.certificate_renewal.set(own.renewal().as_second());
+                let [cert, ..] = &tls.loaded().held;
+                if let Some(own) = cert.validity {
+                    metrics.certificate_expiry.set(own.not_after.as_second());
+                    metrics.certificate_renewal.set(own.renewal().as_second());
+                }
             }
         })
     }

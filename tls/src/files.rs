@@ -13,6 +13,7 @@ use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::guard::{self, Care, Unsafe};
 use crate::held::Held;
 use crate::validity::Validity;
 
@@ -80,8 +81,8 @@ pub struct Identity {
     pub cert_pem: Vec<u8>,
     /// The file of the key, as it is.
     pub key_pem: Vec<u8>,
-    /// The certificate that is shown; the others of the chain are of authorities.
-    pub held: Held,
+    /// The files: of the chain, of which the first certificate is the one that is shown, and of the key.
+    pub held: [Held; 2],
 }
 
 impl Identity {
@@ -91,13 +92,14 @@ impl Identity {
     ///
     /// What is wrong with them, also that they do not belong together.
     pub fn read(cert: (&'static str, &Path), key: (&'static str, &Path)) -> Result<Self, TlsError> {
-        let cert_pem = read(cert.0, cert.1)?;
+        // Who can replace the chain alone has no key for it.
+        let (cert_pem, _) = read(cert.0, cert.1, Care::Public)?;
         let chain = parse(cert.0, cert.1, &cert_pem)?;
         let validity = chain
             .first()
             .and_then(Validity::of)
             .ok_or_else(|| TlsError::content(cert.0, cert.1, "the certificate cannot be read"))?;
-        let key_pem = read(key.0, key.1)?;
+        let (key_pem, problem) = read(key.0, key.1, Care::Shared)?;
         let secret = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| {
             let problem = match error {
                 pem::Error::NoItemsFound => "holds no private key in PEM that is open; \
@@ -124,7 +126,20 @@ impl Identity {
             certified: Arc::new(certified),
             cert_pem,
             key_pem,
-            held: Held::new(cert.0, cert.1, validity),
+            held: [
+                Held {
+                    setting: cert.0,
+                    file: cert.1.to_owned(),
+                    validity: Some(validity),
+                    problem: None,
+                },
+                Held {
+                    setting: key.0,
+                    file: key.1.to_owned(),
+                    validity: None,
+                    problem,
+                },
+            ],
         })
     }
 
@@ -141,7 +156,8 @@ impl Identity {
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| {
-                TlsError::content(self.held.setting, &self.held.file, error.to_string())
+                let [cert, _] = &self.held;
+                TlsError::content(cert.setting, &cert.file, error.to_string())
             })?
             .with_client_cert_verifier(clients)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(
@@ -154,9 +170,9 @@ impl Identity {
 
 /// Authorities that vouch for others.
 pub struct Authorities {
-    setting: &'static str,
-    file: PathBuf,
     roots: RootCertStore,
+    /// The file.
+    pub held: Held,
     /// Their file, as it is.
     pub pem: Vec<u8>,
 }
@@ -168,7 +184,7 @@ impl Authorities {
     ///
     /// What is wrong with them.
     pub fn read(setting: &'static str, path: &Path) -> Result<Self, TlsError> {
-        let pem = read(setting, path)?;
+        let (pem, problem) = read(setting, path, Care::Public)?;
         let mut roots = RootCertStore::empty();
         for certificate in parse(setting, path, &pem)? {
             roots
@@ -176,9 +192,13 @@ impl Authorities {
                 .map_err(|error| TlsError::content(setting, path, error.to_string()))?;
         }
         Ok(Self {
-            setting,
-            file: path.to_owned(),
             roots,
+            held: Held {
+                setting,
+                file: path.to_owned(),
+                validity: None,
+                problem,
+            },
             pem,
         })
     }
@@ -192,7 +212,9 @@ impl Authorities {
         let roots = Arc::new(self.roots.clone());
         WebPkiClientVerifier::builder_with_provider(roots, Arc::new(provider()))
             .build()
-            .map_err(|error| TlsError::content(self.setting, &self.file, error.to_string()))
+            .map_err(|error| {
+                TlsError::content(self.held.setting, &self.held.file, error.to_string())
+            })
     }
 }
 
@@ -205,27 +227,36 @@ pub fn certificates(
     setting: &'static str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    parse(setting, path, &read(setting, path)?)
+    let (pem, _) = read(setting, path, Care::Public)?;
+    parse(setting, path, &pem)
 }
 
 fn provider() -> CryptoProvider {
     aws_lc_rs::default_provider()
 }
 
-fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+/// What is in a file, and what others can do with it.
+fn read(
+    setting: &'static str,
+    path: &Path,
+    care: Care,
+) -> Result<(Vec<u8>, Option<Unsafe>), TlsError> {
+    let failed = |error| TlsError::Read {
+        setting,
+        path: path.to_owned(),
+        error,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let problem = guard::concern(&file, path, care);
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
-        .map_err(|error| TlsError::Read {
-            setting,
-            path: path.to_owned(),
-            error,
-        })?;
+    file.take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() as u64 > LARGEST {
         let problem = format!("holds more than the {LARGEST} bytes that are read");
         return Err(TlsError::content(setting, path, problem));
     }
-    Ok(bytes)
+    Ok((bytes, problem))
 }
 
 fn parse(

@@ -1,9 +1,10 @@
 //! What is in use, and when to speak of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::guard::Unsafe;
 use crate::validity::Validity;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -15,24 +16,33 @@ pub struct Held {
     pub setting: &'static str,
     /// The file.
     pub file: PathBuf,
-    /// From when until when it is good.
-    pub validity: Validity,
+    /// From when until when what it holds is good; a key is for as long as its certificate.
+    pub validity: Option<Validity>,
+    /// What others can do with it.
+    pub problem: Option<Unsafe>,
 }
 
 impl Held {
-    pub(crate) fn new(setting: &'static str, file: &Path, validity: Validity) -> Self {
-        Self {
-            setting,
-            file: file.to_owned(),
-            validity,
-        }
+    /// What is to be said of its end, if anything, and when that is.
+    #[must_use]
+    pub fn ending(&self, now: Timestamp) -> Option<(String, Timestamp)> {
+        let validity = self.validity?;
+        let warning = validity.warning(now)?;
+        Some((
+            format!("the certificate {warning}: renew it"),
+            validity.not_after,
+        ))
     }
 
-    /// What is to be said of its end, if anything.
+    /// All that is to be said of it, for people who check a configuration.
     #[must_use]
-    pub fn warning(&self, now: Timestamp) -> Option<String> {
-        let warning = self.validity.warning(now)?;
-        Some(format!("the certificate {warning}"))
+    pub fn notes(&self, now: Timestamp) -> Vec<String> {
+        let place = format!("{} {}", self.setting, self.file.display());
+        let ending = self.ending(now);
+        let ending = ending.map(|(warning, until)| format!("{place}: {warning} (until {until})"));
+        let problem = self.problem.as_ref();
+        let problem = problem.map(|problem| format!("{place} is not safe: {problem}"));
+        ending.into_iter().chain(problem).collect()
     }
 }
 
@@ -82,7 +92,12 @@ mod tests {
             not_before: time("2025-07-01T00:00:00Z"),
             not_after: time(not_after),
         };
-        Held::new(setting, Path::new("x.pem"), validity)
+        Held {
+            setting,
+            file: "x.pem".into(),
+            validity: Some(validity),
+            problem: None,
+        }
     }
 
     #[test]
@@ -110,7 +125,7 @@ mod tests {
         ]);
         assert_eq!(reminder.due(now).len(), 2);
         for (year, expected) in [
-            ("2026", Some("the certificate has expired")),
+            ("2026", Some("the certificate has expired: renew it")),
             ("2029", None),
         ] {
             assert!(reminder.due(now).is_empty());
@@ -118,7 +133,8 @@ mod tests {
             let due = reminder.due(now);
             assert_eq!(due.len(), 2);
             let cert = due.iter().find(|held| held.setting == "cert").unwrap();
-            assert_eq!(cert.warning(now).as_deref(), expected);
+            let ending = cert.ending(now).map(|(warning, _)| warning);
+            assert_eq!(ending.as_deref(), expected);
         }
     }
 }

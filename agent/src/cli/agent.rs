@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use crate::config::{self, Raw, RawRoot, Settings};
 use crate::net::Loaded;
 use crate::run;
@@ -188,11 +190,15 @@ impl Drop for Cleared {
 /// What is wrong with it.
 pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
     let settings = args.config.resolve()?;
-    if let Some(tls) = &settings.tls {
-        Loaded::read(tls)
-            .map_err(|error| WithExit::error(Exit::Usage, format!("configuration: {error}")))?;
-    }
+    let loaded = settings.tls.as_ref().map(Loaded::read).transpose();
+    let loaded =
+        loaded.map_err(|error| WithExit::error(Exit::Usage, format!("configuration: {error}")))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "configuration is good: {}", summary(&settings))?;
+    for held in loaded.iter().flat_map(|loaded| &loaded.held) {
+        for note in held.notes(Timestamp::now()) {
+            writeln!(out, "note: {}", crate::escape::terminal(&note))?;
+        }
+    }
     Ok(Exit::Success)
 }

@@ -38,10 +38,10 @@ const CLIENT_CA: &str = "tls.client_ca";
 pub struct Loaded {
     config: Arc<ServerConfig>,
     allow: Arc<Allow>,
-    /// What the agent's own certificate says.
-    pub own: Names,
-    /// The files.
-    pub held: Vec<Held>,
+    /// Who the agent's own certificate says that it is.
+    pub names: Vec<String>,
+    /// The files: certificate, key, authorities.
+    pub held: [Held; 3],
 }
 
 /// TLS of the listeners.
@@ -60,11 +60,6 @@ impl Loaded {
     pub fn read(settings: &TlsSettings) -> Result<Self, TlsError> {
         let identity = Identity::read((CERT, &settings.cert), (KEY, &settings.key))?;
         let authorities = Authorities::read(CLIENT_CA, &settings.client_ca)?;
-        let own = identity.certified.end_entity_cert().ok();
-        let own = own.and_then(Names::of).unwrap_or_else(|| Names {
-            names: Vec::new(),
-            validity: identity.held.validity,
-        });
         let allow = Arc::new(Allow::new(&settings.allow));
         let verifier = Verifier {
             inner: authorities.verifier()?,
@@ -74,11 +69,13 @@ impl Loaded {
         // A resumed session would be taken without a look at the certificate.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        let own = identity.certified.end_entity_cert().ok();
+        let [cert, key] = identity.held;
         Ok(Self {
             config: Arc::new(config),
             allow,
-            own,
-            held: vec![identity.held],
+            names: own.and_then(Names::of).map_or(Vec::new(), |own| own.names),
+            held: [cert, key, authorities.held],
         })
     }
 }
@@ -314,7 +311,8 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// Reads changed files again, forever, and says once a day what ends soon.
+/// Reads changed files again, forever, and says once a day what ends soon, and what others can read
+/// or replace.
 pub async fn follow(tls: Arc<Tls>, every: Duration, told: impl Fn(Result<(), TlsError>)) {
     let mut reminder = Reminder::default();
     let mut last = None;
@@ -339,13 +337,13 @@ pub async fn follow(tls: Arc<Tls>, every: Duration, told: impl Fn(Result<(), Tls
 /// Logs what is to be said now.
 fn remind(reminder: &mut Reminder, now: Timestamp) {
     for held in reminder.due(now) {
-        if let Some(warning) = held.warning(now) {
-            tracing::warn!(
-                certificate = held.setting,
-                file = escape::path(&held.file),
-                until = %held.validity.not_after,
-                "{warning}: renew it"
-            );
+        let (setting, file) = (held.setting, escape::path(&held.file));
+        if let Some((warning, until)) = held.ending(now) {
+            tracing::warn!(certificate = setting, file, %until, "{warning}");
+        }
+        if let Some(problem) = &held.problem {
+            let problem = escape::terminal(&problem.to_string()).into_owned();
+            tracing::warn!(file, "{setting} is not safe: {problem}");
         }
     }
 }

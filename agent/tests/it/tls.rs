@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
@@ -279,6 +280,81 @@ fn certificates_are_checked_with_the_configuration() {
         assert_eq!(checked.code, Some(2), "{}", checked.err);
         assert!(checked.err.contains(file), "{}", checked.err);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_others_can_read_or_replace_are_told_of_and_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let set = |name: &str, mode| {
+        let path = directory.path().join(name);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let ca = Authority::new("site");
+    set("", 0o700);
+    let agent = start(directory.path(), &ca);
+    let run = |command: &str| {
+        let ran = crate::tool::run(directory.path(), &[command, "-c", "agent.toml"]);
+        (
+            ran.code,
+            ran.out.replace(directory.path().to_str().unwrap(), "DIR"),
+        )
+    };
+    for (key, ca, of_directory, expected) in [
+        (0o600, 0o644, 0o755, None),
+        (0o640, 0o644, 0o755, None),
+        (0o644, 0o644, 0o750, None),
+        (
+            0o604,
+            0o644,
+            0o755,
+            Some("tls.key DIR/agent.key is not safe: mode 0604 lets every user read it; chmod o="),
+        ),
+        (
+            0o640,
+            0o666,
+            0o755,
+            Some(
+                "tls.client_ca DIR/ca.pem is not safe: mode 0666 lets others write it; chmod go-w",
+            ),
+        ),
+        (
+            0o640,
+            0o644,
+            0o777,
+            Some(
+                "tls.key DIR/agent.key is not safe: mode 0777 of DIR lets others replace it; chmod go-w the directory",
+            ),
+        ),
+    ] {
+        set("agent.key", key);
+        set("ca.pem", ca);
+        set("", of_directory);
+        let (code, checked) = run("check-config");
+        assert_eq!(code, Some(0), "{checked}");
+        let examined = run("doctor").1;
+        match expected {
+            None => assert!(
+                !checked.contains("not safe") && !examined.contains("not safe"),
+                "{key:o} {ca:o} {of_directory:o}: {checked}{examined}"
+            ),
+            Some(expected) => {
+                assert!(
+                    checked.contains(&format!("\nnote: {expected}\n")),
+                    "{checked}"
+                );
+                let warning = format!("\nwarning  tls: {expected}\n");
+                assert!(examined.contains(&warning), "{examined}");
+            }
+        }
+    }
+    let said = "WARN tls.key is not safe: mode 0644 lets every user read it; chmod o= file=";
+    assert!(!agent.log().contains(said), "{}", agent.log());
+    set("", 0o755);
+    set("agent.key", 0o644);
+    agent.signal(Signal::SIGHUP);
+    until("the log says so", || agent.log().contains(said));
+    let control = ca.sign("control", NOW);
+    assert_eq!(ask(&agent, &ca, Some(&control)).await, Ok(2));
 }
 
 /// The script that signs certificates.

@@ -55,13 +55,8 @@ fn summary(args: &Args, settings: &Settings, held: &[Held]) -> String {
         }
     }
     for held in held {
-        if let Some(warning) = held.warning(Timestamp::now()) {
-            summary.push_str(&format!(
-                "note: {} {}: {warning}: renew it (until {})\n",
-                held.setting,
-                held.file.display(),
-                held.validity.not_after
-            ));
+        for note in held.notes(Timestamp::now()) {
+            summary.push_str(&format!("note: {note}\n"));
         }
     }
     summary

@@ -40,5 +40,6 @@ pub fn load(files: &AgentTls) -> Result<(ClientTlsConfig, Vec<Held>), AgentTlsEr
     Endpoint::from_static("https://localhost")
         .tls_config(config.clone())
         .map_err(AgentTlsError::Unusable)?;
-    Ok((config, vec![identity.held]))
+    let [cert, key] = identity.held;
+    Ok((config, vec![authorities.held, cert, key]))
 }

@@ -1,4 +1,5 @@
-//! Says in the log and in the metrics until when the certificates in use are valid, before clients and agents do.
+//! Says in the log and in the metrics until when the certificates in use are valid, before clients and agents do,
+//! and in the log which files others can read or replace.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use sifter_tls::Held;
 
 use crate::telemetry::Metrics;
 
-/// The certificates in use, and when to speak of them next.
+/// Certificates and keys in use, and when to speak of them next.
 pub(super) struct Reminder {
     certificates: sifter_tls::Reminder,
     metrics: Arc<Metrics>,
@@ -22,26 +23,26 @@ impl Reminder {
         }
     }
 
-    /// Certificates were read.
+    /// Files were read.
     pub(super) fn replace(&mut self, new: Vec<Held>) {
         for held in &new {
-            let validity = held.validity;
-            self.metrics
-                .certificate(held.setting, validity.not_after, validity.renewal());
+            if let Some(validity) = held.validity {
+                self.metrics
+                    .certificate(held.setting, validity.not_after, validity.renewal());
+            }
         }
         self.certificates.replace(new);
     }
 
-    /// Logs what is to be said: when certificates have been read, and then once a day.
+    /// Logs what is to be said: when files have been read, and then once a day.
     pub(super) fn remind(&mut self, now: Timestamp) {
         for held in self.certificates.due(now) {
-            if let Some(warning) = held.warning(now) {
-                tracing::warn!(
-                    certificate = held.setting,
-                    file = %held.file.display(),
-                    until = %held.validity.not_after,
-                    "{warning}: renew it"
-                );
+            let (setting, file) = (held.setting, held.file.display());
+            if let Some((warning, until)) = held.ending(now) {
+                tracing::warn!(certificate = setting, %file, %until, "{warning}");
+            }
+            if let Some(problem) = &held.problem {
+                tracing::warn!(%file, "{setting} is not safe: {problem}");
             }
         }
     }

@@ -115,7 +115,8 @@ pub enum Stuck {
     Exchange(#[source] io::Error),
 }
 
-/// Checks everything that `start` would refuse, without listening. Returns the certificates that it would use.
+/// Checks everything that `start` would refuse, without listening. Returns the certificates and keys that it
+/// would use.
 pub fn check(settings: &Settings) -> Result<Vec<Held>, RunError> {
     Ok(parts(settings)?.held)
 }

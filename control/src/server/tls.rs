@@ -45,5 +45,5 @@ impl Certificate {
 fn read(files: &ServerTls) -> Result<(ServerConfig, Vec<Held>), TlsError> {
     let identity = Identity::read(("server.cert", &files.cert), ("server.key", &files.key))?;
     let config = identity.server(WebPkiClientVerifier::no_client_auth(), b"http/1.1")?;
-    Ok((config, vec![identity.held]))
+    Ok((config, identity.held.into()))
 }

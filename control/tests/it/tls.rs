@@ -1,9 +1,13 @@
 //! HTTPS and mutual TLS to the agents.
 
 use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -32,6 +36,7 @@ use crate::support::agent::Act;
 use crate::support::agent::Agent;
 use crate::support::client;
 use crate::support::client::Answer;
+use crate::support::program;
 use crate::support::server::CLUSTER;
 use crate::support::server::Control;
 use crate::support::server::config;
@@ -77,7 +82,9 @@ impl Authority {
 
     fn write_pair(&self, dir: &Path, name: &str, (cert, key): (String, String)) {
         fs::write(dir.join(format!("{name}.pem")), cert).unwrap();
-        fs::write(dir.join(format!("{name}.key")), key).unwrap();
+        let path = dir.join(format!("{name}.key"));
+        fs::write(&path, key).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     async fn get(&self, address: SocketAddr, target: &str) -> Result<Answer, std::io::Error> {
@@ -174,6 +181,67 @@ async fn the_end_of_certificates_is_known_beforehand() {
     assert_eq!(days_until("renewal", "server.cert").await, 270);
     assert_eq!(days_until("expiry", "agent_tls.cert").await, 100);
     assert!(!check().contains("note: "));
+}
+
+#[test]
+fn files_that_others_can_read_or_replace_are_told_of_and_used() {
+    let authority = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("ca.pem"), authority.pem()).unwrap();
+    authority.write(dir.path(), "server");
+    authority.write(dir.path(), "client");
+    let tables = "[server]\nlisten = [\"127.0.0.1:0\"]\ncert = \"server.pem\"\nkey = \"server.key\"\n\
+                  [agent_tls]\nca = \"ca.pem\"\ncert = \"client.pem\"\nkey = \"client.key\"";
+    let file = dir.path().join("config.toml");
+    fs::write(&file, config(tables, &[])).unwrap();
+    let set = |name: &str, mode| {
+        let path = dir.path().join(name);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let check = || {
+        let output = program::run("check-config", &file);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.replace(dir.path().to_str().unwrap(), "DIR")
+    };
+    for (name, mode) in [("", 0o755), ("server.key", 0o640), ("client.key", 0o640)] {
+        set(name, mode);
+    }
+    for (name, mode, good, expected) in [
+        ("ca.pem", 0o644, 0o644, ""),
+        (
+            "server.key",
+            0o644,
+            0o640,
+            "note: server.key DIR/server.key is not safe: mode 0644 lets every user read it; chmod o=\n",
+        ),
+        (
+            "client.key",
+            0o444,
+            0o440,
+            "note: agent_tls.key DIR/client.key is not safe: mode 0444 lets every user read it; chmod o=\n",
+        ),
+        (
+            "ca.pem",
+            0o664,
+            0o644,
+            "note: agent_tls.ca DIR/ca.pem is not safe: mode 0664 lets others write it; chmod go-w\n",
+        ),
+    ] {
+        set(name, mode);
+        let text = check();
+        assert_eq!(text.lines().count(), 1 + expected.lines().count(), "{text}");
+        assert!(text.ends_with(expected), "{text}");
+        set(name, good);
+    }
+    set("server.key", 0o644);
+    let mut serve = program::program("serve", &file);
+    let serve = serve.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut serve = program::Process(serve.spawn().unwrap());
+    let log = BufReader::new(serve.0.stderr.take().unwrap());
+    let lines: Vec<_> = log.lines().map(Result::unwrap).take(2).collect();
+    let told = |line: &String| line.contains("server.key is not safe: mode 0644");
+    assert!(lines.iter().any(told), "{lines:?}");
 }
 
 #[tokio::test]

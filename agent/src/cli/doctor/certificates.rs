@@ -1,8 +1,7 @@
-//! Whether the certificates can be used, and for how long.
-
-use std::os::unix::fs::PermissionsExt;
+//! Whether the certificates can be used, for how long, and whether others can read the key or replace a file.
 
 use jiff::Timestamp;
+use sifter_tls::Held;
 
 use super::Finding;
 use crate::config::TlsSettings;
@@ -21,51 +20,64 @@ pub(super) fn examine(tls: &TlsSettings) -> Vec<Finding> {
         }
     };
     let now = Timestamp::now();
-    let own = &loaded.own;
-    let validity = own.validity;
-    let until = validity.not_after;
-    let mut findings = vec![if validity.not_before > now {
-        Finding::failed(
-            subject,
-            format!("the certificate is valid only from {}", validity.not_before),
-            "is this host's clock right? If so, make a new certificate",
-        )
-    } else if let Some(warning) = validity.warning(now) {
-        let message = format!("the certificate {warning}: {until}");
-        let advice = "make a new one with enroll.sh of sifter-control; the agent takes it by itself within 10 s";
-        if until <= now {
-            Finding::failed(subject, message, advice)
-        } else {
-            Finding::warning(subject, message, advice)
-        }
-    } else {
-        Finding::ok(
+    let mut findings: Vec<_> = loaded
+        .held
+        .iter()
+        .filter_map(|held| ending(held, now))
+        .collect();
+    let [cert, ..] = &loaded.held;
+    if let (true, Some(validity)) = (findings.is_empty(), cert.validity) {
+        findings.push(Finding::ok(
             subject,
             format!(
-                "{}, valid until {until}, clients: {}",
-                own.names.join(" "),
+                "{}, valid until {}, clients: {}",
+                loaded.names.join(" "),
+                validity.not_after,
                 tls.allow.join(" ")
             ),
-        )
-    }];
-    if !own.names.iter().any(|name| name.starts_with("dns:")) {
+        ));
+    }
+    if !loaded.names.iter().any(|name| name.starts_with("dns:")) {
         findings.push(Finding::warning(
             subject,
             "the certificate names no host",
             "clients compare its DNS names with the address: make one with enroll.sh of sifter-control",
         ));
     }
-    if let Ok(facts) = std::fs::metadata(&tls.key)
-        && facts.permissions().mode() & 0o007 != 0
-    {
-        findings.push(Finding::warning(
-            subject,
-            format!(
-                "every user may read the key {}",
-                crate::escape::path(&tls.key)
-            ),
-            format!("chmod o= {}", crate::escape::path(&tls.key)),
-        ));
+    for held in &loaded.held {
+        if let Some(problem) = &held.problem {
+            let file = crate::escape::path(&held.file);
+            findings.push(Finding::warning(
+                subject,
+                format!("{} {file} is not safe: {problem}", held.setting),
+                if held.validity.is_some() {
+                    "who can put another file there decides which clients come in"
+                } else {
+                    "who has the key can pose as this agent: make a new one where somebody may have it"
+                },
+            ));
+        }
     }
     findings
+}
+
+/// What is to be said of the time in which a certificate is valid.
+fn ending(held: &Held, now: Timestamp) -> Option<Finding> {
+    let validity = held.validity?;
+    if validity.not_before > now {
+        return Some(Finding::failed(
+            "tls",
+            format!("the certificate is valid only from {}", validity.not_before),
+            "is this host's clock right? If so, make a new certificate",
+        ));
+    }
+    let until = validity.not_after;
+    let message = format!("the certificate {}: {until}", validity.warning(now)?);
+    let advice =
+        "make a new one with enroll.sh of sifter-control; the agent takes it by itself within 10 s";
+    Some(if until <= now {
+        Finding::failed("tls", message, advice)
+    } else {
+        Finding::warning("tls", message, advice)
+    })
 }

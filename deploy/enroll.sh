@@ -2,6 +2,7 @@
 # Certificates for mutual TLS between the control plane and the agents, with openssl alone.
 #
 #   enroll.sh [--dir DIR] [--days N] ca                           once: the site's own authority
+#   enroll.sh [--dir DIR] [--days N] ca renew                     the same for longer: all that it has signed stays good
 #   enroll.sh [--dir DIR] [--days N] agent HOST [NAME|ADDRESS…]   for each login node
 #   enroll.sh [--dir DIR] [--days N] control NAME                 for each control plane
 #
@@ -91,14 +92,31 @@ what=$1
 shift
 case $what in
     ca)
-        [ $# -eq 0 ] || usage
-        [ ! -e "$dir/ca.key" ] || die "$dir/ca.key exists: a new authority would shut out every certificate of the old one"
-        make "$dir"
-        openssl req -x509 -new -key "$work/key" -sha256 -days "${days:-3650}" -subj "/CN=Sifter authority" \
-            -addext "basicConstraints = critical, CA:TRUE, pathlen:0" \
-            -addext "keyUsage = critical, keyCertSign, cRLSign" -out "$work/pem"
+        case $* in
+            "")
+                [ ! -e "$dir/ca.key" ] || die "$dir/ca.key exists: a new authority would shut out every certificate of the old one"
+                make "$dir"
+                openssl req -x509 -new -key "$work/key" -sha256 -days "${days:-3650}" -subj "/CN=Sifter authority" \
+                    -addext "basicConstraints = critical, CA:TRUE, pathlen:0" \
+                    -addext "keyUsage = critical, keyCertSign, cRLSign" -out "$work/pem"
+                ;;
+            renew)
+                [ -f "$dir/ca.key" ] || die "$dir/ca.key is not there: the authority can be renewed with its key only"
+                make "$dir"
+                cp "$dir/ca.key" "$work/key"
+                openssl x509 -in "$dir/ca.pem" -signkey "$work/key" -sha256 -days "${days:-3650}" -out "$work/pem" \
+                    2> "$work/log" || { cat "$work/log" >&2; die "cannot renew"; }
+                ;;
+            *) usage ;;
+        esac
         put "$dir/ca"
         echo "$dir/ca.pem, until $(openssl x509 -in "$dir/ca.pem" -noout -enddate | cut -d= -f2)"
+        [ "$*" != renew ] || cat << NEXT
+On every login node, as root:
+  install -m 0640 -g sifter ca.pem /etc/sifter/tls/
+On every control plane, as root:
+  install -m 0640 -g sifter-control ca.pem /etc/sifter-control/tls/
+NEXT
         ;;
     agent)
         [ $# -gt 0 ] || usage

@@ -89,10 +89,14 @@ impl Observed {
             };
             metrics.set_condition(&CONDITIONS, condition);
             if let Some(tls) = &self.tls {
-                let [cert, ..] = &tls.loaded().held;
-                if let Some(own) = cert.validity {
-                    metrics.certificate_expiry.set(own.not_after.as_second());
-                    metrics.certificate_renewal.set(own.renewal().as_second());
+                for held in &tls.loaded().held {
+                    if let Some(validity) = held.validity {
+                        metrics.set_certificate(
+                            held.setting,
+                            validity.not_after,
+                            validity.renewal(),
+                        );
+                    }
                 }
             }
         })

@@ -30,7 +30,7 @@ done | sed -n 's/^# TYPE \([^ ]*\) .*/\1/p' | sort -u > "$work/known"
 { cat "$work/queries"; grep -v '^#' sifter.rules.yml; } | grep -oE '\b(sifter_(agent|control)|grpc_server)_[a-z_]+' \
     | sed -E 's/_(total|bucket|sum|count)$//' | sort -u > "$work/named"
 # These have no series, and no name: before something has happened, and without TLS.
-printf '%s\n' sifter_agent_problems sifter_control_tls_certificate_{expiry,renewal}_timestamp_seconds >> "$work/known"
+printf '%s\n' sifter_agent_problems sifter_{agent,control}_tls_certificate_{expiry,renewal}_timestamp_seconds >> "$work/known"
 sort -u -o "$work/known" "$work/known"
 missing=$(comm -23 "$work/named" "$work/known")
 [ -z "$missing" ] || { echo "no service has: $missing" >&2; exit 1; }

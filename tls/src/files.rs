@@ -14,7 +14,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::guard::{self, Care, Unsafe};
-use crate::held::Held;
+use crate::held::{Held, Kind};
 use crate::validity::Validity;
 
 /// Largest file that is read. Bundles of all public authorities have a quarter of a MiB.
@@ -130,12 +130,14 @@ impl Identity {
                 Held {
                     setting: cert.0,
                     file: cert.1.to_owned(),
+                    kind: Kind::Certificate,
                     validity: Some(validity),
                     problem: None,
                 },
                 Held {
                     setting: key.0,
                     file: key.1.to_owned(),
+                    kind: Kind::Key,
                     validity: None,
                     problem,
                 },
@@ -186,7 +188,10 @@ impl Authorities {
     pub fn read(setting: &'static str, path: &Path) -> Result<Self, TlsError> {
         let (pem, problem) = read(setting, path, Care::Public)?;
         let mut roots = RootCertStore::empty();
-        for certificate in parse(setting, path, &pem)? {
+        let certificates = parse(setting, path, &pem)?;
+        let lives = certificates.iter().filter_map(Validity::of);
+        let validity = lives.max_by_key(|life| life.not_after);
+        for certificate in certificates {
             roots
                 .add(certificate)
                 .map_err(|error| TlsError::content(setting, path, error.to_string()))?;
@@ -196,7 +201,8 @@ impl Authorities {
             held: Held {
                 setting,
                 file: path.to_owned(),
-                validity: None,
+                kind: Kind::Authorities,
+                validity,
                 problem,
             },
             pem,
@@ -289,6 +295,29 @@ mod tests {
         let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn of_authorities_the_last_to_end_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = |year| {
+            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let key = rcgen::KeyPair::generate().unwrap();
+            params.self_signed(&key).unwrap().pem()
+        };
+        let path = dir.path().join("ca.pem");
+        for (years, expected) in [
+            (&[2030][..], "2030-01-01T00:00:00Z"),
+            (&[2030, 2040], "2040-01-01T00:00:00Z"),
+            (&[2041, 2031, 2021], "2041-01-01T00:00:00Z"),
+        ] {
+            let pem: String = years.iter().map(|&year| authority(year)).collect();
+            fs::write(&path, pem).unwrap();
+            let held = Authorities::read("ca", &path).unwrap().held;
+            let until = held.validity.unwrap().not_after;
+            assert_eq!(until.to_string(), expected, "{years:?}");
+        }
     }
 
     #[test]

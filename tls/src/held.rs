@@ -9,6 +9,17 @@ use crate::validity::Validity;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The certificate that the other side is shown, with its chain.
+    Certificate,
+    /// Its key.
+    Key,
+    /// Authorities that vouch for the other side.
+    Authorities,
+}
+
 /// A file that is in use: what was last read of it, whatever has become of it since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
@@ -16,7 +27,10 @@ pub struct Held {
     pub setting: &'static str,
     /// The file.
     pub file: PathBuf,
-    /// From when until when what it holds is good; a key is for as long as its certificate.
+    /// What it holds.
+    pub kind: Kind,
+    /// From when until when that is good; a key is for as long as its certificate. Of several authorities the last
+    /// to end counts: a file that holds an old one and a new one is the remedy.
     pub validity: Option<Validity>,
     /// What others can do with it.
     pub problem: Option<Unsafe>,
@@ -28,10 +42,11 @@ impl Held {
     pub fn ending(&self, now: Timestamp) -> Option<(String, Timestamp)> {
         let validity = self.validity?;
         let warning = validity.warning(now)?;
-        Some((
-            format!("the certificate {warning}: renew it"),
-            validity.not_after,
-        ))
+        let what = match self.kind {
+            Kind::Certificate | Kind::Key => "the certificate",
+            Kind::Authorities => "the authority",
+        };
+        Some((format!("{what} {warning}: renew it"), validity.not_after))
     }
 
     /// All that is to be said of it, for people who check a configuration.
@@ -95,6 +110,7 @@ mod tests {
         Held {
             setting,
             file: "x.pem".into(),
+            kind: Kind::Certificate,
             validity: Some(validity),
             problem: None,
         }

@@ -12,6 +12,6 @@ mod watch;
 
 pub use files::{Authorities, Identity, TlsError, certificates};
 pub use guard::{Care, Unsafe, check, concern};
-pub use held::{Held, Reminder};
+pub use held::{Held, Kind, Reminder};
 pub use validity::Validity;
 pub use watch::{FileWatch, Looks};

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -62,6 +63,7 @@ labels! {
     ImageLabels { status: &'static str, format: &'static str }
     ConditionLabels { condition: &'static str }
     ReasonLabels { reason: &'static str }
+    CertificateLabels { certificate: &'static str }
     ReloadLabels { what: &'static str, result: &'static str }
     RpcLabels { grpc_type: &'static str, grpc_service: &'static str, grpc_method: &'static str }
     CodeLabels { grpc_type: &'static str, grpc_service: &'static str, grpc_method: &'static str, grpc_code: &'static str }
@@ -132,10 +134,8 @@ pub struct Metrics {
     /// Connections held.
     pub connections: Gauge,
     refused: Family<ReasonLabels, Counter>,
-    /// Until when the agent's own certificate is valid, in seconds since 1970.
-    pub certificate_expiry: Gauge,
-    /// When it should have been renewed, likewise.
-    pub certificate_renewal: Gauge,
+    certificate_expiry: Family<CertificateLabels, Gauge>,
+    certificate_renewal: Family<CertificateLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
     rpcs_started: Family<RpcLabels, Counter>,
     rpcs_handled: Family<CodeLabels, Counter>,
@@ -172,8 +172,8 @@ impl Default for Metrics {
             ready: Gauge::default(),
             connections: Gauge::default(),
             refused: Family::default(),
-            certificate_expiry: Gauge::default(),
-            certificate_renewal: Gauge::default(),
+            certificate_expiry: Family::default(),
+            certificate_renewal: Family::default(),
             reloads: Family::default(),
             rpcs_started: Family::default(),
             rpcs_handled: Family::default(),
@@ -225,8 +225,8 @@ impl Metrics {
         own.register("ready", "Whether listings are answered", self.ready.clone());
         own.register("connections", "Connections held", self.connections.clone());
         own.register("connections_refused", "Connections that were not let in, or had to leave, by reason", self.refused.clone());
-        own.register_with_unit("tls_certificate_expiry_timestamp", "Until when the agent's certificate is valid; 0 without TLS", Unit::Seconds, self.certificate_expiry.clone());
-        own.register_with_unit("tls_certificate_renewal_timestamp", "When the agent's certificate should have been renewed; 0 without TLS", Unit::Seconds, self.certificate_renewal.clone());
+        own.register_with_unit("tls_certificate_expiry_timestamp", "Until when a certificate is valid, by its key in the configuration", Unit::Seconds, self.certificate_expiry.clone());
+        own.register_with_unit("tls_certificate_renewal_timestamp", "When a certificate should have been renewed, by its key in the configuration", Unit::Seconds, self.certificate_renewal.clone());
         own.register("reloads", "Configuration and certificates read again, by result", self.reloads.clone());
         own.register("build", "Version of this program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry
@@ -375,6 +375,23 @@ impl Metrics {
             self.images
                 .get_or_create(&ImageLabels { status, format })
                 .set(count(*number));
+        }
+    }
+
+    /// Notes until when a certificate is valid, and when it should have been renewed.
+    pub fn set_certificate(
+        &self,
+        certificate: &'static str,
+        not_after: Timestamp,
+        renewal: Timestamp,
+    ) {
+        for (family, time) in [
+            (&self.certificate_expiry, not_after),
+            (&self.certificate_renewal, renewal),
+        ] {
+            family
+                .get_or_create(&CertificateLabels { certificate })
+                .set(time.as_second());
         }
     }
 

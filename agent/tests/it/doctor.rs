@@ -117,6 +117,25 @@ fn what_is_wrong_is_named_with_what_to_do() {
         assert!(text.contains(expected), "{expected} in {text}");
     }
 
+    // An authority that ends: what it has signed is good for as long as it says itself.
+    for (until, expected) in [
+        (in_days(9), "the authority expires in less than 9 days: "),
+        (ago(2), "the authority has expired: "),
+    ] {
+        let ca = Authority::between("site", ago(30), until);
+        let server = ca.sign_between("agent", ago(9), in_days(99));
+        for (name, text) in [("ca", &ca.pem), ("c", &server.cert), ("k", &server.key)] {
+            fs::write(directory.join(name), text).unwrap();
+        }
+        let (_, text) = doctor(&config);
+        for expected in [
+            format!("warning  tls: {expected}"),
+            "ok       tls: dns:agent".to_owned(),
+        ] {
+            assert!(text.contains(&expected), "{expected} in {text}");
+        }
+    }
+
     fs::write(&config, "typo = 1").unwrap();
     assert_eq!(doctor(&config).0, Some(2));
 }

@@ -221,42 +221,77 @@ async fn certificates_and_names_are_read_again_and_no_request_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_the_certificate_is_known_beforehand() {
+async fn the_end_of_certificate_and_authority_is_known_beforehand() {
     let directory = tempfile::tempdir().unwrap();
-    let ca = Authority::new("site");
     let day = Duration::from_secs(86_400);
     let now = SystemTime::now();
+    let ca = Authority::between("site", now - 30 * day, now + 5 * day);
     let agent = start_as(
         directory.path(),
         &ca.sign_between("agent", now - 30 * day, now + 9 * day),
         &ca,
     );
-    let said = format!(
-        "the certificate expires in less than 9 days: renew it certificate=\"tls.cert\" file=\"{}\" until=",
-        directory.path().join("agent.pem").display()
-    );
-    until("the log says so", || agent.log().contains(&said));
+    let said = |what: &str, days: u32, setting: &str, file: &str| {
+        format!(
+            "the {what} expires in less than {days} days: renew it certificate=\"{setting}\" file=\"{}\" until=",
+            directory.path().join(file).display()
+        )
+    };
+    for said in [
+        said("certificate", 9, "tls.cert", "agent.pem"),
+        said("authority", 5, "tls.client_ca", "ca.pem"),
+    ] {
+        until("the log says so", || agent.log().contains(&said));
+    }
     let seconds = |time: SystemTime| {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         since.as_secs_f64().floor()
     };
-    let expiry = "sifter_agent_tls_certificate_expiry_timestamp_seconds";
-    let renewal = "sifter_agent_tls_certificate_renewal_timestamp_seconds";
-    assert!((agent.metric(expiry) - seconds(now + 9 * day)).abs() <= 1.0);
-    assert!((agent.metric(renewal) - seconds(now + 9 * day - 39 * day / 4)).abs() <= 1.0);
+    let is = |what: &str, certificate: &str, time: SystemTime| {
+        let name = format!(
+            "sifter_agent_tls_certificate_{what}_timestamp_seconds{{certificate=\"{certificate}\"}}"
+        );
+        (agent.metric(&name) - seconds(time)).abs() <= 1.0
+    };
+    for (what, certificate, time) in [
+        ("expiry", "tls.cert", now + 9 * day),
+        ("renewal", "tls.cert", now + 9 * day - 39 * day / 4),
+        ("expiry", "tls.client_ca", now + 5 * day),
+        ("renewal", "tls.client_ca", now + 5 * day - 35 * day / 4),
+    ] {
+        assert!(is(what, certificate, time), "{what} {certificate}");
+    }
+    let checked = crate::tool::run(directory.path(), &["check-config", "-c", "agent.toml"]).out;
+    for said in ["note: tls.cert ", "note: tls.client_ca "] {
+        assert!(checked.contains(said), "{checked}");
+    }
 
     let server = ca.sign_between("agent", now, now + 365 * day);
-    write_files(directory.path(), &server, &ca);
+    // The new authority beside the old one.
+    let mut both = Authority::between("site", now, now + 3650 * day);
+    both.pem = format!("{}{}", ca.pem, both.pem);
+    write_files(directory.path(), &server, &both);
     agent.signal(Signal::SIGHUP);
-    until("the new certificate is in use", || {
-        (agent.metric(renewal) - seconds(now + 335 * day)).abs() <= 1.0
+    until("the new files are in use", || {
+        is("renewal", "tls.cert", now + 335 * day)
+            && is("renewal", "tls.client_ca", now + 3620 * day)
     });
-    assert_eq!(
-        agent.log().matches("renew it").count(),
-        1,
-        "{}",
-        agent.log()
-    );
+    let log = agent.log();
+    assert_eq!(log.matches("renew it").count(), 2, "{log}");
+}
+
+/// As docs/security.md says: rustls does not ask an authority that it is told to trust for its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_an_authority_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let day = Duration::from_secs(86_400);
+    let now = SystemTime::now();
+    let ca = Authority::between("site", now - 30 * day, now - day);
+    let agent = start(directory.path(), &ca);
+    let control = ca.sign("control", NOW);
+    assert_eq!(ask(&agent, &ca, Some(&control)).await, Ok(2));
+    let said = "the authority has expired: renew it certificate=\"tls.client_ca\"";
+    until("the log says so", || agent.log().contains(said));
 }
 
 #[test]
@@ -382,7 +417,11 @@ fn the_enrolment_script_signs_whole_or_not_at_all() {
     for (arguments, expected) in [
         // Not an authority without a certificate, which could be neither used nor made again.
         (&["--days", "x", "ca"][..], Err("as a number")),
+        (&["ca", "renew"], Err("ca.key is not there")),
         (&["ca"], Ok("ca.pem")),
+        (&["--days", "x", "ca", "renew"], Err("cannot renew")),
+        (&["ca", "renew"], Ok("ca.pem, until ")),
+        (&["ca", "anew"], Err("ca renew")),
         (&["ca"], Err("ca.key exists")),
         (&["--days", "x", "agent", "host"], Err("as a number")),
         (&["agent", &long, "::1"], Ok("IP:::1")),
@@ -451,8 +490,20 @@ async fn certificates_of_the_enrolment_script_work() {
             String::from_utf8_lossy(&output.stderr)
         );
     };
-    enroll(&["ca"]);
+    enroll(&["--days", "1", "ca"]);
     enroll(&["agent", "agent", "127.0.0.1"]);
+    enroll(&["ca", "renew"]);
+    let for_long = Command::new("openssl")
+        .args(["x509", "-checkend", "86400000", "-noout", "-in", "ca.pem"])
+        .current_dir(directory.path())
+        .status();
+    assert!(for_long.unwrap().success());
+    let verified = Command::new("openssl")
+        .args(["verify", "-CAfile", "ca.pem", "agent/agent.pem"])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
     enroll(&["control", "control"]);
     let read = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
     for name in ["agent.pem", "agent.key"] {

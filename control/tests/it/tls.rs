@@ -47,7 +47,15 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     pub fn new() -> Self {
+        Self::until(None)
+    }
+
+    /// One that is valid for so many days, if it ends at all.
+    fn until(days: Option<u64>) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        if let Some(days) = days {
+            params.not_after = (SystemTime::now() + Duration::from_secs(days * 86_400)).into();
+        }
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
@@ -132,7 +140,7 @@ async fn https_with_a_certificate_that_changes() {
 
 #[tokio::test]
 async fn the_end_of_certificates_is_known_beforehand() {
-    let authority = Authority::new();
+    let authority = Authority::until(Some(25));
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("ca.pem"), authority.pem()).unwrap();
     authority.write_pair(dir.path(), "server", authority.issue_for(20));
@@ -156,6 +164,8 @@ async fn the_end_of_certificates_is_known_beforehand() {
     assert_eq!(days_until("expiry", "server.cert").await, 20);
     assert_eq!(days_until("renewal", "server.cert").await, -10);
     assert_eq!(days_until("expiry", "agent_tls.cert").await, 200);
+    assert_eq!(days_until("expiry", "agent_tls.ca").await, 25);
+    assert_eq!(days_until("renewal", "agent_tls.ca").await, -5);
     let check = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sifter-control"));
         command
@@ -168,18 +178,26 @@ async fn the_end_of_certificates_is_known_beforehand() {
         "note: server.cert {}: the certificate expires in less than 20 days: renew it (until ",
         control.dir().join("server.pem").display()
     );
+    let of_authority = format!(
+        "note: agent_tls.ca {}: the authority expires in less than 25 days: renew it (until ",
+        control.dir().join("ca.pem").display()
+    );
     assert!(
-        text.contains(&note) && !text.contains("agent_tls"),
+        text.contains(&note) && text.contains(&of_authority) && !text.contains("agent_tls.cert"),
         "{text}"
     );
 
     for (name, days) in [("server", 300), ("client", 100)] {
         authority.write_pair(control.dir(), name, authority.issue_for(days));
     }
+    // The new authority beside the old one.
+    let both = authority.pem() + &Authority::until(Some(500)).pem();
+    fs::write(control.dir().join("ca.pem"), both).unwrap();
     control.running.reload();
     assert_eq!(days_until("expiry", "server.cert").await, 300);
     assert_eq!(days_until("renewal", "server.cert").await, 270);
     assert_eq!(days_until("expiry", "agent_tls.cert").await, 100);
+    assert_eq!(days_until("expiry", "agent_tls.ca").await, 500);
     assert!(!check().contains("note: "));
 }
 

@@ -1,7 +1,7 @@
 //! Whether the certificates can be used, for how long, and whether others can read the key or replace a file.
 
 use jiff::Timestamp;
-use sifter_tls::Held;
+use sifter_tls::{Held, Kind};
 
 use super::Finding;
 use crate::config::TlsSettings;
@@ -26,7 +26,8 @@ pub(super) fn examine(tls: &TlsSettings) -> Vec<Finding> {
         .filter_map(|held| ending(held, now))
         .collect();
     let [cert, ..] = &loaded.held;
-    if let (true, Some(validity)) = (findings.is_empty(), cert.validity) {
+    let is_good = ending(cert, now).is_none();
+    if let (true, Some(validity)) = (is_good, cert.validity) {
         findings.push(Finding::ok(
             subject,
             format!(
@@ -50,10 +51,13 @@ pub(super) fn examine(tls: &TlsSettings) -> Vec<Finding> {
             findings.push(Finding::warning(
                 subject,
                 format!("{} {file} is not safe: {problem}", held.setting),
-                if held.validity.is_some() {
-                    "who can put another file there decides which clients come in"
-                } else {
-                    "who has the key can pose as this agent: make a new one where somebody may have it"
+                match held.kind {
+                    Kind::Key => {
+                        "who has the key can pose as this agent: make a new one where somebody may have it"
+                    }
+                    Kind::Certificate | Kind::Authorities => {
+                        "who can put another file there decides which clients come in"
+                    }
                 },
             ));
         }
@@ -64,6 +68,17 @@ pub(super) fn examine(tls: &TlsSettings) -> Vec<Finding> {
 /// What is to be said of the time in which a certificate is valid.
 fn ending(held: &Held, now: Timestamp) -> Option<Finding> {
     let validity = held.validity?;
+    if held.kind == Kind::Authorities {
+        return Some(Finding::warning(
+            "tls",
+            format!(
+                "the authority {}: {}",
+                validity.warning(now)?,
+                validity.not_after
+            ),
+            "renew it with enroll.sh of sifter-control, and put the new ca.pem on every login node and control plane",
+        ));
+    }
     if validity.not_before > now {
         return Some(Finding::failed(
             "tls",

@@ -120,6 +120,8 @@ fn every_metric_is_documented() {
     }]);
     metrics.set_images(&BTreeMap::from([(("READY", "SIF"), 2)]));
     metrics.set_condition(&["ok"], "ok");
+    let epoch = jiff::Timestamp::UNIX_EPOCH;
+    metrics.set_certificate("tls.cert", epoch, epoch);
     let method = Method::of("/sifter.v1.ImageService/ListImages");
     metrics.rpc_started(&method);
     metrics.rpc_handled(&method, "OK", Duration::ZERO);

@@ -173,7 +173,20 @@ pub struct Identity {
 
 impl Authority {
     pub fn new(name: &str) -> Self {
+        Self::make(name, |_| {})
+    }
+
+    /// One that is valid from one time to another.
+    pub fn between(name: &str, from: SystemTime, until: SystemTime) -> Self {
+        Self::make(name, |params| {
+            params.not_before = from.into();
+            params.not_after = until.into();
+        })
+    }
+
+    fn make(name: &str, set: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        set(&mut params);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();

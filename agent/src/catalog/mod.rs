@@ -53,7 +53,9 @@ pub use self::row::{Row, join_path};
 pub use self::rows::Rows;
 pub use self::selections::Selection;
 pub use self::snapshot::{Changes, Snapshot};
-pub use self::store::{Delta, KnownRoot, Loaded, Reach, Store, StoreError, StoredRoot, Tally};
+pub use self::store::{
+    Delta, KnownRoot, Loaded, Reach, Store, StoreError, StoredRoot, Tally, older_at,
+};
 pub use self::token::PageToken;
 
 use self::failure::open_at_start;

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::wired::Wired;
 use crate::bars;
-use crate::catalog::{FileTime, LEASE_MAX};
+use crate::catalog::{FileTime, LEASE_MAX, older_at};
 use crate::config::{Settings, host_name};
 use crate::confine::{self, Confined, Mounts};
 use crate::engine::Engines;
@@ -29,6 +29,11 @@ use crate::observe::Observed;
 use crate::reload::{self, Changeable, Reloader};
 use crate::service::{ImageSource, Sights};
 use crate::telemetry::{Metrics, Pages, Scrapes, Terminal};
+
+/// How long it may take to bring the catalogue of an older version to the present schema: three seconds for 100,000
+/// images, and as many times longer as there are more, or the disk is slower. A start that is given up meanwhile
+/// is begun anew, and would never come to its end.
+const REWRITE_TIME: Duration = Duration::from_secs(30 * 60);
 
 /// The database's file in the state directory.
 const CATALOG_FILE: &str = "catalog.sqlite";
@@ -156,11 +161,16 @@ async fn serve(start: Start, ready: impl FnOnce(&[String])) -> anyhow::Result<()
     let doors = Arc::new(doors);
 
     let mounts = Mounts::now(&confined);
+    let catalog = settings
+        .state_directory
+        .as_ref()
+        .map(|directory| directory.join(CATALOG_FILE));
+    if let Some(version) = catalog.as_deref().and_then(older_at) {
+        tracing::info!(version, "an older schema: the catalogue is rewritten first");
+        manager::extend_start(REWRITE_TIME);
+    }
     let engines = Arc::new(Engines::start(
-        settings
-            .state_directory
-            .as_ref()
-            .map(|directory| directory.join(CATALOG_FILE)),
+        catalog,
         settings.roots.clone(),
         Arc::clone(&metrics),
     )?);

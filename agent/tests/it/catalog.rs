@@ -352,7 +352,7 @@ fn a_start_that_rewrites_the_catalogue_is_given_time() {
         assert!(told.contains("READY=1"), "{told}");
         assert_eq!(told.contains("EXTEND_TIMEOUT_USEC=1800000000"), rewrites);
         let log = fs::read_to_string(state.path().join("agent.log")).unwrap();
-        assert_eq!(log.contains("another schema version"), rewrites, "{log}");
+        assert_eq!(log.contains("an older schema"), rewrites, "{log}");
     }
     // Nor does one that makes the catalogue.
     fs::remove_file(&file).unwrap();

@@ -33,6 +33,7 @@ pub use self::known::KnownRoot;
 pub use self::load::{Loaded, Tally};
 use self::open::open_reader;
 pub use self::root::StoredRoot;
+pub use self::schema::older_at;
 use super::change::DirectoryChange;
 use super::entry::ContentDigest;
 use super::facts::{self, IDENTITY};

@@ -130,7 +130,10 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     open_reader_within(path, BUSY_TIMEOUT)
 }
 
-fn open_reader_within(path: &Path, patience: Duration) -> Result<Connection, StoreError> {
+pub(super) fn open_reader_within(
+    path: &Path,
+    patience: Duration,
+) -> Result<Connection, StoreError> {
     let reader = Connection::open_with_flags(path, READ)?;
     prepare(&reader)?;
     reader.busy_timeout(patience)?;

@@ -1,15 +1,11 @@
 //! The schema of the database and its versions.
 
-use std::time::Duration;
+use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::StoreError;
-use crate::manager;
-
-/// How long a step may take: three seconds for 100,000 images on a busy local disk, and as many times longer as
-/// there are more or the disk is slower. A start that is given up is begun anew, and never comes to its end.
-const STEPS_TIME: Duration = Duration::from_secs(30 * 60);
+use super::open::open_reader_within;
+use super::{Store, StoreError};
 
 /// Steps from one schema version to the next; `user_version` counts those that were taken. A step
 /// that was released is never changed.
@@ -29,6 +25,17 @@ pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
+/// Which older version there is at `path`, from which an agent that starts takes it to the present one.
+#[must_use]
+pub fn older_at(path: &Path) -> Option<i64> {
+    // What cannot be read, or not yet, is told by whoever opens it.
+    let connection = open_reader_within(path, Store::START_PATIENCE).ok()?;
+    let found = version(&connection).ok()?;
+    (1..MIGRATIONS.len() as i64)
+        .contains(&found)
+        .then_some(found)
+}
+
 /// That the database was not written by a newer version.
 pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
     let found = version(connection)?;
@@ -44,15 +51,6 @@ pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
 /// Takes the steps that are to be taken, each in a transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let done = version(connection)?;
-    let present = MIGRATIONS.len() as i64;
-    if done > 0 && done < present {
-        tracing::info!(
-            from = done,
-            to = present,
-            "the catalogue is brought to another schema version"
-        );
-        manager::extend_start(STEPS_TIME);
-    }
     for (index, migration) in MIGRATIONS
         .iter()
         .enumerate()

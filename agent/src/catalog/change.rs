@@ -1,6 +1,7 @@
 //! What a scan and the catalogue say to each other: what is known, and what changed.
 
-use super::entry::{FileTime, Found, Identity};
+use super::entry::Found;
+use super::facts::{FileTime, Identity};
 
 /// A directory that the catalogue knows, with the candidates in it.
 #[derive(Debug, Clone)]

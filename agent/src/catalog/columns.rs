@@ -6,8 +6,7 @@ use sifter_image::record::{Encryption, Format, ImageId, ReferenceSource, Status,
 use sifter_proto::v1;
 use uuid::Uuid;
 
-use super::entry::{FileFacts, FileTime};
-use super::facts;
+use super::facts::{self, FileFacts, FileTime};
 use super::packed::Packed;
 use super::row::Row;
 

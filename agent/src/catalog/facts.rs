@@ -1,9 +1,122 @@
-//! Facts of files and directories as they are stored: numbers of eight bytes each, the highest byte first, side by
-//! side in one value. Scans read and write all of them together, and to SQLite each value is a cost.
+//! Facts of files and directories, and how they are stored: numbers of eight bytes each, the highest byte first,
+//! side by side in one value. Scans read and write all of them together, and to SQLite each value is a cost.
 
+use jiff::Timestamp;
 use rusqlite::types::{FromSqlError, ToSql, ToSqlOutput, Type, ValueRef};
 
-use super::entry::{FileFacts, FileTime, Identity};
+/// Facts of a file by `fstat`. Times are kept as the kernel gives them, so that comparing them is
+/// exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileFacts {
+    /// Inode number.
+    pub inode: u64,
+    /// Apparent size in bytes.
+    pub size: u64,
+    /// Bytes allocated on disk.
+    pub allocated: u64,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits (07777).
+    pub mode: u32,
+    /// Hard links.
+    pub links: u32,
+    /// Last access.
+    pub accessed: FileTime,
+    /// Last modification of the content.
+    pub modified: FileTime,
+    /// Last change of the inode.
+    pub changed: FileTime,
+    /// When the inode was made, where the file system tells and it was asked for.
+    pub born: Option<FileTime>,
+}
+
+/// A time of a file: nanoseconds since 1970, which hold the years 1678 to 2262. Files outside are
+/// clamped; no file system in use there stores more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub struct FileTime(pub i64);
+
+impl FileTime {
+    /// From `struct timespec`.
+    #[must_use]
+    pub fn new(seconds: i64, nanoseconds: u32) -> Self {
+        Self(
+            seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(i64::from(nanoseconds)),
+        )
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now() -> Self {
+        Timestamp::now().into()
+    }
+
+    /// As a timestamp. Every value is within its range.
+    #[must_use]
+    pub fn timestamp(self) -> Timestamp {
+        Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+impl From<Timestamp> for FileTime {
+    fn from(time: Timestamp) -> Self {
+        let nanoseconds = time.as_nanosecond();
+        Self(i64::try_from(nanoseconds).unwrap_or(if nanoseconds < 0 {
+            i64::MIN
+        } else {
+            i64::MAX
+        }))
+    }
+}
+
+/// What tells whether a file or directory is the one seen before, unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Identity {
+    /// Inode number.
+    pub inode: u64,
+    /// Apparent size; 0 for directories, whose size says nothing.
+    pub size: u64,
+    /// Last modification of the content.
+    pub modified: FileTime,
+    /// Last change of the inode.
+    pub changed: FileTime,
+}
+
+impl From<&FileFacts> for Identity {
+    fn from(facts: &FileFacts) -> Self {
+        Self {
+            inode: facts.inode,
+            size: facts.size,
+            modified: facts.modified,
+            changed: facts.changed,
+        }
+    }
+}
+
+/// What tells the directory that a root is from another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootDirectory {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// When the inode was made, where the file system tells: the next one that is mounted may get the same
+    /// device number, and all of a kind have the same inode number at their root.
+    pub born: Option<FileTime>,
+}
+
+impl RootDirectory {
+    /// Whether it is the one that was.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let born = self.born.zip(other.born);
+        (self.device, self.inode) == (other.device, other.inode)
+            && born.is_none_or(|(one, other)| one == other)
+    }
+}
 
 /// Some numbers as they are stored.
 pub(super) struct Stored<const N: usize>([[u8; 8]; N]);

@@ -10,7 +10,7 @@ use sifter_image::record::{Encryption, Format, ImageId, ReferenceSource, Status,
 use sifter_proto::v1;
 use uuid::Uuid;
 
-use super::entry::{FileFacts, FileTime, Identity};
+use super::facts::{FileFacts, FileTime, Identity};
 use super::row::Row;
 
 /// A [`Row`] that stays.

@@ -41,10 +41,8 @@ use tokio::sync::watch;
 
 pub use self::change::{ChangeKind, DirectoryChange, KnownDirectory, KnownFile};
 pub use self::detail::{details, fill_details};
-pub use self::entry::{
-    Content, ContentDigest, FileFacts, FileTime, Found, Identity, KnownImage, Prepared,
-    RootDirectory,
-};
+pub use self::entry::{Content, ContentDigest, Found, KnownImage, Prepared};
+pub use self::facts::{FileFacts, FileTime, Identity, RootDirectory};
 pub use self::kept::{Commons, KeptRow};
 pub use self::lease::LEASE_MAX;
 pub use self::prepare::Preparation;

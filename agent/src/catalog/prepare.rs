@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::change::{ChangeKind, DirectoryChange};
 use super::detail;
-use super::entry::{Content, FileFacts, Prepared};
+use super::entry::{Content, Prepared};
+use super::facts::FileFacts;
 use super::kept::{Common, Commons, KeptRow};
 use super::row::{Row, join_path};
 

@@ -7,7 +7,7 @@ use sifter_proto::v1;
 use uuid::Uuid;
 
 use super::detail;
-use super::entry::{FileFacts, FileTime};
+use super::facts::{FileFacts, FileTime};
 
 /// An image in a listing; [`sifter_image::Image`] and [`FileFacts`] document the fields. Labels,
 /// definition and objects are not here: they are read when one image is asked for.

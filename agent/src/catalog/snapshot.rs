@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sifter_image::record::Status;
 
-use super::entry::FileTime;
+use super::facts::FileTime;
 use super::kept::KeptRow;
 use super::row::Row;
 use super::rows::Rows;

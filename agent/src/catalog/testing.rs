@@ -8,7 +8,8 @@ use sifter_proto::v1;
 use uuid::Uuid;
 
 use super::change::{ChangeKind, DirectoryChange};
-use super::entry::{Content, FileFacts, FileTime, Found, Identity};
+use super::entry::{Content, Found};
+use super::facts::{FileFacts, FileTime, Identity};
 use super::kept::{Commons, KeptRow};
 use super::row::Row;
 

@@ -7,7 +7,7 @@ mod term;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::entry::FileTime;
+use super::facts::FileTime;
 use super::kept::KeptRow;
 use super::row::Row;
 use super::snapshot::Snapshot;

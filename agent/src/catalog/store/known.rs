@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::change::{KnownDirectory, KnownFile};
 use super::super::columns::{self, StoredCommon};
-use super::super::entry::{FileTime, Identity, KnownImage};
-use super::super::facts;
+use super::super::entry::KnownImage;
+use super::super::facts::{self, FileTime, Identity};
 use super::super::kept::{Commons, KeptRow};
 use super::super::snapshot::Snapshot;
 use super::{Store, StoreError, stored_details};

@@ -125,15 +125,23 @@ fn prepare(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Which older version there is at `path`, from which an agent that starts takes it to the present one.
+#[must_use]
+pub fn older_at(path: &Path) -> Option<i64> {
+    // What cannot be read, or not yet, is told by whoever opens it.
+    let connection = open_reader_within(path, Store::START_PATIENCE).ok()?;
+    let found = schema::version(&connection).ok()?;
+    (1..schema::MIGRATIONS.len() as i64)
+        .contains(&found)
+        .then_some(found)
+}
+
 /// One more connection that reads.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     open_reader_within(path, BUSY_TIMEOUT)
 }
 
-pub(super) fn open_reader_within(
-    path: &Path,
-    patience: Duration,
-) -> Result<Connection, StoreError> {
+fn open_reader_within(path: &Path, patience: Duration) -> Result<Connection, StoreError> {
     let reader = Connection::open_with_flags(path, READ)?;
     prepare(&reader)?;
     reader.busy_timeout(patience)?;

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::super::entry::{FileTime, RootDirectory};
+use super::super::facts::{FileTime, RootDirectory};
 use super::{Store, StoreError, begin, commons};
 
 /// What is stored of a root.

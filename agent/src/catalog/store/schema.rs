@@ -1,11 +1,8 @@
 //! The schema of the database and its versions.
 
-use std::path::Path;
-
 use rusqlite::Connection;
 
-use super::open::open_reader_within;
-use super::{Store, StoreError};
+use super::StoreError;
 
 /// Steps from one schema version to the next; `user_version` counts those that were taken. A step
 /// that was released is never changed.
@@ -23,17 +20,6 @@ pub(super) const MIGRATIONS: &[&str] = &[
 /// The version of a database.
 pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
-}
-
-/// Which older version there is at `path`, from which an agent that starts takes it to the present one.
-#[must_use]
-pub fn older_at(path: &Path) -> Option<i64> {
-    // What cannot be read, or not yet, is told by whoever opens it.
-    let connection = open_reader_within(path, Store::START_PATIENCE).ok()?;
-    let found = version(&connection).ok()?;
-    (1..MIGRATIONS.len() as i64)
-        .contains(&found)
-        .then_some(found)
 }
 
 /// That the database was not written by a newer version.

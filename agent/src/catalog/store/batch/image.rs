@@ -13,8 +13,8 @@ use sifter_proto::v1;
 
 use super::{Batch, StoreError};
 use crate::catalog::columns;
-use crate::catalog::entry::{FileFacts, Identity, KnownImage, Prepared};
-use crate::catalog::facts::{self, IDENTITY};
+use crate::catalog::entry::{KnownImage, Prepared};
+use crate::catalog::facts::{self, FileFacts, IDENTITY, Identity};
 use crate::catalog::kept::KeptRow;
 use crate::catalog::packed::Packed;
 use crate::catalog::row::{Row, join_path};

@@ -12,8 +12,8 @@ use super::frontier::{Frontier, is_within};
 use super::{Delta, Numbers, Reach, StoreError};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
 use crate::catalog::columns;
-use crate::catalog::entry::{Content, Found, Identity};
-use crate::catalog::facts;
+use crate::catalog::entry::{Content, Found};
+use crate::catalog::facts::{self, Identity};
 use crate::catalog::prepare::Preparation;
 use crate::catalog::row::join_path;
 

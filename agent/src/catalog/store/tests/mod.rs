@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::{Store, StoreError};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
-use crate::catalog::entry::{
-    Content, FileFacts, FileTime, Found, Identity, Prepared, RootDirectory,
-};
+use crate::catalog::entry::{Content, Found, Prepared};
+use crate::catalog::facts::{FileFacts, FileTime, Identity, RootDirectory};
 use crate::catalog::kept::{Commons, KeptRow};
 use crate::catalog::packed::Packed;
 use crate::catalog::prepare::Preparation;

@@ -24,6 +24,7 @@ use crate::catalog::{FileFacts, FileTime, Identity};
 
 use super::file::{OpenFile, Reading};
 use super::file_system::FileSystemType;
+use super::operations::Operations;
 
 /// Size of the buffer for directory entries: one call for some 1,500 names.
 pub const DIRECTORY_BUFFER: usize = 64 << 10;
@@ -58,15 +59,6 @@ pub struct Access {
     open_tells: bool,
     /// See [`FileSystemType::end_of_directory`].
     end_of_directory: Option<u64>,
-}
-
-/// Counts of what was asked of the file system. One a worker; summed up by whoever reports.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Operations {
-    /// System calls that reach the file system.
-    pub calls: u64,
-    /// Bytes read from files.
-    pub bytes: u64,
 }
 
 /// An open directory.

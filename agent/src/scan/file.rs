@@ -8,7 +8,7 @@ use sifter_image::ReadAt;
 
 use crate::catalog::FileFacts;
 
-use super::dir::Operations;
+use super::operations::Operations;
 
 /// Bytes read in one piece from a file on a network file system: a read there costs a round trip, whatever
 /// its length, and header, descriptors and metadata objects of today's SIFs lie within.
@@ -197,7 +197,8 @@ mod tests {
     use sifter_image::ReadAt as _;
 
     use super::Reading;
-    use crate::scan::dir::{Access, Operations};
+    use crate::scan::dir::Access;
+    use crate::scan::operations::Operations;
 
     #[test]
     fn a_file_that_is_read_at_once_is_read_once() {

@@ -17,7 +17,8 @@ use crate::config::RootSettings;
 use crate::mounts::{self, MOUNTINFO};
 
 use super::candidates::is_entered;
-use super::dir::{Access, Dir, Operations};
+use super::dir::{Access, Dir};
+use super::operations::Operations;
 use super::{Root, ScanError};
 
 /// Where a root is.

@@ -14,6 +14,7 @@ mod hint;
 mod intake;
 mod links;
 mod location;
+mod operations;
 mod pace;
 mod panics;
 mod plan;
@@ -35,6 +36,7 @@ pub use self::dir::Access;
 pub use self::file::{OpenFile, Reading};
 pub use self::file_system::{FileSystemType, Nature};
 pub use self::hint::HintState;
+use self::operations::Operations;
 pub use self::pace::Pace;
 pub use self::panics::caught;
 pub use self::plan::{Known, KnownError};
@@ -164,7 +166,7 @@ impl Root {
             path: path.clone(),
             error,
         };
-        let mut operations = dir::Operations::default();
+        let mut operations = Operations::default();
         let file_system = file_system::of(path).map_err(fail)?;
         // Of other file systems that are met it is not known.
         let one_file_system = !settings.cross_file_systems && !settings.follow_symlinks;
@@ -206,7 +208,7 @@ impl Root {
         settings: &RootSettings,
         progress: &Progress,
     ) -> Result<bool, ScanError> {
-        let mut operations = dir::Operations::default();
+        let mut operations = Operations::default();
         let is_empty = self
             .access
             .open_below(&self.dir, b"", &mut operations)
@@ -326,7 +328,7 @@ pub fn open_file(path: &Path) -> io::Result<OpenFile> {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let access = Access::new(true);
-    let mut operations = dir::Operations::default();
+    let mut operations = Operations::default();
     let dir = access.open_root(directory, &mut operations)?;
     let name = dir::c_name(std::os::unix::ffi::OsStrExt::as_bytes(name))?;
     access.open_file(&dir, &name, Reading::default(), &mut operations)
@@ -342,7 +344,7 @@ pub fn with_directory<T>(
     probe: impl FnOnce(&sandbox::SandboxTree<'_>, crate::catalog::FileFacts) -> io::Result<T>,
 ) -> io::Result<T> {
     let access = Access::new(false);
-    let mut operations = dir::Operations::default();
+    let mut operations = Operations::default();
     let dir = access.open_root(path, &mut operations)?;
     let (_, mut facts) = dir.identity(&mut operations)?;
     facts.size = 0;

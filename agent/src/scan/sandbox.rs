@@ -7,8 +7,9 @@ use nix::errno::Errno;
 
 use crate::catalog::{FileFacts, FileTime};
 
-use super::dir::{Access, Dir, Operations, c_name};
+use super::dir::{Access, Dir, c_name};
 use super::file::Reading;
+use super::operations::Operations;
 
 /// Where a sandbox says what it is, or the directory of that: what tells whether it says something else now, as the
 /// directory itself tells only of names in it.

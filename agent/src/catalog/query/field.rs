@@ -8,7 +8,6 @@ use sifter_image::record::{Encryption, Format, ReferenceSource, Sha256Text, Stat
 use super::super::row::Row;
 use super::super::snapshot::Snapshot;
 use super::literal::{glob, size, time};
-use super::term::Value;
 
 /// Fields that can be compared or ordered by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +80,14 @@ const NAMES: [(&str, &str, Field); 31] = [
     ("create_time", "created", Field::CreateTime),
     ("access_time", "accessed", Field::AccessTime),
 ];
+
+/// What a field is compared with.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Text(globset::GlobSet),
+    Number(i128),
+    Boolean(bool),
+}
 
 impl Field {
     pub(super) fn parse(name: &str) -> Option<Self> {

@@ -1,6 +1,6 @@
 //! One term of a filter.
 
-use super::field::Field;
+use super::field::{Field, Value};
 use super::literal::glob;
 use super::{Labels, QueryError};
 use crate::catalog::{FileTime, Row, Snapshot, StoreError};
@@ -22,14 +22,6 @@ enum Op {
     LessEqual,
     Greater,
     GreaterEqual,
-}
-
-/// What a field is compared with.
-#[derive(Debug, Clone)]
-pub(super) enum Value {
-    Text(globset::GlobSet),
-    Number(i128),
-    Boolean(bool),
 }
 
 impl Term {

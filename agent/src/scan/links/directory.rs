@@ -8,8 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::super::candidates::{Candidacy, SIZE_MIN, candidacy};
-use super::super::dir::{Operations, c_name};
+use super::super::dir::c_name;
 use super::super::file::{Reading, released};
+use super::super::operations::Operations;
 use super::super::panics;
 use super::super::plan::{is_racy, is_young};
 use super::super::progress::Counts;

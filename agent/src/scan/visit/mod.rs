@@ -22,7 +22,8 @@ use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownFile}
 use self::listing::{Candidate, Listing, recognise};
 use self::look::{Looked, Parent};
 use self::sampling::{Sampling, Took, Waits};
-use super::dir::{DIRECTORY_BUFFER, Dir, EntryKind, Operations, absolute, c_name, join};
+use super::dir::{DIRECTORY_BUFFER, Dir, EntryKind, absolute, c_name, join};
+use super::operations::Operations;
 use super::pace::Timed;
 use super::plan::{KnownError, is_racy};
 use super::progress::Counts;

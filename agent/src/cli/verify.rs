@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use sifter_image::record::{Link, SignatureForm};
-use sifter_image::signature::{self, Keyring, Outcome, verify};
+use sifter_image::signature::{self, Keyring, KeyringError, Outcome, verify};
 
 use crate::{escape, scan};
 
@@ -26,6 +26,10 @@ pub fn keyring(path: &Path) -> anyhow::Result<Keyring> {
             format!("keyring {}: {error}", escape::path(path)),
         )
     };
+    if path.is_dir() {
+        let found = "a directory";
+        return Err(wrong(&KeyringError::NoKeys { found }));
+    }
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(KEYRING_MAX + 1).read_to_end(&mut bytes))
@@ -209,6 +213,16 @@ mod tests {
             let error = super::keyring(file.path()).unwrap_err().to_string();
             assert_eq!(error.contains("larger than 16 MiB"), too_large, "{error}");
         }
+    }
+
+    #[test]
+    fn a_directory_is_no_keyring() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = super::keyring(directory.path()).unwrap_err().to_string();
+        assert!(
+            error.contains(": a directory, not public keys: give them"),
+            "{error}"
+        );
     }
 
     #[test]

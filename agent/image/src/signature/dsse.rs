@@ -15,6 +15,16 @@ use super::{Keyring, Outcome, Proof, Statement};
 
 const PAYLOAD_TYPE: &str = "application/vnd.sylabs.sif-metadata+json";
 
+/// What a plain key may be for.
+pub(super) const ALGORITHMS: [&'static dyn VerificationAlgorithm; 6] = [
+    &ED25519,
+    &ECDSA_P256_SHA256_ASN1,
+    &ECDSA_P384_SHA256_ASN1,
+    &ECDSA_P521_SHA256_ASN1,
+    &RSA_PSS_2048_8192_SHA256,
+    &RSA_PKCS1_2048_8192_SHA256,
+];
+
 /// An envelope with its payload decoded.
 pub(super) struct Envelope {
     payload: Vec<u8>,
@@ -72,17 +82,9 @@ pub(super) fn open(bytes: &[u8]) -> Result<Statement, String> {
 /// relied on, so that without one that fits the key is unknown.
 pub(super) fn verify(envelope: &Envelope, keyring: &Keyring) -> Outcome {
     let message = pre_authentication(&envelope.payload);
-    let algorithms: [&'static dyn VerificationAlgorithm; 6] = [
-        &ED25519,
-        &ECDSA_P256_SHA256_ASN1,
-        &ECDSA_P384_SHA256_ASN1,
-        &ECDSA_P521_SHA256_ASN1,
-        &RSA_PSS_2048_8192_SHA256,
-        &RSA_PKCS1_2048_8192_SHA256,
-    ];
     let fits = keyring.plain.iter().any(|key| {
-        algorithms.iter().any(|algorithm| {
-            let key = UnparsedPublicKey::new(*algorithm, key);
+        ALGORITHMS.into_iter().any(|algorithm| {
+            let key = UnparsedPublicKey::new(algorithm, key);
             envelope
                 .signatures
                 .iter()

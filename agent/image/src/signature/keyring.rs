@@ -1,15 +1,21 @@
 //! The keys that signatures are checked with.
 
+use aws_lc_rs::signature::ParsedPublicKey;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pgp::composed::{Deserializable, SignedPublicKey};
 use pgp::types::KeyDetails;
 use thiserror::Error;
 
-const PGP_BEGIN: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
-const PGP_END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
-const PEM_BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
-const PEM_END: &str = "-----END PUBLIC KEY-----";
+use super::dsse;
+
+const BEGIN: &str = "-----BEGIN ";
+const DASHES: &str = "-----";
+const PGP: &str = "PGP PUBLIC KEY BLOCK";
+const PEM: &str = "PUBLIC KEY";
+
+/// What is wrong with a key, or with the packets behind it that should be part of it.
+const DAMAGED: &str = "it, or what follows it, is damaged";
 
 /// Public keys: OpenPGP, and plain ones for DSSE.
 #[derive(Debug, Default)]
@@ -23,17 +29,24 @@ pub struct Keyring {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum KeyringError {
-    /// A key that is not valid.
-    #[error("key {number} of the keyring is not valid: {reason}")]
+    /// A key that is not valid. The others are not used without it: what it signed would be called
+    /// the work of an unknown key.
+    #[error("key {number} cannot be used: {reason}; export it again, or leave it out")]
     Key {
         /// Which, from 1.
         number: usize,
         /// What is wrong with it.
-        reason: String,
+        reason: &'static str,
     },
     /// No key at all.
-    #[error("the keyring has no public keys: expected OpenPGP, armoured or not, or PEM")]
-    Empty,
+    #[error(
+        "{found}, not public keys: give them as `gpg --export` or `apptainer key export` writes them, or \
+         PEM (`BEGIN PUBLIC KEY`)"
+    )]
+    NoKeys {
+        /// What there is instead.
+        found: &'static str,
+    },
 }
 
 impl Keyring {
@@ -45,36 +58,27 @@ impl Keyring {
     /// [`KeyringError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, KeyringError> {
         let mut keyring = Self::default();
-        let text = std::str::from_utf8(bytes).unwrap_or_default();
-        if text.contains(PGP_BEGIN) || text.contains(PEM_BEGIN) {
-            for block in blocks(text, PGP_BEGIN, PGP_END) {
-                let fault = |error: pgp::errors::Error| keyring.fault(error.to_string());
-                let keys: Result<Vec<_>, _> = SignedPublicKey::from_string_many(block)
-                    .map_err(fault)?
-                    .0
-                    .collect();
-                let keys = keys.map_err(fault)?;
-                keyring.pgp.extend(keys);
+        // The lines around a block may be in any encoding.
+        let text = String::from_utf8_lossy(bytes);
+        for (label, block) in blocks(&text) {
+            match label {
+                PGP => match SignedPublicKey::from_string_many(block) {
+                    Ok((keys, _)) => keyring.add(keys)?,
+                    Err(_) => return Err(keyring.fault(DAMAGED)),
+                },
+                PEM => keyring.add_pem(block)?,
+                _ => {}
             }
-            for block in blocks(text, PEM_BEGIN, PEM_END) {
-                let body: String = block
-                    .trim_start_matches(PEM_BEGIN)
-                    .trim_end_matches(PEM_END)
-                    .split_ascii_whitespace()
-                    .collect();
-                let der = STANDARD
-                    .decode(body)
-                    .map_err(|error| keyring.fault(error.to_string()))?;
-                keyring.plain.push(der);
-            }
-        } else {
-            let keys: Result<Vec<_>, _> = SignedPublicKey::from_bytes_many(bytes)
-                .map_err(|error| keyring.fault(error.to_string()))?
-                .collect();
-            keyring.pgp = keys.map_err(|error| keyring.fault(error.to_string()))?;
         }
-        if keyring.pgp.is_empty() && keyring.plain.is_empty() {
-            return Err(KeyringError::Empty);
+        if keyring.is_empty() && is_public_key_packet(bytes) {
+            match SignedPublicKey::from_bytes_many(bytes) {
+                Ok(keys) => keyring.add(keys)?,
+                Err(_) => return Err(keyring.fault(DAMAGED)),
+            }
+        }
+        if keyring.is_empty() {
+            let found = kind(bytes, &text);
+            return Err(KeyringError::NoKeys { found });
         }
         Ok(keyring)
     }
@@ -98,7 +102,36 @@ impl Keyring {
             .find(|key| hex::encode_upper(key.primary_key.fingerprint().as_bytes()) == fingerprint)
     }
 
-    fn fault(&self, reason: String) -> KeyringError {
+    /// Adds OpenPGP keys. What the library says of one that is wrong is for programmers: dumps, and the stack.
+    fn add(
+        &mut self,
+        keys: impl Iterator<Item = pgp::errors::Result<SignedPublicKey>>,
+    ) -> Result<(), KeyringError> {
+        for key in keys {
+            self.pgp.push(key.map_err(|_| self.fault(DAMAGED))?);
+        }
+        Ok(())
+    }
+
+    fn add_pem(&mut self, block: &str) -> Result<(), KeyringError> {
+        let body: String = block
+            .lines()
+            .filter(|line| !line.starts_with(DASHES))
+            .flat_map(str::split_ascii_whitespace)
+            .collect();
+        let der = STANDARD.decode(body).map_err(|_| self.fault(DAMAGED))?;
+        let is_known = dsse::ALGORITHMS
+            .into_iter()
+            .any(|algorithm| ParsedPublicKey::new(algorithm, &der).is_ok());
+        if !is_known {
+            return Err(self
+                .fault("it is damaged, or none for Ed25519, ECDSA over a curve of NIST, or RSA"));
+        }
+        self.plain.push(der);
+        Ok(())
+    }
+
+    fn fault(&self, reason: &'static str) -> KeyringError {
         KeyringError::Key {
             number: self.len() + 1,
             reason,
@@ -106,10 +139,41 @@ impl Keyring {
     }
 }
 
-/// The blocks of a text between these lines, lines included.
-fn blocks<'t>(text: &'t str, begin: &'t str, end: &'t str) -> impl Iterator<Item = &'t str> {
-    text.match_indices(begin).map(move |(start, _)| {
+/// The blocks of a text with their labels, first and last line included.
+fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.match_indices(BEGIN).filter_map(|(start, _)| {
         let rest = &text[start..];
-        rest.find(end).map_or(rest, |at| &rest[..at + end.len()])
+        let (label, _) = rest[BEGIN.len()..].split_once(DASHES)?;
+        let end = format!("-----END {label}-----");
+        let length = rest.find(&end).map_or(rest.len(), |at| at + end.len());
+        Some((label, &rest[..length]))
     })
+}
+
+/// The type of the OpenPGP packet that begins here (RFC 9580, section 4.2).
+fn packet(bytes: &[u8]) -> Option<u8> {
+    match bytes.first()? {
+        new @ 0xc0.. => Some(new & 0x3f),
+        old @ 0x80.. => Some(old >> 2 & 0xf),
+        _ => None,
+    }
+}
+
+fn is_public_key_packet(bytes: &[u8]) -> bool {
+    packet(bytes) == Some(6)
+}
+
+/// What something is that has no public keys.
+fn kind(bytes: &[u8], text: &str) -> &'static str {
+    let labels: Vec<&str> = blocks(text).map(|(label, _)| label).collect();
+    let has = |word: &str| labels.iter().any(|label| label.contains(word));
+    match () {
+        () if bytes.trim_ascii().is_empty() => "an empty file",
+        () if has("PRIVATE KEY") || packet(bytes) == Some(5) => "a private key",
+        () if has("CERTIFICATE") => "a certificate",
+        () if has("PGP MESSAGE") || has("PGP SIGN") => "a message or signature",
+        () if bytes.get(8..12) == Some(b"KBXf") => "the keybox of gpg",
+        () if bytes.starts_with(b"ssh-") => "a key for SSH",
+        () => "other content",
+    }
 }

@@ -21,7 +21,7 @@ pub(super) const LISTING_LEN: usize = 12;
 pub(super) const COMMON: &str = "uid, gid, mode, links, format, format_version, status, \
     reference_source, update_time_source, arch, file_system, compressor, sbom, encryption";
 
-/// The statement of [`write`]; `verb` is `INSERT` or `REPLACE`.
+/// The statement of [`write()`]; `verb` is `INSERT` or `REPLACE`.
 pub(super) fn statement(verb: &str) -> String {
     format!(
         "{verb} INTO images (id, root, directory, name, common, {LISTING}, details, details_size)

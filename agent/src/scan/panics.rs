@@ -28,7 +28,7 @@ pub fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| explain(&*panic))
 }
 
-/// As [`sifter_image::probe`]; where that panics, the file is a FAILURE.
+/// As [`sifter_image::probe()`]; where that panics, the file is a FAILURE.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! Access keys: who may ask at all, with which secret, for which account, under which policies.
 //!
 //! Keys live outside of the main configuration, in a file or a directory that only the service
-//! can read (see [`file`]), and are read again when they change.
+//! can read (see [`mod@file`]), and are read again when they change.
 //!
 //! Invariants: a secret has no `Debug`, `Display` or `Serialize`; what could not be read never
 //! widens a right: at start it is refused, later it makes the keys concerned answer `AliyunError`.

@@ -17,7 +17,7 @@ use crate::catalog::facts::{self, Identity};
 use crate::catalog::prepare::Preparation;
 use crate::catalog::row::join_path;
 
-/// One transaction of [`Store::apply`].
+/// One transaction of [`Store::apply`](super::Store::apply).
 pub(super) struct Batch<'a> {
     transaction: &'a Transaction<'a>,
     numbers: &'a mut Numbers,

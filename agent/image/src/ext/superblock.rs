@@ -29,11 +29,11 @@ const RO_COMPAT_BIGALLOC: u32 = 0x200;
 /// inodes, encryption and case folding, which single files have.
 const INCOMPAT_KNOWN: u32 = 0x2 | INCOMPAT_RECOVER | INCOMPAT_EXTENTS | INCOMPAT_64BIT | 0x3_E700;
 
-/// Features that the runtimes take: of the first kind file types, recovery and meta block groups, of the
+/// Features of ext3, which the runtimes take: of the first kind file types, recovery and meta block groups, of the
 /// second sparse superblocks, large files and B-tree directories. They also want a journal (apptainer and
 /// sylabs/singularity `pkg/image/ext3.go: CheckExt3Header`).
-const INCOMPAT_RUN: u32 = 0x2 | INCOMPAT_RECOVER | INCOMPAT_META_BG;
-const RO_COMPAT_RUN: u32 = 0x7;
+const INCOMPAT_EXT3: u32 = 0x2 | INCOMPAT_RECOVER | INCOMPAT_META_BG;
+const RO_COMPAT_EXT3: u32 = 0x7;
 
 /// Names of features by their bits (e2fsprogs `lib/e2p/feature.c: feature_list`).
 const INCOMPAT_NAMES: [(u32, &str); 14] = [
@@ -201,14 +201,21 @@ impl RawExtSuperblock {
         (unknown != 0).then(|| feature_names(unknown, &INCOMPAT_NAMES).join(", "))
     }
 
+    /// The features of both kinds that ext3 has not.
+    fn beyond_ext3(&self) -> (u32, u32) {
+        (
+            self.feature_incompat.get() & !INCOMPAT_EXT3,
+            self.feature_ro_compat.get() & !RO_COMPAT_EXT3,
+        )
+    }
+
     /// What the runtimes refuse it for, if anything, and what to do.
     pub(crate) fn refusal(&self) -> Option<String> {
         let mut reasons = Vec::new();
         if self.feature_compat.get() & COMPAT_HAS_JOURNAL == 0 {
             reasons.push("no journal".to_owned());
         }
-        let incompat = self.feature_incompat.get() & !INCOMPAT_RUN;
-        let ro_compat = self.feature_ro_compat.get() & !RO_COMPAT_RUN;
+        let (incompat, ro_compat) = self.beyond_ext3();
         reasons.extend(feature_names(incompat, &INCOMPAT_NAMES));
         reasons.extend(feature_names(ro_compat, &RO_COMPAT_NAMES));
         (!reasons.is_empty()).then(|| {
@@ -248,9 +255,10 @@ impl RawExtSuperblock {
         }
     }
 
-    /// `ext2`, `ext3` or `ext4`, by features: extents make ext4, a journal alone ext3.
+    /// `ext2`, `ext3` or `ext4`, by features as blkid names them (util-linux
+    /// `libblkid/src/superblocks/ext.c`): what is new in ext4 makes ext4, a journal alone ext3.
     pub(crate) fn name(&self) -> &'static str {
-        if self.has(INCOMPAT_EXTENTS) {
+        if self.beyond_ext3() != (0, 0) {
             "ext4"
         } else if self.feature_compat.get() & COMPAT_HAS_JOURNAL != 0 {
             "ext3"
@@ -288,6 +296,30 @@ fn feature_names(bits: u32, names: &[(u32, &str)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What blkid calls file systems with these features: the rows are of `mke2fs -t ext2`, `-t ext3`, and `-t ext4`
+    /// with and without extents and journal.
+    #[test]
+    fn the_name_is_that_of_the_oldest_kind_that_has_the_features() {
+        for (compat, incompat, ro_compat, expected) in [
+            (0x38, 0x2, 0x3, "ext2"),
+            (0x3c, 0x2, 0x3, "ext3"),
+            (0x3c, 0x6, 0x7, "ext3"),
+            (0x3c, 0x12, 0x3, "ext3"),
+            (0x3c, 0x2c2, 0x46b, "ext4"),
+            (0x38, 0x2c2, 0x46b, "ext4"),
+            (0x3c, 0x202, 0x3, "ext4"),
+            (0x38, 0x2, 0xb, "ext4"),
+        ] {
+            let mut bytes = vec![0u8; 2048];
+            for (at, value) in [(92, compat), (96, incompat), (100, ro_compat)] {
+                bytes[1024 + at..][..4].copy_from_slice(&u32::to_le_bytes(value));
+            }
+            let superblock = RawExtSuperblock::read(&bytes).unwrap();
+            let features = format!("{compat:#x} {incompat:#x} {ro_compat:#x}");
+            assert_eq!(superblock.name(), expected, "{features}");
+        }
+    }
 
     #[test]
     fn features_are_named_and_unknown_ones_numbered() {

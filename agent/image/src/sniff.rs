@@ -320,3 +320,29 @@ fn differences(head: &[u8], expected: &[u8]) -> Option<(usize, usize)> {
 
 const _: () = assert!(limits::HEAD >= LAUNCH.len() + ext::SUPERBLOCK_OFFSET + 1024);
 const _: () = assert!(limits::HEAD >= ZEROS);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_wrong_bytes_are_damage_and_three_are_something_else() {
+        for wrong in 0..=3 {
+            let mut line = LAUNCH.to_vec();
+            line[2..2 + wrong].fill(b'?');
+            let kind = sniff(&line, line.len() as u64, false);
+            let known = matches!(kind, Kind::Incomplete { .. });
+            assert_eq!(known, wrong <= 2, "{wrong} of the line: {kind:?}");
+
+            let mut header = [&[0; MAGIC_OFFSET], &MAGIC[..]].concat();
+            header[MAGIC_OFFSET..][..wrong].fill(b'?');
+            let kind = sniff(&header, 4096, false);
+            let known = match wrong {
+                0 => kind == Kind::Sif,
+                1 | 2 => matches!(kind, Kind::Damaged { .. }),
+                _ => kind == Kind::Other,
+            };
+            assert!(known, "{wrong} of the magic: {kind:?}");
+        }
+    }
+}

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use sifter_image::Verdict;
 use sifter_image::record::{Image, Status};
+use sifter_image::{NotImage, Verdict};
 
 use crate::corpus::{verdict, young_verdict};
 use crate::made::{INSPECT, Object, Sif, digest, hollow_squashfs};
@@ -203,26 +203,44 @@ fn a_primary_partition_is_a_file_system() {
 
 #[test]
 fn a_damaged_file_system_by_itself_is_an_image_by_its_name() {
-    for (bytes, wrong) in [
+    use NotImage::{OtherContent, PlainFileSystem};
+    for (bytes, wrong, unnamed) in [
         (
             with(hollow_squashfs(8192), 12, &[1]),
             "corrupt: squashfs superblock at byte 0: block size expected",
+            PlainFileSystem,
+        ),
+        (
+            with(hollow_squashfs(8192), 0, b"x"),
+            "corrupt: magic damaged at offset 0",
+            OtherContent,
+        ),
+        (
+            hollow_squashfs(8192),
+            "corrupt: squashfs metadata block at byte",
+            PlainFileSystem,
         ),
         (
             with(EXT3.to_vec(), 1025, &[7]),
             "corrupt: ext file system at byte 0: the numbers of its superblock make no sense",
+            OtherContent,
         ),
         (
             EXT3[..EXT3.len() / 2].to_vec(),
             "truncated: ext file system ends at byte",
+            PlainFileSystem,
         ),
     ] {
         let found = image(verdict(&bytes, Path::new("/images/a.img")));
         assert_eq!(found.status, Status::Failure, "{wrong}");
         let message = &found.status_message;
         assert!(message.starts_with(wrong), "{wrong}: {message}");
-        let unnamed = verdict(&bytes, Path::new("/images/a"));
-        assert!(matches!(unnamed, Verdict::NotImage(_)), "{wrong}");
+        // What is damaged does not get better with time.
+        let young = image(young_verdict(&bytes, Path::new("/images/a.img")));
+        let grows = wrong.starts_with("truncated");
+        assert_eq!(young.status == Status::Transfer, grows, "{wrong}");
+        let found = verdict(&bytes, Path::new("/images/a"));
+        assert_eq!(found, Verdict::NotImage(unnamed), "{wrong}");
     }
 }
 

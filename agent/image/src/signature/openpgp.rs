@@ -265,6 +265,38 @@ mod tests {
         }
     }
 
+    /// gpg made the message with `--digest-algo SHA1`.
+    #[test]
+    fn a_signature_over_a_broken_hash_is_rejected() {
+        const PUBLIC: &str = include_str!("../../tests/it/keys/rsa.public.asc");
+        const MESSAGE: &str = include_str!("../../tests/it/keys/rsa-sha1.message.asc");
+        let message = CleartextSignedMessage::from_string(MESSAGE).unwrap().0;
+        assert_eq!(
+            outcome(&message, PUBLIC, 2027),
+            rejected("signed over a hash that is broken")
+        );
+    }
+
+    /// Anybody can put a revocation beside a key; it counts if the key made it.
+    #[test]
+    fn a_revocation_by_another_key_does_not_revoke() {
+        const PUBLIC: &str = include_str!("../../tests/it/keys/subkeys.public.asc");
+        const SECRET: &str = include_str!("../../tests/it/keys/subkeys.secret.asc");
+        let secret = SignedSecretKey::from_string(SECRET).unwrap().0;
+        let message = signed(&secret.secret_subkeys[0].key);
+        let mut keyring = Keyring::parse(PUBLIC.as_bytes()).unwrap();
+        let key = &mut keyring.pgp[0];
+        let fingerprint = hex::encode_upper(key.primary_key.fingerprint().as_bytes());
+        let of_subkey = key.public_subkeys[1].signatures.clone();
+        key.details.revocation_signatures.extend(of_subkey);
+        assert!(!key.details.revocation_signatures.is_empty());
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        assert_eq!(
+            verify(&message, &fingerprint, &keyring, now).0,
+            Outcome::Valid
+        );
+    }
+
     /// Brainpool curves, which gpg and apptainer know.
     #[test]
     fn what_cannot_be_checked_is_not_called_altered() {

@@ -73,6 +73,7 @@ fn the_image_is_described_wherever_it_is_listed() {
         &[&artifact, &image],
         &[&image, &attestation],
         &[&artifact, &image, &attestation],
+        &[&image, &image],
     ] {
         let entries: Vec<_> = listed
             .iter()

@@ -171,8 +171,16 @@ fn a_signature_with_a_time_limit_expires() {
 fn an_altered_image_is_altered_whoever_signed_it() {
     let (_, other) = plain_key();
     type Change = Box<dyn Fn(&mut Vec<u8>)>;
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 8] = [
         ("the global header", Box::new(|bytes| bytes[50] ^= 1)),
+        (
+            "the descriptor of object 1",
+            Box::new(|bytes| bytes[4096 + 4] = 2),
+        ),
+        (
+            "the descriptor of object 2",
+            Box::new(|bytes| bytes[4096 + 585 + 65] ^= 1),
+        ),
         (
             "the descriptor of object 2",
             Box::new(|bytes| bytes[4096 + 585 + 73] ^= 1),
@@ -207,6 +215,20 @@ fn an_altered_image_is_altered_whoever_signed_it() {
             );
         }
     }
+}
+
+#[test]
+fn digests_are_numbers_in_either_case() {
+    let bytes = signed(|text| {
+        let mut parts = text.split("sha256:");
+        let first = parts.next().unwrap_or_default().to_owned();
+        *text = parts.fold(first, |all, part| {
+            let (digest, rest) = part.split_at(64);
+            format!("{all}sha256:{}{rest}", digest.to_uppercase())
+        });
+    })
+    .bytes();
+    assert_eq!(only(&bytes, PUBLIC, YEAR_2026).outcome, Outcome::Valid);
 }
 
 #[test]

@@ -73,7 +73,7 @@ struct Supervised {
     settings: RootSettings,
     /// Where all of them are.
     locations: Arc<Locations>,
-    /// Told that a scan begins.
+    /// Told that a scan begins, and where the root is found.
     watcher: Arc<Watcher>,
     /// Rung for the thread of the hints, if there is one, when a scan has finished and at the end.
     bell: OnceLock<Arc<Bell>>,

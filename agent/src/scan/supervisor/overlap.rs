@@ -8,6 +8,12 @@ use crate::scan::{Root, ScanError};
 use super::Supervised;
 
 impl Supervised {
+    /// Notes where the root is now. Others may have to be scanned for that, also if this one's scan is over at once.
+    pub(super) fn note_location(&self, opened: Option<&Root>) {
+        self.locations.note(self.index, opened);
+        self.watcher.wake();
+    }
+
     /// Nothing is listed of a root whose images another one lists. Configurations that say so by their paths
     /// are refused; links and mounts are looked at whenever the root is scanned as a whole.
     pub(super) fn check_overlap(

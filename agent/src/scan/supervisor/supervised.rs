@@ -293,7 +293,7 @@ impl Supervised {
     ) -> Result<RootFacts, ScanError> {
         let opened = self.open(catalog, &request, progress);
         if request.whole || opened.is_err() {
-            self.locations.note(self.index, opened.as_ref().ok());
+            self.note_location(opened.as_ref().ok());
         }
         let root = opened?;
         let facts = root.facts().clone();

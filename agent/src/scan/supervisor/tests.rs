@@ -383,6 +383,26 @@ fn roots_may_come_to_overlap_and_cease_to() {
 }
 
 /// Nobody else would list what is in it.
+/// Nobody may look while that scan runs.
+#[test]
+fn a_root_that_comes_and_goes_within_a_moment_has_the_other_one_scanned() {
+    let tree = tempfile::tempdir().unwrap();
+    let (outer, inner) = (tree.path().join("a"), tree.path().join("b"));
+    fs::create_dir_all(outer.join("x")).unwrap();
+    symlink(outer.join("x"), &inner).unwrap();
+    let (_, supervisor) = start(&[&inner, &outer]);
+    // Nothing is scanned any more, and nobody waits for the end of a scan.
+    supervisor.stop(PATIENCE);
+    let opened = Root::open(&settings(&outer), &Arc::default()).unwrap();
+    let _ = supervisor.roots[0].lock().request.take();
+    for there in [None, Some(&opened), None, Some(&opened)] {
+        supervisor.roots[1].note_location(there);
+        until("the other one is to be scanned", || {
+            supervisor.roots[0].lock().request.take().is_some()
+        });
+    }
+}
+
 #[test]
 fn a_root_that_another_one_does_not_come_to_is_listed() {
     let tree = tempfile::tempdir().unwrap();

@@ -102,15 +102,14 @@ impl<A: ImageSource> Reading<A> {
     ) -> Result<Query, Status> {
         let (filter, order_by) = (filter.to_owned(), order_by.to_owned());
         let is_plain = filter.is_empty();
-        let names_users = ["owner", "group"].iter().any(|name| filter.contains(name));
+        let asks_host = Query::asks_host(&filter);
         let parse = move || {
             Query::parse(&filter, &order_by, now).map_err(|error| match error {
                 QueryError::Filter(message) => status::invalid("filter", message),
                 QueryError::Order(message) => status::invalid("order_by", message),
             })
         };
-        // Numbers of users and groups are asked for where they are named.
-        if names_users {
+        if asks_host {
             host::ask(parse).await?
         } else if is_plain {
             parse()

@@ -87,6 +87,13 @@ impl Query {
         Ok(Self { terms, order })
     }
 
+    /// Whether parsing a filter takes the host's users or groups, which may take long to ask for.
+    #[must_use]
+    pub fn asks_host(filter: &str) -> bool {
+        filter.len() <= FILTER_MAX
+            && split(filter).is_ok_and(|words| words.iter().any(|word| term::asks_host(word)))
+    }
+
     /// Whether the query takes all images in the order of the snapshot.
     #[must_use]
     pub fn is_plain(&self) -> bool {
@@ -344,6 +351,28 @@ mod tests {
             let selected = query.select(&snapshot, &Fixed).unwrap();
             let ids: Vec<i64> = selected.iter().map(|row| row.id()).collect();
             assert_eq!(ids, [full_row().id], "{filter}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_asked_for_names_of_users_and_groups_alone() {
+        for (filter, asks) in [
+            ("owner=alice", true),
+            ("tag=1 group!=staff", true),
+            ("\"owner=alice\"", true),
+            ("owner=0 group!=100", false),
+            ("owner=0 owner=alice", true),
+            ("owner>=0 owner==0", true),
+            ("owner<=0 owner!0", false),
+            ("path=/groups/*", false),
+            ("path=/x?group=staff", false),
+            ("label.owner=alice", false),
+            ("label=group", false),
+            ("owner", false),
+            ("\"owner=alice", false),
+            ("", false),
+        ] {
+            assert_eq!(Query::asks_host(filter), asks, "{filter}");
         }
     }
 

@@ -24,6 +24,28 @@ enum Op {
     GreaterEqual,
 }
 
+/// A word's field, operator and value.
+fn split(word: &str) -> Option<(&str, Op, &str)> {
+    let (name, rest) = word.split_at(word.find(['=', '!', '<', '>'])?);
+    [
+        ("!=", Op::NotEqual),
+        ("<=", Op::LessEqual),
+        (">=", Op::GreaterEqual),
+        ("=", Op::Equal),
+        ("<", Op::Less),
+        (">", Op::Greater),
+    ]
+    .into_iter()
+    .find_map(|(text, op)| Some((name, op, rest.strip_prefix(text)?)))
+}
+
+/// Whether a word of a filter compares with a user or group by its name.
+pub(super) fn asks_host(word: &str) -> bool {
+    split(word).is_some_and(|(name, _, value)| {
+        matches!(name, "owner" | "group") && value.parse::<u32>().is_err()
+    })
+}
+
 impl Term {
     /// Parses a word of a filter; `now` is what ages are counted from.
     pub(super) fn parse(word: &str, now: FileTime) -> Result<Self, QueryError> {
@@ -34,19 +56,7 @@ impl Term {
         }
         let no_operator =
             || QueryError::Filter(format!("`{word}` has no operator (= != < <= > >=)"));
-        let at = word.find(['=', '!', '<', '>']).ok_or_else(no_operator)?;
-        let (name, rest) = word.split_at(at);
-        let (op, value) = [
-            ("!=", Op::NotEqual),
-            ("<=", Op::LessEqual),
-            (">=", Op::GreaterEqual),
-            ("=", Op::Equal),
-            ("<", Op::Less),
-            (">", Op::Greater),
-        ]
-        .into_iter()
-        .find_map(|(text, op)| rest.strip_prefix(text).map(|value| (op, value)))
-        .ok_or_else(no_operator)?;
+        let (name, op, value) = split(word).ok_or_else(no_operator)?;
         let fail = |what: &str| QueryError::Filter(format!("`{word}`: {what}"));
         // `age>180d` is `update_time<` that long ago; `unused` the same for the last access.
         if let Some(field) = match name {

@@ -122,27 +122,26 @@ pub fn concern(file: &File, path: &Path, care: Care) -> Option<Unsafe> {
         // Where it was opened, the way to it could be walked a moment ago.
         (Ok(()), Err(_)) => None,
         (Ok(()), Ok(way)) => way.err(),
-        (Err(Unsafe::Open(_)), Ok(Ok(Way::OfSome))) => None,
+        (Err(Unsafe::Open(_)), Ok(Ok(place))) if is_of_some(&place) => None,
         (Err(problem), _) => Some(problem),
     }
 }
 
-/// Who gets to a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    OfAll,
-    OfSome,
+/// Whether a directory above a place, which has no links in it, lets only some users in.
+fn is_of_some(place: &Path) -> bool {
+    place.ancestors().skip(1).any(|directory| {
+        std::fs::symlink_metadata(directory).is_ok_and(|meta| meta.mode() & WORLD_SEARCH == 0)
+    })
 }
 
-/// Checks all that leads to a file.
-fn walk(path: &Path, own: u32) -> io::Result<Result<Way, Unsafe>> {
+/// Checks all that leads to a file. Returns where it is, without links.
+fn walk(path: &Path, own: u32) -> io::Result<Result<PathBuf, Unsafe>> {
     // What is still to be walked, the next last.
     let mut ahead = Vec::new();
     push_components(&mut ahead, &std::path::absolute(path)?);
     // Where the walk is: without links, so that `..` is what is before its last component.
     let mut place = PathBuf::new();
     let mut links = 0;
-    let mut way = Way::OfAll;
     while let Some(name) = ahead.pop() {
         if name == ".." {
             place.pop();
@@ -167,12 +166,9 @@ fn walk(path: &Path, own: u32) -> io::Result<Result<Way, Unsafe>> {
             let directory = next;
             return Ok(Err(Unsafe::Replaceable { directory, mode }));
         }
-        if meta.is_dir() && mode & WORLD_SEARCH == 0 {
-            way = Way::OfSome;
-        }
         place = next;
     }
-    Ok(Ok(way))
+    Ok(Ok(place))
 }
 
 /// Puts the components of a path on the stack of those to be walked; joined to where the walk is, a root
@@ -288,6 +284,29 @@ mod tests {
             );
         }
         assert_eq!(concern(Path::new("/dev/null"), Care::Shared), None);
+        // Where the file is decides who gets to it, not the way that the configuration takes.
+        set(&top, 0o755);
+        let (kept, open) = (top.join("kept"), top.join("open"));
+        for directory in [&kept, &open] {
+            fs::create_dir(directory).unwrap();
+        }
+        std::os::unix::fs::symlink("../open/agent.key", kept.join("to-open")).unwrap();
+        std::os::unix::fs::symlink("kept/agent.key", top.join("to-kept")).unwrap();
+        for path in [kept.join("agent.key"), open.join("agent.key")] {
+            fs::write(&path, "x").unwrap();
+            set(&path, 0o644);
+        }
+        set(&kept, 0o750);
+        for (name, expected) in [
+            ("kept/agent.key", None),
+            ("to-kept", None),
+            ("open/../kept/agent.key", None),
+            ("open/agent.key", Some(Unsafe::Open(0o644))),
+            ("kept/to-open", Some(Unsafe::Open(0o644))),
+            ("kept/../open/agent.key", Some(Unsafe::Open(0o644))),
+        ] {
+            assert_eq!(concern(&top.join(name), Care::Shared), expected, "{name}");
+        }
         // Only root can give a file away; of whom it asks for, it does not know.
         if nix::unistd::geteuid().is_root() {
             set(&top, 0o755);

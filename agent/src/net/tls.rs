@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -104,11 +105,14 @@ impl Tls {
     pub fn reload(&self, settings: TlsSettings) -> Result<(), TlsError> {
         let mut held = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let watch = watch(&settings);
-        // What was tried once is tried again only when it has changed.
-        held.1.catch_up();
-        let loaded = Loaded::read(&settings)?;
-        *held = (settings, watch);
-        self.loaded.store(Arc::new(loaded));
+        let loaded = Loaded::read(&settings);
+        // What was tried once is tried again only when it has changed. If it was other files than those in use,
+        // these were not tried.
+        if loaded.is_ok() || files(&settings) == files(&held.0) {
+            held.1 = watch;
+        }
+        self.loaded.store(Arc::new(loaded?));
+        held.0 = settings;
         Ok(())
     }
 
@@ -170,8 +174,11 @@ impl Tls {
 }
 
 fn watch(settings: &TlsSettings) -> FileWatch {
-    let files = [&settings.cert, &settings.key, &settings.client_ca];
-    FileWatch::new(files.map(Clone::clone))
+    FileWatch::new(files(settings).map(Clone::clone))
+}
+
+fn files(settings: &TlsSettings) -> [&PathBuf; 3] {
+    [&settings.cert, &settings.key, &settings.client_ca]
 }
 
 /// Why a handshake failed.
@@ -367,13 +374,13 @@ mod tests {
         fs::write(at("cert"), &cert).unwrap();
         fs::write(at("key"), key).unwrap();
         fs::write(at("ca"), cert).unwrap();
-        let tls = Tls::new(TlsSettings {
+        let settings = TlsSettings {
             cert: at("cert"),
             key: at("key"),
             client_ca: at("ca"),
             allow: vec!["*".to_owned()],
-        })
-        .unwrap();
+        };
+        let tls = Tls::new(settings.clone()).unwrap();
         let look = || tls.reload_if_changed().map_err(|error| error.to_string());
         assert_eq!(look(), Ok(false));
         let (cert, key) = pair();
@@ -388,5 +395,21 @@ mod tests {
         assert_eq!(look(), Ok(false));
         assert!(look().is_err());
         assert_eq!(look(), Ok(false));
+        fs::write(at("key"), pair().1).unwrap();
+        assert!(tls.reload(settings.clone()).is_err());
+        assert_eq!([look(), look()], [Ok(false), Ok(false)]);
+        // A configuration that names other files, which are not there, has not tried these.
+        let (cert, key) = pair();
+        fs::write(at("cert"), cert).unwrap();
+        fs::write(at("key"), key).unwrap();
+        let client_ca = at("none");
+        assert!(
+            tls.reload(TlsSettings {
+                client_ca,
+                ..settings
+            })
+            .is_err()
+        );
+        assert_eq!([look(), look()], [Ok(false), Ok(true)]);
     }
 }

@@ -158,7 +158,7 @@ fn what_cannot_be_understood_hides_nothing() {
             "DIR/agent.toml, line 5: landlock: invalid type: string \"no\", expected true or false",
             "DIR/agent.toml, line 6: defaults: invalid type: integer `3`, expected a table",
             "DIR/agent.toml, line 8: root.path: invalid type: integer `5`, expected a path in quotes",
-            "DIR/agent.toml, line 11: root /a: width: invalid value: integer `-1`, expected a whole number",
+            "DIR/agent.toml, line 11: root /a: width: invalid value: integer `-1`, expected a whole number, 0 to 4294967295",
             "DIR/agent.toml, line 12: root /a: interval: `x` is no duration",
             "DIR/agent.toml, line 13: root /a: candidates: neither a text nor a list of texts",
             "DIR/agent.toml, line 14: root /a: operations_per_second: invalid type: string \"fast\", expected a number",

@@ -10,7 +10,7 @@ use super::{ConfigProblem, Key, Line, Raw};
 
 /// What types are called for people, who do not write this program.
 const TYPES: [(&str, &str); 9] = [
-    ("u32", "a whole number, 0 or more"),
+    ("u32", "a whole number, 0 to 4294967295"),
     ("u64", "a whole number, 0 or more"),
     ("f64", "a number"),
     ("a boolean", "true or false"),

@@ -136,12 +136,21 @@ fn without_values(message: &str) -> String {
 
 /// What would be right, without the names that types have in a program.
 fn for_people(expected: &str) -> String {
-    match expected.strip_prefix(", expected ") {
-        Some("u16") => format!(", expected a whole number, 0 to {}", u16::MAX),
-        Some("u32") => format!(", expected a whole number, 0 to {}", u32::MAX),
-        Some("u64" | "usize") => ", expected a whole number, 0 or more".to_owned(),
-        _ => expected.to_owned(),
-    }
+    let Some(name) = expected.strip_prefix(", expected ") else {
+        return expected.to_owned();
+    };
+    let name = match name {
+        "u16" => format!("a whole number, 0 to {}", u16::MAX),
+        "u32" => format!("a whole number, 0 to {}", u32::MAX),
+        "u64" | "usize" => "a whole number, 0 or more".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a string" => "a text in quotes".to_owned(),
+        "path string" => "a path in quotes".to_owned(),
+        "a sequence" => "a list in brackets".to_owned(),
+        name if name.starts_with("struct ") => "a table".to_owned(),
+        name => name.to_owned(),
+    };
+    format!(", expected {name}")
 }
 
 fn text(path: &Path) -> Result<String, ConfigError> {
@@ -292,7 +301,27 @@ mod tests {
             ),
             (
                 "[server]\nrequire_tls = \"hunter2\"",
-                "invalid type: string, expected a boolean",
+                "invalid type: string, expected true or false",
+            ),
+            (
+                "[server]\ncert = 5",
+                "line 2, column 8: invalid type: integer, expected a path in quotes",
+            ),
+            (
+                "[server]\npublic_url = ['hunter2']",
+                "invalid type: sequence, expected a text in quotes",
+            ),
+            (
+                "[server]\nlisten = 'hunter2'",
+                "invalid type: string, expected a list in brackets",
+            ),
+            (
+                "server = 'hunter2'",
+                "invalid type: string, expected a table",
+            ),
+            (
+                "clusters = ['hunter2']",
+                "invalid type: string, expected a table",
             ),
             ("[log]\nformat = \"hunter2\"", "unknown variant, expected"),
             (

@@ -156,7 +156,7 @@ fn refused_at_load_without_showing_secrets() {
     for (text, says) in [
         (
             ONE.replace("\"1\"", "12345"),
-            "line 4, column 14: invalid type: integer, expected a string",
+            "line 4, column 14: invalid type: integer, expected a text in quotes",
         ),
         (
             format!("{ONE}status = \"s3cr3t\"\n"),
@@ -164,7 +164,7 @@ fn refused_at_load_without_showing_secrets() {
         ),
         (
             format!("{ONE}root = \"s3cr3t\"\n"),
-            "line 5, column 8: invalid type: string, expected a boolean",
+            "line 5, column 8: invalid type: string, expected true or false",
         ),
     ] {
         dir.write("keys.toml", &text);

@@ -208,6 +208,14 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
+    use nix::sys::stat::{Mode, umask};
+
+    /// One that only its owner may write, and files in it likewise: whoever runs tests may let a group write.
+    fn directory() -> tempfile::TempDir {
+        umask(Mode::S_IWGRP | Mode::S_IWOTH);
+        tempfile::tempdir().unwrap()
+    }
+
     /// What is wrong with a secret, if anything.
     fn problem(path: &Path) -> Option<Unsafe> {
         check(&File::open(path).unwrap(), path, Care::Secret)
@@ -217,7 +225,7 @@ mod tests {
 
     #[test]
     fn modes() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let path = dir.path().join("keys.toml");
         fs::write(&path, "x").unwrap();
         for (mode, care, expected) in [
@@ -244,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_is_used_all_the_same_is_spoken_of_where_others_get_to_it() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let top = fs::canonicalize(dir.path()).unwrap();
         let path = top.join("agent.key");
         fs::write(&path, "x").unwrap();
@@ -331,7 +339,7 @@ mod tests {
 
     #[test]
     fn who_may_write_a_directory_on_the_way_may_replace_the_file() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let top = fs::canonicalize(dir.path()).unwrap();
         let beside = top.join("far").join("near");
         fs::create_dir_all(&beside).unwrap();
@@ -365,7 +373,7 @@ mod tests {
 
     #[test]
     fn links_are_followed_and_both_of_their_ends_checked() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let top = fs::canonicalize(dir.path()).unwrap();
         for name in ["safe", "open", "from"] {
             fs::create_dir(top.join(name)).unwrap();
@@ -414,7 +422,7 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_no_secret() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         for path in [dir.path(), Path::new("/dev/null")] {
             assert_eq!(problem(path), Some(Unsafe::NotAFile));
         }

@@ -333,7 +333,10 @@ async fn every_answer_has_a_documented_code() {
     let dir = tempfile::tempdir().unwrap();
     let keys = dir.path().join("keys.toml");
     fs::write(&keys, KEYS).unwrap();
-    fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
+    // Whoever runs tests may let a group write, and is refused keys that it could replace.
+    for (path, mode) in [(dir.path(), 0o700), (&keys, 0o600)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
     let settings = Settings::parse(CONFIG, &dir.path().join("control.toml")).unwrap();
     let running = server::start(settings, None).await.unwrap();
     let address = running.addresses[0];

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::support::directory;
 use crate::support::program::run;
 
 #[test]
@@ -157,7 +158,7 @@ fn policy_check(of: &[&str], file: &std::path::Path, more: &[&str], code: i32, s
 fn policy_check_says_what_the_server_would() {
     use std::os::unix::fs::PermissionsExt;
 
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let keys = dir.path().join("keys.toml");
     let text = ["active", "inactive"].map(|status| {
         format!(

@@ -20,6 +20,7 @@ use crate::support::agent::Act;
 use crate::support::agent::Agent;
 use crate::support::client;
 use crate::support::client::Answer;
+use crate::support::directory;
 use crate::support::server::Control;
 
 const KEYS: &str = r#"
@@ -47,7 +48,7 @@ fn write_keys(path: &Path, text: &str) {
 }
 
 async fn control(agent: &Agent, tables: &str) -> Control {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     write_keys(&dir.path().join("keys.toml"), KEYS);
     let text = format!(
         "[auth]\nkeys = \"keys.toml\"\n[server]\nlisten = [\"127.0.0.1:0\"]\n{tables}\n\
@@ -194,7 +195,7 @@ async fn a_request_is_good_once_across_a_restart() {
     };
     let mut captured: Vec<Vec<u8>> = Vec::new();
     for run in 0..2 {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let text = config(dir.path());
         let control = Control::start(dir, &text).await;
         for bytes in &captured {

@@ -36,6 +36,7 @@ use crate::support::agent::Act;
 use crate::support::agent::Agent;
 use crate::support::client;
 use crate::support::client::Answer;
+use crate::support::directory;
 use crate::support::program;
 use crate::support::server::CLUSTER;
 use crate::support::server::Control;
@@ -141,7 +142,7 @@ async fn https_with_a_certificate_that_changes() {
 #[tokio::test]
 async fn the_end_of_certificates_is_known_beforehand() {
     let authority = Authority::until(Some(25));
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     fs::write(dir.path().join("ca.pem"), authority.pem()).unwrap();
     authority.write_pair(dir.path(), "server", authority.issue_for(20));
     authority.write_pair(dir.path(), "client", authority.issue_for(200));
@@ -204,7 +205,7 @@ async fn the_end_of_certificates_is_known_beforehand() {
 #[test]
 fn files_that_others_can_read_or_replace_are_told_of_and_used() {
     let authority = Authority::new();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     fs::write(dir.path().join("ca.pem"), authority.pem()).unwrap();
     authority.write(dir.path(), "server");
     authority.write(dir.path(), "client");

@@ -31,7 +31,10 @@ account_id = "1000000000000001"
 fn write_keys(dir: &Path, text: &str) {
     let path = dir.join("keys.toml");
     fs::write(&path, text).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    // Whoever runs tests may let a group write, and is refused keys that it could replace.
+    for (path, mode) in [(dir, 0o700), (&path, 0o600)] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
 }
 
 /// Starts a control plane with keys; returns it and its address.

@@ -62,11 +62,12 @@ mod tests {
 
     use sifter_tls::Unsafe;
 
+    use super::super::tests::directory;
     use super::*;
 
     #[test]
     fn a_credential_may_have_the_bits_of_a_group() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let path = dir.path().join("keys.toml");
         fs::write(&path, "x").unwrap();
         let elsewhere = Path::new("/nowhere");
@@ -87,7 +88,7 @@ mod tests {
 
     #[test]
     fn other_kinds_and_sizes() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let pipe = dir.path().join("pipe");
         let mode = nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR;
         nix::unistd::mkfifo(&pipe, mode).unwrap();

@@ -4,11 +4,20 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use nix::sys::stat::Mode;
+use nix::sys::stat::umask;
+
+/// One that only its owner may write, and files in it likewise: whoever runs tests may let a group write.
+pub(super) fn directory() -> tempfile::TempDir {
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    tempfile::tempdir().unwrap()
+}
+
 struct Dir(tempfile::TempDir);
 
 impl Dir {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(directory())
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -7,6 +7,16 @@ pub mod server;
 
 use std::time::Duration;
 
+use nix::sys::stat::Mode;
+use nix::sys::stat::umask;
+use tempfile::TempDir;
+
+/// A directory that only its owner may write, and files in it likewise: whoever runs tests may let a group write.
+pub fn directory() -> TempDir {
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    tempfile::tempdir().unwrap()
+}
+
 /// Waits until a condition holds; fails after a time that no healthy machine needs.
 pub async fn until<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
     let waiting = async {

@@ -4,6 +4,7 @@ mod access;
 mod catalog;
 mod docs;
 mod doctor;
+mod enroll;
 mod full;
 mod golden;
 mod links;

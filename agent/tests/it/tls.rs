@@ -6,7 +6,6 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -15,12 +14,12 @@ use sifter_proto::v1::image_service_client::ImageServiceClient;
 use sifter_proto::v1::{ListImagesRequest, WatchImagesRequest};
 use tonic::transport::Channel;
 
-use super::support::{Agent, Authority, Identity, connect, images, skip, until};
+use super::support::{Agent, Authority, Identity, connect, images, until};
 
 const NOW: (i32, i32) = (2020, 2120);
 
 /// What a connection is asked for in each test.
-async fn list(channel: Channel) -> Result<u64, tonic::Status> {
+pub(super) async fn list(channel: Channel) -> Result<u64, tonic::Status> {
     ImageServiceClient::new(channel)
         .list_images(ListImagesRequest::default())
         .await
@@ -47,7 +46,7 @@ fn write_files(directory: &Path, server: &Identity, ca: &Authority) {
     }
 }
 
-fn section(directory: &Path, allow: &str) -> String {
+pub(super) fn section(directory: &Path, allow: &str) -> String {
     format!(
         "[tls]\ncert = '{0}/agent.pem'\nkey = '{0}/agent.key'\nclient_ca = '{0}/ca.pem'\nallow = [{allow}]",
         directory.display()
@@ -390,138 +389,4 @@ async fn files_that_others_can_read_or_replace_are_told_of_and_used() {
     until("the log says so", || agent.log().contains(said));
     let control = ca.sign("control", NOW);
     assert_eq!(ask(&agent, &ca, Some(&control)).await, Ok(2));
-}
-
-/// The script that signs certificates.
-fn enroll_script() -> Command {
-    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/enroll.sh"))
-}
-
-/// Whether it can run here; if not, the test is left out.
-fn can_enroll(test: &str) -> bool {
-    let can = Command::new("openssl").arg("version").output().is_ok();
-    if !can {
-        skip(test, "openssl is not installed");
-    }
-    can
-}
-
-/// Names that are no directory or too long, and what a failure must not leave behind.
-#[test]
-fn the_enrolment_script_signs_whole_or_not_at_all() {
-    if !can_enroll("the_enrolment_script_signs_whole_or_not_at_all") {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let long = "a".repeat(60) + ".example.org";
-    for (arguments, expected) in [
-        // Not an authority without a certificate, which could be neither used nor made again.
-        (&["--days", "x", "ca"][..], Err("as a number")),
-        (&["ca", "renew"], Err("ca.key is not there")),
-        (&["ca"], Ok("ca.pem")),
-        (&["--days", "x", "ca", "renew"], Err("cannot renew")),
-        (&["ca", "renew"], Ok("ca.pem, until ")),
-        (&["ca", "anew"], Err("ca renew")),
-        (&["ca"], Err("ca.key exists")),
-        (&["--days", "x", "agent", "host"], Err("as a number")),
-        (&["agent", &long, "::1"], Ok("IP:::1")),
-        (
-            &["control", "name", "spiffe://site/control"],
-            Ok("URI:spiffe://site/control"),
-        ),
-        (
-            &["control", "spiffe://site/control"],
-            Err("no name of a host"),
-        ),
-        (&["agent", "../host"], Err("no name of a host")),
-        (&["agent", "--", "host"], Err("no name of a host")),
-    ] {
-        let output = enroll_script()
-            .args(["--dir", "tls"])
-            .args(arguments)
-            .current_dir(directory.path())
-            .output()
-            .unwrap();
-        let (text, expected) = match expected {
-            Ok(expected) => (&output.stdout, expected),
-            Err(expected) => (&output.stderr, expected),
-        };
-        let text = String::from_utf8_lossy(text);
-        assert!(text.contains(expected), "{arguments:?}: {output:?}");
-    }
-    let mut found = Vec::new();
-    for below in [".", "tls", "tls/host", "tls/name", &format!("tls/{long}")] {
-        let entries = fs::read_dir(directory.path().join(below)).unwrap();
-        found.extend(entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()));
-    }
-    found.sort();
-    let whole = [
-        &long,
-        "agent.key",
-        "agent.pem",
-        "ca.key",
-        "ca.pem",
-        "control.key",
-        "control.pem",
-        "host",
-        "name",
-        "tls",
-    ];
-    assert_eq!(found, whole.map(str::to_owned));
-}
-
-/// The documented way to certificates, tried.
-#[tokio::test(flavor = "multi_thread")]
-async fn certificates_of_the_enrolment_script_work() {
-    if !can_enroll("certificates_of_the_enrolment_script_work") {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let enroll = |arguments: &[&str]| {
-        let output = enroll_script()
-            .arg("--dir")
-            .arg(directory.path())
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    };
-    enroll(&["--days", "1", "ca"]);
-    enroll(&["agent", "agent", "127.0.0.1"]);
-    enroll(&["ca", "renew"]);
-    let for_long = Command::new("openssl")
-        .args(["x509", "-checkend", "86400000", "-noout", "-in", "ca.pem"])
-        .current_dir(directory.path())
-        .status();
-    assert!(for_long.unwrap().success());
-    let verified = Command::new("openssl")
-        .args(["verify", "-CAfile", "ca.pem", "agent/agent.pem"])
-        .current_dir(directory.path())
-        .output()
-        .unwrap();
-    assert!(verified.status.success(), "{verified:?}");
-    enroll(&["control", "control"]);
-    let read = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
-    for name in ["agent.pem", "agent.key"] {
-        fs::copy(
-            directory.path().join("agent").join(name),
-            directory.path().join(name),
-        )
-        .unwrap();
-    }
-    images(directory.path(), &["a.sif"]);
-    let agent = Agent::start(
-        directory.path(),
-        ", 'tls:127.0.0.1:0'",
-        &section(directory.path(), "'dns:control'"),
-    );
-    let client = Identity::read(&read("control/control.pem"), &read("control/control.key"));
-    let channel = connect(agent.tls(), &read("ca.pem"), Some(&client))
-        .await
-        .unwrap();
-    assert_eq!(list(channel).await.unwrap(), 1);
 }

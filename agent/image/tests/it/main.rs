@@ -8,6 +8,8 @@ mod damage;
 mod formats;
 mod hostile;
 mod inside;
+#[cfg(feature = "verify")]
+mod keyring;
 mod large;
 mod made;
 mod oci_json;

@@ -35,8 +35,8 @@ const VIEWS: usize = 32;
 /// always kept.
 const VIEW_ROWS: usize = 1 << 20;
 
-/// After so long without a new view, what they were made of is given back, and they are: some hundred bytes for each
-/// image, and what the listing was that they are of.
+/// After so long in which nobody used a view, what they were made of is given back, and they are: some hundred bytes
+/// for each image, and what the listing was that they are of.
 const IDLE: Duration = Duration::from_secs(600);
 
 /// How long a root may take. A file system that hangs must not hold up the others.
@@ -161,7 +161,7 @@ impl Visibility {
         view
     }
 
-    /// Forgets everything once nobody has had a view for long.
+    /// Forgets everything once nobody has used a view for long, from now on.
     fn give_back_later(&self) {
         let (places, views) = (Arc::clone(&self.places), Arc::clone(&self.views));
         let (idle, all_there) = (self.idle, Arc::clone(&self.all_there));
@@ -192,12 +192,13 @@ impl Visibility {
 
     fn find(&self, wanted: impl Fn(&View) -> bool) -> Option<Arc<View>> {
         let views = lock(&self.views);
-        views
-            .0
-            .iter()
-            .rev()
-            .find(|view| wanted(view))
-            .map(Arc::clone)
+        let found = views.0.iter().rev().find(|view| wanted(view));
+        let found = found.map(Arc::clone);
+        drop(views);
+        if found.is_some() {
+            self.give_back_later();
+        }
+        found
     }
 
     async fn compute(&self, caller: u64, subject: &Subject, whole: &Snapshot) -> View {

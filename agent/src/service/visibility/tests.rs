@@ -220,6 +220,32 @@ async fn what_views_were_made_of_is_given_back_unless_it_cannot_be_had_again() {
 }
 
 #[tokio::test]
+async fn a_view_that_is_used_is_not_given_back() {
+    let site = Site::new(&[], &["a.sif"]);
+    let whole = listing(vec![site.scanned(site.0.path(), "a.sif")], &[]);
+    let (visibility, subject) = (visibility(), site.subject());
+    let end = || {
+        lock(&visibility.giving_back)
+            .clone()
+            .expect("it has an end")
+    };
+    let view = visibility.view(1, &subject, &whole, |_| true).await;
+    // Another page of it, and the first one once more.
+    let before = end();
+    visibility.held(1, whole.generation, view.stamp).unwrap();
+    let between = end();
+    visibility.view(1, &subject, &whole, |_| true).await;
+    tokio::task::yield_now().await;
+    assert!(before.is_finished() && between.is_finished());
+    assert!(!end().is_finished());
+    // Nobody has that one.
+    let before = end();
+    assert!(visibility.held(2, whole.generation, view.stamp).is_none());
+    tokio::task::yield_now().await;
+    assert!(!before.is_finished());
+}
+
+#[tokio::test]
 async fn a_root_that_does_not_answer_is_named_and_the_others_are_shown() {
     let mut sites = [(); 3].map(|()| Site::new(&[], &["a.sif"]));
     sites.sort_by(|one, other| one.0.path().cmp(other.0.path()));

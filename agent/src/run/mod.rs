@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -72,6 +73,7 @@ pub fn agent(
     terminal: Option<Terminal>,
     ready: impl FnOnce(&[String]),
 ) -> anyhow::Result<()> {
+    take_descriptors();
     // Before there are threads: they see the environment that this changes …
     let passed = net::passed()?;
     if let Some(directory) = &settings.state_directory {
@@ -102,6 +104,16 @@ pub fn agent(
     // Blocking tasks on a hung file system do not come back.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// Lets this process have as many descriptors as it may. The 1024 with which one mostly begins are for programs
+/// that wait with `select`, which cannot tell more of them apart; connections and scans of some roots take more.
+fn take_descriptors() {
+    let taken = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = taken {
+        tracing::debug!(%error, "no more descriptors");
+    }
 }
 
 /// Makes sure that no other agent has the state directory: two would write one catalogue. The lock ends with

@@ -8,6 +8,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+/// What is said where the process has no descriptor left.
+pub(super) const NO_DESCRIPTOR: &str =
+    "no descriptor is left: raise LimitNOFILE= of the service, or `ulimit -n`";
+
 /// Rung by any thread, heard by the one that waits: also if it waits only later, and once for all that rang
 /// meanwhile.
 #[derive(Debug)]
@@ -18,10 +22,14 @@ impl Bell {
     ///
     /// # Errors
     ///
-    /// The process has no descriptor left.
+    /// The process has no descriptor left, mostly.
     pub fn new() -> io::Result<Self> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        Ok(Self(EventFd::from_flags(flags)?))
+        match EventFd::from_flags(flags) {
+            Ok(descriptor) => Ok(Self(descriptor)),
+            Err(Errno::EMFILE) => Err(io::Error::other(NO_DESCRIPTOR)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Wakes who waits.

@@ -18,7 +18,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use crate::catalog::{Catalog, RootDirectory, RootIndex};
 
-use super::bell::Bell;
+use super::bell::{Bell, NO_DESCRIPTOR};
 use super::dir::{absolute, join};
 use super::panics::caught;
 use super::{FileSystemType, Nature};
@@ -117,7 +117,7 @@ pub(super) fn start<H: Hinted>(
                     .unwrap_or_else(|message| Err(io::Error::other(message)))
             };
             while let Err(error) = watch() {
-                let message = explain(&error);
+                let message = explain(&error, || Bell::new().is_err());
                 if message != last {
                     tracing::warn!(root = %crate::escape::path(root.path()), message, "no hints");
                     last.clone_from(&message);
@@ -147,12 +147,15 @@ fn next_scan<H: Hinted>(root: &H, bell: &Bell, number: u64) -> bool {
     }
 }
 
-fn explain(error: &io::Error) -> String {
+/// What is to be done about an error of inotify. One of them is told of two limits: which it is shows whether there
+/// is a descriptor for anything else.
+fn explain(error: &io::Error, no_descriptor_is_left: impl Fn() -> bool) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOSPC) => {
             "the user's limit of inotify watches is reached (sysctl fs.inotify.max_user_watches)"
                 .to_owned()
         }
+        Some(Errno::EMFILE) if no_descriptor_is_left() => NO_DESCRIPTOR.to_owned(),
         Some(Errno::EMFILE) => {
             "the user's limit of inotify instances is reached (sysctl fs.inotify.max_user_instances)"
                 .to_owned()
@@ -341,12 +344,27 @@ mod tests {
     use std::sync::{Mutex, mpsc};
     use std::time::Duration;
 
-    use super::{Bell, FileSystemType, HintState, Hinted, watch};
+    use nix::errno::Errno;
+
+    use super::{Bell, FileSystemType, HintState, Hinted, explain, watch};
     use crate::catalog::{
         Catalog, ChangeKind, DirectoryChange, Identity, RootDirectory, RootIndex,
     };
 
     const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_limit_that_is_reached_is_named() {
+        for (error, none_left, expected) in [
+            (Errno::ENOSPC, false, "fs.inotify.max_user_watches"),
+            (Errno::EMFILE, false, "fs.inotify.max_user_instances"),
+            (Errno::EMFILE, true, "LimitNOFILE="),
+            (Errno::ENOMEM, false, "inotify: "),
+        ] {
+            let message = explain(&error.into(), || none_left);
+            assert!(message.contains(expected), "{error}: {message}");
+        }
+    }
 
     /// More happens in `d` than the kernel keeps, and another directory comes to its place; the watcher reads
     /// nothing meanwhile, as it is the one that is asked whether it is to end.

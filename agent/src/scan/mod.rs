@@ -29,6 +29,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::errno::Errno;
+
 use crate::catalog::{DirectoryChange, FileTime, RootDirectory};
 use crate::config::RootSettings;
 
@@ -162,9 +164,12 @@ impl Root {
     /// [`ScanError::Root`] if it is no directory or cannot be read.
     pub fn open(settings: &RootSettings, progress: &Progress) -> Result<Self, ScanError> {
         let path = &settings.path;
-        let fail = |error| ScanError::Root {
+        let fail = |error: io::Error| ScanError::Root {
             path: path.clone(),
-            error,
+            error: match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EMFILE) => io::Error::other(bell::NO_DESCRIPTOR),
+                _ => error,
+            },
         };
         let mut operations = Operations::default();
         let file_system = file_system::of(path).map_err(fail)?;

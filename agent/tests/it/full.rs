@@ -1,7 +1,9 @@
-//! Output that cannot be written is no success.
+//! Output that cannot be written is no success, nor is a start without descriptors.
 
 use std::fs::OpenOptions;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::support::{Agent, images};
 use crate::tool::sifter;
@@ -54,6 +56,44 @@ fn what_an_agent_answered_is_not_lost_in_silence() {
             assert!(output.stderr.is_empty(), "{command} {options:?}");
         }
     }
+}
+
+/// Whether an agent starts that has so many roots and, with a limit, descriptors, of which each root takes one; and
+/// what it said.
+fn starts_with_descriptors(directory: &Path, limit: &str) -> (bool, String) {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit {limit} && exec \"$@\"");
+    command.arg("-c").arg(script).arg("sh");
+    command.arg(env!("CARGO_BIN_EXE_sifter")).arg("agent");
+    command.arg("--listen");
+    command.arg(format!("unix:{}/agent.sock", directory.display()));
+    for number in 0..64 {
+        let root = directory.join(number.to_string());
+        std::fs::create_dir_all(&root).unwrap();
+        command.arg("--root").arg(root);
+    }
+    let mut agent = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(agent.stdout.take().unwrap()).lines();
+    let first = lines.next().transpose().unwrap();
+    if first.is_some() {
+        agent.kill().unwrap();
+    }
+    let said = agent.wait_with_output().unwrap().stderr;
+    let starts = first.is_some_and(|line| line.starts_with("listening on "));
+    (starts, String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn an_agent_takes_as_many_descriptors_as_it_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let (starts, said) = starts_with_descriptors(directory.path(), "-Sn 64");
+    assert!(starts, "{said}");
+    let (starts, said) = starts_with_descriptors(directory.path(), "-n 64");
+    assert!(!starts && said.contains("LimitNOFILE="), "{said}");
 }
 
 /// Runs a command whose output finds no room.

@@ -98,6 +98,17 @@ impl Engine {
     }
 }
 
+/// Why the roots cannot be changed now, and what will be done about it, or is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeepsRoots {
+    /// There is no database.
+    #[error("the catalogue is in memory, and would be lost: restart")]
+    InMemory,
+    /// The database is done without for now.
+    #[error("the catalogue's database fails: they will be as soon as it works again")]
+    DatabaseFails,
+}
+
 /// The engine in use.
 #[derive(Debug)]
 pub struct Engines {
@@ -161,16 +172,13 @@ impl Engines {
         self.replaced.subscribe()
     }
 
-    /// Why the roots cannot be changed now, if they cannot, and what to do: what is known must lie on disk, or it
-    /// would be lost.
+    /// Why the roots cannot be changed now, if they cannot: what is known must lie on disk, or it would be lost.
     #[must_use]
-    pub fn keeps_roots(&self) -> Option<&'static str> {
+    pub fn keeps_roots(&self) -> Option<KeepsRoots> {
         match self.current().catalog.condition() {
             Condition::Ok => None,
-            Condition::Memory => Some("the catalogue is in memory, and would be lost: restart"),
-            Condition::Failed(_) => {
-                Some("the catalogue's database fails: reload again when it works, or restart")
-            }
+            Condition::Memory => Some(KeepsRoots::InMemory),
+            Condition::Failed(_) => Some(KeepsRoots::DatabaseFails),
         }
     }
 

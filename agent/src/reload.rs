@@ -5,7 +5,7 @@
 //! the log, and stays as it was; so does everything if the configuration has a mistake or an address
 //! cannot be bound.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
@@ -15,7 +15,7 @@ use sifter_proto::v1;
 
 use crate::config::{RootSettings, Settings};
 use crate::confine::Confined;
-use crate::engine::Engines;
+use crate::engine::{Engines, KeepsRoots};
 use crate::escape;
 use crate::net::{self, Doors, Tls};
 use crate::service::Sights;
@@ -23,6 +23,9 @@ use crate::telemetry::{self, Metrics, Pages};
 
 /// Time between two looks at the certificates' files: a change is taken when two looks agree, within 10 s.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Time between two looks whether the roots can be changed that could not be when they were told.
+const LOOK_FOR_DATABASE: Duration = Duration::from_secs(1);
 
 /// Reads the configuration again.
 pub type Read = Box<dyn Fn() -> anyhow::Result<Settings> + Send + Sync>;
@@ -50,6 +53,8 @@ pub struct Reloader {
     fixed: Vec<(&'static str, String)>,
     /// The roots in use, as they are compared.
     roots: Mutex<String>,
+    /// Those of the last configuration, where they could not be taken because the database failed.
+    waiting: Mutex<Option<Vec<RootSettings>>>,
     at: Changeable,
     metrics: Arc<Metrics>,
 }
@@ -62,6 +67,7 @@ impl Reloader {
             read: Arc::new(read),
             fixed: fixed(&settings),
             roots: Mutex::new(format!("{:?}", settings.roots)),
+            waiting: Mutex::default(),
             at,
             metrics,
         }
@@ -90,10 +96,19 @@ impl Reloader {
             }
         };
         let told = async {
-            while hangup.recv().await.is_some() {
-                self.reload().await;
+            loop {
+                tokio::select! {
+                    told = hangup.recv() => match told {
+                        Some(()) => self.reload().await,
+                        None => std::future::pending().await,
+                    },
+                    roots = self.waited() => {
+                        if let Err(error) = self.apply_roots(roots).await {
+                            tracing::error!("roots not taken, the old ones stay: {error}");
+                        }
+                    }
+                }
             }
-            std::future::pending::<()>().await;
         };
         tokio::join!(follow, told);
     }
@@ -178,6 +193,20 @@ impl Reloader {
         Ok(())
     }
 
+    /// The roots that waited until they could be changed; never ends where none do.
+    async fn waited(&self) -> Vec<RootSettings> {
+        let waiting = || lock(&self.waiting);
+        while waiting().is_some() {
+            tokio::time::sleep(LOOK_FOR_DATABASE).await;
+            if self.at.engines.keeps_roots().is_none()
+                && let Some(roots) = waiting().take()
+            {
+                return roots;
+            }
+        }
+        std::future::pending().await
+    }
+
     async fn apply_roots(&self, mut roots: Vec<RootSettings>) -> Result<(), String> {
         roots.retain(|root| {
             let may = self.at.confined.lets_in(&root.path);
@@ -190,8 +219,10 @@ impl Reloader {
             }
             may
         });
+        // Whatever waited, these are newer.
+        *lock(&self.waiting) = None;
         let new = format!("{roots:?}");
-        if *self.lock() == new {
+        if *lock(&self.roots) == new {
             return Ok(());
         }
         if roots.is_empty() {
@@ -199,25 +230,28 @@ impl Reloader {
             return Ok(());
         }
         if let Some(why) = self.at.engines.keeps_roots() {
-            tracing::warn!(why, "roots changed, and are not taken");
+            tracing::warn!("roots changed, and are not taken: {why}");
+            if why == KeepsRoots::DatabaseFails {
+                *lock(&self.waiting) = Some(roots);
+            }
             return Ok(());
         }
         let count = roots.len();
         let engines = Arc::clone(&self.at.engines);
         // If that fails, any reload tries it again: it may have left nobody who scans.
-        self.lock().clear();
+        lock(&self.roots).clear();
         tokio::task::spawn_blocking(move || engines.replace(roots))
             .await
             .map_err(|error| error.to_string())?
             .map_err(|error| format!("{error:#}"))?;
-        *self.lock() = new;
+        *lock(&self.roots) = new;
         tracing::info!(roots = count, "roots in use");
         Ok(())
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, String> {
-        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What Landlock has to do with an error of a reload, if that can be. It denies as permissions do,

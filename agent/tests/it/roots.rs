@@ -11,10 +11,12 @@ use sifter_agent::config::RootSettings;
 use sifter_agent::engine::Engines;
 use sifter_agent::telemetry::Metrics;
 
+use nix::sys::signal::Signal;
+
 use crate::support::mounted::Mounted;
 use crate::support::site::{Site, is_listed, until_seen};
 use crate::support::tree::{outwait_granularity, sif, write};
-use crate::support::{unprivileged, until};
+use crate::support::{Agent, images, unprivileged, until};
 
 /// A root that is watched, and scanned besides only when asked.
 fn watched(root: &Path) -> Site {
@@ -335,4 +337,32 @@ async fn a_listing_that_others_replace_is_promised_to_nobody() {
     let now = Arc::clone(&engines.current().catalog);
     until("nothing is published", || lease(&now).is_some());
     engines.stop();
+}
+
+#[test]
+fn roots_that_a_failing_database_kept_out_are_taken_when_it_works() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    images(directory.path(), &["a.sif"]);
+    write(&at("other/b.sif"), &sif("b:1", 2));
+    fs::create_dir_all(at("state/catalog.sqlite")).unwrap();
+    let more = format!(
+        "landlock = false\nstate_directory = '{}'",
+        at("state").display()
+    );
+    let agent = Agent::start(directory.path(), "", &more);
+    let config = fs::read_to_string(at("agent.toml")).unwrap();
+    let other = format!("[[root]]\npath = '{}'\n", at("other").display());
+    fs::write(at("agent.toml"), config + &other).unwrap();
+    agent.signal(Signal::SIGHUP);
+    until("the database keeps it out", || {
+        agent.log().contains("roots changed, and are not taken")
+    });
+    assert!(!agent.log().contains("roots in use"), "{}", agent.log());
+    fs::remove_dir(at("state/catalog.sqlite")).unwrap();
+    // Whichever scan comes next opens it.
+    until("the roots are taken", || {
+        write(&at("images/again.sif"), &sif("again:1", 3));
+        agent.log().contains("roots in use roots=2")
+    });
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use nix::sys::statvfs::statvfs;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
 use super::super::replaced::file_at;
@@ -54,7 +55,9 @@ impl Store {
         // A power cut may lose the last batches, which the next scan finds again; it cannot damage
         // the file.
         writer.pragma_update(None, "synchronous", "normal")?;
-        schema::migrate(&mut writer)?;
+        if schema::migrate(&mut writer)? {
+            give_back(&writer, path);
+        }
         index::make(&writer)?;
         writer.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
         writer.busy_timeout(BUSY_TIMEOUT)?;
@@ -123,6 +126,30 @@ fn prepare(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     Ok(())
+}
+
+/// Gives back the room of what was rewritten: until then the file has all tables twice, and its log once more. Where
+/// that does not work, it is only larger than it need be.
+fn give_back(writer: &Connection, path: &Path) {
+    let given_back = || -> Result<(), String> {
+        let pages = "SELECT (page_count - freelist_count) * page_size
+                     FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+        let used = writer.query_row(pages, [], |row| row.get::<_, i64>(0));
+        let used = used.map_err(|error| error.to_string())?;
+        let directory = path.parent().unwrap_or(path);
+        let free = statvfs(directory).map_err(|error| error.to_string())?;
+        let free = free.blocks_available() * free.fragment_size();
+        // It is written to another file, and then to the log.
+        if free < 2 * used.unsigned_abs() {
+            return Err(format!("{free} bytes are free, and {used} are used"));
+        }
+        writer
+            .execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
+            .map_err(|error| error.to_string())
+    };
+    if let Err(error) = given_back() {
+        tracing::info!(error, "the catalogue's file stays larger than it need be");
+    }
 }
 
 /// Which older version there is at `path`, from which an agent that starts takes it to the present one.

@@ -34,8 +34,8 @@ pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes the steps that are to be taken, each in a transaction.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+/// Takes the steps that are to be taken, each in a transaction; gives whether an older version was brought up to date.
+pub(super) fn migrate(connection: &mut Connection) -> Result<bool, StoreError> {
     let done = version(connection)?;
     for (index, migration) in MIGRATIONS
         .iter()
@@ -47,5 +47,5 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
         transaction.pragma_update(None, "user_version", index as i64 + 1)?;
         transaction.commit()?;
     }
-    Ok(())
+    Ok((1..MIGRATIONS.len() as i64).contains(&done))
 }

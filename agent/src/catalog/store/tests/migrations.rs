@@ -195,6 +195,43 @@ fn a_catalogue_in_which_an_image_was_two_rows_keeps_all_of_it() {
 }
 
 #[test]
+fn what_was_rewritten_takes_its_room_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalog.sqlite");
+    let old = Connection::open(&path).unwrap();
+    for step in &MIGRATIONS[..7] {
+        old.execute_batch(step).unwrap();
+    }
+    old.pragma_update(None, "user_version", 7).unwrap();
+    old.execute_batch(
+        "INSERT INTO roots (id, path) VALUES (1, CAST('/r' AS BLOB));
+         WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers LIMIT 5000)
+         INSERT INTO directories (root, path, inode, modified, changed, volatile)
+         SELECT 1, CAST(printf('d%d', number) AS BLOB), number, 1, 2, 0 FROM numbers;",
+    )
+    .unwrap();
+    drop(old);
+    let before = std::fs::metadata(&path).unwrap().len();
+    let store = Store::open(&path).unwrap();
+    let pages = |of: &str| -> i64 {
+        let pragma = format!("PRAGMA {of}_count");
+        let writer = store.write();
+        writer
+            .connection
+            .query_row(&pragma, [], |row| row.get(0))
+            .unwrap()
+    };
+    assert!(pages("page") > 10);
+    assert_eq!(pages("freelist"), 0);
+    let mut log = path.clone().into_os_string();
+    log.push("-wal");
+    let log = std::fs::metadata(log).unwrap().len();
+    assert!(log < before / 4, "{log} bytes of log, {before} before");
+    drop(store);
+    assert!(std::fs::metadata(&path).unwrap().len() < before * 3 / 2);
+}
+
+#[test]
 fn a_start_does_not_go_through_all_directories() {
     let store = Store::in_memory();
     let plan: String = store

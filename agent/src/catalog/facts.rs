@@ -177,27 +177,34 @@ pub(super) fn read_directory(row: &rusqlite::Row<'_>, column: usize) -> rusqlite
 
 /// With what those of a candidate and of an image begin: inode, size, modified, changed.
 pub(super) fn of_identity(identity: &Identity) -> Stored<4> {
-    let (modified, changed) = (identity.modified.0, identity.changed.0);
-    Stored::new([
-        identity.inode.cast_signed(),
-        identity.size.cast_signed(),
-        modified,
-        changed,
-    ])
+    Stored::new(identity_numbers(identity))
 }
 
 /// The same of a stored image, in SQL.
 pub(super) const IDENTITY: &str = "substr(facts, 1, 32)";
 
+fn identity_numbers(identity: &Identity) -> [i64; 4] {
+    [
+        identity.inode.cast_signed(),
+        identity.size.cast_signed(),
+        identity.modified.0,
+        identity.changed.0,
+    ]
+}
+
+fn identity([inode, size, modified, changed]: [i64; 4]) -> Identity {
+    Identity {
+        inode: inode.cast_unsigned(),
+        size: size.cast_unsigned(),
+        modified: FileTime(modified),
+        changed: FileTime(changed),
+    }
+}
+
 /// Of a candidate: inode, size, modified, changed, accessed.
 pub(super) fn of_file(facts: &FileFacts) -> Stored<5> {
-    Stored::new([
-        facts.inode.cast_signed(),
-        facts.size.cast_signed(),
-        facts.modified.0,
-        facts.changed.0,
-        facts.accessed.0,
-    ])
+    let [inode, size, modified, changed] = identity_numbers(&facts.into());
+    Stored::new([inode, size, modified, changed, facts.accessed.0])
 }
 
 /// The same from a column: the identity, accessed.
@@ -206,37 +213,28 @@ pub(super) fn read_file(
     column: usize,
 ) -> rusqlite::Result<(Identity, FileTime)> {
     let [inode, size, modified, changed, accessed] = numbers(row, column)?;
-    let identity = Identity {
-        inode: inode.cast_unsigned(),
-        size: size.cast_unsigned(),
-        modified: FileTime(modified),
-        changed: FileTime(changed),
-    };
+    let identity = identity([inode, size, modified, changed]);
     Ok((identity, FileTime(accessed)))
 }
 
 /// Of an image: inode, size, modified, changed, accessed, allocated.
 pub(super) fn of_image(facts: &FileFacts) -> Stored<6> {
-    Stored::new([
-        facts.inode.cast_signed(),
-        facts.size.cast_signed(),
-        facts.modified.0,
-        facts.changed.0,
-        facts.accessed.0,
-        facts.allocated.cast_signed(),
-    ])
+    let [inode, size, modified, changed] = identity_numbers(&facts.into());
+    let (accessed, allocated) = (facts.accessed.0, facts.allocated.cast_signed());
+    Stored::new([inode, size, modified, changed, accessed, allocated])
 }
 
 /// The same from a column; the other facts are 0.
 pub(super) fn read_image(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<FileFacts> {
     let [inode, size, modified, changed, accessed, allocated] = numbers(row, column)?;
+    let identity = identity([inode, size, modified, changed]);
     Ok(FileFacts {
-        inode: inode.cast_unsigned(),
-        size: size.cast_unsigned(),
-        modified: FileTime(modified),
-        changed: FileTime(changed),
-        accessed: FileTime(accessed),
+        inode: identity.inode,
+        size: identity.size,
         allocated: allocated.cast_unsigned(),
+        accessed: FileTime(accessed),
+        modified: identity.modified,
+        changed: identity.changed,
         ..FileFacts::default()
     })
 }

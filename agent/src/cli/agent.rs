@@ -11,7 +11,7 @@ use crate::run;
 use crate::telemetry::{self, Terminal};
 use crate::words::count;
 
-use super::{Exit, WithExit};
+use super::{Exit, WithExit, unit};
 
 /// Run the agent: scan directories and serve the listing over gRPC
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,8 @@ pub struct Args {
 }
 
 /// Check the configuration, and the certificates that it names, and print what is wrong
+///
+/// For root, the configuration of sifter-agent.service is checked as the user who runs that.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     #[command(flatten)]
@@ -189,10 +191,19 @@ impl Drop for Cleared {
 ///
 /// What is wrong with it.
 pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
-    let settings = args.config.resolve()?;
-    let loaded = settings.tls.as_ref().map(Loaded::read).transpose();
-    let loaded =
-        loaded.map_err(|error| WithExit::error(Exit::Usage, format!("configuration: {error}")))?;
+    // Whoever starts the agent is the one who must be able to read all that.
+    let files = args.config.files();
+    let user = files.first().and_then(|file| unit::become_its_user(file));
+    let settings = args.config.resolve();
+    let checked = settings.and_then(|settings| {
+        let loaded = settings.tls.as_ref().map(Loaded::read).transpose();
+        let wrong = |error| WithExit::error(Exit::Usage, format!("configuration: {error}"));
+        Ok((loaded.map_err(wrong)?, settings))
+    });
+    let (loaded, settings) = checked.map_err(|error| match &user {
+        Some(user) => error.context(format!("as the user {user}, who runs sifter-agent.service")),
+        None => error,
+    })?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "configuration is good: {}", summary(&settings))?;
     for held in loaded.iter().flat_map(|loaded| &loaded.held) {

@@ -22,6 +22,7 @@ mod scan;
 mod status;
 mod table;
 mod targets;
+mod unit;
 mod usage;
 mod verify;
 mod watch;

@@ -14,7 +14,7 @@ use sifter_proto::v1::image_service_client::ImageServiceClient;
 use sifter_proto::v1::{ListImagesRequest, WatchImagesRequest};
 use tonic::transport::Channel;
 
-use super::support::{Agent, Authority, Identity, connect, images, until};
+use super::support::{Agent, Authority, Identity, connect, images, leave_out, until};
 
 const NOW: (i32, i32) = (2020, 2120);
 
@@ -313,6 +313,72 @@ fn certificates_are_checked_with_the_configuration() {
         let checked = check();
         assert_eq!(checked.code, Some(2), "{}", checked.err);
         assert!(checked.err.contains(file), "{}", checked.err);
+    }
+}
+
+#[test]
+fn root_checks_the_units_configuration_as_its_user() {
+    if !nix::unistd::geteuid().is_root() {
+        leave_out("the check as the unit's user", "only root can become it");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let set = |name: &str, owner, mode| {
+        std::os::unix::fs::chown(at(name), Some(owner), None).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set("", 0, 0o755);
+    let ca = Authority::new("site");
+    write_files(directory.path(), &ca.sign("agent", NOW), &ca);
+    let config = at("agent.toml");
+    let text = format!(
+        "listen = ['tls:127.0.0.1:0']\n[[root]]\npath = '/'\n{}",
+        section(directory.path(), "'x'")
+    );
+    fs::write(&config, text).unwrap();
+    // As systemd tells of a unit.
+    let shown = format!(
+        "#!/bin/sh\necho 'User=nobody'\necho 'ExecStart={{ argv[]=/usr/bin/sifter agent --config {} ; }}'\n",
+        config.display()
+    );
+    fs::create_dir(at("bin")).unwrap();
+    fs::write(at("bin/systemctl"), shown).unwrap();
+    set("bin/systemctl", 0, 0o755);
+    let check = || {
+        let mut command = crate::tool::sifter();
+        command
+            .args(["check-config", "--config"])
+            .arg(&config)
+            .env("PATH", format!("{}:/usr/bin:/bin", at("bin").display()));
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    const STRANGER: u32 = 54_321;
+    for (config_mode, owner, mode, code, expected) in [
+        (
+            0o644,
+            0,
+            0o600,
+            2,
+            "as the user nobody, who runs sifter-agent.service: configuration: tls.key ",
+        ),
+        (0o600, 0, 0o600, 2, "agent.toml: Permission denied"),
+        (
+            0o644,
+            STRANGER,
+            0o644,
+            0,
+            "is not safe: owner is user 54321; must be",
+        ),
+        (0o644, 65_534, 0o600, 0, "configuration is good"),
+    ] {
+        set("agent.toml", 0, config_mode);
+        set("agent.key", owner, mode);
+        let (found, said) = check();
+        assert_eq!(found, Some(code), "{said}");
+        assert!(said.contains(expected), "{expected}: {said}");
     }
 }
 

@@ -6,8 +6,10 @@
 mod access;
 mod duration;
 mod listen;
+mod place;
 mod problem;
 mod raw;
+mod read;
 mod root;
 mod source;
 mod understood;
@@ -17,12 +19,14 @@ use std::path::PathBuf;
 pub use self::access::{AccessSettings, DEFAULT_ADMIN_GROUP, PlainTcp, TlsSettings};
 pub use self::duration::duration;
 pub use self::listen::Listen;
+pub use self::place::Line;
 pub use self::problem::{ConfigProblem, Key};
 pub use self::raw::{OneOrMany, Raw, RawRoot, RawTls};
+pub use self::read::read;
 pub use self::root::{
     Candidates, DEPTH_MAX, DIGEST_BYTES_PER_SECOND, RootSettings, SKIPPED_DIRECTORIES,
 };
-pub use self::source::{Line, Sources, read};
+pub use self::source::Sources;
 
 use self::problem::ConfigProblems;
 
@@ -100,7 +104,7 @@ impl Settings {
         let sources = std::mem::take(&mut raw.sources);
         let mut problems = ConfigProblems::default();
         let settings = Self::checked(raw, &mut problems);
-        let problems = problems.placed(&sources);
+        let problems = sources.placed(problems);
         if problems.is_empty() {
             return Ok(settings);
         }

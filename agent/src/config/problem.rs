@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{Line, Sources};
+use super::place::Line;
 
 /// A key of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,14 +49,15 @@ impl fmt::Display for ConfigProblem {
 
 /// Values that make no sense.
 #[derive(Debug, Default)]
-pub(super) struct ConfigProblems(Vec<Found>);
+pub(super) struct ConfigProblems(pub(super) Vec<Found>);
 
+/// One of them, before it is known where it stands.
 #[derive(Debug)]
-struct Found {
-    key: Key,
-    message: String,
+pub(super) struct Found {
+    pub(super) key: Key,
+    pub(super) message: String,
     /// Whether it is only that something is not there.
-    absent: bool,
+    pub(super) absent: bool,
 }
 
 impl ConfigProblems {
@@ -97,36 +98,6 @@ impl ConfigProblems {
         value: Result<T, impl Into<String>>,
     ) -> Option<T> {
         value.map_err(|message| self.add(name, message)).ok()
-    }
-
-    /// All of them, and what could not be understood, each with its line, in the order of the files and lines. A
-    /// default is the value of every image directory, and wrong once.
-    pub(super) fn placed(self, sources: &Sources) -> Vec<ConfigProblem> {
-        let unread = sources.unread();
-        let mut placed = unread.to_vec();
-        for Found {
-            key,
-            message,
-            absent,
-        } in self.0
-        {
-            let line = sources.line(&key);
-            let is_known = placed.iter().any(|known| {
-                known.key.as_ref().map(|key| &key.name) == Some(&key.name)
-                    && known.line == line
-                    && known.message == message
-                    && sources.is_default(&key)
-            });
-            if !is_known && (unread.is_empty() || !absent) {
-                placed.push(ConfigProblem {
-                    line,
-                    key: Some(key),
-                    message,
-                });
-            }
-        }
-        placed.sort_by(|one, other| one.line.cmp(&other.line));
-        placed
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::Sources;
+use super::source::Sources;
 
 /// One configuration file, or all of them merged.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::source::path_of;
-use super::{ConfigProblem, Key, Line, Raw};
+use super::place::{Line, path_of};
+use super::problem::{ConfigProblem, Key};
+use super::raw::Raw;
 
 /// What types are called for people, who do not write this program.
 const TYPES: [(&str, &str); 9] = [

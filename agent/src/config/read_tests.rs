@@ -141,6 +141,14 @@ fn what_cannot_be_understood_hides_nothing() {
             "DIR/agent.toml.d/10.toml, line 1: tls: invalid type: boolean `true`, expected a table, as [tls]",
         ),
         (
+            "\n[[tls]]\ncert = '/c'",
+            "DIR/agent.toml.d/10.toml, line 2: tls: there is one such table: write [tls] in single brackets",
+        ),
+        (
+            "defaults = [1]",
+            "DIR/agent.toml.d/10.toml, line 1: defaults: there is one such table: write [defaults] in",
+        ),
+        (
             "log_format = 'y'",
             "DIR/agent.toml.d/10.toml, line 1: log_format: `y`",
         ),

@@ -25,13 +25,14 @@ const TYPES: [(&str, &str); 9] = [
 /// What is written of image directories, and what is not.
 const ROOTS: &str = "name each image directory in a table of its own: [[root]] in two brackets, then path = \"/where/images/are\"";
 
+/// Tables of which there is one. The parser takes the elements of a list for their values, in some order.
+const ONE: [&str; 2] = ["tls", "defaults"];
+
 /// What a file says, without what cannot be understood, and that. Nothing is taken from a file that is no TOML, and
 /// only its first mistake is told: where a bracket is not closed, all that follows looks like one.
 pub(super) fn understood(path: &Path, text: &str) -> (Raw, Vec<ConfigProblem>) {
-    let at = |error: &toml::de::Error| {
-        let start = error.span().map_or(0, |span| span.start);
-        Some(Line::of(path, text, start))
-    };
+    let line = |start| Some(Line::of(path, text, start));
+    let at = |error: &toml::de::Error| line(error.span().map_or(0, |span| span.start));
     let mut table = match DeTable::parse(text) {
         Ok(table) => table,
         Err(error) => {
@@ -44,6 +45,23 @@ pub(super) fn understood(path: &Path, text: &str) -> (Raw, Vec<ConfigProblem>) {
         }
     };
     let mut problems = Vec::new();
+    for name in ONE {
+        let is_list = |value: &DeValue<'_>| matches!(value, DeValue::Array(_));
+        let Some((key, _)) =
+            (table.get_ref().get_key_value(name)).filter(|(_, value)| is_list(value.get_ref()))
+        else {
+            continue;
+        };
+        problems.push(ConfigProblem {
+            line: line(key.span().start),
+            key: Some(Key {
+                root: None,
+                name: name.into(),
+            }),
+            message: format!("there is one such table: write [{name}] in single brackets"),
+        });
+        table.get_mut().remove(name);
+    }
     loop {
         let error = match Raw::deserialize(Deserializer::from(table.clone())) {
             Ok(raw) => return (raw, problems),

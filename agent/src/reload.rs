@@ -150,7 +150,8 @@ impl Reloader {
         let takes_listen = !restart.contains(&"tls");
         let bound = if takes_listen {
             let mode = settings.socket_mode;
-            self.at.doors.bind_new(&settings.listen, mode).await?
+            let bound = self.at.doors.bind_new(&settings.listen, mode).await;
+            bound.map_err(|error| error.to_string())?
         } else {
             restart.push("listen");
             Vec::new()
@@ -162,7 +163,7 @@ impl Reloader {
             Some(address) => Some(
                 net::bind_metrics(address)
                     .await
-                    .map_err(|error| format!("serve the metrics at {address}: {error}"))?,
+                    .map_err(|error| error.to_string())?,
             ),
         };
         if let (Some(tls), Some(new)) = (&self.at.tls, settings.tls) {

@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::connection::Connection;
 use super::door::{Door, Doorkeeper};
-use super::{Bound, bind};
+use super::{BindError, Bound, bind};
 use crate::config::Listen;
 
 /// Connections ready and not yet taken by the server.
@@ -69,12 +69,12 @@ impl Doors {
     ///
     /// # Errors
     ///
-    /// The address, and what the operating system says.
+    /// As for [`bind`].
     pub async fn bind_new(
         &self,
         wanted: &[Listen],
         socket_mode: u32,
-    ) -> Result<Vec<(Listen, Bound)>, String> {
+    ) -> Result<Vec<(Listen, Bound)>, BindError> {
         let mut have: Vec<Listen> = self.lock().iter().map(|open| open.asked.clone()).collect();
         let mut new = Vec::new();
         for address in wanted {
@@ -82,10 +82,7 @@ impl Doors {
                 continue;
             }
             have.push(address.clone());
-            let bound = bind(address, socket_mode)
-                .await
-                .map_err(|error| format!("listen on {address}: {error}"))?;
-            new.push((address.clone(), bound));
+            new.push((address.clone(), bind(address, socket_mode).await?));
         }
         Ok(new)
     }

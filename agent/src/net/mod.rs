@@ -47,6 +47,33 @@ enum Listener {
     Tcp(TcpListener),
 }
 
+/// An address that cannot be listened on, why, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{purpose} {address}: {error}{}", advice(address, error))]
+pub struct BindError {
+    purpose: &'static str,
+    address: Listen,
+    error: io::Error,
+}
+
+fn advice(address: &Listen, error: &io::Error) -> &'static str {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, NotFound, PermissionDenied};
+    match (address, error.kind()) {
+        (Listen::Unix(_), NotFound) => ": make its directory, or name another path",
+        (Listen::Unix(_), PermissionDenied) => {
+            ": let this user write its directory, or name another path"
+        }
+        (Listen::Tcp(address) | Listen::Tls(address), PermissionDenied)
+            if address.port() < 1024 =>
+        {
+            ": ports below 1024 are root's: name a higher one"
+        }
+        (_, AddrInUse) => ": end what listens there, or name another address",
+        (_, AddrNotAvailable) => ": this host does not have it: name one that it has",
+        _ => "",
+    }
+}
+
 /// Removes the socket's file at the end.
 #[derive(Debug)]
 struct SocketFile(PathBuf);
@@ -80,7 +107,16 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
 /// # Errors
 ///
 /// As for [`bind`].
-pub async fn bind_metrics(address: &Listen) -> io::Result<Scrapes> {
+pub async fn bind_metrics(address: &Listen) -> Result<Scrapes, BindError> {
+    let bound = try_bind_metrics(address).await;
+    bound.map_err(|error| BindError {
+        purpose: "serve the metrics at",
+        address: address.clone(),
+        error,
+    })
+}
+
+async fn try_bind_metrics(address: &Listen) -> io::Result<Scrapes> {
     match address {
         Listen::Unix(path) => Ok(Scrapes::Unix(
             bind_unix(path, METRICS_MODE)?,
@@ -111,8 +147,17 @@ fn remove_socket(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// What the operating system says; `AddrInUse` if another process answers on the unix socket.
-pub async fn bind(address: &Listen, socket_mode: u32) -> io::Result<Bound> {
+/// What the operating system says, or that another process answers on the unix socket.
+pub async fn bind(address: &Listen, socket_mode: u32) -> Result<Bound, BindError> {
+    let bound = try_bind(address, socket_mode).await;
+    bound.map_err(|error| BindError {
+        purpose: "listen on",
+        address: address.clone(),
+        error,
+    })
+}
+
+async fn try_bind(address: &Listen, socket_mode: u32) -> io::Result<Bound> {
     match address {
         Listen::Unix(path) => Ok(Bound {
             listener: Listener::Unix {
@@ -171,7 +216,48 @@ async fn accept_one(listener: &Listener) -> io::Result<Stranger> {
 
 #[cfg(test)]
 mod tests {
-    use super::remove_socket;
+    use nix::errno::Errno;
+
+    use super::{BindError, remove_socket};
+
+    #[test]
+    fn what_to_do_is_said_of_an_address_that_cannot_be_listened_on() {
+        for (address, error, expected) in [
+            (
+                "unix:/run/sifter/a.sock",
+                Errno::ENOENT,
+                "make its directory",
+            ),
+            (
+                "unix:/run/sifter/a.sock",
+                Errno::EACCES,
+                "let this user write its directory",
+            ),
+            ("127.0.0.1:80", Errno::EACCES, "name a higher one"),
+            (
+                "tls:127.0.0.1:7430",
+                Errno::EADDRINUSE,
+                "end what listens there",
+            ),
+            (
+                "192.0.2.1:7430",
+                Errno::EADDRNOTAVAIL,
+                "name one that it has",
+            ),
+        ] {
+            let error = BindError {
+                purpose: "listen on",
+                address: address.parse().unwrap(),
+                error: error.into(),
+            };
+            let said = error.to_string();
+            let place = format!("listen on {address}: ");
+            assert!(
+                said.starts_with(&place) && said.contains(expected),
+                "{said}"
+            );
+        }
+    }
 
     #[test]
     fn only_a_socket_makes_room_for_a_socket() {

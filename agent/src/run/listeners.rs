@@ -55,11 +55,8 @@ pub(super) async fn bind(
     }
     for address in &settings.listen {
         if !listeners.iter().any(|listener| listener.asked == *address) {
-            let bound = net::bind(address, settings.socket_mode)
-                .await
-                .with_context(|| format!("listen on {address}"))?;
             listeners.push(Listener {
-                bound,
+                bound: net::bind(address, settings.socket_mode).await?,
                 asked: address.clone(),
                 passed: false,
             });

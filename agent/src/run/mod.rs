@@ -77,8 +77,10 @@ pub fn agent(
     // Before there are threads: they see the environment that this changes …
     let passed = net::passed()?;
     if let Some(directory) = &settings.state_directory {
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("make the state directory {}", escape::path(directory)))?;
+        std::fs::create_dir_all(directory).with_context(|| {
+            let directory = escape::path(directory);
+            format!("make the state directory {directory} (state_directory, --state-dir)")
+        })?;
     }
     let _lock = settings.state_directory.as_deref().map(lock).transpose()?;
     // … and inherit what this thread may do.
@@ -265,10 +267,7 @@ async fn serve_metrics(
         pages.serve_for_good(scrapes);
     }
     if let Some(address) = &settings.metrics {
-        let scrapes = net::bind_metrics(address)
-            .await
-            .with_context(|| format!("serve the metrics at {address}"))?;
-        pages.serve(Some(address), Some(scrapes));
+        pages.serve(Some(address), Some(net::bind_metrics(address).await?));
     }
     Ok(pages)
 }

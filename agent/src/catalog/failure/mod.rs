@@ -9,8 +9,10 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rusqlite::ErrorCode;
+use rustix::fs::{Access, access};
 
 use super::state::State;
+use super::store::to_make_writable;
 use super::{Catalog, FileTime, KnownRoot, RootIndex, Store, StoreError, StoredRoot};
 use crate::escape;
 
@@ -224,22 +226,34 @@ fn replace_store(
     (used, state.former.take())
 }
 
-/// What is wrong, and what SQLite does not say of it: a file in shared memory that cannot grow is an I/O error to
-/// it, though there is no room but for that.
+/// What the directory of a database must allow.
+const ENTERED_AND_WRITTEN: Access = Access::WRITE_OK.union(Access::EXEC_OK);
+
+/// What is wrong, and what SQLite does not say of it: a file in shared memory that cannot grow is an I/O error to it,
+/// though there is no room but for that, and why it cannot make a file it keeps to itself.
 fn explained(error: &StoreError, path: &Path) -> String {
-    let no_room = || {
-        let room = nix::sys::statvfs::statvfs(path.parent()?).ok()?;
-        (room.blocks_available() == 0).then_some(())
+    let StoreError::Sqlite(inner) = error else {
+        return error.to_string();
     };
-    match error {
-        StoreError::Sqlite(inner)
-            if matches!(
-                inner.sqlite_error_code(),
-                Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
-            ) && no_room().is_some() =>
-        {
+    let directory = path.parent().unwrap_or(path);
+    let code = inner.sqlite_error_code();
+    let is_full = || {
+        let room = nix::sys::statvfs::statvfs(directory);
+        room.is_ok_and(|room| room.blocks_available() == 0)
+    };
+    match code {
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_full() => {
             format!("{error}: the file system is full")
         }
+        // Of what is no directory the dot says so.
+        Some(ErrorCode::CannotOpen) => match access(directory.join("."), ENTERED_AND_WRITTEN) {
+            Ok(()) => error.to_string(),
+            Err(why) => {
+                let why = std::io::Error::from(why);
+                let advice = to_make_writable(&why);
+                format!("{error}: {}: {why}: {advice}", escape::path(directory))
+            }
+        },
         _ => error.to_string(),
     }
 }

@@ -294,6 +294,24 @@ fn a_database_that_cannot_know_the_roots_is_not_used_again() {
 
 /// Each attempt may last as long as another process holds the database locked.
 #[test]
+fn why_there_can_be_no_database_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (state, expected) in [
+        (directory.path().join("none"), "No such file or directory"),
+        (file, "Not a directory"),
+    ] {
+        let catalog = Catalog::open(Some(&state.join("catalog.sqlite")), &[]);
+        let Condition::Failed(said) = catalog.condition() else {
+            panic!("{:?}", catalog.condition());
+        };
+        let expected = format!("{}: {expected}", state.display());
+        assert!(said.contains(&expected), "{said}");
+    }
+}
+
+#[test]
 fn an_attempt_that_was_in_vain_is_one_for_all_who_waited_for_it() {
     let directory = tempfile::tempdir().unwrap();
     let catalog = two_roots(&directory.path().join("catalog.sqlite"));

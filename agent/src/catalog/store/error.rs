@@ -108,8 +108,11 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
-fn to_make_writable(error: &io::Error) -> &'static str {
+/// What makes a file or a directory writable, of which the system says why it is not.
+pub(in crate::catalog) fn to_make_writable(error: &io::Error) -> &'static str {
     match error.kind() {
+        io::ErrorKind::NotFound => "make it, and give it to the agent's user",
+        io::ErrorKind::NotADirectory => "set state_directory to another place",
         io::ErrorKind::ReadOnlyFilesystem => {
             "make its file system writable, or set state_directory to another place"
         }

@@ -28,6 +28,7 @@ use sifter_proto::v1;
 
 use self::batch::Batch;
 pub use self::error::StoreError;
+pub(super) use self::error::to_make_writable;
 use self::frontier::Frontier;
 pub use self::known::KnownRoot;
 pub use self::load::{Loaded, Tally};

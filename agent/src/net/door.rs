@@ -99,7 +99,12 @@ impl Door {
                 // Out of descriptors, or the peer was gone already: the listener lives on.
                 Err(error) => {
                     if let Some(left_out) = self.keeper.quiet.may_speak("accept") {
-                        tracing::warn!(%error, address = %bound.address, left_out, "cannot accept");
+                        tracing::warn!(
+                            %error,
+                            address = %bound.address,
+                            left_out,
+                            "cannot accept: if descriptors are short, raise LimitNOFILE= of the service"
+                        );
                     }
                     tokio::time::sleep(ACCEPT_AGAIN).await;
                 }

@@ -300,9 +300,7 @@ impl Root {
             },
             walk::WalkError::Thread(error) => ScanError::Internal {
                 path: path.clone(),
-                message: format!(
-                    "cannot start a thread: {error} (is the limit of the user's threads reached?)"
-                ),
+                message: no_thread(&error),
             },
             walk::WalkError::Internal(message) => ScanError::Internal {
                 path: path.clone(),
@@ -314,6 +312,11 @@ impl Root {
         }
         Ok(())
     }
+}
+
+/// What is said where a thread cannot be started.
+fn no_thread(error: &io::Error) -> String {
+    format!("cannot start a thread: {error}: raise TasksMax= of the service, or `ulimit -u`")
 }
 
 /// How many threads can run at once.

@@ -1,11 +1,13 @@
-//! Output that cannot be written is no success, nor is a start without descriptors.
+//! Output that cannot be written is no success, nor is a start without descriptors or threads.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{Agent, images};
+use crate::support::{Agent, images, leave_out, until};
 use crate::tool::sifter;
 
 #[test]
@@ -94,6 +96,60 @@ fn an_agent_takes_as_many_descriptors_as_it_may() {
     assert!(starts, "{said}");
     let (starts, said) = starts_with_descriptors(directory.path(), "-n 64");
     assert!(!starts && said.contains("LimitNOFILE="), "{said}");
+}
+
+/// What an agent says of so many roots that may have so many threads, and no scan of which is still running.
+fn said_with_threads(directory: &Path, roots: usize, threads: usize) -> String {
+    let log = directory.join("agent.log");
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--nproc={threads}"));
+    command.arg(directory.join("sifter"));
+    command.args(["agent", "--config"]);
+    command.arg(directory.join("agent.toml"));
+    // Whose threads are counted: nobody else's.
+    command.uid(54_397).gid(54_397);
+    command.stdout(Stdio::null());
+    command.stderr(std::fs::File::create(&log).unwrap());
+    let mut agent = command.spawn().unwrap();
+    let said = || std::fs::read_to_string(&log).unwrap();
+    until("it ends, or has tried all roots", || {
+        let tried = said().matches("scanned root=").count();
+        tried >= roots || agent.try_wait().unwrap().is_some()
+    });
+    let _ = agent.kill();
+    agent.wait().unwrap();
+    said()
+}
+
+#[test]
+fn where_threads_are_short_that_is_said() {
+    if !nix::unistd::geteuid().is_root() {
+        leave_out("the lack of threads", "only root can be another user");
+        return;
+    }
+    const ROOTS: usize = 16;
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_sifter"), at("sifter")).unwrap();
+    let mut config = format!(
+        "landlock = false\nlisten = ['unix:{}']\n[defaults]\nhints = false\ninterval = '1s'\n",
+        at("agent.sock").display()
+    );
+    for number in 0..ROOTS {
+        let root = at(&number.to_string());
+        std::fs::create_dir(&root).unwrap();
+        config += &format!("[[root]]\npath = '{}'\n", root.display());
+    }
+    std::fs::write(at("agent.toml"), config).unwrap();
+    let mut complained = 0;
+    // From fewer than the roots have to as many as some scans want besides.
+    for threads in [ROOTS / 2, ROOTS + 4, ROOTS + 8, ROOTS + 12] {
+        let said = said_with_threads(directory.path(), ROOTS, threads);
+        assert!(!said.contains("panicked"), "{threads}: {said}");
+        complained += usize::from(said.contains("TasksMax="));
+    }
+    assert!(complained > 0);
 }
 
 /// Runs a command whose output finds no room.

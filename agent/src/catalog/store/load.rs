@@ -113,15 +113,20 @@ impl Store {
                 let parts: Vec<_> = (0..threads)
                     .map(|part| {
                         let ids = last * part / threads + 1..=last * (part + 1) / threads;
-                        scope.spawn(move || images(&open_reader(path)?, root, ids, preparation))
+                        let read =
+                            move || images(&open_reader(path)?, root, ids.clone(), preparation);
+                        let reading = thread::Builder::new().spawn_scoped(scope, read.clone());
+                        // Where no thread is left, this one has to do.
+                        reading.map_err(|_| read())
                     })
                     .collect();
                 let (mut all, mut tally) = (Vec::new(), Tally::default());
                 for part in parts {
-                    let part = part
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                    let (mut images, of_part) = part?;
+                    let part = part.map(|reading| {
+                        let read = reading.join();
+                        read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    });
+                    let (mut images, of_part) = part.unwrap_or_else(|read| read)?;
                     all.append(&mut images);
                     tally += of_part;
                 }

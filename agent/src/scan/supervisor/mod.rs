@@ -26,7 +26,7 @@ use super::hint::{self, HintState};
 use super::location::Locations;
 use super::panics::caught;
 use super::progress::{Counts, Problems, Progress};
-use super::{FileSystemType, RootFacts};
+use super::{FileSystemType, RootFacts, no_thread};
 
 /// A scan of which no operation came back for so long hangs: its root is UNAVAILABLE until one does.
 const HUNG_AFTER: Duration = Duration::from_secs(30);
@@ -373,5 +373,6 @@ impl Drop for Supervisor {
 }
 
 fn spawn(name: &str, run: Run) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map_err(|error| std::io::Error::other(no_thread(&error)))
 }

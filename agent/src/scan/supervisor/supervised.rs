@@ -14,7 +14,7 @@ use crate::scan::location::Locations;
 use crate::scan::panics::caught;
 use crate::scan::plan::{KnownError, is_due};
 use crate::scan::progress::Progress;
-use crate::scan::{Root, RootFacts, ScanError, ScanOptions};
+use crate::scan::{Root, RootFacts, ScanError, ScanOptions, no_thread};
 
 use super::linked::Linked;
 use super::{Request, RootState, RootStatus, ScanReport, State, Supervised, Watcher};
@@ -444,8 +444,12 @@ impl Supervised {
         let preparation = catalog.preparation(self.index);
         let intake = Intake::default();
         std::thread::scope(|scope| {
-            let writer = scope
-                .spawn(|| caught(|| intake.write(catalog, self.index, known, listed, progress)));
+            let writer = std::thread::Builder::new()
+                .name("sifter-write".to_owned())
+                .spawn_scoped(scope, || {
+                    caught(|| intake.write(catalog, self.index, known, listed, progress))
+                })
+                .map_err(|error| self.internal(no_thread(&error)))?;
             let scanned = {
                 let _complete = intake.complete_on_drop();
                 root.scan(

@@ -5,8 +5,9 @@
 //! once, and what is in them is refused until it could no longer be accepted anyway.
 //!
 //! Writing is a thread's work, some times a second: a request waits for no disk and wakes nobody, and
-//! a disk that fails or hangs costs what the file was for, and nothing else. What was accepted just
-//! before a crash may be missing, and after a power failure what the kernel had not written yet.
+//! a disk that fails or hangs costs what the file was for, and nothing else. What cannot be written is
+//! tried again along with the next nonces, and at the end. What was accepted just before a crash may be
+//! missing, and after a power failure what the kernel had not written yet.
 
 use std::collections::HashSet;
 use std::fs;
@@ -103,8 +104,8 @@ impl Waiting {
         }
     }
 
-    /// Waits for nonces and for more of them, and takes them in exchange for an empty list. Returns
-    /// whether there can be more.
+    /// Waits for nonces and for more of them, and adds them to what could not be written yet: if that
+    /// becomes too many, the oldest go, which count the shortest. Returns whether there can be more.
     fn take(&self, taken: &mut Vec<(i64, u64)>) -> bool {
         let wait = self.changed.wait_while(self.lock(), |queue| {
             queue.nonces.is_empty() && !queue.is_closed
@@ -114,8 +115,8 @@ impl Waiting {
             .changed
             .wait_timeout_while(queue, GATHER, |queue| !queue.is_closed);
         let mut queue = wait.unwrap_or_else(PoisonError::into_inner).0;
-        taken.clear();
-        std::mem::swap(taken, &mut queue.nonces);
+        taken.append(&mut queue.nonces);
+        taken.drain(..taken.len().saturating_sub(MAX_WAITING));
         queue.is_full = false;
         !queue.is_closed
     }
@@ -254,26 +255,42 @@ impl Writer {
     }
 
     fn run(mut self, waiting: &Waiting) {
-        let (mut taken, mut bytes) = (Vec::new(), Vec::new());
+        let mut taken = Vec::new();
         let mut has_more = true;
         while has_more {
             has_more = waiting.take(&mut taken);
-            for slot in taken.chunk_by(|(a, _), (b, _)| a == b) {
-                bytes.clear();
-                bytes.extend(slot.iter().flat_map(|(_, hash)| hash.to_le_bytes()));
-                let result = self.write(slot[0].0, &bytes);
-                if let Err(error) = &result
-                    && !self.has_failed
-                {
-                    tracing::error!(
-                        directory = %self.directory.display(),
-                        %error,
-                        "nonces cannot be written down: after a restart requests could be repeated"
-                    );
-                }
-                self.has_failed = result.is_err();
-            }
+            self.write_down(&mut taken);
         }
+    }
+
+    /// Writes nonces down and drops them from the list. What cannot be written stays there.
+    fn write_down(&mut self, nonces: &mut Vec<(i64, u64)>) {
+        let mut written = 0;
+        let mut slots = nonces.chunk_by(|(a, _), (b, _)| a == b);
+        let result: io::Result<()> = slots.try_for_each(|slot| {
+            let bytes: Vec<u8> = slot
+                .iter()
+                .flat_map(|(_, hash)| hash.to_le_bytes())
+                .collect();
+            self.write(slot[0].0, &bytes)?;
+            written += slot.len();
+            Ok(())
+        });
+        nonces.drain(..written);
+        let directory = self.directory.display();
+        match &result {
+            Err(error) if !self.has_failed => tracing::error!(
+                %directory,
+                %error,
+                "nonces cannot be written down: until they can, a restart would let requests be \
+                 repeated; look at the space and the rights of the directory"
+            ),
+            Ok(()) if self.has_failed => {
+                tracing::info!(%directory, "nonces are written down again, the missing ones included");
+            }
+            _ => {}
+        }
+        self.has_failed = result.is_err();
     }
 
     fn write(&mut self, slot: i64, bytes: &[u8]) -> io::Result<()> {
@@ -378,6 +395,35 @@ mod tests {
                 "{nonce}"
             );
         }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_written_later() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("state");
+        let mut writer = Writer::new(directory.clone());
+        let first = slot(at(0));
+        let mut nonces = vec![(first, hash("k", "early"))];
+        writer.write_down(&mut nonces);
+        assert_eq!(nonces.len(), 1, "there is no directory");
+        fs::create_dir(&directory).unwrap();
+        nonces.extend([(first, hash("k", "late")), (first + 1, hash("k", "later"))]);
+        writer.write_down(&mut nonces);
+        assert!(nonces.is_empty());
+        let next = open(&directory, SLOT_SECONDS);
+        for nonce in ["early", "late", "later"] {
+            assert!(next.is_used("k", nonce, at(SLOT_SECONDS)), "{nonce}");
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_disk_is_bounded() {
+        let waiting = Waiting::default();
+        let mut taken = vec![(0, 0); MAX_WAITING];
+        waiting.add(1, 1);
+        waiting.lock().is_closed = true;
+        assert!(!waiting.take(&mut taken));
+        assert_eq!((taken.len(), taken.last()), (MAX_WAITING, Some(&(1, 1))));
     }
 
     #[test]

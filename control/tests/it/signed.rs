@@ -4,9 +4,13 @@
 //! them, in the right order and about the right cluster.
 
 use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
 
 use http::Method;
 use jiff::Timestamp;
@@ -21,6 +25,8 @@ use crate::support::agent::Agent;
 use crate::support::client;
 use crate::support::client::Answer;
 use crate::support::directory;
+use crate::support::program::program;
+use crate::support::program::started;
 use crate::support::server::Control;
 
 const KEYS: &str = r#"
@@ -211,6 +217,52 @@ async fn a_request_is_good_once_across_a_restart() {
         let files = fs::read_dir(state.path()).unwrap();
         let sizes = files.map(|file| file.unwrap().metadata().unwrap().len());
         assert_eq!(sizes.sum::<u64>(), (run + 1) * 32);
+    }
+}
+
+/// A limit on the size of files stands for a disk that is full.
+#[tokio::test]
+async fn a_request_is_good_once_after_the_disk_was_full() {
+    let dir = directory();
+    write_keys(&dir.path().join("keys.toml"), KEYS);
+    let file = dir.path().join("config.toml");
+    let text = "[auth]\nkeys = \"keys.toml\"\nstate_directory = \".\"\n[server]\n\
+                listen = [\"127.0.0.1:0\"]\n[[clusters]]\nid = \"ehpc-test\"\naccount = \"1001\"\n";
+    fs::write(&file, text).unwrap();
+    let serve = program("serve", &file);
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 0; exec \"$@\"", "sh"])
+        .arg(serve.get_program())
+        .args(serve.get_args())
+        .env_remove("RUST_LOG")
+        .stderr(Stdio::piped());
+    let (mut process, address) = started(&mut limited);
+    let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines();
+    let mut says = |what: &str| log.any(|line| line.unwrap().contains(what));
+
+    let accepted = |address| signers(address)[0].bytes("reader", "reader-secret", "ehpc-test");
+    let early = accepted(address);
+    let answer = client::raw(address, &early).await;
+    answer.assert_error(404, "LoginNotFound");
+    assert!(says("nonces cannot be written down"));
+    let again = client::raw(address, &early).await;
+    again.assert_error(400, "SignatureNonceUsed");
+
+    let room = Command::new("prlimit")
+        .args(["--fsize=unlimited", "--pid", &process.0.id().to_string()])
+        .status();
+    assert!(room.expect("prlimit of util-linux").success());
+    let late = accepted(address);
+    let answer = client::raw(address, &late).await;
+    answer.assert_error(404, "LoginNotFound");
+    assert!(says("nonces are written down again"));
+    drop(process);
+
+    let (_process, address) = started(program("serve", &file).stderr(Stdio::null()));
+    for bytes in [early, late] {
+        let again = client::raw(address, &bytes).await;
+        again.assert_error(400, "SignatureNonceUsed");
     }
 }
 

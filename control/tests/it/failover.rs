@@ -9,10 +9,12 @@ use crate::support::agent::Act;
 use crate::support::agent::Agent;
 use crate::support::agent::nowhere;
 use crate::support::agent::refusal;
+use crate::support::agent::unreachable;
+use crate::support::client;
 use crate::support::server::Control;
 use crate::support::until;
 
-fn system(answer: &crate::support::client::Answer) -> String {
+fn system(answer: &client::Answer) -> String {
     answer.json()["Images"]["Images"][0]["System"]
         .as_str()
         .unwrap_or_else(|| panic!("{answer:?}"))
@@ -75,6 +77,28 @@ async fn silence_everywhere_is_answered_in_time() {
 }
 
 #[tokio::test]
+async fn a_machine_that_is_off_is_given_up_before_the_time_is_up() {
+    let (off, _queue) = unreachable().await;
+    let second = Agent::tcp("second", Act::List(1)).await;
+    // Longer than anybody waits here, for the answer and before the second is asked.
+    let tables = "[agents]\nconnect_timeout_ms = 100\nhedge_after_ms = 59999\n\
+                  [limits]\nanswer_within_ms = 60000";
+    for (nodes, code) in [
+        (vec![off.clone()], "AgentError"),
+        (vec![off.clone(), second.address()], "OK"),
+    ] {
+        let control = Control::with(tables, &nodes).await;
+        let answer = tokio::time::timeout(Duration::from_secs(15), control.list("")).await;
+        assert_eq!(answer.expect("an answer").code(), code);
+        let metrics = client::get(control.address, "/metrics").await.body;
+        let failed = format!(
+            "sifter_control_agent_rpcs_total{{node=\"http://{off}\",outcome=\"transport\"}} 1\n"
+        );
+        assert!(metrics.contains(&failed), "{metrics}");
+    }
+}
+
+#[tokio::test]
 async fn of_two_silent_ones_the_third_answers() {
     let first = Agent::tcp("first", Act::Hang).await;
     let second = Agent::tcp("second", Act::Hang).await;
@@ -114,9 +138,7 @@ async fn a_node_that_keeps_failing_is_left_alone_and_found_again() {
     assert_eq!(asked, 2);
     assert_eq!(system(&control.list("").await), "second");
     assert_eq!(first.asked().len(), asked);
-    let metrics = crate::support::client::get(control.address, "/metrics")
-        .await
-        .body;
+    let metrics = client::get(control.address, "/metrics").await.body;
     let open = format!(
         "sifter_control_agent_breaker_state{{node=\"http://{}\"}} 2",
         first.address()

@@ -17,6 +17,7 @@ use sifter_proto::v1::image_service_server::ImageServiceServer;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
@@ -336,4 +337,20 @@ pub async fn breaking_way(to: &str, after: usize) -> String {
 pub async fn nowhere() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().to_string()
+}
+
+/// An address on which connections are asked for in vain, as if of a machine that is switched off: nobody
+/// accepts those that fill the queue. It is so for as long as what is given lives.
+pub async fn unreachable() -> (String, impl Sized) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    let brief = Duration::from_millis(200);
+    while let Ok(stream) = tokio::time::timeout(brief, TcpStream::connect(address)).await {
+        queued.push(stream.unwrap());
+        assert!(queued.len() < 100, "the queue never fills");
+    }
+    (address.to_string(), (listener, queued))
 }

@@ -56,28 +56,37 @@ pub(super) async fn api(
             Err(ApiError::UnknownError)
         });
 
-    let (response, outcome) = match result {
+    finish(&app, &parts, client, &request_id, &record, started, result)
+}
+
+/// What is answered, written to the access log and counted.
+fn finish(
+    app: &App,
+    parts: &Parts,
+    client: Peer,
+    request_id: &str,
+    record: &Record,
+    started: Instant,
+    result: Result<Vec<u8>, ApiError>,
+) -> Response {
+    let (code, response) = match result {
         Ok(json) => (
-            respond::answer(StatusCode::OK, respond::JSON, &request_id, json),
-            ("OK", 200),
+            "OK",
+            respond::answer(StatusCode::OK, respond::JSON, request_id, json),
         ),
-        Err(error) => (
-            respond::failure(
-                &error,
-                &request_id,
-                &parts.headers,
-                client.tls,
-                app.public_url(),
-            ),
-            (error.code(), error.status().as_u16()),
-        ),
+        Err(error) => {
+            let headers = &parts.headers;
+            let public_url = app.public_url();
+            let response = respond::failure(&error, request_id, headers, client.tls, public_url);
+            (error.code(), response)
+        }
     };
     access::log(
-        &request_id,
+        request_id,
         &parts.method,
         client.ip,
-        &record,
-        outcome,
+        record,
+        (code, response.status().as_u16()),
         started.elapsed(),
         &app.metrics,
     );
@@ -106,7 +115,7 @@ pub(super) async fn no_such_path(
     Extension(peer): Extension<Peer>,
     request: Request<Body>,
 ) -> Response {
-    refuse(&app, peer, request, &ApiError::InvalidActionNotFound)
+    refuse(&app, peer, request, ApiError::InvalidActionNotFound)
 }
 
 /// Answers any other method on a path that there is: all but the API's are pages.
@@ -116,41 +125,30 @@ pub(super) async fn no_such_method(
     request: Request<Body>,
 ) -> Response {
     let allowed = "GET, HEAD";
-    refuse(
-        &app,
-        peer,
-        request,
-        &ApiError::UnsupportedHttpMethod { allowed },
-    )
+    let error = ApiError::UnsupportedHttpMethod { allowed };
+    refuse(&app, peer, request, error)
 }
 
 /// Answers whatever names a host that is not ours.
 pub(super) fn misdirected(app: &App, peer: Peer, request: Request<Body>) -> Response {
-    refuse(app, peer, request, &ApiError::MisdirectedRequest)
+    refuse(app, peer, request, ApiError::MisdirectedRequest)
 }
 
-fn refuse(app: &App, peer: Peer, request: Request<Body>, error: &ApiError) -> Response {
+fn refuse(app: &App, peer: Peer, request: Request<Body>, error: ApiError) -> Response {
     let started = Instant::now();
     let request_id = respond::new_request_id();
     let (parts, _) = request.into_parts();
     let client = peer.client(&parts.headers, &app.settings.server.trusted_proxies);
-    let response = respond::failure(
-        error,
+    let record = Record::default();
+    finish(
+        app,
+        &parts,
+        client,
         &request_id,
-        &parts.headers,
-        client.tls,
-        app.public_url(),
-    );
-    access::log(
-        &request_id,
-        &parts.method,
-        client.ip,
-        &Record::default(),
-        (error.code(), error.status().as_u16()),
-        started.elapsed(),
-        &app.metrics,
-    );
-    response
+        &record,
+        started,
+        Err(error),
+    )
 }
 
 /// The action, from the request to the JSON of the reply.

@@ -36,7 +36,7 @@ use crate::telemetry;
 use crate::telemetry::Metrics;
 
 /// The statuses hyper answers by itself, behind the version of the last request.
-const SUBSTITUTES: [(&[u8], ApiError); 3] = [
+static SUBSTITUTES: [(&[u8], ApiError); 3] = [
     (b" 400 ", ApiError::BadRequest),
     (b" 414 ", ApiError::UriTooLong),
     (b" 431 ", ApiError::HeadersTooLarge),
@@ -267,11 +267,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
 /// Which error an answer stands for, if hyper made it.
 fn own_answer(head: &[u8]) -> Option<&'static ApiError> {
-    static ERRORS: [(&[u8], ApiError); 3] = SUBSTITUTES;
     let status = head
         .strip_prefix(b"HTTP/1.1")
         .or_else(|| head.strip_prefix(b"HTTP/1.0"))?;
-    let (_, error) = ERRORS.iter().find(|(start, _)| status.starts_with(start))?;
+    let mut all = SUBSTITUTES.iter();
+    let (_, error) = all.find(|(start, _)| status.starts_with(start))?;
     let text = head.to_ascii_lowercase();
     let contains = |needle: &[u8]| text.windows(needle.len()).any(|window| window == needle);
     (contains(b"content-length: 0\r\n") && !contains(respond::REQUEST_ID.as_bytes()))

@@ -1,7 +1,6 @@
 //! A listener: accepts connections, no more at a time than allowed, until it is told to stop.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,11 +76,6 @@ impl Told {
         }
         is_due
     }
-}
-
-/// Binds an address, telling which one if that fails.
-pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }
 
 /// Accepts connections until `context.closing` turns true.

@@ -32,7 +32,7 @@ impl Peer {
             // Not only of what is text: a client's bytes must not take the proxy's word with them.
             .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
             .map(<[u8]>::trim_ascii);
-        for hop in hops.rev_collected() {
+        for hop in hops.rev() {
             let hop = str::from_utf8(hop).ok();
             client.ip = hop.and_then(address).unwrap_or(UNKNOWN);
             if !is_trusted(client.ip) {
@@ -67,15 +67,6 @@ fn address(hop: &str) -> Option<IpAddr> {
         .or_else(|_| hop.parse().map(|socket: SocketAddr| socket.ip()));
     ip.ok().map(|ip| ip.to_canonical())
 }
-
-/// Reversal of an iterator that can only go forward.
-trait RevCollected: Iterator + Sized {
-    fn rev_collected(self) -> std::iter::Rev<std::vec::IntoIter<Self::Item>> {
-        self.collect::<Vec<_>>().into_iter().rev()
-    }
-}
-
-impl<I: Iterator> RevCollected for I {}
 
 #[cfg(test)]
 mod tests {

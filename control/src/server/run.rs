@@ -16,6 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sifter_tls::Held;
 use sifter_tls::TlsError;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
@@ -302,9 +303,9 @@ impl Running {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<(tokio::net::TcpListener, SocketAddr), RunError> {
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
     let error = |source| RunError::Listen { address, source };
-    let listener = listener::bind(address).await.map_err(error)?;
+    let listener = TcpListener::bind(address).await.map_err(error)?;
     let bound = listener.local_addr().map_err(error)?;
     Ok((listener, bound))
 }

@@ -101,29 +101,6 @@ pub enum Truth {
     Unknown,
 }
 
-impl Truth {
-    fn from_bool(met: bool) -> Self {
-        if met { Self::Met } else { Self::NotMet }
-    }
-
-    fn negate(self) -> Self {
-        match self {
-            Self::Met => Self::NotMet,
-            Self::NotMet => Self::Met,
-            Self::Unknown => Self::Unknown,
-        }
-    }
-
-    /// Both must hold; one that does not hold settles it.
-    pub(super) fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::NotMet, _) | (_, Self::NotMet) => Self::NotMet,
-            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
-            (Self::Met, Self::Met) => Self::Met,
-        }
-    }
-}
-
 /// One operator applied to one key: any of the values, or (negated) none of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Test {
@@ -258,8 +235,8 @@ impl Test {
         };
         match any {
             None => Truth::Unknown,
-            Some(met) if self.negated => Truth::from_bool(met).negate(),
-            Some(met) => Truth::from_bool(met),
+            Some(any) if any != self.negated => Truth::Met,
+            Some(_) => Truth::NotMet,
         }
     }
 }

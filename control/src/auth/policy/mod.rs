@@ -148,21 +148,18 @@ impl Statement {
         if !self.resources.match_with(resource) {
             return Outcome::OtherResource;
         }
-        let mut all = Truth::Met;
         let mut undecided = None;
         for test in &self.tests {
-            let truth = test.evaluate(request.context);
-            match truth {
+            match test.evaluate(request.context) {
                 Truth::NotMet => return Outcome::ConditionNotMet(test.to_string()),
                 Truth::Unknown => undecided = undecided.or_else(|| Some(test.to_string())),
                 Truth::Met => {}
             }
-            all = all.and(truth);
         }
-        match (all, self.effect, undecided) {
-            (Truth::Met, ..) | (_, _, None) => Outcome::Applies,
-            (_, Effect::Allow, Some(test)) => Outcome::ConditionUndecided(test),
-            (_, Effect::Deny, Some(test)) => Outcome::AppliesUndecided(test),
+        match (undecided, self.effect) {
+            (None, _) => Outcome::Applies,
+            (Some(test), Effect::Allow) => Outcome::ConditionUndecided(test),
+            (Some(test), Effect::Deny) => Outcome::AppliesUndecided(test),
         }
     }
 }

@@ -48,8 +48,11 @@ async function main() {
   await page.waitForSelector('#status[data-state=ok]');
   assert.equal(await page.locator('#images tbody tr').count(), 2);
   assert.ok(await page.isDisabled('#previous'));
+  const row = await page.locator('#images tbody tr').first().locator('td').allTextContents();
   const first = JSON.parse(await page.textContent('#raw-response'));
   assert.equal(first.PageNumber, 1);
+  const titles = await page.locator('#images th').allTextContents();
+  assert.deepEqual(row, titles.map((title) => first.Images.Images[0][title]));
   const shows = (number) => page.waitForFunction((n) => JSON.parse(document.querySelector('#raw-response').textContent || '{}').PageNumber === n, number);
   await page.click('#next');
   await shows(2);
@@ -70,6 +73,7 @@ async function main() {
   // Sample code, without the secret.
   for (const tab of await page.locator('#tabs button').allTextContents()) {
     await page.click(`#tabs button:text-is("${tab}")`);
+    assert.deepEqual(await page.locator('#tabs [aria-pressed=true]').allTextContents(), [tab]);
     const code = await page.textContent('#sample');
     assert.ok(code.includes(cluster) && !shows_secret(code), tab);
     if (directory) fs.writeFileSync(path.join(directory, tab.replace(/\W+/g, '_')), code);
@@ -89,6 +93,11 @@ async function main() {
   await page.fill('#page-size', '2');
   await page.fill('#cluster-id', 'no-such-cluster');
   await fails('LoginNotFound');
+  // What is read about it takes nothing away of what was filled in.
+  const [explained] = await Promise.all([page.waitForEvent('popup'), page.click('#error-link')]);
+  await explained.waitForSelector('h2:target:text-is("LoginNotFound")');
+  await explained.close();
+  assert.equal(await page.inputValue('#cluster-id'), 'no-such-cluster');
   if (signed) {
     await page.fill('#access-key-secret', `${secret}-wrong`);
     await fails('SignatureDoesNotMatch');
@@ -96,6 +105,7 @@ async function main() {
     await page.fill('#access-key-id', 'ｋｅｙ');
     await page.click('#run');
     await page.waitForSelector('#status[data-state=unsendable]');
+    assert.ok(await page.isHidden('#error'));
   }
 
   await page.click('#language');

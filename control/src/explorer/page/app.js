@@ -53,16 +53,17 @@ function showStatus() {
 
 function showSample() {
   $('sample').textContent = SAMPLES[sample](target());
-  for (const tab of $('tabs').children) tab.setAttribute('aria-selected', String(tab.textContent === sample));
+  for (const tab of $('tabs').children) tab.ariaPressed = String(tab.textContent === sample);
 }
 
 function showReply() {
   const reply = last.reply;
   const images = last.ok ? reply?.Images?.Images : null;
-  $('error').hidden = last.ok;
+  // Where nothing came back there is no error of the API to show.
+  $('error').hidden = last.ok || !last.status;
   $('images').hidden = $('pager').hidden = !images;
   if (!last.ok) {
-    $('error-code').textContent = reply?.Code ?? (last.status ? `HTTP ${last.status}` : '');
+    $('error-code').textContent = reply?.Code ?? `HTTP ${last.status}`;
     $('error-message').textContent = reply?.Message ?? '';
     $('error-request-id').textContent = reply?.RequestId ?? '';
     // The link of the reply may name another host; the page explains its own server's codes.
@@ -72,7 +73,7 @@ function showReply() {
   body.replaceChildren();
   for (const image of images ?? []) {
     const row = body.insertRow();
-    for (const field of ['Repository', 'Tag', 'Status', 'Type', 'System', 'UpdateDateTime', 'ImageId']) {
+    for (const { textContent: field } of $('images').tHead.rows[0].cells) {
       const cell = row.insertCell();
       // Text, never markup: names come from other users' files.
       cell.textContent = cell.title = image[field] ?? '';
@@ -155,7 +156,6 @@ $('copy').addEventListener('click', async () => {
 for (const name of Object.keys(SAMPLES)) {
   const tab = document.createElement('button');
   tab.type = 'button';
-  tab.role = 'tab';
   tab.textContent = name;
   tab.addEventListener('click', () => { sample = name; showSample(); });
   $('tabs').append(tab);

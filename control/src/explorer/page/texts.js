@@ -29,7 +29,7 @@ export const TEXTS = {
   },
   zh: {
     title: 'ListContainerImages 调试',
-    errorsPage: '错误码',
+    errorsPage: '错误码（英文）',
     whoAreYou: '访问密钥',
     openAccess: '此服务器不校验签名，仅在本机可访问。会签名的程序可使用任意密钥。',
     temporaryOnly: '仅临时密钥需要',
@@ -42,7 +42,7 @@ export const TEXTS = {
     unreachable: '服务器没有响应。',
     unsendable: '未发送：密钥或令牌中含有不允许的字符。',
     answered: 'HTTP {0}，耗时 {1} 毫秒',
-    whatToDo: '处理方法',
+    whatToDo: '处理方法（英文）',
     previous: '上一页',
     next: '下一页',
     pageInfo: '第 {0} 页，共 {1} 页：本页 {2} 个，共 {3} 个镜像',

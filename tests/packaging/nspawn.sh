@@ -93,7 +93,7 @@ ok "units are clean for systemd-analyze verify" quiet inside systemd-analyze ver
 for unit in sifter-agent sifter-control; do
     exposure=$(inside systemd-analyze security --no-pager --offline=yes "/usr/lib/systemd/system/$unit.service" | sed -n 's/.*Overall exposure level.*: \([0-9.]*\).*/\1/p')
     echo "   exposure of $unit: $exposure"
-    ok "exposure of $unit is at most 1.5" awk "BEGIN { exit !($exposure > 0 && $exposure <= 1.5) }"
+    ok "exposure of $unit is at most 1.6" awk "BEGIN { exit !($exposure > 0 && $exposure <= 1.6) }"
 done
 for program in sifter sifter-control; do
     subcommands=$(inside $program --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p' | grep -vx help)
@@ -140,6 +140,18 @@ inside useradd user
 inside useradd --groups sifter-admin admin
 as() { inside setpriv --reuid="$1" --regid="$1" --init-groups sifter ls --json | wc -l; }
 is "any user is shown what everybody may read" "$(as user)" "$expected"
+
+step "the unit lets the agent open directories as it would"
+openat2='my ($path, $how) = ("/etc\0", pack("Q3", 0x80000, 0, 1)); exit(syscall(437, -100, $path, $how, 24) < 0)'
+mapfile -t filters < <(inside grep -E '^(SystemCall|Restrict)' /usr/lib/systemd/system/sifter-agent.service)
+ok "with openat2" inside systemd-run --pipe --wait --quiet "${filters[@]/#/--property=}" perl -e "$openat2"
+
+step "a systemd that does not know openat2, as RHEL 8's"
+printf '[Service]\nSystemCallFilter=~openat2\n' | write /etc/systemd/system/sifter-agent.service.d/older.conf
+inside sh -c 'systemctl daemon-reload && systemctl stop sifter-agent && rm /var/lib/sifter/catalog.sqlite* && systemctl start sifter-agent'
+ok "all images are found" within 30 listed_is "$expected"
+inside rm -r /etc/systemd/system/sifter-agent.service.d
+inside sh -c 'systemctl daemon-reload && systemctl restart sifter-agent'
 
 step "grpcurl over the socket"
 grpc() { inside grpcurl -plaintext -unix -authority localhost "$@"; }

@@ -1,9 +1,13 @@
 //! The keys that signatures are checked with.
 
+use std::io::BufReader;
+
 use aws_lc_rs::signature::ParsedPublicKey;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use pgp::armor::Dearmor;
 use pgp::composed::{Deserializable, SignedPublicKey};
+use pgp::packet::{Packet, PacketParser, Signature, SignatureType};
 use pgp::types::KeyDetails;
 use thiserror::Error;
 
@@ -21,6 +25,8 @@ const DAMAGED: &str = "it, or what follows it, is damaged";
 #[derive(Debug, Default)]
 pub struct Keyring {
     pub(super) pgp: Vec<SignedPublicKey>,
+    /// Certificates that revoke keys, without the keys.
+    revocations: Vec<Signature>,
     /// X.509 `SubjectPublicKeyInfo`, DER.
     pub(super) plain: Vec<Vec<u8>>,
 }
@@ -51,7 +57,8 @@ pub enum KeyringError {
 
 impl Keyring {
     /// Reads public keys: any number of armoured OpenPGP blocks and PEM `PUBLIC KEY` blocks in one
-    /// text, or binary OpenPGP (`gpg --export`, apptainer's `pgp-public`).
+    /// text, or binary OpenPGP (`gpg --export`, apptainer's `pgp-public`). A key may be there more than once, and
+    /// be revoked by a block of its own (`gpg --gen-revoke`).
     ///
     /// # Errors
     ///
@@ -63,7 +70,13 @@ impl Keyring {
         for (label, block) in blocks(&text) {
             match label {
                 PGP => match SignedPublicKey::from_string_many(block) {
-                    Ok((keys, _)) => keyring.add(keys)?,
+                    Ok((keys, _)) => {
+                        let before = keyring.len();
+                        keyring.add(keys)?;
+                        if keyring.len() == before {
+                            keyring.revocations.extend(revocations(block));
+                        }
+                    }
                     Err(_) => return Err(keyring.fault(DAMAGED)),
                 },
                 PEM => keyring.add_pem(block)?,
@@ -77,7 +90,11 @@ impl Keyring {
             }
         }
         if keyring.is_empty() {
-            let found = kind(bytes, &text);
+            let found = if keyring.revocations.is_empty() {
+                kind(bytes, &text)
+            } else {
+                "a revocation without its key"
+            };
             return Err(KeyringError::NoKeys { found });
         }
         Ok(keyring)
@@ -95,11 +112,17 @@ impl Keyring {
         self.len() == 0
     }
 
-    /// The PGP key with this fingerprint, upper-case hexadecimal.
-    pub(super) fn by_fingerprint(&self, fingerprint: &str) -> Option<&SignedPublicKey> {
-        self.pgp
-            .iter()
-            .find(|key| hex::encode_upper(key.primary_key.fingerprint().as_bytes()) == fingerprint)
+    /// The PGP key with this fingerprint, upper-case hexadecimal, with all that any copy of it says: one that was
+    /// exported before the key was revoked must not hide that. Whose the revocations are, which may be of
+    /// another key, is asked where they are used.
+    pub(super) fn by_fingerprint(&self, fingerprint: &str) -> Option<SignedPublicKey> {
+        let copies = self.pgp.iter().filter(|key| {
+            hex::encode_upper(key.primary_key.fingerprint().as_bytes()) == fingerprint
+        });
+        let mut key = copies.cloned().reduce(merged)?;
+        let revocations = &mut key.details.revocation_signatures;
+        revocations.extend(self.revocations.iter().cloned());
+        Some(key)
     }
 
     /// Adds OpenPGP keys. What the library says of one that is wrong is for programmers: dumps, and the stack.
@@ -137,6 +160,38 @@ impl Keyring {
             reason,
         }
     }
+}
+
+/// Two copies of a key as one. What they both say is there twice, which does no harm.
+fn merged(mut key: SignedPublicKey, copy: SignedPublicKey) -> SignedPublicKey {
+    let (details, more) = (&mut key.details, copy.details);
+    details
+        .revocation_signatures
+        .extend(more.revocation_signatures);
+    details.direct_signatures.extend(more.direct_signatures);
+    details.users.extend(more.users);
+    for subkey in copy.public_subkeys {
+        match key
+            .public_subkeys
+            .iter_mut()
+            .find(|known| known.key == subkey.key)
+        {
+            Some(known) => known.signatures.extend(subkey.signatures),
+            None => key.public_subkeys.push(subkey),
+        }
+    }
+    key
+}
+
+/// The revocations in a block that has no key.
+fn revocations(block: &str) -> impl Iterator<Item = Signature> {
+    PacketParser::new(BufReader::new(Dearmor::new(block.as_bytes()))).filter_map(|packet| {
+        match packet.ok()? {
+            Packet::Signature(signature) => Some(signature)
+                .filter(|signature| signature.typ() == Some(SignatureType::KeyRevocation)),
+            _ => None,
+        }
+    })
 }
 
 /// The blocks of a text with their labels, first and last line included.

@@ -37,8 +37,8 @@ pub(super) fn verify(
         .users
         .first()
         .map(|user| String::from_utf8_lossy(user.id.id()).into_owned());
-    let outcome = match matching(message, key) {
-        Ok((signature, by)) => trust(signature, &by, key, now),
+    let outcome = match matching(message, &key) {
+        Ok((signature, by)) => trust(signature, &by, &key, now),
         Err(outcome) => outcome,
     };
     (outcome, signer)
@@ -263,6 +263,33 @@ mod tests {
         ] {
             assert_eq!(outcome(message, PUBLIC, year), expected, "{year}");
         }
+    }
+
+    /// The revoked subkey is there twice: once as it was before, and once as it is.
+    #[test]
+    fn what_any_copy_says_of_a_subkey_counts() {
+        const PUBLIC: &str = include_str!("../../tests/it/keys/subkeys.public.asc");
+        const SECRET: &str = include_str!("../../tests/it/keys/subkeys.secret.asc");
+        let secret = SignedSecretKey::from_string(SECRET).unwrap().0;
+        let message = signed(&secret.secret_subkeys[1].key);
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let mut keyring = Keyring::parse([PUBLIC, PUBLIC].concat().as_bytes()).unwrap();
+        let fingerprint = hex::encode_upper(keyring.pgp[0].primary_key.fingerprint().as_bytes());
+        keyring.pgp[0].public_subkeys[1]
+            .signatures
+            .retain(|signature| signature.typ() == Some(SignatureType::SubkeyBinding));
+        let outcome = |keyring: &Keyring| verify(&message, &fingerprint, keyring, now).0;
+        for _ in 0..2 {
+            assert_eq!(outcome(&keyring), rejected("the key is revoked"));
+            keyring.pgp.reverse();
+        }
+        // One that was added later is in one copy alone.
+        keyring.pgp.truncate(1);
+        assert_eq!(outcome(&keyring), Outcome::Valid);
+        let mut older = keyring.pgp[0].clone();
+        older.public_subkeys.clear();
+        keyring.pgp.insert(0, older);
+        assert_eq!(outcome(&keyring), Outcome::Valid);
     }
 
     /// gpg made the message with `--digest-algo SHA1`.

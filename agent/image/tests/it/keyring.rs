@@ -5,7 +5,7 @@ use std::io::Read;
 use pgp::armor::Dearmor;
 use sifter_image::signature::{Keyring, KeyringError};
 
-use crate::verify::{PUBLIC, SECRET, plain_key};
+use crate::verify::{PUBLIC, REVOCATION, SECRET, plain_key};
 
 #[test]
 fn what_is_no_keyring_is_said_to_be_what_it_is() {
@@ -42,6 +42,16 @@ fn what_is_no_keyring_is_said_to_be_what_it_is() {
             "a private key beside",
             [SECRET, PUBLIC].concat().into(),
             Ok(1),
+        ),
+        (
+            "a revocation beside",
+            [REVOCATION, PUBLIC].concat().into(),
+            Ok(1),
+        ),
+        (
+            "a revocation alone",
+            REVOCATION.into(),
+            no_keys("a revocation without its key"),
         ),
         ("binary", public.clone(), Ok(1)),
         ("binary, two", public.repeat(2), Ok(2)),

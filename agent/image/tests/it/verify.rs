@@ -18,6 +18,11 @@ use crate::made::{Object, Sif, native};
 
 pub(super) const SECRET: &str = include_str!("keys/expires-2030.secret.asc");
 pub(super) const PUBLIC: &str = include_str!("keys/expires-2030.public.asc");
+/// gpg made them of the same key, one after the other: it expires later, and then it is revoked, by a certificate
+/// of its own and with that.
+const LATER: &str = include_str!("keys/expires-2040.public.asc");
+pub(super) const REVOCATION: &str = include_str!("keys/revocation.asc");
+const REVOKED: &str = include_str!("keys/revoked.public.asc");
 const YEAR_2026: i64 = 1_795_000_000;
 const YEAR_2031: i64 = 1_925_000_000;
 
@@ -137,6 +142,30 @@ fn a_pgp_signature_is_valid_until_the_key_expires() {
     assert!(since.to_string().starts_with("2030-01-01"), "{since}");
     let (_, other) = plain_key();
     assert_eq!(only(&bytes, &other, YEAR_2026).outcome, Outcome::UnknownKey);
+}
+
+/// As gpg, which merges them.
+#[test]
+fn all_copies_of_a_key_count_in_any_order() {
+    let bytes = signed(|_| ()).bytes();
+    let since = time(1_893_499_200);
+    let revoked = Outcome::Rejected {
+        why: "the key is revoked".to_owned(),
+    };
+    for (what, first, second, expected) in [
+        ("the same", PUBLIC, PUBLIC, Outcome::Expired { since }),
+        ("expires later", PUBLIC, LATER, Outcome::Valid),
+        ("revoked", PUBLIC, REVOKED, revoked.clone()),
+        ("revoked by itself", LATER, REVOCATION, revoked),
+    ] {
+        for keyring in [[first, second].concat(), [second, first].concat()] {
+            assert_eq!(
+                only(&bytes, &keyring, YEAR_2031).outcome,
+                expected,
+                "{what}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub enum SifError {
         /// What is there.
         found: u8,
     },
+    /// A file of another format, asked for its signatures.
+    #[error("not a SIF, which alone holds signatures: expected its magic at byte 32")]
+    NotSif,
     /// Neither version 00 nor 01.
     #[error("unknown SIF version at offset 42: expected 00 or 01, found \"{found}\"")]
     Version {

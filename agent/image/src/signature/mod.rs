@@ -103,6 +103,9 @@ pub fn verify(
     let Some(sif) = sif::parse(&mut windows)? else {
         return Ok(Err(SifError::HeaderTruncated { size }));
     };
+    if sif.header.magic != *sif::MAGIC {
+        return Ok(Err(SifError::NotSif));
+    }
     if let Some(error) = sif.error {
         return Ok(Err(error));
     }

@@ -259,6 +259,36 @@ fn digests_are_numbers_in_either_case() {
 }
 
 #[test]
+fn a_damaged_image_is_not_verified() {
+    let whole = signed(|_| ()).bytes();
+    let mut marked = whole.clone();
+    marked[4096 + 585 + 4] = 0;
+    let mut magic = whole.clone();
+    magic[32] = b'x';
+    let keyring = Keyring::parse(PUBLIC.as_bytes()).expect("a keyring");
+    for (bytes, expected) in [
+        (&whole[..100], "truncated: the SIF header ends at byte 128"),
+        (&whole[..20_000], "truncated: the descriptor table ends"),
+        (
+            &whole[..whole.len() - 1],
+            "truncated: object 4 (signature) ends at byte",
+        ),
+        (&marked, "corrupt: the header counts 4 objects"),
+        (&magic, "not a SIF"),
+        (
+            include_bytes!("data/box-gzip.squashfs"),
+            "not a SIF, which alone holds signatures: expected its magic at byte 32",
+        ),
+    ] {
+        let error = verify(&bytes, &keyring, time(YEAR_2026))
+            .expect("memory")
+            .expect_err(expected)
+            .to_string();
+        assert!(error.starts_with(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
 fn what_was_not_signed_is_found() {
     let text = statement(&native().bytes(), &[0, 1]);
     let bytes = native()

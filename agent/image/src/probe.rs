@@ -393,6 +393,13 @@ impl Context<'_> {
                 limits::LABELS_BYTES_MAX
             ));
         }
+        if image.compressor == Some("lzma") {
+            // Linux `fs/squashfs/decompressor.c` knows the name alone, and so does squashfuse `decompress.c`.
+            image.note(
+                "the squashfs is compressed with lzma, which neither Linux nor squashfuse mounts: build the image again \
+                 with another compressor",
+            );
+        }
         let evidence = Evidence {
             path: self.subject.path,
             naming: &self.options.naming,

@@ -137,6 +137,39 @@ fn partitions_without_a_root_file_system() {
     }
 }
 
+/// The runtimes try to mount it, which fails.
+#[test]
+fn a_squashfs_that_nothing_mounts() {
+    const LZMA: &str = "the squashfs is compressed with lzma, which neither Linux nor squashfuse mounts: build the \
+                        image again with another compressor";
+    for (squashfs, is_said) in [
+        (&include_bytes!("data/box-gzip.squashfs")[..], false),
+        // That is a matter of how Linux was built.
+        (include_bytes!("data/box-lzo.squashfs"), false),
+        (include_bytes!("data/box-lzma.squashfs"), true),
+    ] {
+        let bare = image(verdict(&squashfs, Path::new("/a/x.sqsh")));
+        let primary = image(verdict(
+            &sif(&[(1, 2, squashfs)]).bytes(),
+            Path::new("/a/x.sif"),
+        ));
+        for found in [bare, primary] {
+            assert_eq!(found.status, Status::Ready);
+            assert_eq!(
+                found.status_message.ends_with(LZMA),
+                is_said,
+                "{}",
+                found.status_message
+            );
+        }
+        let overlay = image(verdict(
+            &sif(&[(1, 2, &hollow_squashfs(4096)), (1, 4, squashfs)]).bytes(),
+            Path::new("/a/x.sif"),
+        ));
+        assert_eq!(overlay.status_message, "");
+    }
+}
+
 #[test]
 fn a_version_before_the_first() {
     let mut sif = sif(&[(1, 2, &hollow_squashfs(4096))]);

@@ -3,6 +3,18 @@
 
 use thiserror::Error;
 
+use crate::limits;
+
+/// A message that may quote the file, of no more than [`limits::MESSAGE_MAX`] bytes and a mark.
+pub(crate) fn shown(mut message: String) -> String {
+    let end = message.floor_char_boundary(limits::MESSAGE_MAX);
+    if end < message.len() {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
 /// What is wrong with a SIF.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -277,7 +289,7 @@ pub enum SquashfsError {
         reason: String,
     },
     /// A compressor that cannot be read here.
-    #[error("squashfs compressed with {compressor}, which is not supported")]
+    #[error("squashfs compressed with {compressor}, which is not read here")]
     Compressor {
         /// Its name or number.
         compressor: String,
@@ -313,7 +325,7 @@ pub enum ExtError {
         found: u16,
     },
     /// A feature that cannot be read here.
-    #[error("ext file system with a feature that is not supported: {reason}")]
+    #[error("ext file system with what is not read here: {reason}")]
     Unsupported {
         /// Which.
         reason: String,

@@ -18,7 +18,7 @@ use crate::record::{Format, Image, Status, TimeSource};
 use crate::reference::{Evidence, NamingRule, Origin, RuleOutcome, resolve, resolve_decided};
 use crate::sniff::{Kind, sniff};
 use crate::window::Windows;
-use crate::{definition, ext, sandbox, sif, squashfs};
+use crate::{definition, error, ext, sandbox, sif, squashfs};
 
 /// What is known of the file before a byte of it is read.
 #[derive(Debug, Clone, Copy)]
@@ -186,7 +186,7 @@ pub fn failure(
         }
         Kind::Other => return Ok(Verdict::NotImage(NotImage::OtherContent)),
     };
-    let failed = context.failed(format, message, false);
+    let failed = context.failed(format, message.to_owned(), false);
     Ok(context.conclude(Ok(failed)).verdict)
 }
 
@@ -198,7 +198,7 @@ pub fn failure_of_directory(subject: &Subject<'_>, options: &Options, message: &
         options,
         explain: false,
     };
-    let failed = context.failed(Format::Sandbox, message, false);
+    let failed = context.failed(Format::Sandbox, message.to_owned(), false);
     context.conclude(Ok(failed)).verdict
 }
 
@@ -211,8 +211,8 @@ fn probe_file(file: &dyn ReadAt, context: &Context<'_>) -> io::Result<Probed> {
             squashfs::probe(&mut windows, payload, launch, context)?
         }
         Kind::Ext { payload, launch } => ext::probe(&mut windows, payload, launch, context)?,
-        Kind::Incomplete { format, message } => Ok(context.failed(format, &message, true)),
-        Kind::Damaged { format, message } => Ok(context.failed(format, &message, false)),
+        Kind::Incomplete { format, message } => Ok(context.failed(format, message, true)),
+        Kind::Damaged { format, message } => Ok(context.failed(format, message, false)),
         Kind::Other if context.has_image_name() => Err(NotImage::Misnamed),
         Kind::Other => Err(NotImage::OtherContent),
     };
@@ -262,18 +262,13 @@ impl Context<'_> {
     }
 
     /// Makes an image TRANSFER, if it is merely incomplete and young, or else FAILURE.
-    pub(crate) fn fail(&self, image: &mut Image, message: &str, incomplete: bool) {
+    pub(crate) fn fail(&self, image: &mut Image, message: String, incomplete: bool) {
         image.status = if incomplete && self.is_young() {
             Status::Transfer
         } else {
             Status::Failure
         };
-        let end = message.floor_char_boundary(limits::MESSAGE_MAX);
-        image.status_message.clear();
-        image.status_message.push_str(&message[..end]);
-        if end < message.len() {
-            image.status_message.push('…');
-        }
+        image.status_message = error::shown(message);
     }
 
     /// Looks for labels, if they are wanted, and for a definition if there is none yet, in the primary partition
@@ -330,7 +325,7 @@ impl Context<'_> {
             Err(error) if listed && error.is_ours() => {
                 image.note(&format!("labels and definition are not read: {error}"));
             }
-            Err(error) if listed => self.fail(&mut image, &format!("corrupt: {error}"), false),
+            Err(error) if listed => self.fail(&mut image, format!("corrupt: {error}"), false),
             Ok(None) | Err(_) => return Err(NotImage::PlainFileSystem),
         }
         Ok(Found::plain(image))
@@ -349,12 +344,12 @@ impl Context<'_> {
             return Err(NotImage::PlainFileSystem);
         }
         let what = if incomplete { "truncated" } else { "corrupt" };
-        self.fail(&mut image, &format!("{what}: {error}"), incomplete);
+        self.fail(&mut image, format!("{what}: {error}"), incomplete);
         Ok(Found::plain(image))
     }
 
     /// An image of which nothing is known but what is wrong.
-    fn failed(&self, format: Format, message: &str, incomplete: bool) -> Found {
+    fn failed(&self, format: Format, message: String, incomplete: bool) -> Found {
         let mut image = Image::blank(format);
         self.fail(&mut image, message, incomplete);
         Found::plain(image)

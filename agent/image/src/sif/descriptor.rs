@@ -262,7 +262,7 @@ fn part_name(code: i32) -> &'static str {
     }
 }
 
-fn hash_name(code: i32) -> &'static str {
+pub(crate) fn hash_name(code: i32) -> &'static str {
     match code {
         1 => "sha256",
         2 => "sha384",

@@ -37,7 +37,7 @@ pub(crate) fn probe(windows: &mut Windows<'_>, context: &Context<'_>) -> io::Res
         let error = SifError::HeaderTruncated {
             size: windows.size(),
         };
-        context.fail(&mut found.image, &error.to_string(), true);
+        context.fail(&mut found.image, error.to_string(), true);
         return Ok(found);
     };
     describe(&sif, &mut found.image);
@@ -60,7 +60,7 @@ pub(crate) fn probe(windows: &mut Windows<'_>, context: &Context<'_>) -> io::Res
         }
     }
     if let Some(error) = error {
-        context.fail(&mut found.image, &error.to_string(), error.is_truncation());
+        context.fail(&mut found.image, error.to_string(), error.is_truncation());
     }
     Ok(found)
 }

@@ -16,6 +16,8 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use zerocopy::FromBytes;
 
+#[cfg(feature = "verify")]
+pub(crate) use descriptor::hash_name;
 pub use descriptor::{DESCRIPTOR_LEN, RawDescriptor};
 pub(crate) use descriptor::{data_type, fs_type, part_type, type_name};
 pub(crate) use header::until_nul;

@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 use super::Outcome;
 use crate::read_at::ReadAt;
 use crate::record::Link;
-use crate::sif::{RawDescriptor, Sif, data_type};
+use crate::sif::{RawDescriptor, Sif, data_type, hash_name};
 
 /// Bytes hashed at a time.
 const CHUNK: usize = 256 << 10;
@@ -130,7 +130,7 @@ pub(super) fn compare_legacy(
         ));
     };
     let Some(hash) = Hash::of_descriptor(signature) else {
-        return Ok(unknown_hash("of the descriptor"));
+        return Ok(unknown_hash(hash_name(signature.hash_type())));
     };
     let stated = text
         .trim()

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 pub use keyring::{Keyring, KeyringError};
 
-use crate::error::SifError;
+use crate::error::{self, SifError};
 use crate::limits;
 use crate::read_at::ReadAt;
 use crate::record::{Link, SignatureForm};
@@ -114,7 +114,14 @@ pub fn verify(
         .of_type(data_type::SIGNATURE)
         .take(limits::SIGNATURES_MAX)
     {
-        signatures.push(one(&mut windows, &sif, descriptor, keyring, now)?);
+        let mut verification = one(&mut windows, &sif, descriptor, keyring, now)?;
+        // It may quote what was signed.
+        if let Outcome::Altered { what: why } | Outcome::Rejected { why } =
+            &mut verification.outcome
+        {
+            *why = error::shown(std::mem::take(why));
+        }
+        signatures.push(verification);
     }
     let unsigned = unsigned(&sif, &signatures);
     Ok(Ok(Verified {
@@ -183,7 +190,7 @@ fn one(
         SignatureForm::Pgp | SignatureForm::PgpLegacy => openpgp::open(&bytes),
         SignatureForm::Dsse => dsse::open(&bytes),
         SignatureForm::Unknown => {
-            let why = "a form of signature that is not known".to_owned();
+            let why = "neither a clear-signed PGP message nor a DSSE envelope".to_owned();
             verification.outcome = Outcome::Rejected { why };
             return Ok(verification);
         }

@@ -171,7 +171,8 @@ fn trust(
             .revocation_signatures
             .iter()
             .any(|revocation| revocation.verify_key(&key.primary_key).is_ok());
-    let is_strong = signature.hash_alg().is_some_and(|hash| {
+    let hash = signature.hash_alg();
+    let is_strong = hash.is_some_and(|hash| {
         [
             HashAlgorithm::Sha224,
             HashAlgorithm::Sha256,
@@ -182,10 +183,12 @@ fn trust(
         ]
         .contains(&hash)
     });
+    let hash = hash.map(|hash| hash.to_string()).unwrap_or_default();
+    let broken = format!("signed over {hash}, a broken hash: have it signed again");
     for (is_wrong, why) in [
         (is_revoked, "the key is revoked"),
         (!by.may_sign, "the key is not for signing"),
-        (!is_strong, "signed over a hash that is broken"),
+        (!is_strong, &broken),
     ] {
         if is_wrong {
             let why = why.to_owned();
@@ -300,7 +303,7 @@ mod tests {
         let message = CleartextSignedMessage::from_string(MESSAGE).unwrap().0;
         assert_eq!(
             outcome(&message, PUBLIC, 2027),
-            rejected("signed over a hash that is broken")
+            rejected("signed over SHA1, a broken hash: have it signed again")
         );
     }
 

@@ -305,7 +305,7 @@ fn a_journal_that_is_to_be_replayed_excuses_what_does_not_fit_together() {
     assert_eq!(
         excused.status_message,
         format!(
-            "{UNREAD}ext file system with a feature that is not supported: a journal that is to be replayed"
+            "{UNREAD}ext file system with what is not read here: a journal that is to be replayed"
         )
     );
     bytes[LAUNCH.len() + SUPERBLOCK + INCOMPATIBLE] &= !RECOVER;

@@ -258,6 +258,27 @@ fn digests_are_numbers_in_either_case() {
     assert_eq!(only(&bytes, PUBLIC, YEAR_2026).outcome, Outcome::Valid);
 }
 
+/// Whatever it quotes, it is for a terminal.
+#[test]
+fn what_is_said_of_a_signature_is_bounded() {
+    let long = "x".repeat(100_000);
+    let statement = |text: &mut String| *text = text.replace("sha256", &long);
+    let version = |text: &mut String| *text = text.replace(":1,", &format!(":\"{long}\","));
+    for bytes in [signed(statement).bytes(), signed(version).bytes()] {
+        let (Outcome::Altered { what } | Outcome::Rejected { why: what }) =
+            only(&bytes, PUBLIC, YEAR_2026).outcome
+        else {
+            panic!("not refused")
+        };
+        assert!(
+            what.contains("xxx") && what.ends_with('…'),
+            "{}",
+            what.len()
+        );
+        assert!(what.len() < 1100, "{}", what.len());
+    }
+}
+
 #[test]
 fn a_damaged_image_is_not_verified() {
     let whole = signed(|_| ()).bytes();

@@ -13,6 +13,7 @@ mod keyring;
 mod large;
 mod made;
 mod oci_json;
+mod oci_limits;
 mod partitions;
 mod refused;
 mod truth;

@@ -258,6 +258,21 @@ fn digests_are_numbers_in_either_case() {
     assert_eq!(only(&bytes, PUBLIC, YEAR_2026).outcome, Outcome::Valid);
 }
 
+#[test]
+fn a_statement_of_another_version_is_rejected() {
+    for version in [0, 2] {
+        let bytes = signed(|text| {
+            *text = text.replace("\"version\":1", &format!("\"version\":{version}"));
+        })
+        .bytes();
+        let why = format!("version {version} of the signed text is not known");
+        assert_eq!(
+            only(&bytes, PUBLIC, YEAR_2026).outcome,
+            Outcome::Rejected { why }
+        );
+    }
+}
+
 /// Whatever it quotes, it is for a terminal.
 #[test]
 fn what_is_said_of_a_signature_is_bounded() {
@@ -339,6 +354,13 @@ fn what_no_signature_is_for_is_found() {
     };
     let [definition, _, partition] = native().objects.try_into().ok().expect("three objects");
     let data = |object: Option<Object>| object.expect("an object").data;
+    let both = {
+        let text = format!("SIFHASH:\n{}", hex::encode(Sha256::digest("x")));
+        let mut object = signature(clear_signed(&text), 1, true);
+        object.link = 5;
+        let signed = signed(|_| ()).with(other(0xF000_0002));
+        signed.with(object).with(other(0xF000_0003))
+    };
     let cases = [
         ("all", signed(|_| ()), &[][..]),
         (
@@ -349,6 +371,8 @@ fn what_no_signature_is_for_is_found() {
         ("no group", signed(|_| ()).with(other(0xF000_0000)), &[5]),
         ("legacy, partition", legacy(3, &data(partition)), &[]),
         ("legacy, definition", legacy(1, &data(definition)), &[3]),
+        // Only where all are legacy ones the partition alone is asked for.
+        ("legacy beside another", both, &[7]),
     ];
     for (what, sif, unsigned) in cases {
         let verified = verify(&&sif.bytes()[..], &keyring, time(YEAR_2026))

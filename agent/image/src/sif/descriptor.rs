@@ -118,7 +118,7 @@ impl RawDescriptor {
 
     /// The digest of an OCI blob or root index.
     pub(crate) fn digest(&self) -> String {
-        String::from_utf8_lossy(until_nul(&self.extra[..128])).into_owned()
+        String::from_utf8_lossy(until_nul(&self.extra)).into_owned()
     }
 
     /// What the object is linked to.
@@ -319,11 +319,13 @@ mod tests {
 
     #[test]
     fn groups_and_links() {
-        let cases: [(u32, Option<u32>, Option<Link>); 4] = [
+        let cases: [(u32, Option<u32>, Option<Link>); 5] = [
             (0, None, None),
             (0xF000_0000, None, Some(Link::Group(0))),
             (0xF000_0007, Some(7), Some(Link::Group(7))),
             (3, Some(3), Some(Link::Object(3))),
+            // Some bits of the mask are not the mask.
+            (0x1000_0003, Some(3), Some(Link::Object(0x1000_0003))),
         ];
         for (raw, group, link) in cases {
             let found = descriptor(|bytes| {
@@ -382,5 +384,70 @@ mod tests {
             }
         );
         assert_eq!(of(0x400C, b""), ObjectData::Unknown(0x400C));
+        // Of SHA-512, and of a key of version 6.
+        let digest = format!("sha512:{}", "ab".repeat(64));
+        assert_eq!(
+            of(0x400B, digest.as_bytes()),
+            ObjectData::OciBlob { digest }
+        );
+        let key = [&[1, 0, 0, 0][..], &[0xAB; 25]].concat();
+        assert_eq!(
+            of(0x4005, &key),
+            ObjectData::Signature {
+                hash_type: "sha256",
+                fingerprint: format!("{}{}", "AB".repeat(25), "00".repeat(7))
+            }
+        );
+    }
+
+    /// apptainer/sif `pkg/sif/sif.go`, `sbom.go`.
+    #[test]
+    fn numbers_have_their_names() {
+        let names = |of: fn(i32) -> &'static str| (0..10).map(of).collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            names(fs_name),
+            "unknown squashfs ext3 archive raw encrypted-squashfs gocryptfs-squashfs unknown unknown unknown"
+        );
+        assert_eq!(
+            names(part_name),
+            "unknown system primary-system data overlay unknown unknown unknown unknown unknown"
+        );
+        assert_eq!(
+            names(hash_name),
+            "unknown sha256 sha384 sha512 blake2s blake2b unknown unknown unknown unknown"
+        );
+        assert_eq!(
+            names(sbom_name),
+            "unknown cyclonedx-json cyclonedx-xml github-json spdx-json spdx-rdf spdx-tag-value spdx-yaml \
+             syft-json unknown"
+        );
+        let types: Vec<_> = (0x4001..=0x400C).map(type_name).collect();
+        assert_eq!(
+            types.join(", "),
+            "definition file, environment variables, labels, partition, signature, generic JSON, generic, \
+             cryptographic message, SBOM, OCI root index, OCI blob, unknown type"
+        );
+    }
+
+    #[test]
+    fn every_field_is_its_own() {
+        let object = descriptor(|bytes| {
+            bytes[0..4].copy_from_slice(&0x4007i32.to_le_bytes());
+            bytes[5] = 1;
+            for (at, number) in (17..73).step_by(8).zip(10u64..) {
+                bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            }
+            bytes[73] = b'n';
+        })
+        .to_object(5);
+        let seconds = |time: Option<jiff::Timestamp>| time.map(|time| time.as_second());
+        assert_eq!((object.slot, object.id, object.name.as_str()), (5, 1, "n"));
+        assert_eq!(
+            (object.offset, object.size, object.padded_size),
+            (10, 11, 12)
+        );
+        assert_eq!(seconds(object.create_time), Some(13));
+        assert_eq!(seconds(object.update_time), Some(14));
+        assert_eq!((object.uid, object.gid), (15, 16));
     }
 }

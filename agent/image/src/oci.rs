@@ -342,7 +342,7 @@ impl Reader<'_, '_> {
                 continue;
             };
             // Of the base the compressor is wanted.
-            if is_base && held == Held::Squashfs && size >= held.head() {
+            if is_base && held == Held::Squashfs {
                 self.windows.need(offset, held.head())?;
             }
             let head = self.windows.get(offset, held.head());

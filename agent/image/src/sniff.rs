@@ -186,7 +186,7 @@ fn launch_alone(head: &[u8], size: u64) -> Kind {
         [0, magic @ ..] => MAGIC.starts_with(magic),
         _ => false,
     };
-    let format = if sif && size < (MAGIC_OFFSET + MAGIC.len()) as u64 {
+    let format = if sif {
         Some(Format::Sif)
     } else if squashfs::MAGIC.starts_with(rest) {
         Some(Format::Squashfs)
@@ -246,7 +246,7 @@ fn by_name(head: &[u8], size: u64) -> Kind {
             return damaged_ext(head, 0);
         }
     }
-    if head.len() < squashfs::MAGIC.len() && squashfs::MAGIC.starts_with(head) {
+    if squashfs::MAGIC.starts_with(head) {
         return Kind::Incomplete {
             format: Format::Squashfs,
             message: format!(
@@ -255,7 +255,7 @@ fn by_name(head: &[u8], size: u64) -> Kind {
             ),
         };
     }
-    if size < (MAGIC_OFFSET + MAGIC.len()) as u64 && may_become_image(head) {
+    if may_become_image(head) {
         return Kind::Incomplete {
             format: Format::Sif,
             message: format!("truncated: the SIF header ends at byte 128 but the file has {size}"),
@@ -264,8 +264,8 @@ fn by_name(head: &[u8], size: u64) -> Kind {
     Kind::Other
 }
 
-/// Whether the whole of a file too short for a magic is how an image may begin: a launch script or
-/// NULs, and after 32 bytes as much of the magic as there is.
+/// Whether a file is how an image may begin, and no more: a launch script or NULs, and after 32 bytes as much of
+/// the magic as there is. One with the whole of it is known by that.
 fn may_become_image(head: &[u8]) -> bool {
     let (launch, magic) = head.split_at(head.len().min(MAGIC_OFFSET));
     let mut text = launch.splitn(2, |byte| *byte == b'\n');

@@ -81,9 +81,6 @@ pub(crate) fn tree_at<'f>(
     size: u64,
 ) -> io::Result<Option<ExtTree<'f>>> {
     let mut bytes = [0; SUPERBLOCK_END];
-    if size < bytes.len() as u64 {
-        return Ok(None);
-    }
     windows.copy(&mut bytes, offset)?;
     let end = offset.saturating_add(size);
     Ok(RawExtSuperblock::read(&bytes)

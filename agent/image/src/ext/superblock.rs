@@ -117,30 +117,26 @@ impl RawExtSuperblock {
     }
 
     /// Whether the numbers are those of a file system, the magic apart: blocks of 1 to 64 KiB, some
-    /// inodes and blocks, and no more of either in a group than a block of bitmap has bits, and as many inodes as
+    /// inodes, and no more of either in a group than a block of bitmap has bits, and as many inodes as
     /// the groups have. Where blocks are given out in clusters (`bigalloc`), a bit stands for a whole one; else
     /// a cluster is a block (Linux `fs/ext4/super.c: ext4_fill_super`, e2fsprogs `lib/ext2fs/openfs.c`).
     pub(crate) fn is_plausible(&self) -> bool {
-        let log = self.log_block_size.get();
-        let bits = 8u32
-            .checked_shl(10u32.saturating_add(log.min(6)))
-            .unwrap_or(u32::MAX);
+        let Some(bits) = self.block_size().map(|bytes| 8 * bytes) else {
+            return false;
+        };
         let bigalloc = self.feature_ro_compat.get() & RO_COMPAT_BIGALLOC != 0;
         let in_group = if bigalloc {
             self.clusters_per_group.get()
         } else {
             self.blocks_per_group.get()
         };
-        log <= 6
-            && (bigalloc || self.log_cluster_size.get() == log)
-            && self
-                .groups()
-                .and_then(|groups| groups.checked_mul(self.inodes_per_group.get().into()))
+        let inodes = u64::from(self.inodes_per_group.get());
+        (bigalloc || self.log_cluster_size.get() == self.log_block_size.get())
+            && self.groups().and_then(|groups| groups.checked_mul(inodes))
                 == Some(self.inodes_count.get().into())
             && self.inodes_count.get() > 0
-            && self.blocks_count.get() > 0
-            && (1..=bits).contains(&in_group)
-            && (1..=bits).contains(&self.inodes_per_group.get())
+            && (1..=bits).contains(&in_group.into())
+            && (1..=bits).contains(&inodes)
     }
 
     /// Checks magic and numbers, and that the file system at `offset` ends within `room` bytes.

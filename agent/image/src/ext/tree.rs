@@ -273,7 +273,7 @@ impl<'f> ExtTree<'f> {
         if inode.kind != DIRECTORY {
             return Err(self.pages.structure("root directory's inode", inode.at));
         }
-        for component in path.split('/').filter(|component| !component.is_empty()) {
+        for component in path.split('/') {
             if inode.kind != DIRECTORY {
                 return Ok(None);
             }

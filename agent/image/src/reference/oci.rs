@@ -61,7 +61,7 @@ pub(crate) fn familiarize(repository: &str) -> &str {
         .unwrap_or(repository);
     match name.strip_prefix("library/") {
         // `library/` is Hub's namespace only directly before a name.
-        Some(official) if !official.is_empty() && !official.contains('/') => official,
+        Some(official) if !official.contains('/') => official,
         _ => name,
     }
 }

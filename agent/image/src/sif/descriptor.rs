@@ -297,7 +297,7 @@ fn fingerprint(entity: &[u8]) -> String {
     let length = match length {
         0 => return String::new(),
         1..=20 => 20,
-        _ => length.max(32).min(entity.len()),
+        _ => length.max(32),
     };
     hex::encode_upper(&entity[..length])
 }

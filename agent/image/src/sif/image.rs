@@ -302,9 +302,7 @@ fn read_wanted<'s>(
         // Only of a primary one it matters whether it is sound.
         .filter(|(object, held)| object.is_primary() || *held == Held::Squashfs);
     for (object, held) in partitions.take(limits::PARTITIONS_MAX) {
-        if object.range().is_some_and(|(_, size)| size >= held.head()) {
-            want(object, held.head(), object.is_primary());
-        }
+        want(object, held.head(), object.is_primary());
     }
     for object in sif
         .of_type(data_type::SIGNATURE)

@@ -78,7 +78,6 @@ fn check_xz_dictionary(bytes: &[u8]) -> Result<(), String> {
             let size = 1u64
                 .checked_shl(bits / 2 + 11)
                 .and_then(|unit| unit.checked_mul(u64::from(2 | (bits & 1))))
-                .filter(|_| bits <= 40)
                 .ok_or_else(malformed)?;
             if size > limits::XZ_DICTIONARY_MAX {
                 return Err(format!("xz dictionary of {size} bytes"));

@@ -79,7 +79,7 @@ impl<'f> Blocks<'f> {
         length: usize,
     ) -> io::Result<Vec<u8>> {
         let end = offset.checked_add(length as u64);
-        if offset >= self.length || end.is_none_or(|end| end > self.length) {
+        if end.is_none_or(|end| end > self.length) {
             return Err(self.structure(what, offset));
         }
         let mut bytes = vec![0; length];
@@ -137,7 +137,7 @@ impl<'f> Blocks<'f> {
             None => self.read(WHAT, offset, HEADER + METADATA_BLOCK)?,
         };
         let (is_stored, stored) = split(&raw)
-            .filter(|(_, bytes)| !bytes.is_empty() && bytes.len() <= METADATA_BLOCK)
+            .filter(|(_, bytes)| !bytes.is_empty())
             .ok_or_else(|| self.structure(WHAT, offset))?;
         // A stored one is counted like any other: there may be one for each byte of a directory.
         self.spend(METADATA_BLOCK)?;

@@ -40,8 +40,7 @@ pub(crate) fn probe(
             end,
             size: windows.size(),
         };
-        let unsound = context.unsound(image, &error, true, launch);
-        return Ok(unsound.map_err(|_| NotImage::OtherContent));
+        return Ok(context.unsound(image, &error, true, launch));
     };
     image.format_version = compact_str::format_compact!(
         "{}.{}",
@@ -82,9 +81,6 @@ pub(crate) fn tree_at<'f>(
     size: u64,
 ) -> io::Result<Option<SquashfsTree<'f>>> {
     let mut bytes = [0; SUPERBLOCK_LEN];
-    if size < bytes.len() as u64 {
-        return Ok(None);
-    }
     windows.copy(&mut bytes, offset)?;
     Ok(RawSuperblock::read(&bytes)
         .filter(|superblock| superblock.check(offset, size).is_ok())

@@ -85,7 +85,7 @@ impl<'f> SquashfsTree<'f> {
             let block = self.blocks.metadata(place.block)?;
             let rest = block.bytes.get(place.offset..).unwrap_or_default();
             if rest.is_empty() {
-                if place.offset > block.bytes.len() || block.bytes.is_empty() {
+                if place.offset > block.bytes.len() {
                     return Err(self.blocks.structure("metadata", place.block));
                 }
                 *place = Place {
@@ -217,7 +217,7 @@ impl<'f> SquashfsTree<'f> {
     /// The inode at a path, if every component is there and all but the last are directories.
     fn find(&self, path: &str) -> io::Result<Option<Inode>> {
         let mut inode = self.inode(self.superblock.root_inode.get())?;
-        for component in path.split('/').filter(|component| !component.is_empty()) {
+        for component in path.split('/') {
             let Inode::Directory { place, size } = inode else {
                 return Ok(None);
             };

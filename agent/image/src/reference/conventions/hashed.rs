@@ -23,8 +23,7 @@ pub(super) fn is_unfinished(file: &str) -> bool {
 /// - CVMFS: `.flat/<2>/<digest>` (DUCC), `.images/<2>/<hash>` (Open Science Grid);
 /// - blobs of a registry, downloaded by address and flattened: `…-blobs-sha256-<2>-<hex>-data`.
 pub(super) fn hash<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
-    (shape::is_hash(name.stem) || shape::is_hash(name.file) || is_blob(name.stem))
-        .then_some(Answer::Nameless)
+    (shape::is_hash(name.stem) || is_blob(name.stem)).then_some(Answer::Nameless)
 }
 
 /// A blob's address with `/` and `:` made hyphens.

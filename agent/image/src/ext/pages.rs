@@ -86,3 +86,44 @@ impl<'f> Pages<'f> {
 pub(super) fn fault(error: ExtError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_up_to_the_end_and_pages_up_to_the_limit() {
+        const PAGE: usize = limits::EXT_PAGE;
+        const MOST: usize = limits::EXT_PAGES_MAX;
+        let file: Vec<u8> = (0..(MOST + 1) * PAGE).map(|at| (at % 251) as u8).collect();
+        let length = file.len() as u64 - 7;
+        let of = || Pages::new(&file, 7, length);
+        let bytes = |pages: &Pages<'_>, at: usize, length: usize| {
+            let found = pages.bytes("block", at as u64, length);
+            found.map_err(|error| error.to_string())
+        };
+        let last = file.len() - 7;
+        for (at, length) in [
+            (0, 3),
+            (PAGE - 1, 2),
+            (PAGE - 1, PAGE + 2),
+            (last - 3, 3),
+            (last, 0),
+        ] {
+            let expected = file[7 + at..][..length].to_vec();
+            assert_eq!(bytes(&of(), at, length), Ok(expected), "{at}");
+        }
+        let beyond = format!(
+            "ext block at byte {} leads outside or makes no sense",
+            last + 4
+        );
+        assert_eq!(bytes(&of(), last - 3, 4), Err(beyond));
+        let pages = of();
+        for index in 0..MOST {
+            assert!(bytes(&pages, index * PAGE, 1).is_ok(), "{index}");
+        }
+        let many = "ext file system needs more than 8388608 bytes of metadata".to_owned();
+        assert_eq!(bytes(&pages, MOST * PAGE, 1), Err(many));
+        assert!(bytes(&pages, 0, 1).is_ok());
+    }
+}

@@ -325,6 +325,84 @@ mod tests {
         assert_eq!(names(0x8010_0010), "meta_bg, 0x80100000");
     }
 
+    /// Numbers of a superblock by their places, as of a file system with one group of blocks of 2 KiB.
+    fn with(numbers: &[(usize, u32)]) -> RawExtSuperblock {
+        let mut bytes = vec![0u8; 2048];
+        let usual = [
+            (0, 16),
+            (4, 3072),
+            (24, 1),
+            (28, 1),
+            (32, 8192),
+            (40, 16),
+            (56, 0xEF53),
+        ];
+        for (at, number) in usual.iter().chain(numbers) {
+            bytes[1024 + at..][..4].copy_from_slice(&number.to_le_bytes());
+        }
+        RawExtSuperblock::read(&bytes).unwrap()
+    }
+
+    #[test]
+    fn numbers_that_fit_together() {
+        const FIRST: usize = 20;
+        for (numbers, is_plausible) in [
+            (&[][..], true),
+            // A block has 16384 bits.
+            (&[(32, 16_384)], true),
+            (&[(32, 16_385)], false),
+            (&[(0, 16_384), (40, 16_384)], true),
+            (&[(0, 16_385), (40, 16_385)], false),
+            (&[(0, 15)], false),
+            (&[(0, 0), (40, 0)], false),
+            // Two groups, the second with one block, unless the first block is of none.
+            (&[(4, 8193)], false),
+            (&[(4, 8193), (0, 32)], true),
+            (&[(4, 8193), (FIRST, 1)], true),
+            (&[(4, 1), (FIRST, 1), (0, 0)], false),
+            (&[(4, 0), (FIRST, 1)], false),
+            // Blocks of 64 KiB are the largest.
+            (&[(24, 6), (28, 6)], true),
+            (&[(24, 7), (28, 7)], false),
+            (&[(24, u32::MAX), (28, u32::MAX)], false),
+        ] {
+            assert_eq!(with(numbers).is_plausible(), is_plausible, "{numbers:?}");
+        }
+        let size = 3072 * 2048;
+        assert!(with(&[]).check(7, size).is_ok());
+        let error = with(&[]).check(7, size - 1).unwrap_err();
+        assert!(matches!(error, ExtError::Truncated { end, size } if end == size + 1));
+    }
+
+    #[test]
+    fn where_tables_are_and_how_long_their_entries() {
+        // `64bit`, and the length of a descriptor, which is in the upper half of a number.
+        let bits_64 = (96, 0x80);
+        let length = |length: u32| (252, length << 16);
+        for (numbers, table, descriptor, inode) in [
+            (&[(24, 0)][..], 2048, 32, 128),
+            (&[(24, 1)], 2048, 32, 128),
+            (&[(24, 2)], 4096, 32, 128),
+            (&[(76, 0), (88, 256)], 2048, 32, 128),
+            (&[(76, 1), (88, 256)], 2048, 32, 256),
+            (&[(76, 1), (88, 0)], 2048, 32, 128),
+            (&[length(64)], 2048, 32, 128),
+            (&[bits_64, length(64)], 2048, 64, 128),
+            (&[bits_64, length(128)], 2048, 128, 128),
+        ] {
+            let found = with(numbers);
+            assert_eq!(
+                (
+                    found.group_descriptors(),
+                    found.descriptor_len(),
+                    found.inode_len()
+                ),
+                (table, descriptor, inode),
+                "{numbers:?}"
+            );
+        }
+    }
+
     #[test]
     fn fields_lie_where_the_kernel_has_them() {
         let mut bytes = vec![0u8; 2048];

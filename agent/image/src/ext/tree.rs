@@ -370,6 +370,94 @@ mod tests {
         }
     }
 
+    /// Inodes of 256 bytes in groups of eight, whose tables lie at blocks 40 and 44.
+    #[test]
+    fn inodes_of_every_group() {
+        let mut file = include_bytes!("../../tests/it/data/plain.ext2").to_vec();
+        let put = |file: &mut [u8], at: usize, number: u32| {
+            file[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        };
+        put(&mut file, 1024 + 40, 8);
+        for (group, table) in [(0, 40), (1, 44)] {
+            put(&mut file, 2048 + group * 32 + 8, table);
+        }
+        // The second inode of the second group.
+        let at = 44 * 1024 + 256;
+        put(&mut file, at + 4, 9);
+        put(&mut file, at + 108, 1);
+        let inode = |file: &[u8]| {
+            let superblock = RawExtSuperblock::read(file).unwrap();
+            let tree = ExtTree::open(&file, 0, file.len() as u64, &superblock).unwrap();
+            let found = tree.inode(10).map_err(|error| error.to_string());
+            found.map(|inode| (inode.at, inode.size))
+        };
+        // Of a directory the upper half is something else.
+        for (kind, size) in [(REGULAR, 1 << 32 | 9), (DIRECTORY, 9)] {
+            file[at..at + 2].copy_from_slice(&kind.to_le_bytes());
+            assert_eq!(inode(&file), Ok((at as u64, size)));
+        }
+        // Descriptors of 64 bytes have an upper half of each number.
+        let mut large = file.clone();
+        large[1024 + 96] |= 0x80;
+        large[1024 + 254] = 64;
+        put(&mut large, 2048 + 64 + 8, 44);
+        assert_eq!(inode(&large), Ok((at as u64, 9)));
+        put(&mut large, 2048 + 64 + 40, 1);
+        let said = inode(&large).unwrap_err();
+        assert!(
+            said.contains(&format!("inode at byte {}", (1u64 << 42) + at as u64)),
+            "{said}"
+        );
+        put(&mut file, 2048 + 32 + 8, 0);
+        let said = inode(&file).unwrap_err();
+        assert!(said.contains("inode table at byte 0 "), "{said}");
+    }
+
+    /// There the length of an entry that takes all of it has no number of its own.
+    #[test]
+    fn directories_in_blocks_of_64_kib() {
+        const BLOCK: usize = 64 << 10;
+        let mut file = include_bytes!("../../tests/it/data/plain.ext2").to_vec();
+        file[1024 + 24] = 6;
+        for (length, expected) in [(0u16, true), (0xFFFF, true), (0xFFFC, false)] {
+            file.resize(BLOCK, 0);
+            file.extend(11u32.to_le_bytes());
+            file.extend(length.to_le_bytes());
+            file.extend(b"\x01\x01a");
+            file.resize(2 * BLOCK, 0);
+            let superblock = RawExtSuperblock::read(&file).unwrap();
+            let tree = ExtTree::open(&file, 0, file.len() as u64, &superblock).unwrap();
+            let mut blocks = vec![0; BLOCKS.len()];
+            blocks[0] = 1;
+            let inode = Inode {
+                at: 0,
+                kind: DIRECTORY,
+                flags: 0,
+                size: BLOCK as u64,
+                blocks,
+            };
+            let mut names = Vec::new();
+            let walked = tree.walk(&inode, |name, number| {
+                names.push((name.to_vec(), number));
+                true
+            });
+            assert_eq!(walked.is_ok(), expected, "{length:#x}");
+            assert_eq!(names, [(b"a".to_vec(), 11)], "{length:#x}");
+        }
+    }
+
+    #[test]
+    fn a_root_that_is_no_directory_is_damage() {
+        const ROOT_MODE: usize = 5 * 1024 + 256;
+        let mut file = include_bytes!("../../tests/it/data/plain.ext2").to_vec();
+        for (kind, is_damage) in [(DIRECTORY, false), (REGULAR, true)] {
+            file[ROOT_MODE..][..2].copy_from_slice(&kind.to_le_bytes());
+            let superblock = RawExtSuperblock::read(&file).unwrap();
+            let tree = ExtTree::open(&file, 0, file.len() as u64, &superblock).unwrap();
+            assert_eq!(tree.list("none", 9).is_err(), is_damage, "{kind:#x}");
+        }
+    }
+
     #[test]
     fn what_cannot_be_read_is_said_and_not_guessed() {
         for (flag, reason) in [
@@ -488,10 +576,29 @@ mod tests {
                 (200, None),
             ],
         );
-        // A node that is its own child.
-        let (file, inode) = made(&[(30, &inner)], &node(1, &[[0, 30, 0]]), FLAG_EXTENTS);
-        let superblock = RawExtSuperblock::read(&file).unwrap();
-        let tree = ExtTree::open(&file, 0, file.len() as u64, &superblock).unwrap();
-        assert!(tree.block_of(&inode, 0).is_err());
+        let chain: Vec<_> = (0..5)
+            .map(|depth| node(depth, &[[0, 29 + depth, 0]]))
+            .collect();
+        let blocks: Vec<_> = (30..).zip(chain.iter().map(Vec::as_slice)).collect();
+        let leaf = node(0, &[[0, 1, 40]]);
+        let blocks = [&blocks[1..], &[(30, &leaf[..])]].concat();
+        for (what, root, is_read) in [
+            ("the deepest", node(5, &[[0, 34, 0]]), true),
+            ("deeper", node(6, &[[0, 34, 0]]), false),
+            ("its own child", node(2, &[[0, 32, 0]]), false),
+            ("without the magic", vec![0; 15], false),
+            (
+                "with more entries than room",
+                node(0, &[[0, 1, 40]; 5]),
+                false,
+            ),
+            ("with a child beyond the end", node(1, &[[0, 30, 1]]), false),
+            ("with a child at block 0", node(1, &[[0, 0, 0]]), false),
+        ] {
+            let (file, inode) = made(&blocks, &root, FLAG_EXTENTS);
+            let superblock = RawExtSuperblock::read(&file).unwrap();
+            let tree = ExtTree::open(&file, 0, file.len() as u64, &superblock).unwrap();
+            assert_eq!(tree.block_of(&inode, 0).is_ok(), is_read, "{what}");
+        }
     }
 }

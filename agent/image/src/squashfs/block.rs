@@ -93,15 +93,47 @@ mod tests {
 
     #[test]
     fn xz_dictionaries_are_bounded() {
-        let header = |dictionary: u8| {
-            let mut bytes = vec![0; 12];
-            bytes.extend([2, 0, 0x21, 1, dictionary, 0, 0, 0]);
-            bytes
-        };
-        // 16 is (2|0) << 19 = 1 MiB, 40 is 4 GiB, 41 is reserved.
-        assert!(check_xz_dictionary(&header(16)).is_ok());
-        assert!(check_xz_dictionary(&header(40)).is_err());
-        assert!(check_xz_dictionary(&header(41)).is_err());
+        // Flags of the block header, and what follows them: sizes if flags say so, then filters.
+        let header = |flags: u8, rest: &[u8]| [&[0; 12][..], &[2, flags], rest, &[0; 3]].concat();
+        let lzma2 = |dictionary: u8| [0x21, 1, dictionary];
+        // For jumps of x86, with an offset that is no dictionary's.
+        let x86 = [4, 4, 0, 0, 0, 60];
+        for (flags, rest, is_taken) in [
+            // 16 is (2|0) << 19 = 1 MiB, 22 is 8 MiB, 23 is 12 MiB, 40 is 4 GiB, and above are none.
+            (0, lzma2(16).to_vec(), true),
+            (0, lzma2(22).to_vec(), true),
+            (0, lzma2(23).to_vec(), false),
+            (0, lzma2(40).to_vec(), false),
+            (0, lzma2(41).to_vec(), false),
+            (0, lzma2(255).to_vec(), false),
+            (0x40, [&[0x80, 1][..], &lzma2(16)].concat(), true),
+            (0x40, [&[0x80, 1][..], &lzma2(40)].concat(), false),
+            (0x80, [&[0x80, 1][..], &lzma2(16)].concat(), true),
+            (0x80, [&[0x80, 1][..], &lzma2(40)].concat(), false),
+            (0xC0, [&[9, 0x80, 1][..], &lzma2(40)].concat(), false),
+            (1, [&x86[..], &lzma2(16)].concat(), true),
+            (1, [&x86[..], &lzma2(40)].concat(), false),
+            (0, vec![0x80; 30], false),
+        ] {
+            let taken = check_xz_dictionary(&header(flags, &rest)).is_ok();
+            assert_eq!(taken, is_taken, "{flags:#x} {rest:?}");
+        }
         assert!(check_xz_dictionary(b"\xFD7zXZ").is_err());
+        let said = decompress(&header(0, &lzma2(40)), 9, Compressor::Xz, 7).unwrap_err();
+        assert!(
+            said.to_string()
+                .ends_with("xz dictionary of 4294967296 bytes"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_block_has_no_more_than_it_may() {
+        // zlib, with the bytes as they are.
+        let four = b"\x78\x01\x01\x04\x00\xfb\xffabcd\x03\xd8\x01\x8b";
+        let of = |most| decompress(four, most, Compressor::Gzip, 7);
+        assert_eq!(of(4).as_deref(), Ok(&b"abcd"[..]));
+        let said = of(3).unwrap_err().to_string();
+        assert!(said.ends_with("more than 3 bytes"), "{said}");
     }
 }

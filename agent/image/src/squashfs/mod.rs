@@ -3,6 +3,8 @@
 mod block;
 mod blocks;
 mod superblock;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::io;

@@ -107,6 +107,11 @@ fn a_line_that_runs_the_image_by_another_way() {
             let found = image(&behind("#!/opt/apptainer/bin/env run-singularity\n"), path);
             check_inside(&found, path);
             assert_eq!(found.image_id, image(bytes, "/images/x.img").image_id);
+            if bytes.starts_with(b"hsqs") {
+                // 2.x looks for it behind whatever follows.
+                let line = "#!/usr/bin/env run-singularity\n# more\n";
+                check_inside(&image(&behind(line), path), path);
+            }
             for line in ["#!/bin/sh\n", "run-singularity\n", "echo run-singularity\n"] {
                 let other = verdict(&behind(line), Path::new(path));
                 assert!(matches!(other, Verdict::NotImage(_)), "{path}: {line}");
@@ -322,10 +327,21 @@ fn a_journal_that_is_to_be_replayed_excuses_what_does_not_fit_together() {
 #[test]
 fn a_feature_that_is_not_known_is_not_damage() {
     for (feature, is_read) in [
+        (0x1, false),
+        (0x8, false),
         (0x10, false),
-        (0x1000, false),
-        (1 << 31, false),
+        (0x100, true),
         (0x200, true),
+        (0x400, true),
+        (0x800, false),
+        (0x1000, false),
+        (0x2000, true),
+        (0x4000, true),
+        (0x8000, true),
+        (0x1_0000, true),
+        (0x2_0000, true),
+        (0x4_0000, false),
+        (1 << 31, false),
     ] {
         let mut bytes = launched(EXT[1].1);
         let at = LAUNCH.len() + 1024 + 0x60;

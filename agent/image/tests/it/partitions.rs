@@ -76,6 +76,50 @@ fn cases() -> Vec<(&'static str, i32, Vec<u8>, &'static str)> {
             "squashfs superblock at byte 32768: block size expected two to its log, found 131073",
         ),
         (
+            "small blocks",
+            1,
+            with(with(squashfs(), 12, &2048u32.to_le_bytes()), 22, &[11]),
+            "squashfs superblock at byte 32768: log of the block size expected 12 to 20, found 11",
+        ),
+        (
+            "large blocks",
+            1,
+            with(with(squashfs(), 12, &(2u32 << 20).to_le_bytes()), 22, &[21]),
+            "squashfs superblock at byte 32768: log of the block size expected 12 to 20, found 21",
+        ),
+        (
+            "version",
+            1,
+            with(squashfs(), 30, &[1]),
+            "squashfs superblock at byte 32768: version expected 4.0 (0x40000), found 262145",
+        ),
+        (
+            "compressor",
+            1,
+            with(squashfs(), 20, &[7]),
+            "squashfs superblock at byte 32768: compressor expected 1 to 6, found 7",
+        ),
+        (
+            "bytes used",
+            1,
+            with(squashfs(), 40, &95u64.to_le_bytes()),
+            "squashfs superblock at byte 32768: bytes used expected 96 or more, found 95",
+        ),
+        (
+            "fragment table",
+            1,
+            with(squashfs(), 80, &8192u64.to_le_bytes()),
+            "squashfs superblock at byte 32768: fragment table expected before the end of the file system, found \
+             8192",
+        ),
+        (
+            "export table",
+            1,
+            with(squashfs(), 88, &8192u64.to_le_bytes()),
+            "squashfs superblock at byte 32768: export table expected before the end of the file system, found \
+             8192",
+        ),
+        (
             "inode table",
             1,
             with(squashfs(), 71, &[1]),

@@ -165,6 +165,7 @@ mod tests {
                 Some(("tool", "1")),
             ),
             (silent, &[(TITLE, "tool"), (VERSION, "1")], None),
+            (silent, &[(TITLE, "3"), (VERSION, "1")], None),
             (own, &[(TITLE, "tool"), (VERSION, "1")], Some(("tool", "1"))),
             (
                 quoted,

@@ -102,6 +102,7 @@ mod tests {
             ),
             ("ghcr.io/library/x:1", "ghcr.io/library/x", "1"),
             ("tool:", "tool", "latest"),
+            ("tool/", "tool", "latest"),
             ("h/a:1/b", "h/a:1/b", "latest"),
         ] {
             assert_eq!(
@@ -119,6 +120,7 @@ mod tests {
     #[test]
     fn no_references() {
         let long = "a".repeat(MAX_REFERENCE + 1);
+        assert!(split(&long[1..], true).is_some());
         for text in [
             "",
             "  ",

@@ -281,6 +281,14 @@ mod tests {
                 Some(("h:5000/library/a", "1")),
             ),
             (
+                "bootstrap: docker\nregistry: /h:5000\nfrom: docker:///a:1",
+                Some(("h:5000/a", "1")),
+            ),
+            (
+                "bootstrap: docker\nregistry: h:5000\nfrom: /a:1",
+                Some(("h:5000/a", "1")),
+            ),
+            (
                 "bootstrap: docker\nnamespace: org\nfrom: a",
                 Some(("org/a", "latest")),
             ),
@@ -428,6 +436,23 @@ mod tests {
                 None,
             ),
             (None, None, &[(BASE_NAME, "docker.io/org/tool:1")], None),
+            // Labels that are inherited say the same of what this was built on.
+            (
+                None,
+                None,
+                &[
+                    (BASE_NAME, "docker.io/org/tool:1"),
+                    (
+                        "org.label-schema.usage.singularity.deffile.bootstrap",
+                        "docker",
+                    ),
+                    (
+                        "org.label-schema.usage.singularity.deffile.from",
+                        "org/tool:1",
+                    ),
+                ],
+                None,
+            ),
         ] {
             let labels = labels(found);
             let definition = definition.map(Definition::parse);

@@ -237,6 +237,7 @@ mod tests {
             ("effaced", false, false),
             ("sha338caea0a2532dc0ea8f46638ccc322bb8f9af48", false, true),
             ("sha-a1b2c3d", false, true),
+            ("shaa1b2c3d", false, true),
             ("shared", false, false),
             ("abc12", false, false),
             ("D41D8CD98F00B204E9800998ECF8427E", false, false),
@@ -270,12 +271,24 @@ mod tests {
         for text in ["", "/a", "a/", "a//b", "a b", "a:b", "é", ".a"] {
             assert!(!is_repository(text), "{text}");
         }
+        for length in [MAX_REPOSITORY, MAX_REPOSITORY + 1] {
+            let name = "x".repeat(length);
+            assert_eq!(is_component(&name), length == MAX_REPOSITORY);
+            assert_eq!(
+                is_repository(&["a/", &name[2..]].concat()),
+                length == MAX_REPOSITORY
+            );
+        }
+        assert!(is_tag(&"x".repeat(MAX_TAG)));
+        assert!(is_hash(&"a".repeat(128)) && !is_hash(&"a".repeat(129)));
+        assert!(is_hash_tag(&"1".repeat(64)) && !is_hash_tag(&"1".repeat(65)));
         assert!(is_tag("_x.1-2"));
         for text in ["", ".1", "-1", "a:b", &"x".repeat(129)] {
             assert!(!is_tag(text), "{text}");
         }
         assert!(is_label_version("1.0+b2") && !is_label_version("1+"));
         assert!(is_ubuntu_release("22.04") && is_ubuntu_release("22.04.3"));
+        assert!(!is_ubuntu_release("22.04.x"));
         assert!(!is_ubuntu_release("22.05") && !is_ubuntu_release("1.04"));
         assert!(is_platform_version("py3.13") && !is_platform_version("plink1.9"));
     }

@@ -292,3 +292,31 @@ proptest::proptest! {
         proptest::prop_assert_eq!(explained.rules.len(), RULES.len());
     }
 }
+
+/// One of blanks is none, as `inspect-metadata.json` has it of an image without.
+#[test]
+fn labels_answer_for_an_empty_definition() {
+    const LABELS: [(&str, &str); 2] = [
+        (
+            "org.label-schema.usage.singularity.deffile.bootstrap",
+            "docker",
+        ),
+        (
+            "org.label-schema.usage.singularity.deffile.from",
+            "quay.io/org/tool:1.0",
+        ),
+    ];
+    for definition in [None, Some(""), Some(" \n")] {
+        let file = File {
+            definition,
+            labels: &LABELS,
+            ..PLAIN
+        };
+        let found = file.resolve(false).reference;
+        assert_eq!(found.source, ReferenceSource::Definition, "{definition:?}");
+        assert_eq!(
+            (found.repository.as_str(), found.tag.as_str()),
+            ("quay.io/org/tool", "1.0")
+        );
+    }
+}

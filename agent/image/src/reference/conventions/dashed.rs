@@ -156,6 +156,7 @@ mod tests {
                     Some(("a_b", "a69416be288311d1")),
                 ),
                 ("/i/org-tool-2-v2.img", Some(("org-tool-2", "v2"))),
+                ("/i/org-tool-12-v2.img", Some(("org-tool-12", "v2"))),
                 (
                     "/i/tool-v1.90b6.6-181012-1-deb_cv1.img",
                     Some(("tool", "v1.90b6.6-181012-1-deb_cv1")),

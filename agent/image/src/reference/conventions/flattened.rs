@@ -167,6 +167,14 @@ mod tests {
                     Some(("localhost:5000/org/tool", "1.0")),
                 ),
                 (
+                    "/w/localhost-50000-org-tool-1.0.img",
+                    Some(("localhost:50000/org/tool", "1.0")),
+                ),
+                (
+                    "/w/a-b-c-d.example.org-org-tool-1.0.img",
+                    Some(("a-b-c-d.example.org/org/tool", "1.0")),
+                ),
+                (
                     "/w/10.0.0.7-5000-org-tool-1.0.img",
                     Some(("10.0.0.7:5000/org/tool", "1.0")),
                 ),

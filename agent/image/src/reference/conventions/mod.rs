@@ -251,6 +251,8 @@ mod tests {
             ("tool_2.6.1", "tool_2.6.1"),
             ("tool.v2", "tool.v2"),
             ("tool.bak", "tool"),
+            ("tool.original", "tool"),
+            ("tool.originals", "tool.originals"),
             ("tool", "tool"),
             (".sif", ".sif"),
             (".hidden", ".hidden"),

@@ -60,6 +60,10 @@ mod tests {
                 (&format!("/opt/redis/6/redis-7-{D}.sif"), None),
                 (&format!("/opt/valkey/7/redis-7-{D}.sif"), None),
                 ("/opt/redis/7/redis-7-sha256:12.sif", None),
+                (
+                    &format!("/opt/redis/7/redis-7-{}.sif", D.replace('e', "x")),
+                    None,
+                ),
                 (&format!("/redis-7-{D}.sif"), None),
                 ("/opt/redis/7/redis-7.img", None),
             ],

@@ -114,6 +114,7 @@ mod tests {
                     "/i/ISU-HPC-mysql-master-latest.simg",
                     Some(("ISU-HPC/mysql", "latest")),
                 ),
+                ("/i/ISU-HPC-master-latest.simg", Some(("ISU/HPC", "latest"))),
                 (
                     "/i/NIH-HPC-Singularity-Tutorial-master-latest.simg",
                     Some(("NIH-HPC/Singularity-Tutorial", "latest")),

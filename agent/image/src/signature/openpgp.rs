@@ -268,6 +268,56 @@ mod tests {
         }
     }
 
+    /// gpg made the primary key expire at the beginning of 2030, and with it its subkeys.
+    #[test]
+    fn a_subkey_is_good_no_longer_than_its_primary_key() {
+        const PUBLIC: &str = include_str!("../../tests/it/keys/subkeys-expiring.public.asc");
+        const SECRET: &str = include_str!("../../tests/it/keys/subkeys.secret.asc");
+        let secret = SignedSecretKey::from_string(SECRET).unwrap().0;
+        let message = signed(&secret.secret_subkeys[0].key);
+        let since = Timestamp::from_second(1_893_456_000).unwrap();
+        assert_eq!(outcome(&message, PUBLIC, 2027), Outcome::Valid);
+        assert_eq!(outcome(&message, PUBLIC, 2031), Outcome::Expired { since });
+    }
+
+    /// Anybody can certify a key, and put together what is not one; what the key says of itself counts.
+    #[test]
+    fn what_others_say_of_a_key_does_not_count() {
+        const PUBLIC: &str = include_str!("../../tests/it/keys/expires-2030.public.asc");
+        const SECRET: &str = include_str!("../../tests/it/keys/expires-2030.secret.asc");
+        const OTHER: &str = include_str!("../../tests/it/keys/subkeys.public.asc");
+        const OTHERS: &str = include_str!("../../tests/it/keys/subkeys.secret.asc");
+        let now = Timestamp::from_second(1_925_000_000).unwrap();
+        let of = |keyring: &Keyring, message: &CleartextSignedMessage| {
+            let key = &keyring.pgp[0].primary_key;
+            let fingerprint = hex::encode_upper(key.fingerprint().as_bytes());
+            verify(message, &fingerprint, keyring, now).0
+        };
+        let other = Keyring::parse(OTHER.as_bytes()).unwrap().pgp.remove(0);
+        let certification = other.details.users[0].signatures[0].clone();
+        let secret = SignedSecretKey::from_string(SECRET).unwrap().0;
+        let message = signed(&secret.primary_key);
+        for at_user in [true, false] {
+            let mut keyring = Keyring::parse(PUBLIC.as_bytes()).unwrap();
+            let details = &mut keyring.pgp[0].details;
+            let said = match at_user {
+                true => &mut details.users[0].signatures,
+                false => &mut details.direct_signatures,
+            };
+            said.push(certification.clone());
+            let outcome = of(&keyring, &message);
+            assert!(matches!(outcome, Outcome::Expired { .. }), "{outcome:?}");
+        }
+        // What was said of another subkey.
+        let secret = SignedSecretKey::from_string(OTHERS).unwrap().0;
+        let expiring = signed(&secret.secret_subkeys[2].key);
+        let mut keyring = Keyring::parse(OTHER.as_bytes()).unwrap();
+        let binding = other.public_subkeys[0].signatures.clone();
+        keyring.pgp[0].public_subkeys[2].signatures.extend(binding);
+        let outcome = of(&keyring, &expiring);
+        assert!(matches!(outcome, Outcome::Expired { .. }), "{outcome:?}");
+    }
+
     /// The revoked subkey is there twice: once as it was before, and once as it is.
     #[test]
     fn what_any_copy_says_of_a_subkey_counts() {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use pgp::composed::{CleartextSignedMessage, Deserializable, SignedSecretKey};
 use pgp::packet::{SignatureConfig, SignatureType, Subpacket, SubpacketData};
 use pgp::types::{KeyDetails, Password};
-use sha2::{Digest, Sha256, Sha384};
+use sha2::{Digest, Sha256, Sha384, Sha512};
 use sifter_image::record::SignatureForm;
 use sifter_image::signature::{Keyring, Outcome, Verification, verify};
 
@@ -186,12 +186,14 @@ fn a_signature_with_a_time_limit_expires() {
         .and_then(|message| message.to_armored_bytes(Default::default()))
         .expect("signing");
     let bytes = native().with(signature(data, 1, true)).bytes();
-    assert_eq!(only(&bytes, PUBLIC, 1_700_000_500).outcome, Outcome::Valid);
+    assert_eq!(only(&bytes, PUBLIC, 1_700_000_999).outcome, Outcome::Valid);
     let since = time(1_700_001_000);
-    assert_eq!(
-        only(&bytes, PUBLIC, YEAR_2026).outcome,
-        Outcome::Expired { since }
-    );
+    for now in [1_700_001_000, YEAR_2026] {
+        assert_eq!(
+            only(&bytes, PUBLIC, now).outcome,
+            Outcome::Expired { since }
+        );
+    }
 }
 
 #[test]
@@ -324,6 +326,40 @@ fn a_damaged_image_is_not_verified() {
     }
 }
 
+/// Each part is hashed as it is said with it.
+#[test]
+fn digests_of_every_kind() {
+    let bytes = native().bytes();
+    let parts = [&bytes[..45], &bytes[48..64]].concat();
+    let sha256 = format!("sha256:{}", hex::encode(Sha256::digest(&parts)));
+    let sha384 = format!("sha384:{}", hex::encode(Sha384::digest(&parts)));
+    let sha512 = format!("sha512:{}", hex::encode(Sha512::digest(&parts)));
+    let unknown = |name: &str| Outcome::Rejected {
+        why: format!("a hash that is not supported: {name}"),
+    };
+    for (digest, expected) in [
+        (sha384, Outcome::Valid),
+        (sha512, Outcome::Valid),
+        ("blake2b:00".to_owned(), unknown("blake2b")),
+    ] {
+        let bytes = signed(|text| *text = text.replace(&sha256, &digest)).bytes();
+        assert_eq!(
+            only(&bytes, PUBLIC, YEAR_2026).outcome,
+            expected,
+            "{digest}"
+        );
+    }
+    let data = &native().objects[2].clone().expect("a partition").data;
+    let hexadecimal = hex::encode_upper(Sha512::digest(data));
+    for (kind, expected) in [(3, Outcome::Valid), (4, unknown("blake2s"))] {
+        let text = format!("SIFHASH:\n{hexadecimal}");
+        let mut object = signature(clear_signed(&text), kind, true);
+        object.link = 3;
+        let bytes = native().with(object).bytes();
+        assert_eq!(only(&bytes, PUBLIC, YEAR_2026).outcome, expected, "{kind}");
+    }
+}
+
 #[test]
 fn what_was_not_signed_is_found() {
     let text = statement(&native().bytes(), &[0, 1]);
@@ -448,6 +484,28 @@ fn a_dsse_signature_is_checked_with_plain_keys() {
         only(&altered, &public, YEAR_2026).outcome,
         Outcome::Altered { .. }
     ));
+    // Both alphabets of base64 are allowed; this has what they differ in.
+    let text = text.replacen('{', r#"{"x":"????>>>>","#, 1);
+    let usual = String::from_utf8(envelope(&pair, &text)).expect("text");
+    let (kind, rest) = usual.split_once(r#","payload":"#).expect("a payload");
+    let url = format!(
+        r#"{kind},"payload":{}"#,
+        rest.replace('+', "-").replace('/', "_")
+    );
+    assert_ne!(usual, url);
+    let other = usual.replace("sylabs.sif-metadata", "other");
+    let wrong = "the signature is for application/vnd.other+json, not application/vnd.sylabs.sif-metadata+json";
+    let altered = Outcome::Altered {
+        what: wrong.to_owned(),
+    };
+    for (data, expected) in [
+        (usual, Outcome::Valid),
+        (url, Outcome::Valid),
+        (other, altered),
+    ] {
+        let bytes = native().with(signature(data.into(), 1, false)).bytes();
+        assert_eq!(only(&bytes, &public, YEAR_2026).outcome, expected);
+    }
 }
 
 /// Without their keys, real signatures show at least that what they state is compared rightly:

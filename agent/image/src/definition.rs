@@ -299,6 +299,11 @@ mod tests {
                     ("stage", "final"),
                 ],
             ),
+            // The first word of the line begins a section.
+            (
+                "Bootstrap: docker\nFrom: a:1\n  %post\n  From: b\n",
+                &[("bootstrap", "docker"), ("from", "a:1")],
+            ),
             // A recipe within a section splits at the start of a line only, as in the tools.
             (
                 "Bootstrap: docker\nFrom: a:1\n%post\n  Bootstrap: yum\n  From: b\n",
@@ -312,6 +317,20 @@ mod tests {
                     ("osversion", "9"),
                 ],
             ),
+            // Nothing continues the line.
+            (
+                "Bootstrap: yum\nInclude: vim \\\n\nOSVersion: 9\n",
+                &[
+                    ("bootstrap", "yum"),
+                    ("include", "vim "),
+                    ("osversion", "9"),
+                ],
+            ),
+            (
+                "Bootstrap: yum\nInclude: vim \\",
+                &[("bootstrap", "yum"), ("include", "vim ")],
+            ),
+            (": no key\nFrom: a:1\n", &[("from", "a:1")]),
             (
                 "Bootstrap: docker\nFrom: \"a:1\"\nFrom: b:2\nNamespace: \n",
                 &[("bootstrap", "docker"), ("from", "b:2"), ("namespace", "")],
@@ -342,6 +361,7 @@ mod tests {
             "bootstrap: docker\nfrom: ubuntu\n\n  %environment\n",
             "# mine\nbootstrap: docker\nfrom: ubuntu\n",
             "bootstrap: docker\nfrom: ubuntu # mine\n",
+            "bootstrap: docker\nfrom: ubuntu\\\n:22.04\n",
             "bootstrap: docker\nfrom: ubuntu\nstage: one\n",
             "bootstrap: docker\nfrom: ubuntu\nhello\n",
             "bootstrap: docker\nfrom: a\nbootstrap: docker\nfrom: b\n",
@@ -354,7 +374,7 @@ mod tests {
     #[test]
     fn labels_of_the_last_stage() {
         let text = "Bootstrap: docker\nFrom: a\n%labels\n  old 1\nBootstrap: docker\nFrom: b\n\
-                    %post\n  not a label\n%Labels\n  # none\n  Version 2.0 beta\n\tflag\n%help\n  x y\n";
+                    %post\n  not a label\n%Labels\n  # none\n  Version   2.0 beta\n\tflag\n%help\n  x y\n";
         let labels: Vec<_> = Definition::parse(text).labels().collect();
         assert_eq!(labels, [("Version", "2.0 beta"), ("flag", "")]);
         assert_eq!(Definition::parse(text).stages(), 2);

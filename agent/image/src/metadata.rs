@@ -396,6 +396,44 @@ mod tests {
     }
 
     #[test]
+    fn the_innermost_counts() {
+        let of = |name: &str| format!(r#""labels":{{"of":"{name}"}},"deffile":"from: {name}""#);
+        let mut document = String::new();
+        for (name, key) in [("inner", ""), ("data", "attributes"), ("root", "data")] {
+            let inside = std::mem::take(&mut document);
+            document = match key {
+                "" => format!("{{{}}}", of(name)),
+                _ => format!(r#"{{{},"{key}":{inside}}}"#, of(name)),
+            };
+        }
+        // All four places have both, and then one place less each time.
+        let mut document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        document["attributes"] = serde_json::from_str(&format!("{{{}}}", of("outer"))).unwrap();
+        for (expected, place) in [
+            ("inner", "/data/attributes"),
+            ("outer", "/attributes"),
+            ("data", "/data"),
+            ("root", ""),
+        ] {
+            let bytes = document.to_string().into_bytes();
+            let found = inspect_metadata(&bytes);
+            assert_eq!(found.labels, map(&[("of", expected)]), "{document}");
+            assert_eq!(
+                found.definition,
+                Some(format!("from: {expected}")),
+                "{document}"
+            );
+            let taken = document
+                .pointer_mut(place)
+                .unwrap()
+                .as_object_mut()
+                .unwrap();
+            taken.remove("labels");
+            taken.remove("deffile");
+        }
+    }
+
+    #[test]
     fn nothing_readable_is_nothing() {
         for shape in [
             "",

@@ -447,3 +447,28 @@ fn inspect_partitions(windows: &Windows<'_>, sif: &Sif, image: &mut Image) -> Op
     }
     error
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_of_signatures() {
+        const PGP: &str = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n";
+        for (head, form) in [
+            (format!("{PGP}{{\"version\":1"), SignatureForm::Pgp),
+            (format!("{PGP}SIFHASH:\n00"), SignatureForm::PgpLegacy),
+            (r#"{"payloadType":"x""#.to_owned(), SignatureForm::Dsse),
+            (
+                "\n\t {\"a\":1,\"payloadType\":\"x\"".to_owned(),
+                SignatureForm::Dsse,
+            ),
+            (r#"{"payload":"x""#.to_owned(), SignatureForm::Unknown),
+            (r#""payloadType""#.to_owned(), SignatureForm::Unknown),
+            ("SIFHASH:\n00".to_owned(), SignatureForm::Unknown),
+            (String::new(), SignatureForm::Unknown),
+        ] {
+            assert_eq!(signature_form(head.as_bytes()), form, "{head}");
+        }
+    }
+}

@@ -117,6 +117,21 @@ fn objects_that_are_not_read_are_named() {
         (0x4006, "inspect-metadata.json", "generic JSON"),
         (0x4003, "", "labels"),
     ] {
+        // As much as is read, with text of which two differ in the identity.
+        let id_of = |last: &str| {
+            let text = r#"{"labels":{"k":"v"}}"#.to_owned();
+            let blanks = " ".repeat(METADATA_OBJECT_MAX - text.len() - 1);
+            let text = text + &blanks + last;
+            assert_eq!(text.len(), METADATA_OBJECT_MAX);
+            let object = Object::new(kind, name, text);
+            let mut sif = Sif::new().with(object);
+            sif.uuid = [0; 16];
+            let image = image(&sif.bytes());
+            assert_eq!(image.status_message, "");
+            assert_eq!(image.labels.get("k"), Some("v"));
+            image.image_id
+        };
+        assert_ne!(id_of(" "), id_of("\n"));
         let text = format!("{{\"k\":\"{}\"}}", "v".repeat(METADATA_OBJECT_MAX));
         let size = text.len();
         let image = image(&sif(vec![Object::new(kind, name, text)]));

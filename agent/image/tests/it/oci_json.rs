@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sifter_image::Verdict;
-use sifter_image::record::{Image, Status};
+use sifter_image::record::{Image, Status, TimeSource};
 
 use crate::corpus::verdict;
 use crate::made::{Object, Sif, digest, hollow_squashfs};
@@ -23,6 +23,10 @@ const USUAL: Json<'_> = Json {
 
 impl Json<'_> {
     fn image(&self) -> Image {
+        image_of(&self.sif().bytes())
+    }
+
+    fn sif(&self) -> Sif {
         let layer = hollow_squashfs(4096);
         let manifest = self
             .manifest
@@ -31,13 +35,10 @@ impl Json<'_> {
         let index = self.index.replace("MANIFEST", &digest(manifest.as_bytes()));
         let mut sif = Sif::new();
         (sif.uuid, sif.launch) = ([0; 16], b"");
-        let bytes = sif
-            .with(Object::blob(0x400B, layer))
+        sif.with(Object::blob(0x400B, layer))
             .with(Object::blob(0x400B, self.config))
             .with(Object::blob(0x400B, manifest))
             .with(Object::blob(0x400A, index))
-            .bytes();
-        image_of(&bytes)
     }
 }
 
@@ -183,6 +184,103 @@ fn null_is_absent_and_the_last_of_repeated_keys_counts() {
         );
         assert!(image.labels.is_empty(), "{what}");
     }
+}
+
+#[test]
+fn times_are_of_the_configuration_where_the_header_has_none() {
+    let of = |created: &str, history: &[&str]| {
+        let steps: Vec<_> = history
+            .iter()
+            .map(|created| format!(r#"{{"created":"{created}"}}"#))
+            .collect();
+        let config = format!(
+            r#"{{"architecture":"arm64","created":"{created}","history":[{}]}}"#,
+            steps.join(",")
+        );
+        Json {
+            config: config.as_bytes(),
+            ..USUAL
+        }
+        .sif()
+    };
+    const HEADER: &str = "2023-11-14T22:13:20Z";
+    const STEPS: &[&str] = &[
+        "2021-01-01T00:00:00Z",
+        "2022-01-01T00:00:00Z",
+        "2020-01-01T00:00:00Z",
+    ];
+    for (created, history, expected) in [
+        ("2024-01-02T03:04:05Z", STEPS, Some("2024-01-02T03:04:05Z")),
+        ("1970-01-01T00:00:00Z", STEPS, Some("2022-01-01T00:00:00Z")),
+        ("0001-01-01T00:00:00Z", STEPS, Some("2022-01-01T00:00:00Z")),
+        ("", &["1970-01-01T00:00:00Z"], None),
+    ] {
+        for has_header in [false, true] {
+            let mut sif = of(created, history);
+            if !has_header {
+                (sif.created, sif.modified) = (0, 0);
+            }
+            let image = image_of(&sif.bytes());
+            let text = |time: Option<jiff::Timestamp>| time.map(|time| time.to_string());
+            let expected = if has_header { Some(HEADER) } else { expected };
+            assert_eq!(text(image.create_time).as_deref(), expected, "{created}");
+            let source = match (has_header, expected) {
+                (true, _) => TimeSource::Header,
+                (false, Some(_)) => TimeSource::OciConfig,
+                (false, None) => TimeSource::Mtime,
+            };
+            assert_eq!(image.update_time_source, source, "{created}");
+        }
+    }
+}
+
+/// The name of a nested index is that of its manifests, unless they have their own.
+#[test]
+fn names_of_nested_indexes() {
+    let manifest = "{}";
+    let digest_of = |text: &str| digest(text.as_bytes());
+    let entry = |digest: String, kind: &str, name: &str| {
+        let name = match name {
+            "" => String::new(),
+            name => format!(r#","annotations":{{"org.opencontainers.image.ref.name":"{name}"}}"#),
+        };
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.{kind}.v1+json","digest":"{digest}"{name}}}"#
+        )
+    };
+    for (outer, inner, expected) in [
+        ("lab/outer:1", "", "lab/outer"),
+        ("lab/outer:1", "lab/inner:1", "lab/inner"),
+        ("", "lab/inner:1", "lab/inner"),
+        ("", "", "made"),
+    ] {
+        let nested = entry(digest_of(manifest), "manifest", inner);
+        let nested = format!(r#"{{"manifests":[{nested}]}}"#);
+        let root = entry(digest_of(&nested), "index", outer);
+        let sif = Sif::new()
+            .with(Object::blob(0x400B, manifest))
+            .with(Object::blob(0x400B, nested))
+            .with(Object::blob(0x400A, format!(r#"{{"manifests":[{root}]}}"#)));
+        let image = image_of(&sif.bytes());
+        assert_eq!(image.reference.repository, expected, "{outer} {inner}");
+    }
+}
+
+/// Only SHA-256 is compared.
+#[test]
+fn digests_of_another_kind_are_taken_as_they_are() {
+    let sha512 = format!("sha512:{}", "ab".repeat(64));
+    let mut manifest = Object::blob(0x400B, "{}");
+    manifest.extra = sha512.clone().into_bytes();
+    let root = format!(
+        r#"{{"manifests":[{{"digest":"{sha512}","platform":{{"architecture":"arm64"}}}}]}}"#
+    );
+    let sif = Sif::new().with(manifest).with(Object::blob(0x400A, root));
+    let image = image_of(&sif.bytes());
+    assert_eq!(
+        (image.status_message.as_str(), image.arch.as_str()),
+        ("", "arm64")
+    );
 }
 
 #[test]

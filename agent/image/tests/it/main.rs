@@ -1,6 +1,7 @@
 //! Tests of the formats against real and made images. What needs the shared corpus says so and
 //! passes where that is absent.
 
+mod beginnings;
 mod brief;
 mod corpus;
 mod cost;
@@ -12,6 +13,7 @@ mod inside;
 mod keyring;
 mod large;
 mod made;
+mod objects;
 mod oci_json;
 mod oci_limits;
 mod partitions;

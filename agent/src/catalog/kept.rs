@@ -11,6 +11,7 @@ use sifter_proto::v1;
 use uuid::Uuid;
 
 use super::facts::{FileFacts, FileTime, Identity};
+use super::order::OrderKey;
 use super::row::Row;
 
 /// A [`Row`] that stays.
@@ -275,7 +276,7 @@ impl KeptRow {
     }
 
     /// The order of the listing: repository, tag, path. Bytes are in the order of the texts.
-    pub(super) fn key(&self) -> (&[u8], &[u8], &[u8]) {
+    pub(super) fn key(&self) -> OrderKey<'_> {
         (self.part(1), self.part(2), self.part(0))
     }
 }

@@ -1,12 +1,13 @@
 //! One moment of the listing: immutable, ordered, shared by all who read it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use sifter_image::record::Status;
 
 use super::facts::FileTime;
 use super::kept::KeptRow;
+use super::order::in_order;
 use super::row::Row;
 use super::rows::Rows;
 
@@ -152,11 +153,14 @@ impl Snapshot {
             }
         }
         changes.unite_paths();
-        let fresh = in_order(changes.added.iter().chain(&changes.changed));
+        let fresh: Vec<_> = changes.added.iter().chain(&changes.changed).collect();
+        let fresh = in_order(fresh, |row| row.key());
         let mut next = Self {
             generation: changes.generation,
             as_of,
-            rows: self.rows.with(&gone, fresh),
+            rows: self
+                .rows
+                .with(&gone, fresh.into_iter().map(Arc::clone).collect()),
             unavailable: Arc::new(unavailable),
         };
         if next.unavailable == self.unavailable {
@@ -228,45 +232,6 @@ fn latest(mut rows: Vec<Arc<KeptRow>>) -> Vec<Arc<KeptRow>> {
         });
     }
     rows
-}
-
-/// The rows in the order of the listing. There are as many comparisons as would make each look into a row,
-/// which is another place in memory, too many: mostly numbers are compared.
-fn in_order<'r>(rows: impl Iterator<Item = &'r Arc<KeptRow>>) -> Vec<Arc<KeptRow>> {
-    let rows: Vec<_> = rows.collect();
-    // Many images have the same repository: each is looked up once, and has its place when all are known.
-    let mut numbers: HashMap<&[u8], usize> = HashMap::new();
-    let of_rows: Vec<usize> = rows
-        .iter()
-        .map(|row| {
-            let next = numbers.len();
-            *numbers.entry(row.key().0).or_insert(next)
-        })
-        .collect();
-    let mut repositories: Vec<(&[u8], usize)> = numbers.into_iter().collect();
-    repositories.sort_unstable();
-    let mut ranks = vec![0; repositories.len()];
-    for (rank, (_, number)) in repositories.into_iter().enumerate() {
-        ranks[number] = rank;
-    }
-    let mut keyed: Vec<(usize, u64, &Arc<KeptRow>)> = rows
-        .into_iter()
-        .zip(of_rows)
-        .map(|(row, number)| (ranks[number], beginning(row.key().1), row))
-        .collect();
-    keyed.sort_unstable_by(|a, b| {
-        let by_numbers = (a.0, a.1).cmp(&(b.0, b.1));
-        by_numbers.then_with(|| a.2.key().cmp(&b.2.key()))
-    });
-    keyed.into_iter().map(|(.., row)| Arc::clone(row)).collect()
-}
-
-/// The first bytes of a text as a number that is in the order of texts, but for those that go on.
-fn beginning(text: &[u8]) -> u64 {
-    let mut first = [0; 8];
-    let length = text.len().min(first.len());
-    first[..length].copy_from_slice(&text[..length]);
-    u64::from_be_bytes(first)
 }
 
 #[cfg(test)]

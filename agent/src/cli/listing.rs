@@ -289,7 +289,7 @@ impl Listing {
     /// What writing says.
     pub fn lines(&mut self, lines: &Lines) -> io::Result<usize> {
         match &mut self.held {
-            None => self.out.write_all(lines.text()).map(|()| 0),
+            None => write_texts(&mut self.out, lines).map(|()| 0),
             Some(Held::Table(table)) => {
                 let first = table.images();
                 table.append(lines);
@@ -312,7 +312,7 @@ impl Listing {
         match &self.held {
             None => {}
             Some(Held::Table(table)) => table.write(&mut self.out)?,
-            Some(Held::Lines(lines)) => self.out.write_all(lines.text())?,
+            Some(Held::Lines(lines)) => write_texts(&mut self.out, lines)?,
         }
         self.end()
     }
@@ -356,4 +356,8 @@ impl Listing {
         }
         out.flush()
     }
+}
+
+fn write_texts(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
+    lines.texts().try_for_each(|text| out.write_all(text))
 }

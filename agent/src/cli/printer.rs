@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +14,8 @@ use sifter_image::Image;
 use sifter_proto::v1;
 
 use crate::catalog::{
-    Commons, Content, Found, KeptRow, Labels, Query, Row, Snapshot, StoreError, join_path,
+    Commons, Content, Found, KeptRow, Labels, OrderKey, Query, Row, Snapshot, StoreError, in_order,
+    join_path,
 };
 use crate::service::{Owners, convert};
 
@@ -25,10 +27,7 @@ use super::render::Output;
 /// each makes the lines of what it found itself.
 pub struct Printer {
     query: Query,
-    /// The order alone: what is kept has matched already.
-    order: Query,
-    /// Whether the order was asked for: lines then wait for the last of them.
-    ordered: bool,
+    order: Order,
     full: bool,
     /// How lines are made, unless groups are printed.
     output: Option<Output>,
@@ -40,10 +39,30 @@ pub struct Printer {
     printed: Mutex<Printed>,
 }
 
+/// In which order images are printed.
+enum Order {
+    /// As they come.
+    AsFound,
+    /// That of listings; lines then wait for the last of them.
+    Listing,
+    /// One that was asked for, without the filter: what is kept has matched already.
+    Asked(Query),
+}
+
 /// What the threads have in common.
 struct Printed {
     listing: Listing,
-    /// What is to be put in order, with the numbers in which the listing took them.
+    waiting: Waiting,
+}
+
+/// By what images are put in order.
+#[derive(Default)]
+struct Waiting {
+    /// The numbers in which the listing took them.
+    numbers: Vec<usize>,
+    /// Of each the repository, the tag and the path, if they are in the order of listings.
+    keys: Lines,
+    /// All of each, if an order was asked for.
     rows: Vec<Arc<KeptRow>>,
 }
 
@@ -53,6 +72,7 @@ struct Part {
     lines: Lines,
     /// The message that the line in hand is made of.
     message: v1::Image,
+    keys: Lines,
     rows: Vec<KeptRow>,
     /// What rows have in common, also with those of directories before.
     commons: Commons,
@@ -80,13 +100,20 @@ impl Printer {
     pub fn new(args: &ListingArgs, full: bool) -> anyhow::Result<Self> {
         let mut listing = args.start()?;
         let ordered = !listing.is_grouped() && (!listing.streams() || !args.order_by().is_empty());
-        if ordered {
+        let order = if ordered {
             listing.hold();
-        }
+            let asked = args.order()?;
+            if asked.is_plain() {
+                Order::Listing
+            } else {
+                Order::Asked(asked)
+            }
+        } else {
+            Order::AsFound
+        };
         Ok(Self {
             query: args.query()?,
-            order: args.order()?,
-            ordered,
+            order,
             full: (full && args.output().is_whole() && !listing.is_grouped())
                 || args.output().needs_details(),
             output: listing.output().cloned(),
@@ -95,7 +122,7 @@ impl Printer {
             owners: Owners::default(),
             printed: Mutex::new(Printed {
                 listing,
-                rows: Vec::new(),
+                waiting: Waiting::default(),
             }),
         })
     }
@@ -109,7 +136,7 @@ impl Printer {
     /// Whether images are printed while the scan runs.
     #[must_use]
     pub fn prints_at_once(&self) -> bool {
-        !self.ordered && self.printed().listing.streams()
+        matches!(self.order, Order::AsFound) && self.printed().listing.streams()
     }
 
     /// Takes what was found in the directory `path` below `root`.
@@ -126,6 +153,7 @@ impl Printer {
         });
         PART.with_borrow_mut(|part| {
             part.lines.clear();
+            part.keys.clear();
             part.rows.clear();
             let mut asked = None;
             for (path, facts, image) in images {
@@ -139,8 +167,10 @@ impl Printer {
                     self.owners.learn(&[ids]);
                 }
                 convert::fill(&mut part.message, &row, &self.owners);
-                if self.ordered {
-                    part.rows.push(KeptRow::new(&row, &mut part.commons));
+                match self.order {
+                    Order::AsFound => {}
+                    Order::Listing => part.push_key(&row),
+                    Order::Asked(_) => part.rows.push(KeptRow::new(&row, &mut part.commons)),
                 }
                 self.add_details(&mut part.message, *image);
                 if self.counts {
@@ -153,9 +183,19 @@ impl Printer {
             }
             let printed = &mut *self.printed();
             let first = printed.listing.lines(&part.lines)?;
-            for (number, mut row) in (first..).zip(part.rows.drain(..)) {
-                row.set_id(i64::try_from(number).unwrap_or(i64::MAX));
-                printed.rows.push(Arc::new(row));
+            let waiting = &mut printed.waiting;
+            match self.order {
+                Order::AsFound => {}
+                Order::Listing => {
+                    waiting.numbers.extend(first..first + part.lines.len());
+                    waiting.keys.append(&part.keys);
+                }
+                Order::Asked(_) => {
+                    for (number, mut row) in (first..).zip(part.rows.drain(..)) {
+                        row.set_id(i64::try_from(number).unwrap_or(i64::MAX));
+                        waiting.rows.push(Arc::new(row));
+                    }
+                }
             }
             Ok(())
         })
@@ -188,18 +228,45 @@ impl Printer {
     /// What writing says.
     pub fn finish(self) -> io::Result<()> {
         let printed = self.printed.into_inner();
-        let printed = printed.unwrap_or_else(PoisonError::into_inner);
-        if !self.ordered {
-            return printed.listing.finish();
-        }
+        let Printed { listing, waiting } = printed.unwrap_or_else(PoisonError::into_inner);
         // The program ends: hundreds of thousands of pieces of memory are not given back one by one.
-        let next = self.empty.next(printed.rows, &[], BTreeMap::new(), None);
-        let (snapshot, _) = &*ManuallyDrop::new(next);
-        let labels = sifter_image::Labels::default();
-        let rows = self.order.select(snapshot, &LabelsOf(&labels));
-        let rows = ManuallyDrop::new(rows.map_err(io::Error::other)?);
-        let numbers = rows.iter().filter_map(|row| usize::try_from(row.id()).ok());
-        printed.listing.finish_in_order(numbers)
+        let waiting = ManuallyDrop::new(waiting);
+        match &self.order {
+            Order::AsFound => listing.finish(),
+            Order::Listing => {
+                let images = (0..waiting.numbers.len()).collect();
+                let order = in_order(images, |image| waiting.key(image));
+                listing.finish_in_order(order.into_iter().map(|image| waiting.numbers[image]))
+            }
+            Order::Asked(order) => {
+                let rows = waiting.rows.clone();
+                let next = self.empty.next(rows, &[], BTreeMap::new(), None);
+                let (snapshot, _) = &*ManuallyDrop::new(next);
+                let labels = sifter_image::Labels::default();
+                let rows = order.select(snapshot, &LabelsOf(&labels));
+                let rows = ManuallyDrop::new(rows.map_err(io::Error::other)?);
+                let numbers = rows.iter().filter_map(|row| usize::try_from(row.id()).ok());
+                listing.finish_in_order(numbers)
+            }
+        }
+    }
+}
+
+impl Part {
+    fn push_key(&mut self, row: &Row<'_>) {
+        for text in [row.repository.as_bytes(), row.tag.as_bytes(), row.path] {
+            let Ok(()) = self.keys.push(|key| {
+                key.extend_from_slice(text);
+                Ok::<_, Infallible>(())
+            });
+        }
+    }
+}
+
+impl Waiting {
+    fn key(&self, image: usize) -> OrderKey<'_> {
+        let text = |part| self.keys.get(3 * image + part).unwrap_or_default();
+        (text(0), text(1), text(2))
     }
 }
 
@@ -224,12 +291,19 @@ mod tests {
     /// A thread that panics where it is caught leaves half of what it did.
     #[test]
     fn a_line_whose_image_was_lost_shifts_no_other() {
-        for options in [&["scan"][..], &["scan", "--json", "--sort=path"]] {
+        for options in [
+            &["scan"][..],
+            &["scan", "--sort=path"],
+            &["scan", "--json", "--sort=path"],
+        ] {
             let args = Command::parse_from(options).listing;
             let printer = Printer::new(&args, false).unwrap();
             let lost = printer.printed().listing.image(&v1::Image::default());
             lost.unwrap();
-            PART.with_borrow_mut(|part| part.rows.push(kept()));
+            PART.with_borrow_mut(|part| {
+                part.rows.push(kept());
+                part.push_key(&kept().view());
+            });
             for name in [b"b.sif", b"a.sif"] {
                 let found = Found {
                     name: name.as_slice().into(),
@@ -241,8 +315,12 @@ mod tests {
                     .directory(Path::new("/images"), b"", vec![found])
                     .unwrap();
             }
-            let numbers: Vec<_> = printer.printed().rows.iter().map(|row| row.id()).collect();
-            assert_eq!(numbers, [1, 2], "{options:?}");
+            let waiting = std::mem::take(&mut printer.printed().waiting);
+            let ids: Vec<_> = waiting.rows.iter().map(|row| row.id()).collect();
+            assert!(waiting.numbers == [1, 2] || ids == [1, 2], "{options:?}");
+            if !waiting.numbers.is_empty() {
+                assert_eq!(waiting.key(0).2, b"/images/b.sif");
+            }
         }
     }
 }

@@ -17,6 +17,8 @@ const GAP: usize = 2;
 pub(super) struct Table {
     /// Whether each column is of numbers.
     numbers: Vec<bool>,
+    /// The widest cell of each.
+    widths: Vec<usize>,
     rows: Lines,
 }
 
@@ -29,8 +31,10 @@ pub(super) fn push_cell(row: &mut Vec<u8>, cell: &str) {
 impl Table {
     /// A table with a column for each; those of numbers are shown flush right.
     pub(super) fn new(numbers: impl IntoIterator<Item = bool>) -> Self {
+        let numbers: Vec<bool> = numbers.into_iter().collect();
         Self {
-            numbers: numbers.into_iter().collect(),
+            widths: vec![0; numbers.len()],
+            numbers,
             rows: Lines::default(),
         }
     }
@@ -43,11 +47,24 @@ impl Table {
             }
             Ok::<_, Infallible>(())
         });
+        self.measure(self.rows.len() - 1);
     }
 
     /// Adds rows that were made elsewhere, of [cells](push_cell).
     pub(super) fn append(&mut self, rows: &Lines) {
+        let first = self.rows.len();
         self.rows.append(rows);
+        self.measure(first);
+    }
+
+    /// Looks for wider cells in the rows from a number on. Those that were just made are still at hand for the
+    /// processor; when all are there, they are not.
+    fn measure(&mut self, first: usize) {
+        for row in (first..self.rows.len()).filter_map(|row| self.rows.get(row)) {
+            for (widest, cell) in self.widths.iter_mut().zip(cells(row)) {
+                *widest = width(cell).max(*widest);
+            }
+        }
     }
 
     /// How many rows there are.
@@ -77,11 +94,11 @@ impl Table {
         if self.numbers.is_empty() {
             return Ok(());
         }
-        let widths = self.widths();
         let mut line = Vec::new();
         for row in rows.into_iter().filter_map(|row| self.rows.get(row)) {
             line.clear();
-            for ((is_number, widest), cell) in self.numbers.iter().zip(&widths).zip(cells(row)) {
+            for ((is_number, widest), cell) in self.numbers.iter().zip(&self.widths).zip(cells(row))
+            {
                 let blanks = widest - width(cell);
                 let (before, after) = if *is_number {
                     (blanks, GAP)
@@ -98,17 +115,6 @@ impl Table {
             out.write_all(&line)?;
         }
         Ok(())
-    }
-
-    /// The width of the widest cell of each column.
-    fn widths(&self) -> Vec<usize> {
-        let mut widths = vec![0; self.numbers.len()];
-        for row in (0..self.rows.len()).filter_map(|row| self.rows.get(row)) {
-            for (widest, cell) in widths.iter_mut().zip(cells(row)) {
-                *widest = width(cell).max(*widest);
-            }
-        }
-        widths
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which files are worth opening. An open costs a round trip on a network file system, so what a
 //! name or a size rules out is not opened; what neither rules out is decided by content.
 
+use std::ffi::CString;
 use std::path::Path;
 
 use crate::config::{Candidates, RootSettings};
@@ -28,6 +29,15 @@ const OTHER_ENDINGS: &[&str] = &[
     "txz", "vcf", "vtk", "vtu", "wav", "webp", "whl", "woff", "woff2", "xls", "xlsx", "xml", "xsd",
     "xsl", "xtc", "xz", "yaml", "yml", "zip", "zst",
 ];
+
+/// A regular file in a directory that is being read.
+pub(super) struct Candidate {
+    pub name: CString,
+    pub inode: u64,
+    pub if_large: bool,
+    /// Which of the files known in its directory it is.
+    pub known: Option<u32>,
+}
 
 /// What a name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,7 +26,8 @@ use super::pace::Pace;
 use super::panics::caught;
 use super::plan::{Known, KnownError};
 use super::progress::{Counts, Progress};
-use super::walk::{STACK_SIZE, WalkError, too_deep};
+use super::walk::{STACK_SIZE, WalkError};
+use super::work::too_deep;
 
 /// Scans by path, following links. Every directory is read each time; files that are known and
 /// unchanged are not opened. The walk has a thread of its own, for a priority is never raised again.

@@ -24,6 +24,7 @@ mod sandbox;
 mod supervisor;
 mod visit;
 mod walk;
+mod work;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ pub use self::plan::{Known, KnownError};
 pub use self::priority::lower_this_thread;
 pub use self::progress::{Counts, Problem, Problems, Progress};
 pub use self::supervisor::{RootState, RootStatus, ScanReport, Supervisor};
+use self::walk::{Walk, WalkError};
+use self::work::{Descriptors, Item, Pending, Shared};
 
 /// Operations in flight on a network file system unless configured otherwise: what one careful user
 /// would cause.
@@ -270,7 +273,7 @@ impl Root {
             let access = &self.access;
             links::scan(settings, access, options, known, &pace, progress, sink)
         } else {
-            let walk = walk::Walk {
+            let walk = Walk::new(Shared {
                 settings,
                 access: &self.access,
                 root: &self.dir,
@@ -280,12 +283,12 @@ impl Root {
                 options: &options,
                 probe: options.probe(settings),
                 sink,
-                pool: walk::Pool::default(),
-            };
+                descriptors: Descriptors::default(),
+            });
             let start = if known.is_some_and(|known| known.knows_root()) {
                 Vec::new()
             } else {
-                vec![walk::Item::Directory(walk::Pending {
+                vec![Item::Directory(Pending {
                     parent: None,
                     path: Box::default(),
                     known: None,
@@ -294,15 +297,15 @@ impl Root {
             walk.run(start)
         };
         walked.map_err(|error| match error {
-            walk::WalkError::Known(error) => ScanError::Known {
+            WalkError::Known(error) => ScanError::Known {
                 path: path.clone(),
                 error,
             },
-            walk::WalkError::Thread(error) => ScanError::Internal {
+            WalkError::Thread(error) => ScanError::Internal {
                 path: path.clone(),
                 message: no_thread(&error),
             },
-            walk::WalkError::Internal(message) => ScanError::Internal {
+            WalkError::Internal(message) => ScanError::Internal {
                 path: path.clone(),
                 message,
             },

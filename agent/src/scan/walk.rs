@@ -1,36 +1,16 @@
 //! The parallel walk: a pool of threads over one queue of directories and shares of directories.
 //!
 //! As many threads work at once as [`Pace`] allows, each with one operation in flight. The queue is
-//! a stack, so that a subtree is finished before the next is begun and few descriptors are held;
-//! above [`DESCRIPTORS_MAX`] a directory is opened anew from the root instead of from its parent.
+//! a stack, so that a subtree is finished before the next is begun and few descriptors are held.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
-use crate::catalog::{DirectoryChange, KnownDirectory};
-use crate::config::RootSettings;
-
-use super::ScanOptions;
-use super::dir::{Access, Dir};
-use super::pace::Pace;
 use super::panics::caught;
-use super::plan::{Known, KnownError};
-use super::progress::Progress;
-use super::visit::{Task, Visitor};
-
-/// Bytes of a path, with its end, that the kernel takes in one call.
-const PATH_MAX: usize = 4096;
-
-/// Directory descriptors held by one scan.
-const DESCRIPTORS_MAX: usize = 256;
-
-/// Candidates that one thread looks at before it would have shared them out, where the file system
-/// answers from memory: sharing costs more than a few microseconds of work.
-const SHARE_FAST: usize = 128;
-
-/// The same where each operation costs a round trip.
-const SHARE_SLOW: usize = 2;
+use super::plan::KnownError;
+use super::visit::Visitor;
+use super::work::{Item, Shared};
 
 /// Known directories that one thread takes at a time, likewise.
 const KNOWN_FAST: usize = 256;
@@ -44,24 +24,15 @@ const IN_A_ROW: usize = 64;
 /// Stack of a worker: decompression of a file system inside an image is the deepest user.
 pub(super) const STACK_SIZE: usize = 2 << 20;
 
-/// All that the workers of one scan share.
+/// The workers of one scan.
 pub(super) struct Walk<'a> {
-    pub settings: &'a RootSettings,
-    pub access: &'a Access,
-    pub root: &'a Dir,
-    pub known: Option<&'a dyn Known>,
-    pub pace: &'a Pace,
-    pub progress: &'a Progress,
-    pub options: &'a ScanOptions,
-    pub probe: sifter_image::Options,
-    pub sink: &'a (dyn Fn(DirectoryChange) + Sync),
-    pub pool: Pool,
+    shared: Shared<'a>,
+    pool: Pool,
 }
 
 /// What the workers do, and who waits.
 #[derive(Default)]
-pub(super) struct Pool {
-    descriptors: Arc<AtomicUsize>,
+struct Pool {
     queue: Mutex<Queue>,
     wake: Condvar,
     /// Threads that wait for work.
@@ -95,61 +66,14 @@ pub(super) enum WalkError {
     Internal(String),
 }
 
-/// A piece of work.
-pub(super) enum Item {
-    /// A directory to be read.
-    Directory(Pending),
-    /// Known directories to be looked at, cheaply.
-    Known(Vec<KnownDirectory>),
-    /// Some of a directory's candidates.
-    Candidates(Arc<Task>, std::ops::Range<usize>),
-    /// Some of the known candidates of an unchanged directory.
-    Check(Arc<KnownDirectory>, std::ops::Range<usize>),
-}
-
-/// A directory to be read.
-pub(super) struct Pending {
-    /// Its open parent; without, it is opened from the root.
-    pub parent: Option<Arc<Held>>,
-    /// Path relative to the root.
-    pub path: Box<[u8]>,
-    /// What is known of it.
-    pub known: Option<KnownDirectory>,
-}
-
-/// An open directory that counts against [`DESCRIPTORS_MAX`] while anybody needs it.
-pub(super) struct Held {
-    pub dir: Dir,
-    counter: Arc<AtomicUsize>,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.counter.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Why nothing below a directory is entered whose path, of so many bytes, is as long as may be: no program opens
-/// what is there by its path, and a path without a bound makes a listing without one.
-pub(super) fn too_long(length: usize) -> Option<std::io::Error> {
-    (length >= PATH_MAX).then(|| {
-        let message = format!("a path of {PATH_MAX} bytes or more: not entered");
-        std::io::Error::new(std::io::ErrorKind::QuotaExceeded, message)
-    })
-}
-
-/// Why nothing below a directory is entered that is as deep as may be.
-pub(super) fn too_deep(settings: &RootSettings) -> std::io::Error {
-    let message = format!(
-        "more than {} directories deep (max_depth): not entered",
-        settings.max_depth
-    );
-    std::io::Error::new(std::io::ErrorKind::QuotaExceeded, message)
-}
-
 // === impl Walk ===
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    pub fn new(shared: Shared<'a>) -> Self {
+        let pool = Pool::default();
+        Self { shared, pool }
+    }
+
     /// Walks until nothing is left or the scan is cancelled. `start` is where to begin; known
     /// directories come from the catalogue besides.
     ///
@@ -160,7 +84,7 @@ impl Walk<'_> {
         {
             let mut queue = self.lock();
             queue.items = start;
-            queue.known_done = self.known.is_none();
+            queue.known_done = self.shared.known.is_none();
         }
         std::thread::scope(|scope| {
             let mut queue = self.lock();
@@ -169,28 +93,6 @@ impl Walk<'_> {
         match self.lock().failure.take() {
             Some(failure) => Err(failure),
             None => Ok(()),
-        }
-    }
-
-    /// Holds on to an open directory for its subdirectories, unless too many are held already.
-    pub fn hold(&self, dir: Dir) -> Result<Arc<Held>, Dir> {
-        let held = self.pool.descriptors.fetch_add(1, Ordering::Relaxed);
-        if held >= DESCRIPTORS_MAX {
-            self.pool.descriptors.fetch_sub(1, Ordering::Relaxed);
-            return Err(dir);
-        }
-        Ok(Arc::new(Held {
-            dir,
-            counter: Arc::clone(&self.pool.descriptors),
-        }))
-    }
-
-    /// How many candidates one thread takes at a time.
-    pub fn share(&self) -> usize {
-        if self.pace.is_slow() {
-            SHARE_SLOW
-        } else {
-            SHARE_FAST
         }
     }
 
@@ -207,7 +109,7 @@ impl Walk<'_> {
         scope: &'scope Scope<'scope, '_>,
         queue: &mut Queue,
     ) {
-        while queue.threads < self.pace.width() {
+        while queue.threads < self.shared.pace.width() {
             let spawned = std::thread::Builder::new()
                 .name("sifter-scan".to_owned())
                 .stack_size(STACK_SIZE)
@@ -234,17 +136,17 @@ impl Walk<'_> {
     }
 
     fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
-        if self.settings.background {
+        if self.shared.settings.background {
             super::priority::lower_this_thread();
         }
-        let mut visitor = Visitor::new(self);
+        let mut visitor = Visitor::new(&self.shared);
         let mut new = Vec::new();
         let mut queue = self.lock();
         loop {
-            if queue.finished || self.progress.is_cancelled() || queue.failure.is_some() {
+            if queue.finished || self.shared.progress.is_cancelled() || queue.failure.is_some() {
                 break;
             }
-            if queue.active < self.pace.width() {
+            if queue.active < self.shared.pace.width() {
                 if let Some(item) = queue.items.pop() {
                     queue.active += 1;
                     drop(queue);
@@ -281,7 +183,7 @@ impl Walk<'_> {
     fn go_on(&self, visitor: &mut Visitor<'_>, new: &mut Vec<Item>) {
         for _ in 0..IN_A_ROW {
             let nobody_waits = self.pool.waiting.load(Ordering::Relaxed) == 0;
-            if !nobody_waits || self.pace.is_slow() || self.progress.is_cancelled() {
+            if !nobody_waits || self.shared.pace.is_slow() || self.shared.progress.is_cancelled() {
                 return;
             }
             let Some(item) = new.pop() else { return };
@@ -296,10 +198,12 @@ impl Walk<'_> {
         queue: &mut Queue,
         new: &mut Vec<Item>,
     ) {
-        let width = self.pace.width();
+        let width = self.shared.pace.width();
         let added = new.len();
         queue.items.append(new);
-        self.progress.set_queue(queue.items.len() as u64, width);
+        self.shared
+            .progress
+            .set_queue(queue.items.len() as u64, width);
         if added > 0 || queue.items.len() > 1 {
             self.spawn_up_to_width(scope, queue);
         }
@@ -318,7 +222,7 @@ impl Walk<'_> {
 
     /// Takes more known directories from the catalogue, without holding up the others.
     fn fetch<'q>(&'q self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
-        let Some(known) = self.known else {
+        let Some(known) = self.shared.known else {
             queue.known_done = true;
             return queue;
         };
@@ -330,7 +234,7 @@ impl Walk<'_> {
         match batch {
             Ok(batch) if batch.is_empty() => queue.known_done = true,
             Ok(batch) => {
-                let share = if self.pace.is_slow() {
+                let share = if self.shared.pace.is_slow() {
                     KNOWN_SLOW
                 } else {
                     KNOWN_FAST

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownDirectory, KnownFile};
 
+use super::super::candidates::Candidate;
 use super::super::dir::{Dir, EntryKind, c_name, directory_identity};
 use super::super::pace::Timed;
-use super::super::walk::{Item, Pending};
+use super::super::work::{Item, Pending};
 use super::Visitor;
-use super::listing::Candidate;
 use super::look::{Look, Looked, Parent};
 
 impl Visitor<'_> {
@@ -20,7 +20,7 @@ impl Visitor<'_> {
             self.counts.directories += 1;
             return;
         }
-        if known.volatile || self.walk.options.full {
+        if known.volatile || self.shared.options.full {
             new.push(Item::Directory(Pending {
                 parent: None,
                 path: known.path.clone(),
@@ -28,7 +28,7 @@ impl Visitor<'_> {
             }));
             return;
         }
-        let root = self.walk.root;
+        let root = self.shared.root;
         let stat = c_name(&known.path)
             .and_then(|path| self.timed(Timed::State, |operations| root.stat(&path, operations)));
         match stat {
@@ -48,19 +48,19 @@ impl Visitor<'_> {
     /// Whether something is still mounted over a directory that was never read, or not since something was. To open
     /// it would have an automounter mount what nobody asks for.
     fn is_hidden(&mut self, path: &[u8]) -> bool {
-        let root = self.walk.root;
-        let enters = self.walk.settings.cross_file_systems || path.is_empty();
+        let root = self.shared.root;
+        let enters = self.shared.settings.cross_file_systems || path.is_empty();
         !enters && c_name(path).is_ok_and(|path| root.is_mount(&path, &mut self.operations))
     }
 
     fn check_known(&mut self, known: KnownDirectory, new: &mut Vec<Item>) {
-        let due = self.walk.options.check_files;
+        let due = self.shared.options.check_files;
         if known.files.is_empty() || !(due || known.files.iter().any(|file| file.volatile)) {
             let images = known.files.iter().filter(|file| file.image.is_some());
             self.counts.images += images.count() as u64;
             return;
         }
-        let share = self.walk.share();
+        let share = self.shared.share();
         let count = known.files.len();
         if count <= share {
             self.check(&known, 0..count);
@@ -85,10 +85,10 @@ impl Visitor<'_> {
                 continue;
             }
             if dir.is_none() {
-                let walk = self.walk;
-                match walk
+                let shared = self.shared;
+                match shared
                     .access
-                    .open_below(walk.root, &directory.path, &mut self.operations)
+                    .open_below(shared.root, &directory.path, &mut self.operations)
                 {
                     Ok(opened) => dir = Some(opened),
                     Err(error) => {
@@ -103,7 +103,7 @@ impl Visitor<'_> {
         }
         let Looked { found, removed } = looked;
         if !found.is_empty() || !removed.is_empty() {
-            (self.walk.sink)(DirectoryChange {
+            (self.shared.sink)(DirectoryChange {
                 id: Some(directory.id),
                 path: directory.path.clone(),
                 kind: ChangeKind::Files { found, removed },
@@ -123,7 +123,7 @@ impl Visitor<'_> {
         if file.volatile {
             return false;
         }
-        if !self.walk.options.check_files {
+        if !self.shared.options.check_files {
             self.counts.images += u64::from(file.image.is_some());
             return true;
         }
@@ -138,7 +138,7 @@ impl Visitor<'_> {
         }
         path.extend_from_slice(&file.name);
         path.push(0);
-        let root = self.walk.root;
+        let root = self.shared.root;
         let stat = CStr::from_bytes_with_nul(path)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
             .and_then(|path| self.timed(Timed::State, |operations| root.stat(path, operations)));

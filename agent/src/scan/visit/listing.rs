@@ -5,16 +5,7 @@ use std::ffi::{CStr, CString};
 use crate::catalog::KnownFile;
 use crate::config::RootSettings;
 
-use super::super::candidates::{Candidacy, candidacy, is_entered};
-
-/// A regular file in a directory that is being read.
-pub(super) struct Candidate {
-    pub name: CString,
-    pub inode: u64,
-    pub if_large: bool,
-    /// Which of the files known in its directory it is.
-    pub known: Option<u32>,
-}
+use super::super::candidates::{Candidacy, Candidate, candidacy, is_entered};
 
 /// Tells the candidates which of the known files they are; gives the names of those that none is. The
 /// files are put in the order of their names.

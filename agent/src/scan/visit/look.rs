@@ -12,7 +12,7 @@ use crate::catalog::{
     KnownFile, join_path,
 };
 
-use super::super::candidates::SIZE_MIN;
+use super::super::candidates::{Candidate, SIZE_MIN};
 use super::super::dir::{Dir, EntryKind, absolute, c_name, join};
 use super::super::file::{Reading, released};
 use super::super::pace::Timed;
@@ -20,7 +20,6 @@ use super::super::panics;
 use super::super::plan::{is_moved, is_racy, is_young, may_be_moved};
 use super::super::sandbox::{SandboxTree, TELLING};
 use super::Visitor;
-use super::listing::Candidate;
 
 /// A later access is worth an update of the listing from this on: what `relatime`, the usual mount
 /// option, distinguishes.
@@ -60,7 +59,7 @@ impl Visitor<'_> {
     pub(super) fn look_at_all(&mut self, parent: Parent<'_>, candidates: &[Candidate]) -> Looked {
         let mut looked = Looked::default();
         for candidate in candidates {
-            if self.walk.progress.is_cancelled() {
+            if self.shared.progress.is_cancelled() {
                 break;
             }
             match self.look_at(parent, candidate) {
@@ -79,10 +78,10 @@ impl Visitor<'_> {
         let name = candidate.name.as_c_str();
         if let Some(known) = parent.known(candidate)
             && !known.volatile
-            && !self.walk.options.full
+            && !self.shared.options.full
         {
             let same_inode = known.identity.inode == candidate.inode;
-            if same_inode && !self.walk.options.check_files {
+            if same_inode && !self.shared.options.check_files {
                 self.counts.images += u64::from(known.image.is_some());
                 return Look::Unchanged;
             }
@@ -98,10 +97,10 @@ impl Visitor<'_> {
             }
         }
         if candidate.known.is_none()
-            && let Some(known) = self.walk.known
-            && !self.walk.options.full
+            && let Some(known) = self.shared.known
+            && !self.shared.options.full
             // Naming rules go by the path, which is another one now.
-            && self.walk.settings.naming.is_empty()
+            && self.shared.settings.naming.is_empty()
             && let images = known.images_with_inode(candidate.inode)
             && !images.is_empty()
             && let Ok((EntryKind::File, facts)) = parent.dir.stat(name, &mut self.operations)
@@ -111,12 +110,12 @@ impl Visitor<'_> {
             // One that is gone from the catalogue meanwhile is read like any other.
             if let Some((id, _)) = moved
                 && let Ok(Some(image)) = known.image(*id)
-                && is_moved(&image, &facts, self.walk.options.network)
+                && is_moved(&image, &facts, self.shared.options.network)
             {
                 self.counts.images += 1;
                 // An unfinished one is looked at until it is finished, or old.
                 let volatile = image.row.view().status == sifter_image::record::Status::Transfer
-                    || is_racy(&seen, FileTime::now(), self.walk.options.network);
+                    || is_racy(&seen, FileTime::now(), self.shared.options.network);
                 return Look::Found(Found {
                     name: name.to_bytes().into(),
                     facts,
@@ -126,7 +125,7 @@ impl Visitor<'_> {
             }
         }
         // What is known of it counts, unless all is to be as if nothing were known.
-        if candidate.if_large && (candidate.known.is_none() || self.walk.options.full) {
+        if candidate.if_large && (candidate.known.is_none() || self.shared.options.full) {
             match self.timed(Timed::State, |operations| parent.dir.stat(name, operations)) {
                 Ok((EntryKind::File, facts)) if facts.size >= SIZE_MIN => {}
                 // Small now, but perhaps only because it is being written.
@@ -153,7 +152,7 @@ impl Visitor<'_> {
         if age < ACCESS_GRANULARITY || file.name.is_empty() {
             return None;
         }
-        let image = self.walk.known?.image(file.image?).ok()??;
+        let image = self.shared.known?.image(file.image?).ok()??;
         Some(Found {
             name: file.name.clone(),
             facts,
@@ -164,21 +163,21 @@ impl Visitor<'_> {
 
     /// Opens and probes one file.
     fn read(&mut self, parent: Parent<'_>, candidate: &Candidate) -> Look {
-        let walk = self.walk;
+        let shared = self.shared;
         let name = candidate.name.as_c_str();
         let path = || join(parent.path, name.to_bytes());
-        let network = walk.options.network;
+        let network = shared.options.network;
         let reading = Reading {
             tape: network,
-            window: walk.options.window,
-            cold: !walk.options.window && self.sampling.files_are_slow(),
+            window: shared.options.window,
+            cold: !shared.options.window && self.sampling.files_are_slow(),
         };
         let now = FileTime::now();
-        let root = walk.settings.path.as_os_str().as_bytes();
+        let root = shared.settings.path.as_os_str().as_bytes();
         let full_path = join_path(root, parent.path, name.to_bytes()).into_vec();
         let full_path = std::path::PathBuf::from(OsString::from_vec(full_path));
         let opened = self.timed(Timed::File, |operations| -> io::Result<_> {
-            let file = walk
+            let file = shared
                 .access
                 .open_file(parent.dir, name, reading, operations)?;
             let facts = file.facts;
@@ -190,7 +189,7 @@ impl Visitor<'_> {
                 modified: facts.modified.timestamp(),
                 now: now.timestamp(),
             };
-            let verdict = panics::probe(&file, &subject, &walk.probe);
+            let verdict = panics::probe(&file, &subject, &shared.probe);
             let cost = file.operations();
             operations.calls += cost.calls + 1;
             operations.bytes += cost.bytes;
@@ -264,7 +263,7 @@ impl Visitor<'_> {
             ..facts
         });
         let changed = facts.filter(|facts| Identity::from(facts) != known.identity);
-        if let (Some(facts), Some(id), Some(catalogue)) = (changed, known.image, self.walk.known)
+        if let (Some(facts), Some(id), Some(catalogue)) = (changed, known.image, self.shared.known)
             && let Ok(Some(image)) = catalogue.image(id)
         {
             return Look::Found(Found {
@@ -278,7 +277,7 @@ impl Visitor<'_> {
     }
 
     fn is_young(&self, facts: &FileFacts) -> bool {
-        is_young(facts, self.walk.settings.transfer_age, FileTime::now())
+        is_young(facts, self.shared.settings.transfer_age, FileTime::now())
     }
 
     // === sandboxes ===
@@ -290,9 +289,9 @@ impl Visitor<'_> {
         facts: FileFacts,
         started: FileTime,
     ) -> io::Result<Option<Found>> {
-        let walk = self.walk;
-        let full_path = absolute(&walk.settings.path, path);
-        let tree = SandboxTree::new(walk.access, dir);
+        let shared = self.shared;
+        let full_path = absolute(&shared.settings.path, path);
+        let tree = SandboxTree::new(shared.access, dir);
         let subject = Subject {
             path: &full_path,
             modified: facts.modified.timestamp(),
@@ -300,7 +299,7 @@ impl Visitor<'_> {
         };
         // Before it is read: a later change is seen the next time.
         let changed = tree.changed(&facts);
-        let verdict = panics::probe_directory(&tree, &subject, &walk.probe);
+        let verdict = panics::probe_directory(&tree, &subject, &shared.probe);
         let cost = tree.operations();
         self.operations.calls += cost.calls;
         self.operations.bytes += cost.bytes;
@@ -316,7 +315,7 @@ impl Visitor<'_> {
                 Ok(Some(Found {
                     name: Box::default(),
                     facts,
-                    volatile: is_racy(&Identity::from(&facts), started, walk.options.network),
+                    volatile: is_racy(&Identity::from(&facts), started, shared.options.network),
                     content: Content::Image(image),
                 }))
             }
@@ -331,7 +330,7 @@ impl Visitor<'_> {
     /// Whether a known sandbox, the directory of which is as it was, says of itself what it said.
     pub(super) fn says_the_same(&mut self, directory: &[u8], known: &KnownFile) -> bool {
         for name in TELLING {
-            let root = self.walk.root;
+            let root = self.shared.root;
             let told = c_name(&join(directory, name.to_bytes())).and_then(|path| {
                 self.timed(Timed::State, |operations| root.stat(&path, operations))
             });

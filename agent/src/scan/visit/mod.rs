@@ -19,15 +19,16 @@ use nix::errno::Errno;
 
 use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownFile};
 
-use self::listing::{Candidate, Listing, recognise};
+use self::listing::{Listing, recognise};
 use self::look::{Looked, Parent};
 use self::sampling::{Sampling, Took, Waits};
+use super::candidates::Candidate;
 use super::dir::{DIRECTORY_BUFFER, Dir, EntryKind, absolute, c_name, join};
 use super::operations::Operations;
 use super::pace::Timed;
 use super::plan::{KnownError, is_racy};
 use super::progress::Counts;
-use super::walk::{Held, Item, Pending, Walk, too_deep, too_long};
+use super::work::{Item, Pending, Shared, Task, too_deep, too_long};
 
 /// So many entries of which the kind is not told are asked for before counts are handed on.
 const ASKED_IN_A_ROW: usize = 64;
@@ -37,7 +38,7 @@ const SAMPLES: usize = 4;
 
 /// One worker's own state: buffers, counts not yet handed on.
 pub(super) struct Visitor<'a> {
-    walk: &'a Walk<'a>,
+    shared: &'a Shared<'a>,
     operations: Operations,
     counts: Counts,
     samples: [Vec<u64>; Timed::COUNT],
@@ -45,21 +46,10 @@ pub(super) struct Visitor<'a> {
     buffer: Vec<MaybeUninit<u8>>,
 }
 
-/// A directory whose candidates are looked at, perhaps by several threads; the last one reports.
-pub(super) struct Task {
-    held: Arc<Held>,
-    id: Option<i64>,
-    candidates: Vec<Candidate>,
-    known: Vec<KnownFile>,
-    remaining: AtomicUsize,
-    change: Mutex<DirectoryChange>,
-    path: Box<[u8]>,
-}
-
 impl<'a> Visitor<'a> {
-    pub fn new(walk: &'a Walk<'a>) -> Self {
+    pub fn new(shared: &'a Shared<'a>) -> Self {
         Self {
-            walk,
+            shared,
             operations: Operations::default(),
             counts: Counts::default(),
             samples: Default::default(),
@@ -75,7 +65,7 @@ impl<'a> Visitor<'a> {
             Item::Directory(pending) => self.directory(pending, new),
             Item::Known(directories) => {
                 for directory in directories {
-                    if self.walk.progress.is_cancelled() {
+                    if self.shared.progress.is_cancelled() {
                         return;
                     }
                     self.known_directory(directory, new);
@@ -90,12 +80,12 @@ impl<'a> Visitor<'a> {
     pub fn hand_on(&mut self) {
         self.counts.operations = self.operations.calls;
         self.counts.bytes = self.operations.bytes;
-        self.walk.progress.add(&self.counts);
+        self.shared.progress.add(&self.counts);
         let calls = self.operations.calls;
         self.counts = Counts::default();
         self.operations = Operations::default();
-        let progress = self.walk.progress;
-        let waited = self.walk.pace.throttle(calls, || {
+        let progress = self.shared.progress;
+        let waited = self.shared.pace.throttle(calls, || {
             progress.note_activity();
             progress.is_cancelled()
         });
@@ -121,14 +111,14 @@ impl<'a> Visitor<'a> {
         let samples = &mut self.samples[kind as usize];
         samples.push(nanoseconds);
         if took == Took::Slow || samples.len() >= SAMPLES {
-            self.walk.pace.record(kind, samples);
+            self.shared.pace.record(kind, samples);
         }
         result
     }
 
     fn problem(&self, path: &[u8], doing: &str, error: &io::Error) {
-        let path = absolute(&self.walk.settings.path, path);
-        self.walk.progress.problem(&path, doing, error);
+        let path = absolute(&self.shared.settings.path, path);
+        self.shared.progress.problem(&path, doing, error);
     }
 
     // === directories ===
@@ -145,7 +135,7 @@ impl<'a> Visitor<'a> {
         let read = opened.and_then(|dir| {
             let started = FileTime::now();
             // A directory's state is for the next scan: nobody keeps it where nothing is known.
-            let state = match self.walk.known {
+            let state = match self.shared.known {
                 Some(_) => Some(dir.identity(&mut self.operations)?),
                 None => None,
             };
@@ -162,13 +152,13 @@ impl<'a> Visitor<'a> {
                 match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                         if id.is_some() {
-                            (self.walk.sink)(change(ChangeKind::Gone));
+                            (self.shared.sink)(change(ChangeKind::Gone));
                         }
                     }
                     Some(Errno::EXDEV) => self.hidden(pending),
                     _ => {
                         self.problem(&pending.path, "read directory", &error);
-                        (self.walk.sink)(change(ChangeKind::Unreadable {
+                        (self.shared.sink)(change(ChangeKind::Unreadable {
                             message: error.to_string(),
                         }));
                     }
@@ -176,7 +166,7 @@ impl<'a> Visitor<'a> {
                 return;
             }
         };
-        let volatile = is_racy(&identity, started, self.walk.options.network);
+        let volatile = is_racy(&identity, started, self.shared.options.network);
         let mut report = DirectoryChange {
             id,
             path: pending.path.clone(),
@@ -192,7 +182,7 @@ impl<'a> Visitor<'a> {
             match self.sandbox(&dir, &pending.path, facts, started) {
                 Ok(Some(found)) => {
                     self.finish_sandbox(&mut report, found, pending.known.as_ref());
-                    (self.walk.sink)(report);
+                    (self.shared.sink)(report);
                     return;
                 }
                 Ok(None) => {}
@@ -201,7 +191,7 @@ impl<'a> Visitor<'a> {
                     report.kind = ChangeKind::Unreadable {
                         message: error.to_string(),
                     };
-                    (self.walk.sink)(report);
+                    (self.shared.sink)(report);
                     return;
                 }
             }
@@ -219,7 +209,7 @@ impl<'a> Visitor<'a> {
             return;
         };
         self.gone(&known.path, children);
-        (self.walk.sink)(DirectoryChange {
+        (self.shared.sink)(DirectoryChange {
             id: Some(known.id),
             path: known.path,
             kind: ChangeKind::Read {
@@ -235,7 +225,7 @@ impl<'a> Visitor<'a> {
     /// Known directories in one are not there any more.
     fn gone(&self, directory: &[u8], names: impl IntoIterator<Item = Box<[u8]>>) {
         for name in names {
-            (self.walk.sink)(DirectoryChange {
+            (self.shared.sink)(DirectoryChange {
                 id: None,
                 path: join(directory, &name).into(),
                 kind: ChangeKind::Gone,
@@ -244,27 +234,27 @@ impl<'a> Visitor<'a> {
     }
 
     fn open(&mut self, pending: &Pending) -> io::Result<Dir> {
-        let walk = self.walk;
+        let shared = self.shared;
         let path = &pending.path;
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
         match &pending.parent {
             Some(parent) => {
                 let name = c_name(name)?;
                 self.timed(Timed::Directory, |operations| {
-                    walk.access.open_dir(&parent.dir, &name, operations)
+                    shared.access.open_dir(&parent.dir, &name, operations)
                 })
             }
             None => self.timed(Timed::Directory, |operations| {
-                walk.access.open_below(walk.root, path, operations)
+                shared.access.open_below(shared.root, path, operations)
             }),
         }
     }
 
     /// Reads the names, sorts out what is of no interest.
     fn list(&mut self, dir: &Dir, path: &[u8]) -> io::Result<Listing> {
-        let settings = self.walk.settings;
+        let settings = self.shared.settings;
         let mut listing = Listing::default();
-        self.walk.access.read_dir(
+        self.shared.access.read_dir(
             dir,
             &mut self.buffer,
             &mut self.operations,
@@ -324,10 +314,10 @@ impl<'a> Visitor<'a> {
         } else {
             1 + pending.path.iter().filter(|byte| **byte == b'/').count()
         };
-        let settings = self.walk.settings;
+        let settings = self.shared.settings;
         let length = settings.path.as_os_str().len() + 1 + pending.path.len();
         let bottom = if depth >= settings.max_depth as usize {
-            Some((too_deep(settings), self.walk.options.chosen_depth))
+            Some((too_deep(settings), self.shared.options.chosen_depth))
         } else {
             too_long(length).map(|error| (error, false))
         };
@@ -338,12 +328,12 @@ impl<'a> Visitor<'a> {
             listing.directories.clear();
         }
         children.clone_from(&listing.directories);
-        let share = self.walk.share();
+        let share = self.shared.share();
         // Most directories have none below and few candidates: nobody else needs them.
         if listing.directories.is_empty() && listing.candidates.len() <= share {
             return self.finish_directory(&dir, &listing.candidates, &files, report);
         }
-        let held = match self.walk.hold(dir) {
+        let held = match self.shared.hold(dir) {
             Ok(held) => held,
             Err(dir) => {
                 // Too many descriptors are held: the subdirectories are opened from the root.
@@ -395,11 +385,11 @@ impl<'a> Visitor<'a> {
         let path = &report.path;
         let looked = self.look_at_all(Parent { dir, path, known }, candidates);
         finish(&mut report, looked);
-        (self.walk.sink)(report);
+        (self.shared.sink)(report);
     }
 
     fn known_children(&self, path: &[u8]) -> Result<HashSet<Box<[u8]>>, KnownError> {
-        match self.walk.known {
+        match self.shared.known {
             Some(known) => Ok(known.children(path)?.into_iter().collect()),
             None => Ok(HashSet::new()),
         }
@@ -414,7 +404,7 @@ impl<'a> Visitor<'a> {
         };
         let Looked { found, removed } = self.look_at_all(parent, &task.candidates[range]);
         if !found.is_empty() {
-            (self.walk.sink)(DirectoryChange {
+            (self.shared.sink)(DirectoryChange {
                 id: task.id,
                 path: task.path.clone(),
                 kind: ChangeKind::Part { found },
@@ -433,7 +423,7 @@ impl<'a> Visitor<'a> {
                 },
             );
             drop(change);
-            (self.walk.sink)(done);
+            (self.shared.sink)(done);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::scan::dir::Access;
 use crate::scan::operations::Operations;
 use crate::scan::pace::Pace;
 use crate::scan::progress::Progress;
-use crate::scan::walk::{Pool, Walk};
+use crate::scan::work::{Descriptors, Shared};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,7 +23,7 @@ fn who_waits_for_the_rate_does_not_hang() {
     // Ten operations take hours.
     let (root, pace) = (root.unwrap(), Pace::new(1, 1, Some(0.001)));
     let (progress, options) = (Arc::new(Progress::default()), ScanOptions::default());
-    let walk = Walk {
+    let shared = Shared {
         settings: &settings,
         access: &access,
         root: &root,
@@ -33,11 +33,11 @@ fn who_waits_for_the_rate_does_not_hang() {
         options: &options,
         probe: options.probe(&settings),
         sink: &|_| {},
-        pool: Pool::default(),
+        descriptors: Descriptors::default(),
     };
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut visitor = Visitor::new(&walk);
+            let mut visitor = Visitor::new(&shared);
             visitor.operations.calls = 10;
             visitor.hand_on();
         });

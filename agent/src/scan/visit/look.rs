@@ -58,12 +58,18 @@ pub(super) enum Look {
 impl Visitor<'_> {
     pub(super) fn look_at_all(&mut self, parent: Parent<'_>, candidates: &[Candidate]) -> Looked {
         let mut looked = Looked::default();
-        for candidate in candidates {
+        for (index, candidate) in candidates.iter().enumerate() {
             if self.shared.progress.is_cancelled() {
                 break;
             }
             match self.look_at(parent, candidate) {
-                Look::Found(found) => looked.found.push(found),
+                Look::Found(found) => {
+                    // Mostly all of them are found, or none.
+                    if looked.found.is_empty() {
+                        looked.found.reserve_exact(candidates.len() - index);
+                    }
+                    looked.found.push(found);
+                }
                 Look::Gone if candidate.known.is_some() => {
                     looked.removed.push(candidate.name.to_bytes().into());
                 }

@@ -327,7 +327,10 @@ impl<'a> Visitor<'a> {
             }
             listing.directories.clear();
         }
-        children.clone_from(&listing.directories);
+        // They are part of a state that nobody keeps where nothing is known.
+        if self.shared.known.is_some() {
+            children.clone_from(&listing.directories);
+        }
         let share = self.shared.share();
         // Most directories have none below and few candidates: nobody else needs them.
         if listing.directories.is_empty() && listing.candidates.len() <= share {
@@ -430,7 +433,11 @@ impl<'a> Visitor<'a> {
 
 fn finish(change: &mut DirectoryChange, looked: Looked) {
     if let ChangeKind::Read { found, removed, .. } = &mut change.kind {
-        found.extend(looked.found);
+        if found.is_empty() {
+            *found = looked.found;
+        } else {
+            found.extend(looked.found);
+        }
         removed.extend(looked.removed);
     }
 }

@@ -104,8 +104,8 @@ impl Waiting {
         }
     }
 
-    /// Waits for nonces and for more of them, and adds them to what could not be written yet: if that
-    /// becomes too many, the oldest go, which count the shortest. Returns whether there can be more.
+    /// Waits for nonces and for more of them, and adds them to what could not be written yet. Returns
+    /// whether there can be more.
     fn take(&self, taken: &mut Vec<(i64, u64)>) -> bool {
         let wait = self.changed.wait_while(self.lock(), |queue| {
             queue.nonces.is_empty() && !queue.is_closed
@@ -116,7 +116,6 @@ impl Waiting {
             .wait_timeout_while(queue, GATHER, |queue| !queue.is_closed);
         let mut queue = wait.unwrap_or_else(PoisonError::into_inner).0;
         taken.append(&mut queue.nonces);
-        taken.drain(..taken.len().saturating_sub(MAX_WAITING));
         queue.is_full = false;
         !queue.is_closed
     }
@@ -243,6 +242,8 @@ struct Writer {
     /// The file being written, with its slot; none after a failure.
     current: Option<(i64, File)>,
     has_failed: bool,
+    /// Nonces that were too many to wait since it failed.
+    lost: usize,
 }
 
 impl Writer {
@@ -251,6 +252,7 @@ impl Writer {
             directory,
             current: None,
             has_failed: false,
+            lost: 0,
         }
     }
 
@@ -263,7 +265,8 @@ impl Writer {
         }
     }
 
-    /// Writes nonces down and drops them from the list. What cannot be written stays there.
+    /// Writes nonces down and drops them from the list. What cannot be written stays there; if that becomes
+    /// too many, the oldest go, which count the shortest.
     fn write_down(&mut self, nonces: &mut Vec<(i64, u64)>) {
         let mut written = 0;
         let mut slots = nonces.chunk_by(|(a, _), (b, _)| a == b);
@@ -277,6 +280,9 @@ impl Writer {
             Ok(())
         });
         nonces.drain(..written);
+        let too_many = nonces.len().saturating_sub(MAX_WAITING);
+        nonces.drain(..too_many);
+        self.lost += too_many;
         let directory = self.directory.display();
         match &result {
             Err(error) if !self.has_failed => tracing::error!(
@@ -286,7 +292,8 @@ impl Writer {
                  repeated; look at the space and the rights of the directory"
             ),
             Ok(()) if self.has_failed => {
-                tracing::info!(%directory, "nonces are written down again, the missing ones included");
+                let lost = std::mem::take(&mut self.lost);
+                tracing::info!(%directory, lost, "nonces are written down again, with those that waited");
             }
             _ => {}
         }
@@ -315,8 +322,11 @@ impl Writer {
                 &mut current.insert((slot, file)).1
             }
         };
+        let before = file.metadata()?.len();
         let result = file.write_all(bytes);
         if result.is_err() {
+            // All of it is tried again: what was written would stand there once more each time.
+            let _ = file.set_len(before);
             self.current = None;
         }
         result
@@ -325,6 +335,12 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::resource::Resource;
+    use nix::sys::resource::getrlimit;
+    use nix::sys::resource::setrlimit;
+    use nix::sys::signal::SigSet;
+    use nix::sys::signal::Signal;
+
     use super::*;
     use crate::auth::nonce::SLOT_SECONDS;
 
@@ -416,14 +432,35 @@ mod tests {
         }
     }
 
+    /// A limit on the size of files stands for a disk that has room for a part of it.
     #[test]
-    fn what_waits_for_a_disk_is_bounded() {
-        let waiting = Waiting::default();
-        let mut taken = vec![(0, 0); MAX_WAITING];
-        waiting.add(1, 1);
-        waiting.lock().is_closed = true;
-        assert!(!waiting.take(&mut taken));
-        assert_eq!((taken.len(), taken.last()), (MAX_WAITING, Some(&(1, 1))));
+    fn what_was_written_in_part_stands_there_once() {
+        const SIZE: u64 = 1 << 30;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(format!("{PREFIX}7"));
+        // Larger than anything that another test writes meanwhile.
+        File::create(&path).unwrap().set_len(SIZE).unwrap();
+        SigSet::from(Signal::SIGXFSZ).thread_block().unwrap();
+        let mut writer = Writer::new(dir.path().to_owned());
+        let mut nonces = vec![(7, 1), (7, 2), (7, 3)];
+        let (soft, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+        setrlimit(Resource::RLIMIT_FSIZE, SIZE + 20, hard).unwrap();
+        writer.write_down(&mut nonces);
+        setrlimit(Resource::RLIMIT_FSIZE, soft, hard).unwrap();
+        assert!(writer.has_failed && nonces.len() == 3);
+        assert_eq!(fs::metadata(&path).unwrap().len(), SIZE);
+        writer.write_down(&mut nonces);
+        assert_eq!(fs::metadata(&path).unwrap().len(), SIZE + 24);
+    }
+
+    #[test]
+    fn what_waits_for_a_disk_is_bounded_and_what_is_lost_counted() {
+        let mut writer = Writer::new("/nonexistent".into());
+        let mut nonces = vec![(0, 0); MAX_WAITING];
+        nonces.push((1, 1));
+        writer.write_down(&mut nonces);
+        assert_eq!((nonces.len(), writer.lost), (MAX_WAITING, 1));
+        assert_eq!(nonces.last(), Some(&(1, 1)));
     }
 
     #[test]

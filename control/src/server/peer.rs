@@ -177,6 +177,18 @@ mod tests {
             tls: false,
         };
         assert!(!peer.client(&headers, &trusted).tls);
+        // Of several lines the last is the nearest, as in one.
+        for lines in [
+            ["6.6.6.6", "198.51.100.7, 10.0.0.2"],
+            ["6.6.6.6, 198.51.100.7", "10.0.0.2"],
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", HeaderValue::from_static(line));
+            }
+            let expected: IpAddr = "198.51.100.7".parse().unwrap();
+            assert_eq!(peer.client(&headers, &trusted).ip, expected, "{lines:?}");
+        }
         // A client that has a proxy pass on what is no text is not the proxy for that.
         for (forwarded, ip) in [
             (&b"\xff, 198.51.100.7"[..], "198.51.100.7"),

@@ -111,8 +111,9 @@ case $what in
         put "$dir/ca"
         echo "$dir/ca.pem, until $(openssl x509 -in "$dir/ca.pem" -noout -enddate | cut -d= -f2)"
         [ "$*" != renew ] || cat << NEXT
-Copy it to every login node and control plane; there, as root, where the copy is:
+Copy it to every login node and control plane. There, as root, where the copy is; on a login node:
   install -m 0640 -g sifter ca.pem /etc/sifter/tls/
+on a control plane:
   install -m 0640 -g sifter-control ca.pem /etc/sifter-control/tls/
 NEXT
         ;;

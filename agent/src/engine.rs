@@ -105,7 +105,7 @@ pub enum KeepsRoots {
     #[error("the catalogue is in memory, and would be lost: restart")]
     InMemory,
     /// The database is done without for now.
-    #[error("the catalogue's database fails: they will be as soon as it works again")]
+    #[error("the catalogue's database fails: they will be taken as soon as it works again")]
     DatabaseFails,
 }
 

@@ -292,7 +292,6 @@ fn a_database_that_cannot_know_the_roots_is_not_used_again() {
     assert_eq!(catalog.condition(), Condition::Ok);
 }
 
-/// Each attempt may last as long as another process holds the database locked.
 #[test]
 fn why_there_can_be_no_database_is_said() {
     let directory = tempfile::tempdir().unwrap();
@@ -311,6 +310,7 @@ fn why_there_can_be_no_database_is_said() {
     }
 }
 
+/// Each attempt may last as long as another process holds the database locked.
 #[test]
 fn an_attempt_that_was_in_vain_is_one_for_all_who_waited_for_it() {
     let directory = tempfile::tempdir().unwrap();

@@ -387,7 +387,10 @@ impl<'a> Visitor<'a> {
     ) {
         let path = &report.path;
         let looked = self.look_at_all(Parent { dir, path, known }, candidates);
-        finish(&mut report, looked);
+        if let ChangeKind::Read { found, removed, .. } = &mut report.kind {
+            *found = looked.found;
+            removed.extend(looked.removed);
+        }
         (self.shared.sink)(report);
     }
 
@@ -414,8 +417,9 @@ impl<'a> Visitor<'a> {
             });
         }
         let mut change = task.change.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = Vec::new();
-        finish(&mut change, Looked { found, removed });
+        if let ChangeKind::Read { removed: all, .. } = &mut change.kind {
+            all.extend(removed);
+        }
         if task.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
             let done = std::mem::replace(
                 &mut *change,
@@ -428,16 +432,5 @@ impl<'a> Visitor<'a> {
             drop(change);
             (self.shared.sink)(done);
         }
-    }
-}
-
-fn finish(change: &mut DirectoryChange, looked: Looked) {
-    if let ChangeKind::Read { found, removed, .. } = &mut change.kind {
-        if found.is_empty() {
-            *found = looked.found;
-        } else {
-            found.extend(looked.found);
-        }
-        removed.extend(looked.removed);
     }
 }

@@ -89,6 +89,10 @@ pub(super) enum Value {
     Boolean(bool),
 }
 
+/// By what images are ordered, made once for each, not for each comparison: a number, or a text where the field has
+/// none. An image without the number of a field that has one comes before all others.
+pub(super) type Key<'r> = (Option<i64>, Cow<'r, str>);
+
 impl Field {
     pub(super) fn parse(name: &str) -> Option<Self> {
         if let Some(key) = name.strip_prefix("label.") {
@@ -205,6 +209,14 @@ impl Field {
             Self::Encrypted => (row.encryption != Encryption::None).into(),
             _ => return None,
         })
+    }
+
+    pub(super) fn key<'r>(&self, snapshot: &'r Snapshot, row: &Row<'r>) -> Key<'r> {
+        match self.number(row) {
+            // Sizes and times are what the kernel has, of 64 bits with a sign.
+            Some(number) => (Some(i64::try_from(number).unwrap_or(i64::MAX)), "".into()),
+            None => (None, self.text(snapshot, row)),
+        }
     }
 
     pub(super) fn text<'r>(&self, snapshot: &'r Snapshot, row: &Row<'r>) -> Cow<'r, str> {

@@ -4,7 +4,6 @@ mod field;
 mod literal;
 mod term;
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::facts::FileTime;
@@ -75,15 +74,16 @@ impl Query {
             .iter()
             .map(|word| Term::parse(word, now))
             .collect::<Result<_, _>>()?;
+        let mut order: Vec<(Field, bool)> = Vec::new();
         // As proto3 leaves it where nothing is asked for.
-        let order = if order_by.is_empty() {
-            Vec::new()
-        } else {
-            order_by
-                .split(',')
-                .map(|part| parse_order(part.trim()))
-                .collect::<Result<_, _>>()?
-        };
+        let parts = (!order_by.is_empty()).then(|| order_by.split(','));
+        for part in parts.into_iter().flatten() {
+            let (field, descending) = parse_order(part.trim())?;
+            // What is equal in a field is so again.
+            if order.iter().all(|(known, _)| *known != field) {
+                order.push((field, descending));
+            }
+        }
         Ok(Self { terms, order })
     }
 
@@ -141,26 +141,17 @@ impl Query {
                 rows.push(Arc::clone(row));
             }
         }
-        if !self.order.is_empty() {
-            // Stable: images that are equal stay in the order of the snapshot.
-            rows.sort_by(|a, b| self.compare(snapshot, &a.view(), &b.view()));
+        // From the last field to the first: what is equal stays in the order it has, at first that of the snapshot.
+        for (field, descending) in self.order.iter().rev() {
+            let keys = rows.iter().map(|row| field.key(snapshot, &row.view()));
+            let mut keyed: Vec<_> = keys.zip(&rows).collect();
+            keyed.sort_by(|(a, _), (b, _)| {
+                let order = a.cmp(b);
+                if *descending { order.reverse() } else { order }
+            });
+            rows = keyed.into_iter().map(|(_, row)| Arc::clone(row)).collect();
         }
         Ok(rows)
-    }
-
-    fn compare(&self, snapshot: &Snapshot, a: &Row<'_>, b: &Row<'_>) -> Ordering {
-        self.order
-            .iter()
-            .map(|(field, descending)| {
-                let order = match (field.number(a), field.number(b)) {
-                    (None, None) => field.text(snapshot, a).cmp(&field.text(snapshot, b)),
-                    // What has no such number comes before all that have one.
-                    (a, b) => a.cmp(&b),
-                };
-                if *descending { order.reverse() } else { order }
-            })
-            .find(|order| order.is_ne())
-            .unwrap_or(Ordering::Equal)
     }
 }
 
@@ -270,6 +261,8 @@ mod tests {
             ("", "size_bytes desc", &[1, 2, 3]),
             ("", "-update_time,path", &[2, 3, 1]),
             ("", "tag", &[1, 2, 3]),
+            ("", "status,update_time desc,-tag", &[3, 2, 1]),
+            ("", "-update_time,-size_bytes", &[2, 3, 1]),
         ] {
             let query = Query::parse(filter, order, now).unwrap();
             let mut ids: Vec<i64> = query
@@ -283,6 +276,19 @@ mod tests {
             }
             assert_eq!(ids, expected, "{filter} {order}");
         }
+    }
+
+    /// A request cannot have all images put in order by the same field a thousand times.
+    #[test]
+    fn a_field_orders_once() {
+        let order = "size,-tag,size_bytes desc,tag,".repeat(100) + "size";
+        let query = Query::parse("", &order, FileTime(0)).unwrap();
+        let descending: Vec<_> = query
+            .order
+            .iter()
+            .map(|(_, descending)| descending)
+            .collect();
+        assert_eq!(descending, [&false, &true]);
     }
 
     /// An image without the field must not be equal to all others: that is no order.

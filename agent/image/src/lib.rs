@@ -7,6 +7,7 @@
 //! [`probe::probe`] and [`probe::probe_directory`] are the entrances.
 
 mod container;
+mod context;
 pub mod definition;
 pub mod error;
 mod ext;
@@ -27,11 +28,11 @@ pub mod sif;
 pub mod signature;
 mod sniff;
 mod squashfs;
+mod timestamp;
 mod window;
 
+pub use context::{NotImage, Options, Subject};
 pub use labels::Labels;
-pub use probe::{
-    NotImage, Options, Probed, Subject, Verdict, explain, explain_directory, probe, probe_directory,
-};
+pub use probe::{Probed, Verdict, explain, explain_directory, probe, probe_directory};
 pub use read_at::{ReadAt, ReadTree};
 pub use record::Image;

@@ -17,12 +17,12 @@ use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
+use crate::context::Found;
 use crate::error::OciError;
 use crate::held::Held;
 use crate::json::{self, Numbers};
 use crate::limits;
 use crate::metadata::LabelsObject;
-use crate::probe::Found;
 use crate::record::{ImageId, TimeSource};
 use crate::sif::{RawDescriptor, Sif, data_type, until_nul};
 use crate::window::Windows;

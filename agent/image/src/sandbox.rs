@@ -12,8 +12,8 @@ use std::io;
 use sha2::{Digest, Sha256};
 
 use crate::container;
+use crate::context::{Found, NotImage};
 use crate::limits;
-use crate::probe::{Found, NotImage};
 use crate::read_at::ReadTree;
 use crate::record::{Format, Image, ImageId};
 

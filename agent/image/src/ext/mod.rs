@@ -14,10 +14,10 @@ pub(crate) use superblock::{MAGIC_END, RawExtSuperblock, SUPERBLOCK_END, SUPERBL
 pub(crate) use tree::ExtTree;
 
 use crate::container;
+use crate::context::{Context, Found, NotImage};
 use crate::error::ExtError;
-use crate::probe::{Context, Found, NotImage};
 use crate::record::{Format, Image, ImageId, TimeSource};
-use crate::sif::timestamp;
+use crate::timestamp::timestamp;
 use crate::window::Windows;
 
 /// Makes an image of a file with an ext superblock, if there is a container inside.

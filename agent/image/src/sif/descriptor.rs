@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::header::{arch_name, until_nul};
 use crate::record::{Link, Object, ObjectData};
+use crate::timestamp::timestamp;
 
 /// Bytes of one descriptor.
 pub const DESCRIPTOR_LEN: usize = size_of::<RawDescriptor>();
@@ -213,8 +214,8 @@ impl RawDescriptor {
             offset: u64::try_from(self.offset.get()).unwrap_or_default(),
             size: u64::try_from(self.size.get()).unwrap_or_default(),
             padded_size: u64::try_from(self.padded_size.get()).unwrap_or_default(),
-            create_time: super::timestamp(self.created.get()),
-            update_time: super::timestamp(self.modified.get()),
+            create_time: timestamp(self.created.get()),
+            update_time: timestamp(self.modified.get()),
             uid: self.uid.get(),
             gid: self.gid.get(),
             name: CompactString::from_utf8_lossy(self.name()),

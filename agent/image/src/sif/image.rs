@@ -10,25 +10,22 @@ use std::io;
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
-use crate::definition::Definition;
+use crate::context::{Context, Found};
 use crate::held::Held;
 use crate::limits;
 use crate::metadata;
-use crate::probe::{Context, Found};
 use crate::record::{
     Encryption, Format, Image, ImageId, ObjectData, Signature, SignatureForm, TimeSource,
 };
 use crate::reference;
+use crate::timestamp::timestamp;
 use crate::window::Windows;
 
-use super::{RawDescriptor, Sif, arch_name, data_type, fs_type, timestamp, type_name};
+use super::{RawDescriptor, Sif, arch_name, data_type, fs_type, inside, type_name};
 use crate::error::SifError;
 
 const INSPECT_METADATA: &[u8] = b"inspect-metadata.json";
 const OCI_CONFIG: &[u8] = b"oci-config.json";
-
-/// The label that repeats what the definition's header says of the kind of source.
-const BOOTSTRAP_LABEL: &str = "org.label-schema.usage.singularity.deffile.bootstrap";
 
 /// Makes an image of a file that has the magic of a SIF.
 pub(crate) fn probe(windows: &mut Windows<'_>, context: &Context<'_>) -> io::Result<Found> {
@@ -203,9 +200,9 @@ fn read_objects(
     let inside = !chosen.answers()
         || found.image.definition.is_none()
         || context.explain
-        || (context.options.details && has_history(&found.image));
+        || (context.options.details && inside::has_history(&found.image));
     if sound && context.options.inside_file_systems && inside {
-        context.look_inside_partition(windows, sif, !chosen.answers(), found)?;
+        inside::look(windows, sif, !chosen.answers(), &mut found.image)?;
     }
     if !chosen.answers() && found.image.labels.is_empty() {
         found.image.labels = from_config.unwrap_or_default();
@@ -229,21 +226,6 @@ fn read_labels(inspect: Option<&[u8]>, labels: Option<&[u8]>, image: &mut Image)
     {
         image.labels = metadata::labels(bytes);
     }
-}
-
-/// Whether the image was made of another one of Singularity's, whose definition is then in the root of
-/// this one and nowhere else (apptainer `internal/pkg/build/metadata.go: insertDefinition`). Of others
-/// the root is not worth the reads.
-fn has_history(image: &Image) -> bool {
-    let label = image.labels.get(BOOTSTRAP_LABEL);
-    let definition = image.definition.as_deref().filter(|_| label.is_none());
-    let definition = definition.map(Definition::parse);
-    let agent = label.or_else(|| definition.as_ref()?.get("bootstrap"));
-    agent.is_some_and(|agent| {
-        ["localimage", "library", "shub", "oras"]
-            .iter()
-            .any(|known| agent.eq_ignore_ascii_case(known))
-    })
 }
 
 /// Identity: header and descriptors in table order; without a UUID also the metadata objects, in the

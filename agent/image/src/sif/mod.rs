@@ -8,11 +8,11 @@
 mod descriptor;
 mod header;
 mod image;
+mod inside;
 mod refusal;
 
 use std::io;
 
-use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use zerocopy::FromBytes;
 
@@ -29,17 +29,6 @@ pub(crate) use image::signature_form;
 use crate::error::SifError;
 use crate::limits;
 use crate::window::Windows;
-
-/// Go's zero time in seconds since 1970, the beginning of the year 1: what deterministic builds have. No time
-/// before it has a place in a `google.protobuf.Timestamp`.
-const GO_ZERO_TIME: i64 = -62_135_596_800;
-
-/// A time of header or descriptor, unless it says that there is none, or cannot be one.
-pub(crate) fn timestamp(seconds: i64) -> Option<Timestamp> {
-    (seconds != 0 && seconds > GO_ZERO_TIME)
-        .then(|| Timestamp::from_second(seconds).ok())
-        .flatten()
-}
 
 /// Header and used descriptors.
 #[derive(Debug, Clone)]

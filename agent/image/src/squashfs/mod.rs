@@ -16,10 +16,10 @@ pub(crate) use superblock::{MAGIC, RawSuperblock, SUPERBLOCK_LEN};
 pub(crate) use tree::SquashfsTree;
 
 use crate::container;
+use crate::context::{Context, Found, NotImage};
 use crate::error::SquashfsError;
-use crate::probe::{Context, Found, NotImage};
 use crate::record::{Format, Image, ImageId, TimeSource};
-use crate::sif::timestamp;
+use crate::timestamp::timestamp;
 use crate::window::Windows;
 
 /// Makes an image of a file with a squashfs, if there is a container inside.

@@ -1,16 +1,11 @@
 //! A database whose file is deleted or replaced while it is in use: what is written then goes to a file that
 //! nobody can open any more, and is lost at the next start.
 
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::failure::beside;
+use super::store::{beside, file_at};
 use super::{Catalog, Store, StoreError};
-
-/// Device and inode number of a file.
-pub(super) type File = (u64, u64);
 
 impl Catalog {
     /// Looks whether the database is still the one at its path; another one is begun there if not, as after any
@@ -50,14 +45,5 @@ impl Catalog {
         };
         let there = file_at(path).ok()?;
         (there.is_none() || there != store.file()).then_some(store)
-    }
-}
-
-/// The file at a path; none where there is no file.
-pub(super) fn file_at(path: &Path) -> io::Result<Option<File>> {
-    match path.metadata() {
-        Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }

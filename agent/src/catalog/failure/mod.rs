@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use rusqlite::ErrorCode;
 use rustix::fs::{Access, access};
 
 use super::state::State;
-use super::store::to_make_writable;
+use super::store::{beside, to_make_writable};
 use super::{Catalog, FileTime, KnownRoot, RootIndex, Store, StoreError, StoredRoot};
 use crate::escape;
 
@@ -305,13 +305,4 @@ fn set_aside(path: &Path, error: &StoreError) -> Result<Store, String> {
         let _ = std::fs::remove_file(name);
     }
     Store::open(path).map_err(|error| error.to_string())
-}
-
-/// What SQLite keeps beside a database.
-pub(super) fn beside(path: &Path) -> [PathBuf; 2] {
-    ["-wal", "-shm"].map(|ending| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        name.into()
-    })
 }

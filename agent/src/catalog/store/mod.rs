@@ -8,6 +8,7 @@
 mod batch;
 mod commons;
 mod error;
+mod file;
 mod frontier;
 mod index;
 mod known;
@@ -29,6 +30,8 @@ use sifter_proto::v1;
 use self::batch::Batch;
 pub use self::error::StoreError;
 pub(super) use self::error::to_make_writable;
+use self::file::File;
+pub(super) use self::file::{beside, file_at};
 use self::frontier::Frontier;
 pub use self::known::KnownRoot;
 pub use self::load::{Loaded, Tally};
@@ -41,7 +44,6 @@ use super::facts::{self, IDENTITY};
 use super::kept::KeptRow;
 use super::packed::unpack;
 use super::prepare::Preparation;
-use super::replaced::File;
 
 /// Bytes for which there must be room where a database is used again that could not be written.
 const TRIAL_SIZE: u32 = 1 << 20;

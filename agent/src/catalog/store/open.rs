@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::statvfs::statvfs;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
-use super::super::replaced::file_at;
+use super::file::{beside, file_at};
 use super::{Store, StoreError, Writer, index, schema};
 
 /// Bytes of a page: an image takes about five hundred, and each page costs four system calls until it is
@@ -181,8 +181,7 @@ const READ: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE
 
 /// The same of a file that nobody writes, with no other file beside it; `None` if there may be somebody.
 fn open_unchanging(path: &Path) -> Option<Result<Connection, StoreError>> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
+    let [log, _] = beside(path);
     let is_empty = std::fs::metadata(log).map_or(true, |log| log.len() == 0);
     // In a URI these have a meaning.
     let name = path.to_str().filter(|_| is_empty)?;

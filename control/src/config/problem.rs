@@ -3,8 +3,12 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml::de::DeTable;
+
+/// An hour: what takes longer is not waited for.
+const MAX_SECONDS: u64 = 3600;
 
 /// Everything that is wrong, so that nobody repairs a file one error at a time.
 #[derive(Debug, Default)]
@@ -73,6 +77,11 @@ impl Problems {
             format!("{key} = {value} is out of range: write {least} to {most}"),
         );
         default
+    }
+
+    /// The time that a key gives in seconds, or its default; a problem if it is none, or more than an hour.
+    pub(super) fn seconds(&mut self, key: &str, value: Option<u64>, default: u64) -> Duration {
+        Duration::from_secs(self.within(key, value, default, 1..=MAX_SECONDS))
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -10,7 +10,6 @@ use super::ServerSettings;
 use super::ServerTls;
 use super::problem::Problems;
 use super::raw::RawServer;
-use super::validate::MAX_SECONDS;
 
 /// Validates `[server]`.
 pub(super) fn validate(raw: RawServer, base: &Path, problems: &mut Problems) -> ServerSettings {
@@ -79,12 +78,11 @@ pub(super) fn validate(raw: RawServer, base: &Path, problems: &mut Problems) -> 
         tls,
         trusted_proxies,
         drain_delay: Duration::from_secs(raw.drain_delay_seconds.into()),
-        drain_timeout: Duration::from_secs(problems.within(
+        drain_timeout: problems.seconds(
             "server.drain_timeout_seconds",
             raw.drain_timeout_seconds,
             10,
-            1..=MAX_SECONDS,
-        )),
+        ),
     }
 }
 

@@ -27,9 +27,6 @@ use super::server;
 /// Clients give up after three seconds, so an answer promised later is no answer.
 const MAX_ANSWER_MS: u64 = 60_000;
 
-/// An hour: what takes longer is not waited for.
-pub(super) const MAX_SECONDS: u64 = 3600;
-
 /// hyper cannot read headers through a smaller buffer.
 const MIN_HEADER_BYTES: usize = 8192;
 
@@ -149,20 +146,17 @@ fn validate_limits(raw: RawLimits, problems: &mut Problems) -> Limits {
         2500,
         problems,
     );
-    let mut seconds = |key, value, default| {
-        Duration::from_secs(problems.within(key, value, default, 1..=MAX_SECONDS))
-    };
     let limits = Limits {
         answer_within,
         max_body_bytes,
         max_header_bytes,
-        header_timeout: seconds(
+        header_timeout: problems.seconds(
             "limits.header_timeout_seconds",
             raw.header_timeout_seconds,
             15,
         ),
-        body_timeout: seconds("limits.body_timeout_seconds", raw.body_timeout_seconds, 10),
-        write_timeout: seconds(
+        body_timeout: problems.seconds("limits.body_timeout_seconds", raw.body_timeout_seconds, 10),
+        write_timeout: problems.seconds(
             "limits.write_timeout_seconds",
             raw.write_timeout_seconds,
             10,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Answer, Ending, Name, flattened};
+use super::{Answer, Ending, Name, registry};
 
 /// CVMFS of the Open Science Grid: `…/singularity.opensciencegrid.org/<namespace>/<image>:<tag>`,
 /// a link to `.images/…`; the registry is dropped, the namespace never
@@ -18,7 +18,7 @@ pub(super) fn open_science_grid<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
 /// link to `.flat/…` (cvmfs `ducc/lib/image.go: GetPublicSymlinkPath`).
 pub(super) fn unpacked<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
     let registry = below(name.directory, |part| {
-        part.starts_with("unpacked.") && flattened::is_host(part)
+        part.starts_with("unpacked.") && registry::is_host(part)
     })?;
     tree(name, registry)
 }
@@ -29,7 +29,7 @@ pub(super) fn unpacked<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
 /// a tag. A download may have the colon as `%3A`.
 pub(super) fn depot<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
     let (image, tag) = split(name)?;
-    match flattened::with_host(image, '_').or_else(|| flattened::with_host(image, '-')) {
+    match registry::with_host(image, '_').or_else(|| registry::with_host(image, '-')) {
         Some(repository) => Answer::named(repository, tag),
         None => Answer::named(image, tag),
     }

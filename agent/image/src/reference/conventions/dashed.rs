@@ -6,17 +6,8 @@
 //! to such names (`.simg`, `.img`) a bare number or a word like `dev` is one; under `.sif`, which
 //! no tool but Nextflow joins with hyphens, only a clear version: `covid-19.sif` is no version 19.
 
-use super::{Answer, Ending, Name, flattened, shape};
-use shape::Version;
-
-/// How much counts as a tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Vocabulary {
-    /// Names that tools made.
-    Tool,
-    /// Names that people made: clear versions, dates and `latest` only.
-    People,
-}
+use super::split::{self, Vocabulary};
+use super::{Answer, Ending, Name, registry, shape};
 
 /// `<name>-<tag>`.
 pub(super) fn tagged<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
@@ -27,90 +18,11 @@ pub(super) fn tagged<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
         Ending::None if shape::build_start(name.stem).is_some() => Vocabulary::People,
         Ending::None => return None,
     };
-    let (image, tag) = split(name.stem, vocabulary)?;
-    match (name.ending, flattened::with_namespace(image)) {
+    let (image, tag) = split::at_hyphen(name.stem, vocabulary)?;
+    match (name.ending, registry::with_namespace(image)) {
         (Ending::Img, Some(repository)) => Answer::named(repository, tag),
         _ => Answer::named(image, tag),
     }
-}
-
-/// Splits at the hyphen behind which there is a tag.
-pub(super) fn split(text: &str, vocabulary: Vocabulary) -> Option<(&str, &str)> {
-    if let Some(at) = shape::mulled_tag_start(text) {
-        return Some((&text[..at - 1], &text[at..]));
-    }
-    if let Some(build) = shape::build_start(text) {
-        return with_build(text, build);
-    }
-    if let Some(image) = text.strip_suffix("-latest") {
-        return (!image.is_empty()).then_some((image, "latest"));
-    }
-    let tool = vocabulary == Vocabulary::Tool;
-    let (before, last) = text.rsplit_once('-')?;
-    if last.len() >= 16 && shape::is_hash_tag(last) {
-        return (!before.is_empty()).then_some((before, last));
-    }
-    let places = || {
-        text.match_indices('-')
-            .filter(|(at, _)| *at > 0)
-            .map(|(at, _)| (&text[..at], &text[at + 1..]))
-    };
-    let clear = |rest: &str| shape::version(part(rest)) == Version::Clear;
-    for (image, rest) in places() {
-        let part = part(rest);
-        let is_tag = match shape::version(part) {
-            Version::Clear => true,
-            // `omics-integrator-2-v2`: a small number before a version is the name's.
-            Version::Number if tool && part.len() <= 2 => {
-                !places().any(|(other, rest)| other.len() > image.len() && clear(rest))
-            }
-            Version::Number => tool || part.len() == 8,
-            Version::Digit => tool,
-            Version::No => {
-                part == "latest" || (tool && (shape::is_platform_version(part) || is_worded(part)))
-            }
-        };
-        if is_tag {
-            return Some(with_word(text, image).unwrap_or((image, rest)));
-        }
-    }
-    if !tool {
-        return None;
-    }
-    let word = places().find(|(_, rest)| shape::is_tag_word(part(rest)));
-    word.or_else(|| (!before.is_empty() && shape::is_hash_tag(last)).then_some((before, last)))
-}
-
-/// The split before a word that belongs to the version: `vep-release_110.1`, `tool-version-2`.
-fn with_word<'a>(text: &'a str, image: &str) -> Option<(&'a str, &'a str)> {
-    let (name, word) = image.rsplit_once('-')?;
-    (shape::is_version_word(word) && !name.is_empty())
-        .then(|| (&text[..name.len()], &text[name.len() + 1..]))
-}
-
-/// A version with its word in front: `release_110.1`.
-fn is_worded(part: &str) -> bool {
-    part.split_once('_').is_some_and(|(word, rest)| {
-        shape::is_version_word(word) && shape::version(rest) != Version::No
-    })
-}
-
-/// The text up to the next hyphen.
-fn part(text: &str) -> &str {
-    text.split('-').next().unwrap_or_default()
-}
-
-/// Splits `<name>-<version>--<build>`, whose version holds no hyphen.
-fn with_build(text: &str, build: usize) -> Option<(&str, &str)> {
-    let at = text[..build].rfind('-')?;
-    let version = &text[at + 1..build];
-    // `name-part_1.0--0` is split at the underscore.
-    let underscored = version
-        .match_indices('_')
-        .any(|(at, _)| shape::version(&version[at + 1..]) == Version::Clear);
-    let is_version = shape::version(version) != Version::No
-        || (version.bytes().any(|b| b.is_ascii_digit()) && !underscored);
-    (at > 0 && is_version).then(|| (&text[..at], &text[at + 1..]))
 }
 
 #[cfg(test)]

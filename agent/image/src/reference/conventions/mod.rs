@@ -14,6 +14,8 @@
 //! its tool gives none (then no later one may make one up), or does not apply. All work on form
 //! alone. Where a form has lost what it was made from (a hyphen that was a slash), a split is made
 //! only where the tag is recognisable; else the stem is the more honest name.
+//!
+//! No convention knows another. [`split`] finds tags and [`registry`] hosts and namespaces for all.
 
 mod colon;
 mod dashed;
@@ -21,7 +23,9 @@ mod flattened;
 mod hashed;
 mod modules;
 mod pull;
+mod registry;
 mod singularity2;
+mod split;
 
 use std::borrow::Cow;
 use std::path::Path;

@@ -4,8 +4,8 @@
 //! Names and tags may themselves hold underscores, so the right one must be found; it is the one
 //! behind which a tag is recognisable. A name without one (`my_container.sif`) has no tag.
 
-use super::{Answer, Ending, Name, dashed, flattened, shape};
-use shape::Version;
+use super::split::{self, Vocabulary};
+use super::{Answer, Ending, Name, registry, shape};
 
 /// `<name>@sha256_<hex>`: the `:` of a digest becomes an underscore, or in workflow managers' names
 /// a hyphen.
@@ -18,7 +18,7 @@ pub(super) fn by_digest<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
         return None;
     }
     let tag = format!("sha256:{hex}");
-    match flattened::with_host(image, '-').or_else(|| flattened::with_host(image, '_')) {
+    match registry::with_host(image, '-').or_else(|| registry::with_host(image, '_')) {
         Some(repository) => Answer::named(repository, tag),
         None => Answer::named(image, tag),
     }
@@ -33,98 +33,17 @@ pub(super) fn tagged<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
     }
     // Other tools' endings go with hyphens, unless an underscore stands before a version.
     if matches!(name.ending, Ending::Img | Ending::Simg)
-        && dashed::split(stem, dashed::Vocabulary::Tool)
-            .is_some_and(|(image, _)| split(image).is_none())
+        && split::at_hyphen(stem, Vocabulary::Tool)
+            .is_some_and(|(image, _)| split::at_underscore(image).is_none())
     {
         return None;
     }
-    let (image, tag) = split(stem)?;
-    match flattened::with_host(image, '_') {
+    let (image, tag) = split::at_underscore(stem)?;
+    match registry::with_host(image, '_') {
         // cwltool: `/` becomes an underscore as well (`singularity.py: _normalize_sif_id`).
         Some(repository) => Answer::named(repository, tag),
         None => Answer::named(image, tag),
     }
-}
-
-/// Splits at the underscore behind which there is a tag.
-pub(super) fn split(stem: &str) -> Option<(&str, &str)> {
-    // The default tag comes first: `cmssw_5_3_32_latest`.
-    if let Some(image) = stem.strip_suffix("_latest") {
-        return (!image.is_empty()).then_some((image, "latest"));
-    }
-    let build = shape::build_start(stem);
-    let zone = &stem[..build.unwrap_or(stem.len())];
-    let places = || {
-        zone.match_indices('_')
-            .map(|(at, _)| (&stem[..at], &stem[at + 1..]))
-            .filter(|(image, rest)| {
-                let x86_64 = image.ends_with("x86") && rest.starts_with("64");
-                !image.is_empty() && !rest.is_empty() && !x86_64
-            })
-    };
-    let clear = places().find(|(_, rest)| shape::version(rest) == Version::Clear);
-    if let Some((image, tag)) = clear {
-        return Some(with_word(stem, image).unwrap_or((image, tag)));
-    }
-    if build.is_some() {
-        return with_build(zone, places);
-    }
-    let (image, last) = places().next_back()?;
-    if is_hash(last) {
-        return Some((image, last));
-    }
-    // What follows a hyphenated version belongs to it: `tool-1.2_3`, `cuda-12.2_devel`.
-    let free = |image: &str| dashed::split(image, dashed::Vocabulary::People).is_none();
-    let number = places().find(|(image, rest)| shape::version(rest) != Version::No && free(image));
-    if let Some((image, tag)) = number {
-        return Some(with_word(stem, image).unwrap_or((image, tag)));
-    }
-    let word = last.split('-').next().unwrap_or_default();
-    let is_tag = shape::is_tag_word(word) || shape::is_platform_version(last);
-    (is_tag && free(image)).then_some((image, last))
-}
-
-/// The split before a word that belongs to the version: `ensembl-vep_release_110.1`.
-fn with_word<'a>(stem: &'a str, image: &str) -> Option<(&'a str, &'a str)> {
-    let (name, word) = image.rsplit_once('_')?;
-    (shape::is_version_word(word) && !name.is_empty())
-        .then(|| (&stem[..name.len()], &stem[name.len() + 1..]))
-}
-
-/// Splits a name with a Conda or Wave build: there must be a tag, but its version need not begin
-/// with a number (`date.2011_11_26--0`, `main--<hash>`).
-fn with_build<'a, I>(zone: &str, places: impl Fn() -> I) -> Option<(&'a str, &'a str)>
-where
-    I: DoubleEndedIterator<Item = (&'a str, &'a str)>,
-{
-    let worded = |rest: &str| {
-        rest.split_once('.').is_some_and(|(word, rest)| {
-            word.bytes().all(|b| b.is_ascii_lowercase())
-                && rest.starts_with(|c: char| c.is_ascii_digit())
-        })
-    };
-    if let Some(place) = places().find(|(_, rest)| worded(rest)) {
-        return Some(place);
-    }
-    let hyphenated = zone
-        .rsplit_once('-')
-        .is_some_and(|(_, version)| shape::version(version) != Version::No);
-    if hyphenated {
-        return None;
-    }
-    places()
-        .find(|(_, rest)| shape::version(rest) != Version::No)
-        .or_else(|| places().next_back())
-}
-
-/// Hashes as tags: Wave's, commits, the `sha256.<hex>` of the Library, and the second half of a
-/// mulled name.
-fn is_hash(tag: &str) -> bool {
-    let mulled = || {
-        tag.split_once('-')
-            .is_some_and(|(sha1, n)| sha1.len() == 40 && shape::is_hex(sha1) && shape::is_number(n))
-    };
-    shape::is_hash_tag(tag) || (tag.starts_with("sha256.") && shape::is_hash(tag)) || mulled()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Singularity 2 and the tool that made images of Docker's at its time.
 
-use super::{Answer, Ending, Name, dashed, pull, shape};
+use super::split::{self, Vocabulary};
+use super::{Answer, Ending, Name, shape};
 
 /// Branches that recipes on Singularity Hub were built from.
 const BRANCHES: [&str; 5] = ["master", "main", "develop", "devel", "dev"];
@@ -25,7 +26,7 @@ pub(super) fn shub<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
         .next_back()?;
     let whole = &stem[..at];
     // `cuda-12.1-cudnn8-devel-ubuntu22.04` has a version in front of what looks like a branch.
-    let version = || dashed::split(whole, dashed::Vocabulary::Tool).is_some();
+    let version = || split::at_hyphen(whole, Vocabulary::Tool).is_some();
     if !matches!(branch, "master" | "main") && version() {
         return None;
     }
@@ -69,7 +70,7 @@ pub(super) fn docker2singularity<'a>(name: &Name<'a>) -> Option<Answer<'a>> {
     if image.len() == 12 && shape::is_hex(image) {
         return Some(Answer::Nameless);
     }
-    match pull::split(image) {
+    match split::at_underscore(image) {
         Some((image, tag)) => Answer::named(image, tag),
         // One underscore may have been a slash or a colon.
         None if image.contains('_') => Some(Answer::Nameless),

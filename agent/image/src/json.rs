@@ -5,7 +5,11 @@
 //! a field as it is, and of a key that is repeated the last value counts, even of two objects, which Go would
 //! merge and no tool writes.
 
-use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// Which numbers become texts when a document is mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +155,31 @@ fn unit(text: &str) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok().filter(|_| is_hex)
 }
 
+/// The name of a member; in place, where nothing in it is escaped.
+pub(crate) struct Name<'a>(pub(crate) Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Borrowed;
+        impl<'de> Visitor<'de> for Borrowed {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Borrowed)
+    }
+}
+
 /// Structures that are read from JSON objects as Go reads them; fields are what they are by default
 /// until a value comes.
 macro_rules! objects {
@@ -183,7 +212,7 @@ macro_rules! objects {
 
                     fn visit_map<M: serde::de::MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                         let mut value = Self::Value::default();
-                        while let Some(crate::metadata::Name(key)) = map.next_key()? {
+                        while let Some(crate::json::Name(key)) = map.next_key()? {
                             match &*key {
                                 $($key => {
                                     if let Some(given) = map.next_value::<Option<$type>>()? {

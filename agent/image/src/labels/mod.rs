@@ -1,7 +1,11 @@
 //! Labels by name. A scan reads some of every image and looks at few: they are one piece of text, and not
 //! two for each.
 
+mod value;
+
 use std::fmt;
+
+pub(crate) use value::{LabelsObject, Value};
 
 use crate::limits;
 

@@ -5,7 +5,7 @@ use std::io::Read;
 use pgp::armor::Dearmor;
 use sifter_image::signature::{Keyring, KeyringError};
 
-use crate::verify::{PUBLIC, REVOCATION, SECRET, plain_key};
+use crate::signed::{PUBLIC, REVOCATION, SECRET, plain_key};
 
 #[test]
 fn what_is_no_keyring_is_said_to_be_what_it_is() {

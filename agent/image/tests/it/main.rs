@@ -18,6 +18,8 @@ mod oci_json;
 mod oci_limits;
 mod partitions;
 mod refused;
+#[cfg(feature = "verify")]
+mod signed;
 mod truth;
 #[cfg(feature = "verify")]
 mod verify;

@@ -23,7 +23,7 @@ mod read_at;
 pub mod record;
 pub mod reference;
 mod sandbox;
-pub mod sif;
+mod sif;
 #[cfg(feature = "verify")]
 pub mod signature;
 mod sniff;

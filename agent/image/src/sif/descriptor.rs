@@ -12,7 +12,7 @@ use crate::record::{Link, Object, ObjectData};
 use crate::timestamp::timestamp;
 
 /// Bytes of one descriptor.
-pub const DESCRIPTOR_LEN: usize = size_of::<RawDescriptor>();
+pub(crate) const DESCRIPTOR_LEN: usize = size_of::<RawDescriptor>();
 
 /// Bits that mark a group ID, or alone the absence of one (`sif.go: descrGroupMask`).
 const GROUP_MASK: u32 = 0xF000_0000;
@@ -53,47 +53,47 @@ pub(crate) mod part_type {
 /// A descriptor as it lies in the file.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-pub struct RawDescriptor {
+pub(crate) struct RawDescriptor {
     /// Data type.
-    pub data_type: I32,
+    pub(crate) data_type: I32,
     /// 0 where the slot is free.
-    pub used: u8,
+    pub(crate) used: u8,
     /// Object ID, from 1.
-    pub id: U32,
+    pub(crate) id: U32,
     /// Group, with the mask's bits.
-    pub group: U32,
+    pub(crate) group: U32,
     /// What the object is linked to: an ID, or a group with the mask's bits.
-    pub link: U32,
+    pub(crate) link: U32,
     /// Where the data begins.
-    pub offset: I64,
+    pub(crate) offset: I64,
     /// Bytes of data.
-    pub size: I64,
+    pub(crate) size: I64,
     /// Bytes from the end of the previous object.
-    pub padded_size: I64,
+    pub(crate) padded_size: I64,
     /// Seconds since 1970.
-    pub created: I64,
+    pub(crate) created: I64,
     /// Seconds since 1970.
-    pub modified: I64,
+    pub(crate) modified: I64,
     /// Numeric owner.
-    pub uid: U64,
+    pub(crate) uid: U64,
     /// Numeric group.
-    pub gid: U64,
+    pub(crate) gid: U64,
     /// Name, NUL padded.
-    pub name: [u8; 128],
+    pub(crate) name: [u8; 128],
     /// Depends on the data type.
-    pub extra: [u8; 384],
+    pub(crate) extra: [u8; 384],
 }
 
 impl RawDescriptor {
     /// Whether the slot holds an object. Go decodes any byte but 0 as true.
     #[must_use]
-    pub fn is_used(&self) -> bool {
+    pub(crate) fn is_used(&self) -> bool {
         self.used != 0
     }
 
     /// The name without its padding.
     #[must_use]
-    pub fn name(&self) -> &[u8] {
+    pub(crate) fn name(&self) -> &[u8] {
         until_nul(&self.name)
     }
 
@@ -124,7 +124,7 @@ impl RawDescriptor {
 
     /// What the object is linked to.
     #[must_use]
-    pub fn link(&self) -> Option<Link> {
+    pub(crate) fn link(&self) -> Option<Link> {
         let raw = self.link.get();
         if raw == 0 {
             None
@@ -137,7 +137,7 @@ impl RawDescriptor {
 
     /// The group, unless none.
     #[must_use]
-    pub fn group_id(&self) -> Option<u32> {
+    pub(crate) fn group_id(&self) -> Option<u32> {
         Some(self.group.get() & !GROUP_MASK).filter(|group| *group != 0)
     }
 

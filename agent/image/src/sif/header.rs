@@ -7,63 +7,63 @@ use zerocopy::little_endian::I64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of the global header.
-pub const HEADER_LEN: usize = size_of::<RawHeader>();
+pub(crate) const HEADER_LEN: usize = size_of::<RawHeader>();
 
 /// Where the magic begins; before it is the launch script.
-pub const MAGIC_OFFSET: usize = 32;
+pub(crate) const MAGIC_OFFSET: usize = 32;
 
 /// `SIF_MAGIC` with its NUL.
-pub const MAGIC: &[u8; 10] = b"SIF_MAGIC\0";
+pub(crate) const MAGIC: &[u8; 10] = b"SIF_MAGIC\0";
 
 /// The global header as it lies in the file.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-pub struct RawHeader {
+pub(crate) struct RawHeader {
     /// Launch script, NUL padded; may be empty.
-    pub launch: [u8; 32],
+    pub(crate) launch: [u8; 32],
     /// [`MAGIC`].
-    pub magic: [u8; 10],
+    pub(crate) magic: [u8; 10],
     /// Version, `NN\0`.
-    pub version: [u8; 3],
+    pub(crate) version: [u8; 3],
     /// Architecture code of the primary partition, `NN\0`.
-    pub arch: [u8; 3],
+    pub(crate) arch: [u8; 3],
     /// UUID in text order; nil where there is none.
-    pub uuid: [u8; 16],
+    pub(crate) uuid: [u8; 16],
     /// Seconds since 1970; 0 and Go's zero time mean none.
-    pub created: I64,
+    pub(crate) created: I64,
     /// As `created`.
-    pub modified: I64,
+    pub(crate) modified: I64,
     /// Descriptors not in use.
-    pub descriptors_free: I64,
+    pub(crate) descriptors_free: I64,
     /// Descriptors in the table.
-    pub descriptors_total: I64,
+    pub(crate) descriptors_total: I64,
     /// Where the table begins.
-    pub descriptors_offset: I64,
+    pub(crate) descriptors_offset: I64,
     /// Bytes of the table.
-    pub descriptors_size: I64,
+    pub(crate) descriptors_size: I64,
     /// Where the data area begins.
-    pub data_offset: I64,
+    pub(crate) data_offset: I64,
     /// Bytes of the data area, padding included.
-    pub data_size: I64,
+    pub(crate) data_size: I64,
 }
 
 impl RawHeader {
     /// The version's text, without its NUL.
     #[must_use]
-    pub fn version_text(&self) -> &[u8] {
+    pub(crate) fn version_text(&self) -> &[u8] {
         until_nul(&self.version)
     }
 
     /// UUID, unless nil.
     #[must_use]
-    pub fn uuid(&self) -> Option<Uuid> {
+    pub(crate) fn uuid(&self) -> Option<Uuid> {
         Some(Uuid::from_bytes(self.uuid)).filter(|uuid| !uuid.is_nil())
     }
 }
 
 /// Go's name of an architecture code (`arch.go: archType.GoArch`); `unknown` for any other.
 #[must_use]
-pub fn arch_name(code: &[u8]) -> &'static str {
+pub(crate) fn arch_name(code: &[u8]) -> &'static str {
     match until_nul(code) {
         b"01" => "386",
         b"02" => "amd64",

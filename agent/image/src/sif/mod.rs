@@ -18,10 +18,10 @@ use zerocopy::FromBytes;
 
 #[cfg(feature = "verify")]
 pub(crate) use descriptor::hash_name;
-pub use descriptor::{DESCRIPTOR_LEN, RawDescriptor};
+pub(crate) use descriptor::{DESCRIPTOR_LEN, RawDescriptor};
 pub(crate) use descriptor::{data_type, fs_type, part_type, type_name};
 pub(crate) use header::until_nul;
-pub use header::{HEADER_LEN, MAGIC, MAGIC_OFFSET, RawHeader, arch_name};
+pub(crate) use header::{HEADER_LEN, MAGIC, MAGIC_OFFSET, RawHeader, arch_name};
 pub(crate) use image::probe;
 #[cfg(feature = "verify")]
 pub(crate) use image::signature_form;
@@ -32,15 +32,15 @@ use crate::window::Windows;
 
 /// Header and used descriptors.
 #[derive(Debug, Clone)]
-pub struct Sif {
+pub(crate) struct Sif {
     /// The global header.
-    pub header: RawHeader,
+    pub(crate) header: RawHeader,
     /// Used descriptors with their slots, in table order.
-    pub descriptors: Vec<(u32, RawDescriptor)>,
+    pub(crate) descriptors: Vec<(u32, RawDescriptor)>,
     /// The first thing that is wrong.
-    pub error: Option<SifError>,
+    pub(crate) error: Option<SifError>,
     /// Whether the whole of the table was there to be read.
-    pub complete_table: bool,
+    pub(crate) complete_table: bool,
 }
 
 impl Sif {

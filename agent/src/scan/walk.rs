@@ -1,6 +1,6 @@
 //! The parallel walk: a pool of threads over one queue of directories and shares of directories.
 //!
-//! As many threads work at once as [`Pace`] allows, each with one operation in flight. The queue is
+//! As many threads work at once as [`Pace`](super::pace::Pace) allows, each with one operation in flight. The queue is
 //! a stack, so that a subtree is finished before the next is begun and few descriptors are held.
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -50,8 +50,9 @@ pub enum EntryKind {
 pub struct Access {
     /// Whether other file systems below the root are entered.
     cross_file_systems: bool,
-    /// The kernel has no `openat2` (before 5.6), or a seccomp filter hides it: `openat` with
-    /// `O_NOFOLLOW` and a check of the device do the same, one call more.
+    /// The kernel has no `openat2` (before 5.6), or a seccomp filter refuses it, as those of old container runtimes
+    /// and of systemd 246 and 247 do: `openat` with `O_NOFOLLOW` and a check of the device do the same, one call
+    /// more. Only an `openat` that succeeds tells: `EPERM` may also be the file system's.
     no_openat2: AtomicBool,
     /// The process may not use `O_NOATIME` on others' files; asked once a file that refuses.
     no_noatime: AtomicBool,
@@ -296,15 +297,15 @@ impl Access {
             };
             let how = OpenHow::new().flags(flags).resolve(resolve);
             match nix::fcntl::openat2(&parent.fd, name, how) {
-                // A seccomp filter answers EPERM to calls it does not know, as old container
-                // runtimes do; but so does O_NOATIME on a stranger's file.
-                Err(Errno::ENOSYS) => self.no_openat2.store(true, Ordering::Relaxed),
-                Err(error) => return Err(error.into()),
                 Ok(fd) => return Ok((fd, !self.cross_file_systems)),
+                // What a file system refuses is refused by `openat`, too.
+                Err(Errno::ENOSYS | Errno::EPERM) => {}
+                Err(error) => return Err(error.into()),
             }
             operations.calls += 1;
         }
         let fd = nix::fcntl::openat(&parent.fd, name, flags, nix::sys::stat::Mode::empty())?;
+        self.no_openat2.store(true, Ordering::Relaxed);
         Ok((fd, false))
     }
 }

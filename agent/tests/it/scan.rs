@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use nix::errno::Errno;
 use sifter_agent::catalog::{ChangeKind, Content, DirectoryChange};
 use sifter_agent::config::RootSettings;
 use sifter_agent::scan::{Counts, Progress, Root, ScanOptions};
@@ -159,4 +161,40 @@ fn the_inside_of_a_sandbox_that_cannot_be_read_is_not_listed() {
         fs::Permissions::from_mode(0o755),
     )
     .unwrap();
+}
+
+/// Runs a program without `openat2`: its arguments are the number that the call is answered with, and the program.
+const WITHOUT_OPENAT2: &str = "
+import ctypes, os, struct, sys
+LOAD, IF_EQUAL, RETURN = 0x20, 0x15, 0x06
+OPENAT2, ERRNO, ALLOW = 437, 0x00050000, 0x7fff0000
+PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
+steps = [(LOAD, 0, 0, 0), (IF_EQUAL, 0, 1, OPENAT2), (RETURN, 0, 0, ERRNO | int(sys.argv[1])), (RETURN, 0, 0, ALLOW)]
+code = ctypes.create_string_buffer(b''.join(struct.pack('=HBBI', *step) for step in steps))
+filter = ctypes.create_string_buffer(struct.pack('@HP', len(steps), ctypes.addressof(code)))
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+for call in [(PR_SET_NO_NEW_PRIVS, 1, 0), (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(filter))]:
+    if prctl(*map(ctypes.c_ulong, (*call, 0, 0))) != 0:
+        sys.exit(f'prctl {call[0]}: {os.strerror(ctypes.get_errno())}')
+os.execv(sys.argv[2], sys.argv[2:])
+";
+
+/// The kernel says `ENOSYS`, and so do most filters; others say `EPERM`, as a file system does that refuses.
+#[test]
+fn directories_are_opened_whatever_keeps_openat2_from_the_agent() {
+    let tree = tempfile::tempdir().unwrap();
+    write(&tree.path().join("a/b/one.sif"), &sif("alpha:1", 1));
+    for errno in [Errno::ENOSYS, Errno::EPERM] {
+        let output = Command::new("python3")
+            .args(["-c", WITHOUT_OPENAT2, &(errno as i32).to_string()])
+            .args([env!("CARGO_BIN_EXE_sifter"), "scan"])
+            .arg(tree.path())
+            .output()
+            .unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            shown.contains("alpha") && output.status.success(),
+            "{errno}: {output:?}"
+        );
+    }
 }

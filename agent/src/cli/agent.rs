@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use sifter_tls::TlsError;
 
 use crate::config::{self, Raw, RawRoot, Settings};
 use crate::net::Loaded;
@@ -160,7 +161,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let files = again.files();
     let reload = Box::new(move || again.clone().resolve());
     let shown = terminal.clone();
-    run::agent(settings, &files, reload, terminal, |addresses| {
+    let ran = run::agent(settings, &files, reload, terminal, |addresses| {
         let print = || {
             let mut out = std::io::stdout().lock();
             for address in addresses {
@@ -172,8 +173,17 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             Some(terminal) => terminal.bars().suspend(print),
             None => print(),
         }
+    });
+    ran.map_err(|error| match error.downcast_ref() {
+        Some(certificates) => wrong_certificates(certificates),
+        None => error,
     })?;
     Ok(Exit::Success)
+}
+
+/// Certificates and keys are part of the configuration: starting again would not mend them.
+fn wrong_certificates(error: &TlsError) -> anyhow::Error {
+    WithExit::error(Exit::Usage, format!("configuration: {error}"))
 }
 
 /// Takes the lower lines from a terminal when dropped.
@@ -197,8 +207,10 @@ pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
     let settings = args.config.resolve();
     let checked = settings.and_then(|settings| {
         let loaded = settings.tls.as_ref().map(Loaded::read).transpose();
-        let wrong = |error| WithExit::error(Exit::Usage, format!("configuration: {error}"));
-        Ok((loaded.map_err(wrong)?, settings))
+        Ok((
+            loaded.map_err(|error| wrong_certificates(&error))?,
+            settings,
+        ))
     });
     let (loaded, settings) = checked.map_err(|error| match &user {
         Some(user) => error.context(format!("as the user {user}, who runs sifter-agent.service")),

@@ -306,13 +306,18 @@ fn certificates_are_checked_with_the_configuration() {
         ),
     )
     .unwrap();
-    let check = || crate::tool::run(directory.path(), &["check-config", "-c", "agent.toml"]);
-    assert_eq!(check().code, Some(0), "{}", check().err);
+    let run = |command| crate::tool::run(directory.path(), &[command, "-c", "agent.toml"]);
+    let checked = run("check-config");
+    assert_eq!(checked.code, Some(0), "{}", checked.err);
     for file in ["ca.pem", "agent.key", "agent.pem"] {
         fs::remove_file(directory.path().join(file)).unwrap();
-        let checked = check();
+        let checked = run("check-config");
         assert_eq!(checked.code, Some(2), "{}", checked.err);
         assert!(checked.err.contains(file), "{}", checked.err);
+        // By its code the service manager knows that another start would not help.
+        let started = run("agent");
+        assert_eq!(started.code, Some(2), "{}", started.err);
+        assert!(started.err.ends_with(&checked.err), "{}", started.err);
     }
 }
 

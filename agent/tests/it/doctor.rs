@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use super::support::{Agent, Authority, images};
+use super::support::{Agent, Authority, images, leave_out};
 
 fn doctor(config: &Path) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_sifter"))
@@ -138,6 +140,79 @@ fn what_is_wrong_is_named_with_what_to_do() {
 
     fs::write(&config, "typo = 1").unwrap();
     assert_eq!(doctor(&config).0, Some(2));
+}
+
+#[test]
+fn a_catalogue_of_a_newer_version_is_not_sound() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path();
+    images(directory, &["a.sif"]);
+    let state = format!("state_directory = '{}/state'", directory.display());
+    drop(Agent::start(directory, "", &state));
+    let file = directory.join("state/catalog.sqlite");
+    let stored = rusqlite::Connection::open(file).unwrap();
+    stored.pragma_update(None, "user_version", 99).unwrap();
+    drop(stored);
+    let _agent = Agent::start(directory, "", &state);
+    let (code, text) = doctor(&directory.join("agent.toml"));
+    assert_eq!(code, Some(1), "{text}");
+    for expected in [
+        "catalog.sqlite has schema version 99, and this sifter knows",
+        "-> install the newer sifter again, or do without the file: ",
+        "works without its catalogue: catalogue: schema version 99 is newer",
+    ] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    for wrong in ["is sound", "free space"] {
+        assert!(!text.contains(wrong), "{wrong} in {text}");
+    }
+}
+
+#[test]
+fn what_another_user_may_not_do_is_not_to_be_mended() {
+    if !nix::unistd::geteuid().is_root() {
+        leave_out("the agent's user and another one", "only root can be them");
+        return;
+    }
+    const AGENT: u32 = 54_398;
+    const OTHER: u32 = 54_399;
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path();
+    let at = |name: &str| directory.join(name);
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_sifter"), at("sifter")).unwrap();
+    let ca = Authority::new("site");
+    let server = ca.sign("agent", (2020, 2120));
+    for (name, text) in [("ca", &ca.pem), ("c", &server.cert), ("k", &server.key)] {
+        fs::write(at(name), text).unwrap();
+    }
+    fs::create_dir(at("state")).unwrap();
+    for (name, mode) in [("k", 0o600), ("state", 0o750)] {
+        chown(at(name), Some(AGENT), None).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let config = format!(
+        "listen = ['tls:127.0.0.1:0']\nstate_directory = '{0}/state'\n\
+         [tls]\ncert = '{0}/c'\nkey = '{0}/k'\nclient_ca = '{0}/ca'\nallow = ['x']\n[[root]]\npath = '{0}'\n",
+        directory.display()
+    );
+    fs::write(at("agent.toml"), config).unwrap();
+    let mut command = Command::new(at("sifter"));
+    command.args(["doctor", "--config"]).arg(at("agent.toml"));
+    let output = command.uid(OTHER).gid(OTHER).output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let advice = |finding: &str| {
+        let mut lines = text.lines().skip_while(|line| !line.contains(finding));
+        lines.nth(1).unwrap_or_default().to_owned()
+    };
+    let of_state = advice("cannot be written by this user");
+    let expected = format!("-> if the agent runs as {AGENT}, run this as {AGENT}; if not, let ");
+    assert!(of_state.contains(&expected), "{text}");
+    let of_key = advice("let the user of the service read it");
+    assert!(
+        of_key.contains("-> if this is not the agent's user, run this as that"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Whether the certificates can be used, for how long, and whether others can read the key or replace a file.
 
+use std::io::ErrorKind::PermissionDenied;
+
 use jiff::Timestamp;
-use sifter_tls::{Held, Kind};
+use sifter_tls::{Held, Kind, TlsError};
 
 use super::Finding;
 use crate::config::TlsSettings;
@@ -12,11 +14,14 @@ pub(super) fn examine(tls: &TlsSettings) -> Vec<Finding> {
     let loaded = match Loaded::read(tls) {
         Ok(loaded) => loaded,
         Err(error) => {
-            return vec![Finding::failed(
-                subject,
-                error.to_string(),
-                "make certificates with enroll.sh of sifter-control, and let the agent's user read them",
-            )];
+            let is_denied =
+                matches!(&error, TlsError::Read { error, .. } if error.kind() == PermissionDenied);
+            let advice = if is_denied {
+                "if this is not the agent's user, run this as that user"
+            } else {
+                "make certificates with enroll.sh of sifter-control, and let the agent's user read them"
+            };
+            return vec![Finding::failed(subject, error.to_string(), advice)];
         }
     };
     let now = Timestamp::now();

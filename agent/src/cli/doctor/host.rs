@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, access};
 
 use super::Finding;
-use crate::catalog::FileTime;
+use crate::catalog::{FileTime, Store, StoreError};
 use crate::config::Settings;
 use crate::escape;
 use crate::words::count;
@@ -31,25 +31,25 @@ fn name_of(uid: u32) -> String {
         .map_or_else(|| uid.to_string(), |user| user.name)
 }
 
+/// Who owns a directory, if that is somebody else.
+fn other_owner(directory: &Path) -> Option<String> {
+    let owner = std::fs::metadata(directory).ok()?.uid();
+    (owner != geteuid().as_raw()).then(|| name_of(owner))
+}
+
 pub(super) fn user(settings: &Settings) -> Vec<Finding> {
-    let own = geteuid().as_raw();
-    let name = name_of(own);
-    let owner = settings
-        .state_directory
-        .as_ref()
-        .and_then(|path| std::fs::metadata(path).ok())
-        .map(|facts| facts.uid());
-    vec![match owner {
-        Some(owner) if owner != own => Finding::warning(
+    let name = name_of(geteuid().as_raw());
+    let directory = settings.state_directory.as_deref();
+    vec![match directory.and_then(other_owner) {
+        Some(owner) => Finding::warning(
             "user",
             format!(
-                "this is {name}, and the agent's files are {}'s: what {name} may do says little \
-                 of the agent",
-                name_of(owner)
+                "this is {name}, and the agent's files are {owner}'s: what {name} may do says little \
+                 of the agent"
             ),
-            format!("runuser -u {} -- sifter doctor", name_of(owner)),
+            format!("runuser -u {owner} -- sifter doctor"),
         ),
-        _ => Finding::ok("user", name),
+        None => Finding::ok("user", name),
     }]
 }
 
@@ -71,10 +71,16 @@ pub(super) fn state(settings: &Settings) -> Vec<Finding> {
         )];
     }
     if let Err(error) = access(directory, Access::WRITE_OK | Access::EXEC_OK) {
+        let own = "let the agent's user own it: `chown sifter:sifter`";
         return vec![Finding::failed(
             subject,
-            format!("{shown} cannot be written: {error}"),
-            "let the agent's user own it: `chown sifter:sifter`",
+            format!("{shown} cannot be written by this user: {error}"),
+            match other_owner(directory) {
+                Some(owner) => {
+                    format!("if the agent runs as {owner}, run this as {owner}; if not, {own}")
+                }
+                None => own.to_owned(),
+            },
         )];
     }
     let mut findings = vec![database(&directory.join(CATALOG_FILE))];
@@ -103,6 +109,13 @@ fn database(path: &Path) -> Finding {
     });
     let advice = "nothing is lost: stop the agent, move the file away, start the agent; it reads \
                   the roots again";
+    if let Err(StoreError::Newer { found, known }) = Store::open_to_read(path) {
+        return Finding::failed(
+            subject,
+            format!("{shown} has schema version {found}, and this sifter knows {known} at most"),
+            format!("install the newer sifter again, or do without the file: {advice}"),
+        );
+    }
     match checked {
         Ok(answer) if answer == "ok" => Finding::ok(subject, format!("{shown} is sound")),
         Ok(answer) => Finding::failed(subject, format!("{shown} is damaged: {answer}"), advice),

@@ -205,7 +205,8 @@ fn judge(status: &v1::GetStatusResponse) -> Vec<Finding> {
         findings.push(Finding::failed(
             "agent",
             format!("works without its catalogue: {}", status.catalog_message),
-            "free space or repair the disk; the agent takes it up again by itself",
+            "once that is mended, the agent takes it up again by itself at the next scan; if it says no more, look \
+             at the space and the state of the disk",
         ));
     }
     for root in &status.roots {

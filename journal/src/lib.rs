@@ -11,6 +11,7 @@ pub mod stderr;
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -35,12 +36,8 @@ pub struct Journal {
 impl Journal {
     /// The journal, if it is what standard error leads to.
     pub fn of_stderr() -> Option<Self> {
-        let told = std::env::var("JOURNAL_STREAM").ok()?;
-        let facts = fstat(io::stderr()).ok()?;
-        if told != format!("{}:{}", facts.st_dev, facts.st_ino) {
-            return None;
-        }
-        Self::at(Path::new(SOCKET)).ok()
+        let is_journal = leads_to_journal(io::stderr());
+        is_journal.then(|| Self::at(Path::new(SOCKET)).ok())?
     }
 
     /// The journal that listens there.
@@ -69,6 +66,13 @@ impl Journal {
             let _ = io::stderr().write_all(&line);
         }
     }
+}
+
+/// Whether the journal is what a stream leads to, as the service manager tells.
+pub fn leads_to_journal(stream: impl AsFd) -> bool {
+    let told = std::env::var("JOURNAL_STREAM");
+    let facts = fstat(stream).map(|facts| format!("{}:{}", facts.st_dev, facts.st_ino));
+    matches!((told, facts), (Ok(told), Ok(facts)) if told == facts)
 }
 
 /// A layer that makes an entry of each event, under the name of the program, and has it delivered.

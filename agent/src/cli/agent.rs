@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use sifter_journal::leads_to_journal;
 use sifter_tls::TlsError;
 
 use crate::config::{self, Raw, RawRoot, Settings};
@@ -162,6 +163,10 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let reload = Box::new(move || again.clone().resolve());
     let shown = terminal.clone();
     let ran = run::agent(settings, &files, reload, terminal, |addresses| {
+        // The log says it there.
+        if leads_to_journal(std::io::stdout()) {
+            return;
+        }
         let print = || {
             let mut out = std::io::stdout().lock();
             for address in addresses {

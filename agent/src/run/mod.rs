@@ -231,6 +231,7 @@ async fn serve(start: Start, ready: impl FnOnce(&[String])) -> anyhow::Result<()
         addresses.push(listener.bound.address.to_string());
         doors.open(listener.bound, listener.asked, listener.passed);
     }
+    ready(&addresses);
     for address in &addresses {
         tracing::info!(address, "listening");
     }
@@ -239,7 +240,6 @@ async fn serve(start: Start, ready: impl FnOnce(&[String])) -> anyhow::Result<()
         sd_notify::NotifyState::Status("listening"),
     ]);
     let informed = tokio::spawn(manager::inform(Arc::clone(&engines)));
-    ready(&addresses);
 
     until_told_to_stop(mounts).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use sifter_journal::leads_to_journal;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -145,9 +146,13 @@ async fn reload(running: Arc<Running>, mut hangup: Signal) {
 }
 
 /// One line for each address, for people and for tests that asked for port 0. They are in the log, too:
-/// nothing is lost where nobody reads this.
+/// nothing is lost where nobody reads this, and where both are the journal, the log is enough.
 fn announce(running: &Running, scheme: &str) {
-    let mut out = io::stdout().lock();
+    let mut out: Box<dyn io::Write> = if leads_to_journal(io::stdout()) {
+        Box::new(io::sink())
+    } else {
+        Box::new(io::stdout().lock())
+    };
     for address in &running.addresses {
         let _ = writeln!(out, "listening on {scheme}://{address}");
         tracing::info!(%address, scheme, "listening");

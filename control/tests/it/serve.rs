@@ -1,7 +1,8 @@
 //! `serve` as a process: its start and end, signals, the service manager, its log.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
@@ -209,4 +210,30 @@ fn serve_does_not_need_its_standard_output() {
     assert_eq!(manager.told(), "READY=1\n");
     process.signal(Signal::SIGTERM);
     assert!(process.0.wait().unwrap().success());
+}
+
+#[test]
+fn addresses_are_said_once_where_the_journal_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, path) = (dir.path().join("config.toml"), dir.path().join("out"));
+    fs::write(&file, config("", &[])).unwrap();
+    for is_journal in [false, true] {
+        let out = fs::File::create(&path).unwrap();
+        let facts = out.metadata().unwrap();
+        let inode = if is_journal { facts.ino() } else { 0 };
+        let child = program("serve", &file)
+            // What the service manager says of the stream that it made.
+            .env("JOURNAL_STREAM", format!("{}:{inode}", facts.dev()))
+            .stdout(out)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut process = Process(child);
+        let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines();
+        assert!(log.any(|line| line.unwrap().contains("listening address=")));
+        process.signal(Signal::SIGTERM);
+        assert!(process.0.wait().unwrap().success());
+        let said = fs::read_to_string(&path).unwrap();
+        assert_eq!(said.is_empty(), is_journal, "{said}");
+    }
 }

@@ -16,6 +16,9 @@ use crate::words;
 /// Time between two looks where no watchdog asks for a shorter one.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// The same while a scan runs: people look at the line after a start, and see soon what has come of it.
+const EVERY_SCANNING: Duration = Duration::from_secs(1);
+
 /// Tells the service manager, until dropped.
 pub async fn inform(engines: Arc<Engines>) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
@@ -28,11 +31,14 @@ pub async fn inform(engines: Arc<Engines>) {
     loop {
         let engine = engines.current();
         let look = tokio::task::spawn_blocking(move || {
+            let roots = engine.supervisor.status();
             let images = engine.catalog.snapshot().rows.len();
-            summary(&engine.supervisor.status(), images)
+            (summary(&roots, images), pause(&roots, every))
         });
+        let mut next = every;
         match tokio::time::timeout(every, look).await {
-            Ok(Ok(summary)) => {
+            Ok(Ok((summary, pause))) => {
+                next = pause;
                 if watchdog.is_some() {
                     let _ = sd_notify::notify(&[NotifyState::Watchdog]);
                 }
@@ -46,7 +52,16 @@ pub async fn inform(engines: Arc<Engines>) {
                 tracing::error!("catalogue and scans do not answer: no sign of life is given")
             }
         }
-        tokio::time::sleep(every).await;
+        tokio::time::sleep(next).await;
+    }
+}
+
+/// How long the next look is waited for, where it is `every` while nothing happens.
+fn pause(roots: &[RootStatus], every: Duration) -> Duration {
+    if roots.iter().any(|root| root.progress.is_some()) {
+        every.min(EVERY_SCANNING)
+    } else {
+        every
     }
 }
 
@@ -79,7 +94,7 @@ fn summary(roots: &[RootStatus], images: usize) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use super::summary;
+    use super::{EVERY, pause, summary};
     use crate::catalog::FileTime;
     use crate::scan::{HintState, Progress, RootState, RootStatus};
 
@@ -113,6 +128,8 @@ mod tests {
             ),
         ] {
             assert_eq!(summary(&roots, images), expected);
+            let soon = pause(&roots, EVERY) < EVERY;
+            assert_eq!(soon, expected.contains("being scanned"), "{expected}");
         }
     }
 }

@@ -77,9 +77,14 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         Bars::of_standard_error()
     };
     let mut exit = Exit::Success;
+    // A header over nothing would say that there are no images where none were looked for.
+    let mut is_listing = false;
     for target in targets::targets(&args.paths) {
-        let scanned = match target {
-            Target::File(path) => file(&path, &printer)?,
+        let (scanned, is_listed) = match target {
+            Target::File(path) => {
+                let scanned = file(&path, &printer)?;
+                (scanned, scanned == Exit::Success)
+            }
             Target::Directory(path, apart) => {
                 let settings = settings(path, &args, &apart);
                 let options = ScanOptions {
@@ -91,12 +96,15 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             }
             Target::Refused(path, error) => {
                 complain(&format!("scan {}: {error}", crate::escape::path(&path)));
-                Exit::Failure
+                (Exit::Failure, false)
             }
         };
         exit = exit.and(scanned);
+        is_listing |= is_listed;
     }
-    printer.finish()?;
+    if is_listing {
+        printer.finish()?;
+    }
     Ok(exit)
 }
 
@@ -142,14 +150,14 @@ fn file(path: &Path, printer: &Printer) -> anyhow::Result<Exit> {
     }
 }
 
-/// Prints what is in a directory.
+/// Prints what is in a directory; gives also whether it could be looked into.
 fn directory(
     settings: &RootSettings,
     apart: &Apart,
     options: ScanOptions,
     printer: &Printer,
     bars: Option<&Bars>,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<(Exit, bool)> {
     let progress = Arc::new(Progress::default());
     let bar = bars.map(|bars| bars.show(&settings.path, &progress));
     let unprinted = OnceLock::new();
@@ -168,14 +176,15 @@ fn directory(
     if rest > 0 {
         complain(&format!("… and {rest} more problems"));
     }
-    match scanned {
+    let exit = match &scanned {
         Err(error) => {
             complain(&error.to_string());
-            Ok(Exit::Failure)
+            Exit::Failure
         }
-        Ok(()) if problems.count() > 0 => Ok(Exit::Partial),
-        Ok(()) => Ok(Exit::Success),
-    }
+        Ok(()) if problems.count() > 0 => Exit::Partial,
+        Ok(()) => Exit::Success,
+    };
+    Ok((exit, !matches!(scanned, Err(ScanError::Root { .. }))))
 }
 
 /// Scans and prints; what keeps it from printing ends the scan and goes to `unprinted`.

@@ -131,6 +131,32 @@ fn every_path_is_reported_once_or_refused() {
 }
 
 #[test]
+fn a_header_is_printed_where_something_was_looked_into() {
+    let guard = tempfile::tempdir().unwrap();
+    let at = |path: &str| guard.path().join(path);
+    fs::create_dir(at("empty")).unwrap();
+    fs::write(at("text"), "no image").unwrap();
+    fs::write(at("image.sif"), sif("alpha:1", 1)).unwrap();
+    for (paths, is_printed) in [
+        (&["nowhere"][..], false),
+        (&["text"], false),
+        (&["nowhere", "text"], false),
+        (&["empty"], true),
+        (&["text", "image.sif"], true),
+        (&["empty", "nowhere"], true),
+    ] {
+        let ran = run(guard.path(), &[&["scan"], paths].concat());
+        assert_eq!(
+            ran.out.contains("REPOSITORY"),
+            is_printed,
+            "{paths:?}: {}",
+            ran.out
+        );
+        assert_eq!(ran.out.is_empty(), !is_printed, "{paths:?}: {}", ran.out);
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_fails_as_a_directory_does() {
     // Not even the superuser may read it.
     let closed = "/sys/bus/platform/uevent";

@@ -29,6 +29,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::fcntl::Flock;
+use nix::fcntl::FlockArg;
 use sha2::Digest;
 use sha2::Sha256;
 
@@ -49,6 +52,34 @@ const RECORD: usize = 8;
 
 /// Names of the files, before the number of their slot.
 const PREFIX: &str = "nonces-";
+
+/// The file that is locked while a process has the directory.
+const LOCK_FILE: &str = "control.lock";
+
+/// Makes sure that no other process writes down nonces in a directory: each would cut what the other is writing, and
+/// accept what the other has accepted. Such a process is [`io::ErrorKind::WouldBlock`]. The lock ends with what is
+/// returned; there is none where the directory cannot be written, or its file system has no locks.
+pub fn lock(directory: &Path) -> io::Result<Option<Flock<File>>> {
+    let path = directory.join(LOCK_FILE);
+    let mut open = OpenOptions::new();
+    let file = match open.create(true).append(true).mode(0o600).open(&path) {
+        Ok(file) => file,
+        // Then no nonce can be written either, which is told when one is.
+        Err(error) => {
+            tracing::debug!(%error, path = %path.display(), "no lock");
+            return Ok(None);
+        }
+    };
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Err(Errno::EWOULDBLOCK.into()),
+        // Some network file systems have no locks.
+        Err((_, error)) => {
+            tracing::debug!(%error, path = %path.display(), "no lock");
+            Ok(None)
+        }
+    }
+}
 
 /// Nonces in memory, and in files for the next process.
 #[derive(Debug)]

@@ -30,8 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Answer the API
 ///
-/// Ends with 0 when it was told to stop, 1 if an address cannot be listened on, 78 if the configuration
-/// is wrong.
+/// Ends with 0 when it was told to stop, 1 if an address cannot be listened on or the state directory is in use,
+/// 78 if the configuration is wrong.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -55,7 +55,8 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = match &error {
-                ServeError::Run(RunError::Listen { .. }) | ServeError::Runtime(_) => 1,
+                ServeError::Run(RunError::Listen { .. } | RunError::StateInUse { .. })
+                | ServeError::Runtime(_) => 1,
                 _ => super::EXIT_CONFIG,
             };
             super::fail(&error, code)

@@ -6,6 +6,7 @@
 
 mod reload;
 
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::fcntl::Flock;
 use sifter_tls::Held;
 use sifter_tls::TlsError;
 use tokio::net::TcpListener;
@@ -30,6 +32,7 @@ use super::listener::Slots;
 use super::reminder::Reminder;
 use super::tls::Certificate;
 use crate::auth::Authenticator;
+use crate::auth::journal;
 use crate::auth::journal::JournaledNonces;
 use crate::auth::keys::KeyError;
 use crate::auth::keys::KeySource;
@@ -71,6 +74,15 @@ pub enum RunError {
     /// The access keys cannot be used.
     #[error("auth.keys")]
     Keys(#[from] KeyError),
+    /// Another process has the state directory.
+    #[error(
+        "another control plane uses the state directory {}: stop it, or set auth.state_directory to another one",
+        path.display()
+    )]
+    StateInUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// What earlier runs accepted cannot be read.
     #[error("cannot read the nonces of earlier runs in {}", path.display())]
     Nonces {
@@ -100,6 +112,8 @@ pub struct Running {
     context: Context,
     watches: Mutex<Watches>,
     reminder: Mutex<Reminder>,
+    /// Held until the end.
+    _state: Option<Flock<File>>,
 }
 
 /// Why the server is not alive.
@@ -156,14 +170,11 @@ fn parts(settings: &Settings) -> Result<Parts, RunError> {
     Ok(parts)
 }
 
-/// The nonces: kept in the directory of the configuration or of the unit, or else for as long as the
-/// process lives.
+/// The nonces: kept in the state directory, or else for as long as the process lives.
 fn nonces(signatures: &SignatureSettings) -> Result<Arc<dyn NonceStore>, RunError> {
     let capacity = signatures.max_nonces;
     let memory = MemoryNonces::new(capacity.unwrap_or(MemoryNonces::DEFAULT_CAPACITY));
-    // The service manager gives several, if told to, between colons.
-    let of_unit = || std::env::split_paths(&std::env::var_os("STATE_DIRECTORY")?).next();
-    let Some(path) = signatures.state_directory.clone().or_else(of_unit) else {
+    let Some(path) = state_directory(signatures) else {
         return Ok(Arc::new(memory));
     };
     match JournaledNonces::open(&path, memory, Timestamp::now()) {
@@ -172,11 +183,29 @@ fn nonces(signatures: &SignatureSettings) -> Result<Arc<dyn NonceStore>, RunErro
     }
 }
 
+/// The directory of the configuration, or of the unit.
+fn state_directory(signatures: &SignatureSettings) -> Option<PathBuf> {
+    // The service manager gives several, if told to, between colons.
+    let of_unit = || std::env::split_paths(&std::env::var_os("STATE_DIRECTORY")?).next();
+    signatures.state_directory.clone().or_else(of_unit)
+}
+
+/// The state directory for this process alone. Not of [`check`], which is asked while another one runs.
+fn lock_state(auth: &AuthSettings) -> Result<Option<Flock<File>>, RunError> {
+    let path = match auth {
+        AuthSettings::None => None,
+        AuthSettings::Signatures(signatures) => state_directory(signatures),
+    };
+    let Some(path) = path else { return Ok(None) };
+    journal::lock(&path).map_err(|_| RunError::StateInUse { path })
+}
+
 /// Starts to listen and to answer. `source`: the file that the settings came from, if changes to
 /// it shall be followed.
 pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Running, RunError> {
     // What changes while the files are read must be noticed later.
     let watches = Watches::new(&settings, source.as_ref());
+    let state = lock_state(&settings.auth)?;
     let Parts {
         authenticator,
         certificate,
@@ -250,6 +279,7 @@ pub async fn start(settings: Settings, source: Option<PathBuf>) -> Result<Runnin
         context,
         watches: Mutex::new(watches),
         reminder: Mutex::new(reminder),
+        _state: state,
     })
 }
 

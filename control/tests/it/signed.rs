@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -25,7 +26,9 @@ use crate::support::agent::Agent;
 use crate::support::client;
 use crate::support::client::Answer;
 use crate::support::directory;
+use crate::support::program::Process;
 use crate::support::program::program;
+use crate::support::program::run;
 use crate::support::program::started;
 use crate::support::server::Control;
 
@@ -218,6 +221,38 @@ async fn a_request_is_good_once_across_a_restart() {
         let sizes = files.map(|file| file.unwrap().metadata().unwrap().len());
         assert_eq!(sizes.sum::<u64>(), (run + 1) * 32);
     }
+}
+
+/// Which would each accept what the other has accepted.
+#[tokio::test]
+async fn two_control_planes_do_not_share_a_state_directory() {
+    let dir = directory();
+    write_keys(&dir.path().join("keys.toml"), KEYS);
+    let file = dir.path().join("config.toml");
+    let text = "[auth]\nkeys = \"keys.toml\"\nstate_directory = \".\"\n[server]\nlisten = [\"127.0.0.1:0\"]\n";
+    fs::write(&file, text).unwrap();
+    let (first, _) = started(program("serve", &file).stderr(Stdio::null()));
+    let mut serve = program("serve", &file);
+    serve.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut second = Process(serve.spawn().unwrap());
+    // One that listens says so, and does not end.
+    let mut line = String::new();
+    let mut stdout = BufReader::new(second.0.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "");
+    let mut said = String::new();
+    let mut stderr = second.0.stderr.take().unwrap();
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(
+        said.contains("another control plane uses the state directory"),
+        "{said}"
+    );
+    // As an address that is in use: the other one may end.
+    let ended = second.0.wait().unwrap();
+    assert_eq!(ended.code(), Some(1), "{said}");
+    assert_eq!(run("check-config", &file).status.code(), Some(0));
+    drop(first);
+    started(program("serve", &file).stderr(Stdio::null()));
 }
 
 /// A limit on the size of files stands for a disk that is full.

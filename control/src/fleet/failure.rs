@@ -162,10 +162,10 @@ fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'st
     std::iter::successors(std::error::Error::source(status), |error| error.source())
 }
 
-/// A status with the errors that caused it: the outermost alone says "transport error".
+/// A status with the errors that caused it, but for the channel's own, which says no more than "transport error".
 fn error_chain(status: &Status) -> String {
     let mut text = status.message().to_owned();
-    for error in causes(status) {
+    for error in causes(status).filter(|error| !error.is::<tonic::transport::Error>()) {
         let part = error.to_string();
         if !text.contains(&part) {
             text.push_str(": ");
@@ -184,6 +184,9 @@ fn error_chain(status: &Status) -> String {
 mod tests {
     use std::collections::HashMap;
 
+    use sifter_proto::v1::GetStatusRequest;
+    use sifter_proto::v1::agent_service_client::AgentServiceClient;
+    use tonic::transport::Channel;
     use tonic_types::ErrorDetails;
 
     use super::*;
@@ -311,6 +314,19 @@ mod tests {
     fn a_call_that_this_side_gave_up_is_a_timeout() {
         let status = Status::from_error(Box::new(TimeoutExpired(())));
         assert_eq!(Failure::from_status(&status, false), Failure::Timeout);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_not_there_is_told_of_by_what_the_system_says() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let channel = Channel::from_shared(address).unwrap().connect_lazy();
+        let mut client = AgentServiceClient::new(channel);
+        let status = client.get_status(GetStatusRequest {}).await.unwrap_err();
+        let line = Failure::from_status(&status, false).line();
+        let expected = "no sensible answer: tcp connect error: Connection refused (os error 111)";
+        assert_eq!(line, expected);
     }
 
     #[test]

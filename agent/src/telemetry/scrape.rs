@@ -56,7 +56,7 @@ pub struct Pages {
     metrics: Arc<Metrics>,
     refresh: Refresh,
     /// The listener of the configuration, which may be another one tomorrow.
-    current: Mutex<Option<(Listen, Serving)>>,
+    current: Mutex<Option<Serving>>,
 }
 
 impl Pages {
@@ -79,21 +79,21 @@ impl Pages {
     /// Whether they are served where the configuration says.
     #[must_use]
     pub fn are_at(&self, address: Option<&Listen>) -> bool {
-        self.lock().as_ref().map(|(at, _)| at) == address
+        self.lock().as_ref().map(|serving| &serving.at) == address
     }
 
     /// Serves there, as the configuration asks, and nowhere else any more. Answers under way outlive
     /// it.
     pub fn serve(&self, address: Option<&Listen>, scrapes: Option<Scrapes>) {
-        let new = address.cloned().zip(scrapes).map(|(address, scrapes)| {
+        let new = address.cloned().zip(scrapes).map(|(at, scrapes)| {
             tracing::info!(address = scrapes.address(), "metrics");
             let task = self.spawn(scrapes);
-            (address, Serving(task))
+            Serving { at, task }
         });
         *self.lock() = new;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Listen, Serving)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Serving>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -126,11 +126,17 @@ impl Pages {
 
 /// Serves, until dropped.
 #[derive(Debug)]
-struct Serving(AbortHandle);
+struct Serving {
+    at: Listen,
+    task: AbortHandle,
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+        if let Listen::Unix(path) = &self.at {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use super::support::{Agent, Authority, images, leave_out};
+use nix::sys::signal::Signal;
+
+use super::support::{Agent, Authority, images, leave_out, until};
 
 fn doctor(config: &Path) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_sifter"))
@@ -47,6 +49,11 @@ fn what_is_wrong_is_named_with_what_to_do() {
         assert!(text.contains(line), "{line} in {text}");
     }
     assert!(!text.contains("FAILED"), "{text}");
+    agent.signal(Signal::SIGTERM);
+    let left = ["agent.sock", "metrics.sock"].map(|name| directory.join(name));
+    until("its sockets to go", || {
+        !left.iter().any(|path| path.exists())
+    });
     drop(agent);
 
     let (code, text) = doctor(&config);

@@ -453,7 +453,13 @@ fn addresses_and_the_metrics_move() {
     assert!(ask(&runtime, channel));
     assert_eq!(http::get(elsewhere, "/metrics").unwrap().status, 200);
 
-    // Without, they are nowhere, and the socket is gone.
+    // At a socket, which is gone with them.
+    let socket = agent.dir.path().join("m");
+    let head = format!("landlock = false\nlisten = ['{moved}']\nmetrics = 'unix:{dir}/m'");
+    agent.reload(&head, &["a", "b"]);
+    assert!(socket.exists());
+
+    // Without, they are nowhere, and the sockets are gone.
     agent.reload(
         &format!("landlock = false\nlisten = ['{moved}']"),
         &["a", "b"],
@@ -461,6 +467,7 @@ fn addresses_and_the_metrics_move() {
     wait::until_true("the metrics to close", || {
         std::net::TcpStream::connect(elsewhere).is_err()
     });
+    assert!(!socket.exists());
     wait::until_true("the socket to go", || !agent.dir.path().join("s").exists());
 }
 

@@ -145,7 +145,7 @@ impl Digester {
                 Ok(thread) => digester.threads.push(thread),
                 Err(error) => {
                     digester.stop(START_PATIENCE);
-                    return Err(error);
+                    return Err(io::Error::other(scan::no_thread(&error)));
                 }
             }
         }

@@ -318,7 +318,7 @@ impl Root {
 }
 
 /// What is said where a thread cannot be started.
-fn no_thread(error: &io::Error) -> String {
+pub(crate) fn no_thread(error: &io::Error) -> String {
     format!("cannot start a thread: {error}: raise TasksMax= of the service, or `ulimit -u`")
 }
 

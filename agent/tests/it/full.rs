@@ -150,6 +150,16 @@ fn where_threads_are_short_that_is_said() {
         complained += usize::from(said.contains("TasksMax="));
     }
     assert!(complained > 0);
+    // The threads of digests are the first to be started.
+    let config = std::fs::read_to_string(at("agent.toml")).unwrap();
+    let config = config.replace("[defaults]", "[defaults]\ncontent_digest = true");
+    std::fs::write(at("agent.toml"), config).unwrap();
+    let said = said_with_threads(directory.path(), ROOTS, ROOTS / 2);
+    let line = said.lines().find(|line| line.contains("digesting"));
+    assert!(
+        line.is_some_and(|line| line.contains("TasksMax=")),
+        "{said}"
+    );
 }
 
 /// Runs a command whose output finds no room.

@@ -1,6 +1,6 @@
 //! The keys that signatures are checked with.
 
-use std::io::BufReader;
+use std::io::{self, Read};
 
 use aws_lc_rs::signature::ParsedPublicKey;
 use base64::Engine;
@@ -25,7 +25,7 @@ const DAMAGED: &str = "it, or what follows it, is damaged";
 #[derive(Debug, Default)]
 pub struct Keyring {
     pub(super) pgp: Vec<SignedPublicKey>,
-    /// Certificates that revoke keys, without the keys.
+    /// Certificates that revoke keys, with the keys or without.
     revocations: Vec<Signature>,
     /// X.509 `SubjectPublicKeyInfo`, DER.
     pub(super) plain: Vec<Vec<u8>>,
@@ -69,25 +69,16 @@ impl Keyring {
         let text = String::from_utf8_lossy(bytes);
         for (label, block) in blocks(&text) {
             match label {
-                PGP => match SignedPublicKey::from_string_many(block) {
-                    Ok((keys, _)) => {
-                        let before = keyring.len();
-                        keyring.add(keys)?;
-                        if keyring.len() == before {
-                            keyring.revocations.extend(revocations(block));
-                        }
-                    }
-                    Err(_) => return Err(keyring.fault(DAMAGED)),
-                },
+                PGP => {
+                    let packets = dearmored(block).map_err(|_| keyring.fault(DAMAGED))?;
+                    keyring.add(&packets)?;
+                }
                 PEM => keyring.add_pem(block)?,
                 _ => {}
             }
         }
         if keyring.is_empty() && is_public_key_packet(bytes) {
-            match SignedPublicKey::from_bytes_many(bytes) {
-                Ok(keys) => keyring.add(keys)?,
-                Err(_) => return Err(keyring.fault(DAMAGED)),
-            }
+            keyring.add(bytes)?;
         }
         if keyring.is_empty() {
             let found = if keyring.revocations.is_empty() {
@@ -113,8 +104,8 @@ impl Keyring {
     }
 
     /// The PGP key with this fingerprint, upper-case hexadecimal, with all that any copy of it says: one that was
-    /// exported before the key was revoked must not hide that. Whose the revocations are, which may be of
-    /// another key, is asked where they are used.
+    /// exported before the key was revoked must not hide that. Whose the revocations and the statements on
+    /// subkeys are, which may be of another key, is asked where they are used.
     pub(super) fn by_fingerprint(&self, fingerprint: &str) -> Option<SignedPublicKey> {
         let copies = self.pgp.iter().filter(|key| {
             hex::encode_upper(key.primary_key.fingerprint().as_bytes()) == fingerprint
@@ -125,14 +116,14 @@ impl Keyring {
         Some(key)
     }
 
-    /// Adds OpenPGP keys. What the library says of one that is wrong is for programmers: dumps, and the stack.
-    fn add(
-        &mut self,
-        keys: impl Iterator<Item = pgp::errors::Result<SignedPublicKey>>,
-    ) -> Result<(), KeyringError> {
+    /// Adds OpenPGP keys and revocations, which may be anywhere. What the library says of a key that is wrong is
+    /// for programmers: dumps, and the stack.
+    fn add(&mut self, packets: &[u8]) -> Result<(), KeyringError> {
+        let keys = SignedPublicKey::from_bytes_many(packets).map_err(|_| self.fault(DAMAGED))?;
         for key in keys {
             self.pgp.push(key.map_err(|_| self.fault(DAMAGED))?);
         }
+        self.revocations.extend(revocations(packets));
         Ok(())
     }
 
@@ -165,32 +156,25 @@ impl Keyring {
 /// Two copies of a key as one. What they both say is there twice, which does no harm.
 fn merged(mut key: SignedPublicKey, copy: SignedPublicKey) -> SignedPublicKey {
     let (details, more) = (&mut key.details, copy.details);
-    details
-        .revocation_signatures
-        .extend(more.revocation_signatures);
     details.direct_signatures.extend(more.direct_signatures);
     details.users.extend(more.users);
-    for subkey in copy.public_subkeys {
-        match key
-            .public_subkeys
-            .iter_mut()
-            .find(|known| known.key == subkey.key)
-        {
-            Some(known) => known.signatures.extend(subkey.signatures),
-            None => key.public_subkeys.push(subkey),
-        }
-    }
+    key.public_subkeys.extend(copy.public_subkeys);
     key
 }
 
-/// The revocations in a block that has no key.
-fn revocations(block: &str) -> impl Iterator<Item = Signature> {
-    PacketParser::new(BufReader::new(Dearmor::new(block.as_bytes()))).filter_map(|packet| {
-        match packet.ok()? {
-            Packet::Signature(signature) => Some(signature)
-                .filter(|signature| signature.typ() == Some(SignatureType::KeyRevocation)),
-            _ => None,
-        }
+/// What is in an armoured block.
+fn dearmored(block: &str) -> io::Result<Vec<u8>> {
+    let mut packets = Vec::new();
+    Dearmor::new(block.as_bytes()).read_to_end(&mut packets)?;
+    Ok(packets)
+}
+
+/// The revocations of keys among packets. One may be behind other keys than its own, where it is added to a file.
+fn revocations(packets: &[u8]) -> impl Iterator<Item = Signature> {
+    PacketParser::new(packets).filter_map(|packet| match packet.ok()? {
+        Packet::Signature(signature) => Some(signature)
+            .filter(|signature| signature.typ() == Some(SignatureType::KeyRevocation)),
+        _ => None,
     })
 }
 

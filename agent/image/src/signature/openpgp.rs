@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgp::composed::{CleartextSignedMessage, SignedPublicKey, SignedPublicSubKey};
+use pgp::composed::{CleartextSignedMessage, SignedPublicKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::errors::Error;
-use pgp::packet::{Signature, SignatureType, SubpacketData};
+use pgp::packet::{PublicSubkey, Signature, SignatureType, SubpacketData};
 use pgp::types::{KeyDetails, Tag, VerifyingKey};
 
 use super::{Keyring, Outcome, Proof, Statement};
@@ -64,7 +64,7 @@ fn matching<'m, 'k>(
     }
     let by_subkey = key.public_subkeys.iter().find_map(|subkey| {
         let signature = made_by(message, &subkey.key, &mut unsupported)?;
-        Some((signature, bound(subkey, key)))
+        Some((signature, bound(&subkey.key, key)))
     });
     by_subkey.ok_or_else(|| match unsupported {
         Some(what) => Outcome::Rejected {
@@ -121,25 +121,26 @@ fn primary(key: &SignedPublicKey) -> SignedBy<'_> {
     }
 }
 
-/// What a primary key says of a subkey. One that is for signing has said, too, whose it is.
-fn bound<'k>(subkey: &'k SignedPublicSubKey, key: &'k SignedPublicKey) -> SignedBy<'k> {
+/// What a primary key says of a subkey, at whichever copy of it. One that is for signing has said, too, whose it is.
+fn bound<'k>(subkey: &'k PublicSubkey, key: &'k SignedPublicKey) -> SignedBy<'k> {
     let of_type = |kind: SignatureType| {
-        subkey.signatures.iter().filter(move |signature| {
+        let signatures = key.public_subkeys.iter().flat_map(|copy| &copy.signatures);
+        signatures.filter(move |signature| {
             signature.typ() == Some(kind)
                 && signature
-                    .verify_subkey_binding(&key.primary_key, &subkey.key)
+                    .verify_subkey_binding(&key.primary_key, subkey)
                     .is_ok()
         })
     };
     let statement = newest(of_type(SignatureType::SubkeyBinding));
     SignedBy {
-        key: &subkey.key,
+        key: subkey,
         statement,
         is_revoked: of_type(SignatureType::SubkeyRevocation).next().is_some(),
         may_sign: statement.is_some_and(|statement| {
             statement.key_flags().sign()
                 && statement.embedded_signature().is_some_and(|back| {
-                    back.verify_primary_key_binding(&subkey.key, &key.primary_key)
+                    back.verify_primary_key_binding(subkey, &key.primary_key)
                         .is_ok()
                 })
         }),
@@ -224,6 +225,8 @@ fn after(seconds: i64, lifetime: Duration) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use pgp::composed::{CleartextSignedMessage, Deserializable, SignedSecretKey};
+    use pgp::packet::PacketHeader;
+    use pgp::ser::Serialize;
     use pgp::types::{Password, SigningKey};
 
     use super::*;
@@ -331,6 +334,13 @@ mod tests {
         keyring.pgp[0].public_subkeys[1]
             .signatures
             .retain(|signature| signature.typ() == Some(SignatureType::SubkeyBinding));
+        // gpg writes headers of packets as of old, and other programs do not.
+        let subkey = &mut keyring.pgp[0].public_subkeys[1].key;
+        let old = subkey.clone();
+        let packet = old.to_bytes().unwrap();
+        let header = PacketHeader::new_fixed(Tag::PublicSubkey, packet.len().try_into().unwrap());
+        *subkey = PublicSubkey::try_from_reader(header, &packet[..]).unwrap();
+        assert_ne!(*subkey, old);
         let outcome = |keyring: &Keyring| verify(&message, &fingerprint, keyring, now).0;
         for _ in 0..2 {
             assert_eq!(outcome(&keyring), rejected("the key is revoked"));

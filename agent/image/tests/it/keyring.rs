@@ -7,16 +7,17 @@ use sifter_image::signature::{Keyring, KeyringError};
 
 use crate::signed::{PUBLIC, REVOCATION, SECRET, plain_key};
 
+pub(super) fn binary(armoured: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Dearmor::new(armoured.as_bytes())
+        .read_to_end(&mut bytes)
+        .expect("armour");
+    bytes
+}
+
 #[test]
 fn what_is_no_keyring_is_said_to_be_what_it_is() {
     let (_, pem) = plain_key();
-    let binary = |armoured: &str| {
-        let mut bytes = Vec::new();
-        Dearmor::new(armoured.as_bytes())
-            .read_to_end(&mut bytes)
-            .expect("armour");
-        bytes
-    };
     let public = binary(PUBLIC);
     let block = |label: &str, body: &str| {
         format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
@@ -52,6 +53,24 @@ fn what_is_no_keyring_is_said_to_be_what_it_is() {
             "a revocation alone",
             REVOCATION.into(),
             no_keys("a revocation without its key"),
+        ),
+        (
+            "a revocation cut off",
+            [PUBLIC, &REVOCATION[..200]].concat().into(),
+            key(2),
+        ),
+        (
+            "a revocation without a line",
+            [
+                PUBLIC,
+                &REVOCATION.replace(
+                    "lVsiIROBAQD7em2ceCiAl/tyM07jBV8TewQi2BAKtSeWRI2+O4iuZgD9FjyeFe6Y\n",
+                    "",
+                ),
+            ]
+            .concat()
+            .into(),
+            key(2),
         ),
         ("binary", public.clone(), Ok(1)),
         ("binary, two", public.repeat(2), Ok(2)),

@@ -11,6 +11,7 @@ use sifter_image::record::SignatureForm;
 use sifter_image::signature::{Keyring, Outcome, Verification, verify};
 
 use crate::corpus::{shared, skipped};
+use crate::keyring::binary;
 use crate::made::{Object, native};
 use crate::signed::{
     LATER, PUBLIC, REVOCATION, REVOKED, clear_signed, envelope, plain_key, secret, signature,
@@ -24,8 +25,8 @@ fn time(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).expect("in range")
 }
 
-fn only(bytes: &[u8], keyring: &str, now: i64) -> Verification {
-    let keyring = Keyring::parse(keyring.as_bytes()).expect("a keyring");
+fn only(bytes: &[u8], keyring: &(impl AsRef<[u8]> + ?Sized), now: i64) -> Verification {
+    let keyring = Keyring::parse(keyring.as_ref()).expect("a keyring");
     let mut found = verify(&bytes, &keyring, time(now))
         .expect("memory")
         .expect("a SIF");
@@ -64,7 +65,7 @@ fn all_copies_of_a_key_count_in_any_order() {
         ("the same", PUBLIC, PUBLIC, Outcome::Expired { since }),
         ("expires later", PUBLIC, LATER, Outcome::Valid),
         ("revoked", PUBLIC, REVOKED, revoked.clone()),
-        ("revoked by itself", LATER, REVOCATION, revoked),
+        ("revoked by itself", LATER, REVOCATION, revoked.clone()),
     ] {
         for keyring in [[first, second].concat(), [second, first].concat()] {
             assert_eq!(
@@ -74,6 +75,9 @@ fn all_copies_of_a_key_count_in_any_order() {
             );
         }
     }
+    // A revocation that was added to a file is behind all that the key has.
+    let keyring = [binary(LATER), binary(REVOCATION)].concat();
+    assert_eq!(only(&bytes, &keyring, YEAR_2031).outcome, revoked);
 }
 
 #[test]

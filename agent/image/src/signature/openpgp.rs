@@ -116,8 +116,8 @@ fn primary(key: &SignedPublicKey) -> SignedBy<'_> {
         statement,
         is_revoked: false,
         // Keys of long ago do not say what they are for.
-        may_sign: statement.is_none_or(|statement| !has_key_flags(statement))
-            || statement.is_some_and(|statement| statement.key_flags().sign()),
+        may_sign: statement
+            .is_some_and(|statement| !has_key_flags(statement) || statement.key_flags().sign()),
     }
 }
 
@@ -172,6 +172,7 @@ fn trust(
             .revocation_signatures
             .iter()
             .any(|revocation| revocation.verify_key(&key.primary_key).is_ok());
+    let primary = primary(key);
     let hash = signature.hash_alg();
     let is_strong = hash.is_some_and(|hash| {
         [
@@ -188,6 +189,11 @@ fn trust(
     let broken = format!("signed over {hash}, a broken hash: have it signed again");
     for (is_wrong, why) in [
         (is_revoked, "the key is revoked"),
+        // Without, nothing says when it expires.
+        (
+            primary.statement.is_none(),
+            "the key has no valid self-signature: export it again",
+        ),
         (!by.may_sign, "the key is not for signing"),
         (!is_strong, &broken),
     ] {
@@ -200,7 +206,7 @@ fn trust(
     let signature_end = signature
         .signature_expiration_time()
         .and_then(|lifetime| after(made?, lifetime.into()));
-    match [end(by), end(&primary(key)), signature_end]
+    match [end(by), end(&primary), signature_end]
         .into_iter()
         .flatten()
         .min()
@@ -319,6 +325,30 @@ mod tests {
         keyring.pgp[0].public_subkeys[2].signatures.extend(binding);
         let outcome = of(&keyring, &expiring);
         assert!(matches!(outcome, Outcome::Expired { .. }), "{outcome:?}");
+    }
+
+    /// As gpg, which does not take it: it may have expired.
+    #[test]
+    fn a_key_that_says_nothing_of_itself_signs_nothing() {
+        const SUBKEYS: &str = include_str!("../../tests/it/keys/subkeys.public.asc");
+        const OF_SUBKEYS: &str = include_str!("../../tests/it/keys/subkeys.secret.asc");
+        const EXPIRED: &str = include_str!("../../tests/it/keys/expires-2030.public.asc");
+        const OF_EXPIRED: &str = include_str!("../../tests/it/keys/expires-2030.secret.asc");
+        let now = Timestamp::from_second(1_925_000_000).unwrap();
+        let secret = |text: &str| SignedSecretKey::from_string(text).unwrap().0;
+        for (public, message) in [
+            (SUBKEYS, signed(&secret(OF_SUBKEYS).secret_subkeys[0].key)),
+            (EXPIRED, signed(&secret(OF_EXPIRED).primary_key)),
+        ] {
+            let mut keyring = Keyring::parse(public.as_bytes()).unwrap();
+            let key = &mut keyring.pgp[0];
+            let fingerprint = hex::encode_upper(key.primary_key.fingerprint().as_bytes());
+            key.details.users[0].signatures.clear();
+            assert_eq!(
+                verify(&message, &fingerprint, &keyring, now).0,
+                rejected("the key has no valid self-signature: export it again")
+            );
+        }
     }
 
     /// The revoked subkey is there twice: once as it was before, and once as it is.

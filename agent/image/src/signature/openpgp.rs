@@ -1,5 +1,6 @@
 //! OpenPGP signatures in clear text.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -44,20 +45,20 @@ pub(super) fn verify(
     (outcome, signer)
 }
 
-/// The key that made a signature: the primary one or a subkey, and what the primary one says of it.
-struct SignedBy<'k> {
-    key: &'k dyn KeyDetails,
-    /// The newest valid statement, which has the lifetime and what the key is for.
-    statement: Option<&'k Signature>,
+/// The key that made a signature, the primary one or a subkey, as the primary one says of it.
+struct SignedBy {
+    /// Whether it says anything.
+    is_stated: bool,
+    expires: Option<Timestamp>,
     is_revoked: bool,
     may_sign: bool,
 }
 
 /// The signature that the primary key or one of its subkeys has made, and which.
-fn matching<'m, 'k>(
+fn matching<'m>(
     message: &'m CleartextSignedMessage,
-    key: &'k SignedPublicKey,
-) -> Result<(&'m Signature, SignedBy<'k>), Outcome> {
+    key: &SignedPublicKey,
+) -> Result<(&'m Signature, SignedBy), Outcome> {
     let mut unsupported = None;
     if let Some(signature) = made_by(message, &key.primary_key, &mut unsupported) {
         return Ok((signature, primary(key)));
@@ -96,33 +97,61 @@ fn made_by<'m>(
 }
 
 /// What a primary key says of itself.
-fn primary(key: &SignedPublicKey) -> SignedBy<'_> {
-    let users = key.details.users.iter().flat_map(|user| {
-        user.signatures.iter().filter(|signature| {
-            signature.is_certification()
-                && signature
-                    .verify_certification(&key.primary_key, Tag::UserId, &user.id)
-                    .is_ok()
-        })
-    });
+fn primary(key: &SignedPublicKey) -> SignedBy {
+    let statements = self_signatures(key);
+    SignedBy {
+        is_stated: !statements.is_empty(),
+        expires: statements
+            .iter()
+            .find_map(|statement| end(&key.primary_key, statement)),
+        is_revoked: key
+            .details
+            .revocation_signatures
+            .iter()
+            .any(|revocation| revocation.verify_key(&key.primary_key).is_ok()),
+        // Keys of long ago do not say what they are for.
+        may_sign: statements
+            .iter()
+            .find(|statement| has_key_flags(statement))
+            .is_none_or(|statement| statement.key_flags().sign()),
+    }
+}
+
+/// The newest signature of a primary key on itself, and then the newest on each of its user IDs, newest first. What
+/// one does not say another may, as gpg has it: a key does not lose its end for a signature without one on a second
+/// name of its owner.
+fn self_signatures(key: &SignedPublicKey) -> Vec<&Signature> {
     let direct = key
         .details
         .direct_signatures
         .iter()
         .filter(|signature| signature.verify_key(&key.primary_key).is_ok());
-    let statement = newest(users.chain(direct));
-    SignedBy {
-        key: &key.primary_key,
-        statement,
-        is_revoked: false,
-        // Keys of long ago do not say what they are for.
-        may_sign: statement
-            .is_some_and(|statement| !has_key_flags(statement) || statement.key_flags().sign()),
-    }
+    let mut on_users: Vec<_> = key
+        .details
+        .users
+        .iter()
+        .flat_map(|user| {
+            user.signatures
+                .iter()
+                .map(move |signature| (&user.id, signature))
+        })
+        .filter(|(id, signature)| {
+            signature.is_certification()
+                && signature
+                    .verify_certification(&key.primary_key, Tag::UserId, *id)
+                    .is_ok()
+        })
+        .collect();
+    // Copies of a key have the same user IDs.
+    on_users.sort_by_key(|(id, signature)| (id.id(), Reverse(created(signature))));
+    on_users.dedup_by_key(|(id, _)| id.id());
+    on_users.sort_by_key(|(_, signature)| Reverse(created(signature)));
+    let on_users = on_users.into_iter().map(|(_, signature)| signature);
+    newest(direct).into_iter().chain(on_users).collect()
 }
 
 /// What a primary key says of a subkey, at whichever copy of it. One that is for signing has said, too, whose it is.
-fn bound<'k>(subkey: &'k PublicSubkey, key: &'k SignedPublicKey) -> SignedBy<'k> {
+fn bound(subkey: &PublicSubkey, key: &SignedPublicKey) -> SignedBy {
     let of_type = |kind: SignatureType| {
         let signatures = key.public_subkeys.iter().flat_map(|copy| &copy.signatures);
         signatures.filter(move |signature| {
@@ -134,8 +163,8 @@ fn bound<'k>(subkey: &'k PublicSubkey, key: &'k SignedPublicKey) -> SignedBy<'k>
     };
     let statement = newest(of_type(SignatureType::SubkeyBinding));
     SignedBy {
-        key: subkey,
-        statement,
+        is_stated: statement.is_some(),
+        expires: statement.and_then(|statement| end(subkey, statement)),
         is_revoked: of_type(SignatureType::SubkeyRevocation).next().is_some(),
         may_sign: statement.is_some_and(|statement| {
             statement.key_flags().sign()
@@ -148,7 +177,11 @@ fn bound<'k>(subkey: &'k PublicSubkey, key: &'k SignedPublicKey) -> SignedBy<'k>
 }
 
 fn newest<'k>(signatures: impl Iterator<Item = &'k Signature>) -> Option<&'k Signature> {
-    signatures.max_by_key(|signature| signature.created().map_or(0, |time| time.as_secs()))
+    signatures.max_by_key(|signature| created(signature))
+}
+
+fn created(signature: &Signature) -> u32 {
+    signature.created().map_or(0, |time| time.as_secs())
 }
 
 fn has_key_flags(signature: &Signature) -> bool {
@@ -160,18 +193,7 @@ fn has_key_flags(signature: &Signature) -> bool {
 }
 
 /// What the mathematics does not say.
-fn trust(
-    signature: &Signature,
-    by: &SignedBy<'_>,
-    key: &SignedPublicKey,
-    now: Timestamp,
-) -> Outcome {
-    let is_revoked = by.is_revoked
-        || key
-            .details
-            .revocation_signatures
-            .iter()
-            .any(|revocation| revocation.verify_key(&key.primary_key).is_ok());
+fn trust(signature: &Signature, by: &SignedBy, key: &SignedPublicKey, now: Timestamp) -> Outcome {
     let primary = primary(key);
     let hash = signature.hash_alg();
     let is_strong = hash.is_some_and(|hash| {
@@ -188,10 +210,10 @@ fn trust(
     let hash = hash.map(|hash| hash.to_string()).unwrap_or_default();
     let broken = format!("signed over {hash}, a broken hash: have it signed again");
     for (is_wrong, why) in [
-        (is_revoked, "the key is revoked"),
+        (by.is_revoked || primary.is_revoked, "the key is revoked"),
         // Without, nothing says when it expires.
         (
-            primary.statement.is_none(),
+            !primary.is_stated,
             "the key has no valid self-signature: export it again",
         ),
         (!by.may_sign, "the key is not for signing"),
@@ -206,7 +228,7 @@ fn trust(
     let signature_end = signature
         .signature_expiration_time()
         .and_then(|lifetime| after(made?, lifetime.into()));
-    match [end(by), end(&primary), signature_end]
+    match [by.expires, primary.expires, signature_end]
         .into_iter()
         .flatten()
         .min()
@@ -216,10 +238,10 @@ fn trust(
     }
 }
 
-/// When a key expires.
-fn end(by: &SignedBy<'_>) -> Option<Timestamp> {
-    let lifetime = Duration::from(by.statement?.key_expiration_time()?);
-    let made = i64::from(by.key.created_at().as_secs());
+/// When a key expires, if this is said of it.
+fn end(key: &impl KeyDetails, statement: &Signature) -> Option<Timestamp> {
+    let lifetime = Duration::from(statement.key_expiration_time()?);
+    let made = i64::from(key.created_at().as_secs());
     after(made, lifetime).filter(|_| !lifetime.is_zero())
 }
 
@@ -231,9 +253,9 @@ fn after(seconds: i64, lifetime: Duration) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use pgp::composed::{CleartextSignedMessage, Deserializable, SignedSecretKey};
-    use pgp::packet::PacketHeader;
+    use pgp::packet::{PacketHeader, SignatureConfig, Subpacket, UserId};
     use pgp::ser::Serialize;
-    use pgp::types::{Password, SigningKey};
+    use pgp::types::{PacketHeaderVersion, Password, SignedUser, SigningKey};
 
     use super::*;
 
@@ -325,6 +347,55 @@ mod tests {
         keyring.pgp[0].public_subkeys[2].signatures.extend(binding);
         let outcome = of(&keyring, &expiring);
         assert!(matches!(outcome, Outcome::Expired { .. }), "{outcome:?}");
+    }
+
+    /// As gpg: of each user ID the newest signature counts, and what one does not say another may.
+    #[test]
+    fn an_end_is_lost_only_where_it_was_said() {
+        const PUBLIC: &str = include_str!("../../tests/it/keys/expires-2030.public.asc");
+        const SECRET: &str = include_str!("../../tests/it/keys/expires-2030.secret.asc");
+        let secret = SignedSecretKey::from_string(SECRET).unwrap().0.primary_key;
+        let message = signed(&secret);
+        let password = Password::empty();
+        let later = |kind| {
+            let mut config = SignatureConfig::from_key(rand::thread_rng(), &secret, kind).unwrap();
+            let made = SubpacketData::SignatureCreationTime(pgp::types::Timestamp::from_secs(
+                1_900_000_000,
+            ));
+            let by = SubpacketData::IssuerFingerprint(secret.fingerprint());
+            config.hashed_subpackets = [made, by]
+                .map(|data| Subpacket::regular(data).unwrap())
+                .to_vec();
+            config
+        };
+        for (name, is_ended) in [
+            ("", true),
+            ("second name", true),
+            ("Test Signer <signer@example.org>", false),
+        ] {
+            let mut keyring = Keyring::parse(PUBLIC.as_bytes()).unwrap();
+            let key = &mut keyring.pgp[0];
+            let fingerprint = hex::encode_upper(key.primary_key.fingerprint().as_bytes());
+            if name.is_empty() {
+                let direct = later(SignatureType::Key);
+                let direct = direct.sign_key(&secret, &password, &key.primary_key);
+                key.details.direct_signatures.push(direct.unwrap());
+            } else {
+                let id = UserId::from_str(PacketHeaderVersion::New, name).unwrap();
+                let said = later(SignatureType::CertPositive)
+                    .sign_certification(&secret, &key.primary_key, &password, Tag::UserId, &id)
+                    .unwrap();
+                key.details.users.insert(0, SignedUser::new(id, vec![said]));
+            }
+            let now = Timestamp::from_second(1_925_000_000).unwrap();
+            let outcome = verify(&message, &fingerprint, &keyring, now).0;
+            assert_eq!(
+                matches!(outcome, Outcome::Expired { .. }),
+                is_ended,
+                "{name}: {outcome:?}"
+            );
+            assert_eq!(outcome == Outcome::Valid, !is_ended, "{name}");
+        }
     }
 
     /// As gpg, which does not take it: it may have expired.

@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, requires = "keyring")]
     verify: bool,
 
-    /// Public keys: OpenPGP, armoured or not, or PEM
+    /// Public keys and their revocations: OpenPGP, armoured or not, or PEM
     #[arg(long, value_name = "FILE", requires = "verify")]
     keyring: Option<PathBuf>,
 

@@ -58,7 +58,8 @@ pub enum KeyringError {
 impl Keyring {
     /// Reads public keys: any number of armoured OpenPGP blocks and PEM `PUBLIC KEY` blocks in one
     /// text, or binary OpenPGP (`gpg --export`, apptainer's `pgp-public`). A key may be there more than once, and
-    /// be revoked by a block of its own (`gpg --gen-revoke`).
+    /// be revoked by a block of its own (`gpg --gen-revoke`). A revocation by another key, which a key may have
+    /// named for that (`addrevoker` of gpg), is not seen.
     ///
     /// # Errors
     ///

@@ -26,6 +26,7 @@ use crate::support::agent::Agent;
 use crate::support::client;
 use crate::support::client::Answer;
 use crate::support::directory;
+use crate::support::program::Log;
 use crate::support::program::Process;
 use crate::support::program::program;
 use crate::support::program::run;
@@ -273,14 +274,13 @@ async fn a_request_is_good_once_after_the_disk_was_full() {
         .env_remove("RUST_LOG")
         .stderr(Stdio::piped());
     let (mut process, address) = started(&mut limited);
-    let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines();
-    let mut says = |what: &str| log.any(|line| line.unwrap().contains(what));
+    let log = Log::of(&mut process);
 
     let accepted = |address| signers(address)[0].bytes("reader", "reader-secret", "ehpc-test");
     let early = accepted(address);
     let answer = client::raw(address, &early).await;
     answer.assert_error(404, "LoginNotFound");
-    assert!(says("nonces cannot be written down"));
+    assert!(log.says("nonces cannot be written down"));
     let again = client::raw(address, &early).await;
     again.assert_error(400, "SignatureNonceUsed");
 
@@ -291,7 +291,7 @@ async fn a_request_is_good_once_after_the_disk_was_full() {
     let late = accepted(address);
     let answer = client::raw(address, &late).await;
     answer.assert_error(404, "LoginNotFound");
-    assert!(says("nonces are written down again"));
+    assert!(log.says("nonces are written down again"));
     drop(process);
 
     let (_process, address) = started(program("serve", &file).stderr(Stdio::null()));

@@ -1,8 +1,6 @@
 //! HTTPS and mutual TLS to the agents.
 
 use std::fs;
-use std::io::BufRead;
-use std::io::BufReader;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -257,10 +255,7 @@ fn files_that_others_can_read_or_replace_are_told_of_and_used() {
     let mut serve = program::program("serve", &file);
     let serve = serve.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut serve = program::Process(serve.spawn().unwrap());
-    let log = BufReader::new(serve.0.stderr.take().unwrap());
-    let lines: Vec<_> = log.lines().map(Result::unwrap).take(2).collect();
-    let told = |line: &String| line.contains("server.key is not safe: mode 0644");
-    assert!(lines.iter().any(told), "{lines:?}");
+    assert!(program::Log::of(&mut serve).says("server.key is not safe: mode 0644"));
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -36,6 +38,30 @@ pub fn started(serve: &mut Command) -> (Process, SocketAddr) {
     // Whoever reads it stays.
     process.0.stdout = Some(stdout.into_inner());
     (process, address.unwrap_or_else(|| panic!("{line}")))
+}
+
+/// How long a process may be silent that is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a process writes to standard error: whoever waits for a line that never comes fails, and does not hang.
+pub struct Log(Receiver<String>);
+
+impl Log {
+    /// Of a process of which nobody else reads it.
+    pub fn of(process: &mut Process) -> Self {
+        let (lines, log) = channel();
+        let written = BufReader::new(process.0.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            let mut written = written.lines().map_while(Result::ok);
+            written.try_for_each(|line| lines.send(line))
+        });
+        Self(log)
+    }
+
+    /// Whether it comes to a line that contains this.
+    pub fn says(&self, what: &str) -> bool {
+        std::iter::from_fn(|| self.0.recv_timeout(PATIENCE).ok()).any(|line| line.contains(what))
+    }
 }
 
 /// Ends with the test.

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use crate::catalog::{ChangeKind, Content, Found};
 use crate::config::RootSettings;
 use crate::scan::{Progress, Root, ScanError, ScanOptions};
+use crate::words;
 
 use super::bar::Bars;
 use super::listing::ListingArgs;
@@ -175,6 +176,16 @@ fn directory(
     let rest = problems.count() - problems.first.len() as u64;
     if rest > 0 {
         complain(&format!("… and {rest} more problems"));
+    }
+    let skipped = progress.counts().mounts_skipped;
+    if skipped > 0 {
+        // Automounted homes are such: a short listing must not pass for all there is.
+        complain(&format!(
+            "{}: {} below it {} not entered (see --cross-file-systems)",
+            crate::escape::path(&settings.path),
+            words::count(skipped, "mount point"),
+            if skipped == 1 { "is" } else { "are" }
+        ));
     }
     let exit = match &scanned {
         Err(error) => {

@@ -191,6 +191,20 @@ fn write_root(out: &mut dyn Write, root: &v1::Root) -> std::io::Result<()> {
                 if counts.misnamed == 1 { "has" } else { "have" }
             )?;
         }
+        if let Some(counts) = scan.counts
+            && counts.mounts_skipped > 0
+        {
+            writeln!(
+                out,
+                "    {} {} not entered (see `cross_file_systems`)",
+                count(counts.mounts_skipped, "mount point"),
+                if counts.mounts_skipped == 1 {
+                    "is"
+                } else {
+                    "are"
+                }
+            )?;
+        }
     }
     for problem in root.problems.iter().take(5) {
         writeln!(

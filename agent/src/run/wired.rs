@@ -247,6 +247,7 @@ fn counts(counts: &crate::scan::Counts, problems: u64) -> v1::ScanCounts {
         images: counts.images,
         files_read: counts.files_read,
         misnamed: counts.misnamed,
+        mounts_skipped: counts.mounts_skipped,
         operations: counts.operations,
         bytes_read: counts.bytes,
         problems,

@@ -110,8 +110,8 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// `ELOOP` if it is a link, `EXDEV` if another file system is mounted there, and what else the
-    /// operating system says.
+    /// `ELOOP` if it is a link, `EXDEV` if another file system is mounted there, [`NotMounted`] if an automounter
+    /// does not mount one, and what else the operating system says.
     pub fn open_dir(
         &self,
         parent: &Dir,
@@ -122,7 +122,12 @@ impl Access {
             return Err(Errno::EXDEV.into());
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let (fd, checked) = self.open_at(parent, name, flags, operations)?;
+        let (fd, checked) = match self.open_at(parent, name, flags, operations) {
+            Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {
+                return Err(NotMounted::there(parent, name, operations).unwrap_or(error));
+            }
+            opened => opened?,
+        };
         let device = if checked {
             parent.device
         } else {
@@ -353,6 +358,14 @@ impl Dir {
         Ok(true)
     }
 
+    /// Whether the names in the directory are an automounter's: one that is absent may still be there to be opened.
+    #[must_use]
+    pub fn is_automounted(&self, operations: &mut Operations) -> bool {
+        operations.calls += 1;
+        nix::sys::statfs::fstatfs(&self.fd)
+            .is_ok_and(|stat| stat.filesystem_type() == nix::sys::statfs::AUTOFS_SUPER_MAGIC)
+    }
+
     /// `statx` of `path` relative to the directory, without following a link at its end. An empty
     /// path is the directory itself.
     ///
@@ -382,6 +395,38 @@ impl Dir {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let stat = rustix::fs::statx(&self.fd, path, flags, StatxFlags::empty());
         stat.is_ok_and(|stat| (stat.stx_attributes).contains(StatxAttributes::MOUNT_ROOT))
+    }
+}
+
+/// What an automounter was to mount, and did not. It answers `ENOENT`, as if the directory were gone; without a
+/// process behind it the directory is empty (`fs/autofs/waitq.c: autofs_wait, autofs_catatonic_mode`).
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub enum NotMounted {
+    /// Its name is there.
+    #[error("the automounter does not mount it")]
+    Named,
+    /// Names are there only while they are mounted (a map without `browse`), so that it may be gone for good.
+    #[error(
+        "the automounter does not mount it, or it is gone: a full scan takes it from the listing then"
+    )]
+    Nameless,
+}
+
+impl NotMounted {
+    /// Why the directory `name` of `parent` cannot be opened, if it is for an automounter.
+    fn there(parent: &Dir, name: &CStr, operations: &mut Operations) -> Option<io::Error> {
+        let why = match parent.stat(name, operations) {
+            Ok((EntryKind::Directory, _)) => Self::Named,
+            _ if parent.is_automounted(operations) => Self::Nameless,
+            _ => return None,
+        };
+        Some(io::Error::other(why))
+    }
+
+    /// The reason behind an error, if it is this one.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
     }
 }
 

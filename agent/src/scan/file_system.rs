@@ -57,6 +57,8 @@ const TYPES: &[(i64, &str, Nature)] = &[
     (0xf2f5_2010, "f2fs", Nature::Local),
     (0xe0f5_e1e2, "erofs", Nature::Local),
     (0xca45_1a4e, "bcachefs", Nature::Local),
+    // What an automounter mounts there is mostly of servers.
+    (0x0187, "autofs", Nature::Network),
     (0x6573_5546, "fuse", Nature::User),
     (0x6969, "nfs", Nature::Network),
     (0xff53_4d42, "cifs", Nature::Network),

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::dir::NotMounted;
+
 /// Problems that are kept with path and message; all of them are counted.
 pub const PROBLEMS_KEPT: usize = 100;
 
@@ -38,6 +40,8 @@ pub enum Count {
     FilesRead,
     /// Files with an image name and other content.
     Misnamed,
+    /// Directories that were not entered, for another file system is mounted there.
+    MountsSkipped,
     /// System calls made on the file system.
     Operations,
     /// Bytes read from files.
@@ -45,7 +49,7 @@ pub enum Count {
 }
 
 impl Count {
-    const ALL: usize = 7;
+    const ALL: usize = 8;
 }
 
 /// The counts at one moment.
@@ -61,6 +65,8 @@ pub struct Counts {
     pub files_read: u64,
     /// Files with an image name and other content.
     pub misnamed: u64,
+    /// Directories that were not entered, for another file system is mounted there.
+    pub mounts_skipped: u64,
     /// System calls made on the file system.
     pub operations: u64,
     /// Bytes read from files.
@@ -121,6 +127,7 @@ impl Progress {
             images: get(Count::Images),
             files_read: get(Count::FilesRead),
             misnamed: get(Count::Misnamed),
+            mounts_skipped: get(Count::MountsSkipped),
             operations: get(Count::Operations),
             bytes: get(Count::Bytes),
         }
@@ -170,6 +177,7 @@ impl Progress {
             Count::Files,
             Count::Images,
             Count::Misnamed,
+            Count::MountsSkipped,
         ] {
             self.counts[found as usize].store(0, Ordering::Relaxed);
         }
@@ -204,6 +212,7 @@ impl Progress {
         add(Count::Images, counts.images);
         add(Count::FilesRead, counts.files_read);
         add(Count::Misnamed, counts.misnamed);
+        add(Count::MountsSkipped, counts.mounts_skipped);
         add(Count::Operations, counts.operations);
         add(Count::Bytes, counts.bytes);
         self.note_activity();
@@ -242,6 +251,9 @@ impl Progress {
 /// The kind of a problem in one word, for counts and metrics.
 #[must_use]
 pub fn problem_kind(error: &io::Error) -> &'static str {
+    if NotMounted::of(error).is_some() {
+        return "NOT_MOUNTED";
+    }
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EACCES | Errno::EPERM) => "PERMISSION_DENIED",
         Some(Errno::ESTALE) => "STALE_HANDLE",

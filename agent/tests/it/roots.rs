@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use sifter_agent::telemetry::Metrics;
 
 use nix::sys::signal::Signal;
 
-use crate::support::mounted::Mounted;
+use crate::support::mounted::{Automounter, Mounted};
 use crate::support::site::{Site, is_listed, until_seen};
 use crate::support::tree::{outwait_granularity, sif, write};
 use crate::support::{Agent, images, unprivileged, until};
@@ -201,15 +202,88 @@ fn what_a_mount_has_hidden_is_listed_once_it_is_gone() {
     let over_known = Mounted::new(&known, "1m").unwrap();
     // Hidden while it is looked at more than once.
     for full in [false, false, true] {
-        site.rescan(full, true);
+        let counts = site.rescan(full, true);
         assert_eq!(names(), [""; 0]);
+        assert_eq!(counts.mounts_skipped, 2);
     }
     drop(over_known);
-    site.rescan(false, true);
+    assert_eq!(site.rescan(false, true).mounts_skipped, 1);
     assert_eq!(names(), ["a.sif", "b.sif"]);
     drop(over_new);
-    site.rescan(false, true);
+    assert_eq!(site.rescan(false, true).mounts_skipped, 0);
     assert_eq!(names(), ["a.sif", "b.sif", "c.sif"]);
+}
+
+#[test]
+fn mount_points_that_are_not_entered_are_told() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mounts = ["images/a", "images/b"].map(|name| temporary.path().join(name));
+    let Some(_a) = Mounted::new(&mounts[0], "1m") else {
+        return;
+    };
+    let _b = Mounted::new(&mounts[1], "1m").unwrap();
+    let agent = Agent::start(temporary.path(), "", "");
+    let root = temporary.path().join("images");
+    let said = |arguments: &[&str], path: &Path| {
+        let output = Command::new(env!("CARGO_BIN_EXE_sifter"))
+            .args(arguments)
+            .arg(path)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8(said).unwrap()
+    };
+    let status = said(&["status", "--address"], Path::new(&agent.unix()));
+    let line = "2 mount points are not entered (see `cross_file_systems`)\n";
+    assert!(status.contains(line), "{status}");
+    let scan = said(&["scan"], &root);
+    let line = "images: 2 mount points below it are not entered (see --cross-file-systems)\n";
+    assert!(scan.contains(line), "{scan}");
+    let scan = said(&["scan", "--cross-file-systems"], &root);
+    assert!(!scan.contains("entered"), "{scan}");
+}
+
+/// Homes are mounted when they are used, go again afterwards, and sometimes cannot be mounted.
+#[test]
+fn what_an_automounter_does_not_mount_stays_listed() {
+    for browse in [true, false] {
+        let temporary = tempfile::tempdir().unwrap();
+        let at = |name: &str| temporary.path().join(name);
+        write(&at("server/a.sif"), &sif("a:1", 1));
+        let home = at("home");
+        let Some(automounter) = Automounter::new(&home) else {
+            return;
+        };
+        automounter.mount("alice", &at("server"));
+        let mut settings = RootSettings::new(home.clone());
+        settings.cross_file_systems = true;
+        settings.interval = Duration::from_secs(86_400);
+        let site = Site::with(settings, None);
+        assert_eq!(site.listing(), ["a:1 a.sif Ready"]);
+        automounter.expire("alice", browse);
+        // The first time it is asked in vain, and then not any more.
+        for _ in 0..2 {
+            site.rescan(false, true);
+            assert_eq!(site.listing(), ["a:1 a.sif Unavailable"], "{browse}");
+            let last = site.supervisor.status()[0].last.clone().unwrap();
+            assert_eq!(last.problems.by_kind, [("NOT_MOUNTED", 1)].into());
+        }
+        if browse {
+            automounter.mount("alice", &at("server"));
+            site.rescan(false, true);
+            assert_eq!(site.listing(), ["a:1 a.sif Ready"]);
+            automounter.expire("alice", browse);
+        }
+        // A name that is gone may be gone for good.
+        site.rescan(true, true);
+        let kept: &[_] = if browse {
+            &["a:1 a.sif Unavailable"]
+        } else {
+            &[]
+        };
+        assert_eq!(site.listing(), kept);
+    }
 }
 
 #[test]

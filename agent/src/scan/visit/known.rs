@@ -18,6 +18,7 @@ impl Visitor<'_> {
     pub(super) fn known_directory(&mut self, known: KnownDirectory, new: &mut Vec<Item>) {
         if known.identity == Identity::default() && self.is_hidden(&known.path) {
             self.counts.directories += 1;
+            self.counts.mounts_skipped += 1;
             return;
         }
         if known.volatile || self.shared.options.full {

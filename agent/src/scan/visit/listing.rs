@@ -27,6 +27,8 @@ pub(super) fn recognise(candidates: &mut [Candidate], files: &mut [KnownFile]) -
 /// Names found in a directory.
 #[derive(Default)]
 pub(super) struct Listing {
+    /// All of them, of interest or not.
+    pub names: u64,
     pub directories: Vec<Box<[u8]>>,
     pub candidates: Vec<Candidate>,
     pub unknown: Vec<(CString, u64)>,
@@ -36,6 +38,11 @@ pub(super) struct Listing {
 }
 
 impl Listing {
+    /// Whether there is nothing at all in the directory.
+    pub fn is_empty(&self) -> bool {
+        self.names == 0
+    }
+
     /// Whether there are the marks of a sandbox: `.singularity.d`, or the scripts of Singularity 2.2
     /// and earlier.
     pub fn is_sandbox(&self) -> bool {

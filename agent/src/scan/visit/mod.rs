@@ -22,8 +22,8 @@ use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownFile}
 use self::listing::{Listing, recognise};
 use self::look::{Looked, Parent};
 use self::sampling::{Sampling, Took, Waits};
-use super::candidates::Candidate;
-use super::dir::{DIRECTORY_BUFFER, Dir, EntryKind, absolute, c_name, join};
+use super::candidates::{Candidate, is_entered};
+use super::dir::{DIRECTORY_BUFFER, Dir, EntryKind, NotMounted, absolute, c_name, join};
 use super::operations::Operations;
 use super::pace::Timed;
 use super::plan::{KnownError, is_racy};
@@ -140,6 +140,14 @@ impl<'a> Visitor<'a> {
                 None => None,
             };
             let listing = self.list(&dir, &pending.path)?;
+            // Without a process behind it, an automounter's file system shows what it has not mounted as empty.
+            if self.shared.settings.cross_file_systems
+                && listing.is_empty()
+                && !pending.path.is_empty()
+                && dir.is_automounted(&mut self.operations)
+            {
+                return Err(io::Error::other(NotMounted::Named));
+            }
             let (identity, facts) = match state {
                 None if listing.is_sandbox() => dir.identity(&mut self.operations)?,
                 state => state.unwrap_or_default(),
@@ -149,6 +157,8 @@ impl<'a> Visitor<'a> {
         let (dir, started, identity, facts, listing) = match read {
             Ok(read) => read,
             Err(error) => {
+                let is_gone = matches!(NotMounted::of(&error), Some(NotMounted::Nameless))
+                    && self.shared.options.full;
                 match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                         if id.is_some() {
@@ -156,6 +166,7 @@ impl<'a> Visitor<'a> {
                         }
                     }
                     Some(Errno::EXDEV) => self.hidden(pending),
+                    None if is_gone => (self.shared.sink)(change(ChangeKind::Gone)),
                     _ => {
                         self.problem(&pending.path, "read directory", &error);
                         (self.shared.sink)(change(ChangeKind::Unreadable {
@@ -203,6 +214,7 @@ impl<'a> Visitor<'a> {
     /// Another file system is mounted here, which is not ours to enter. That it is gone again no timestamp tells:
     /// the directory stays one that is still to be read.
     fn hidden(&mut self, pending: Pending) {
+        self.counts.mounts_skipped += u64::from(self.is_entered_above(&pending));
         // One that is not known yet is so anyway.
         let Some(known) = pending.known else { return };
         let Ok(children) = self.known_children(&known.path) else {
@@ -220,6 +232,19 @@ impl<'a> Visitor<'a> {
                 removed: known.files.into_iter().map(|file| file.name).collect(),
             },
         });
+    }
+
+    /// Whether what keeps a directory from being opened is not above it.
+    fn is_entered_above(&mut self, pending: &Pending) -> bool {
+        let shared = self.shared;
+        pending.parent.is_some() || {
+            let slash = pending.path.iter().rposition(|byte| *byte == b'/');
+            let above = &pending.path[..slash.unwrap_or(0)];
+            let opened = shared
+                .access
+                .open_below(shared.root, above, &mut self.operations);
+            opened.is_ok()
+        }
     }
 
     /// Known directories in one are not there any more.
@@ -258,11 +283,14 @@ impl<'a> Visitor<'a> {
             dir,
             &mut self.buffer,
             &mut self.operations,
-            |name, kind, inode| match kind {
-                EntryKind::Directory => listing.directory(name, path, settings),
-                EntryKind::File => listing.file(name, inode, path, settings),
-                EntryKind::Unknown => listing.unknown.push((name.to_owned(), inode)),
-                EntryKind::Other => {}
+            |name, kind, inode| {
+                listing.names += 1;
+                match kind {
+                    EntryKind::Directory => listing.directory(name, path, settings),
+                    EntryKind::File => listing.file(name, inode, path, settings),
+                    EntryKind::Unknown => listing.unknown.push((name.to_owned(), inode)),
+                    EntryKind::Other => {}
+                }
             },
         )?;
         // Some network file systems do not tell the kind.
@@ -304,6 +332,10 @@ impl<'a> Visitor<'a> {
                 return;
             };
             listing.directories.retain(|name| !seen.remove(name));
+            if !seen.is_empty() && dir.is_automounted(&mut self.operations) {
+                // Each is looked for by its own name, which has it mounted if it is still there.
+                seen.retain(|name| !is_entered(self.shared.settings, &known.path, name));
+            }
             // Some may be left out now.
             self.gone(&known.path, seen);
             files = known.files;

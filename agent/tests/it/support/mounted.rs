@@ -1,8 +1,9 @@
 //! Mounts, for tests that need file systems of their own.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// Something that is mounted, while it lives.
 pub struct Mounted<'a>(&'a Path);
@@ -33,16 +34,77 @@ impl<'a> Mounted<'a> {
     }
 
     fn mount(path: &'a Path, arguments: &[&str]) -> Option<Self> {
-        fs::create_dir_all(path).unwrap();
-        let mounted = Command::new("mount").args(arguments).arg(path).status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            super::skip(
-                &format!("mount {}", arguments.join(" ")),
-                "this user may not mount",
-            );
-            return None;
+        is_mounted(&mut Command::new("mount"), path, arguments).then_some(Self(path))
+    }
+}
+
+/// Mounts something, or says that this user may not.
+fn is_mounted(mount: &mut Command, path: &Path, arguments: &[&str]) -> bool {
+    fs::create_dir_all(path).unwrap();
+    let status = mount.args(arguments).arg(path).status();
+    let is_mounted = status.is_ok_and(|status| status.success());
+    if !is_mounted {
+        super::skip(
+            &format!("mount {}", arguments.join(" ")),
+            "this user may not mount",
+        );
+    }
+    is_mounted
+}
+
+/// A file system of an automounter that answers nothing: what is to be mounted on demand is not. What the
+/// automounter itself does there is told by its process group.
+pub struct Automounter<'a> {
+    leader: Child,
+    mounted: Mounted<'a>,
+}
+
+impl<'a> Automounter<'a> {
+    /// One at `path`; `None`, and a word of it, where this user may not mount.
+    pub fn new(path: &'a Path) -> Option<Self> {
+        let leader = Command::new("cat")
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let group = leader.id();
+        let automounter = Self {
+            leader,
+            mounted: Mounted(path),
+        };
+        let (requests, pipe) = std::io::pipe().unwrap();
+        drop(requests);
+        let options = format!("fd=1,pgrp={group},minproto=5,maxproto=5,indirect");
+        let arguments = ["-t", "autofs", "-o", &options, "none"];
+        is_mounted(Command::new("mount").stdout(pipe), path, &arguments).then_some(automounter)
+    }
+
+    /// Does what a real one does when it is asked for a name.
+    pub fn mount(&self, name: &str, source: &Path) {
+        let path = self.mounted.0.join(name);
+        self.run(Command::new("mkdir").arg("-p").arg(&path));
+        self.run(Command::new("mount").arg("--bind").arg(source).arg(&path));
+    }
+
+    /// Does what a real one does when nobody uses it any more; without `browse` the name is not there afterwards.
+    pub fn expire(&self, name: &str, browse: bool) {
+        let path = self.mounted.0.join(name);
+        self.run(Command::new("umount").arg(&path));
+        if !browse {
+            self.run(Command::new("rmdir").arg(&path));
         }
-        Some(Self(path))
+    }
+
+    fn run(&self, command: &mut Command) {
+        let group = i32::try_from(self.leader.id()).unwrap();
+        assert!(command.process_group(group).status().unwrap().success());
+    }
+}
+
+impl Drop for Automounter<'_> {
+    fn drop(&mut self) {
+        let _ = self.leader.kill();
+        let _ = self.leader.wait();
     }
 }
 

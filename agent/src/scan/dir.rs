@@ -123,10 +123,10 @@ impl Access {
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let (fd, checked) = match self.open_at(parent, name, flags, operations) {
-            Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {
-                return Err(NotMounted::there(parent, name, operations).unwrap_or(error));
+            Ok(opened) => opened,
+            Err(error) => {
+                return Err(NotMounted::behind(&error, parent, name, operations).unwrap_or(error));
             }
-            opened => opened?,
         };
         let device = if checked {
             parent.device
@@ -398,8 +398,10 @@ impl Dir {
     }
 }
 
-/// What an automounter was to mount, and did not. It answers `ENOENT`, as if the directory were gone; without a
-/// process behind it the directory is empty (`fs/autofs/waitq.c: autofs_wait, autofs_catatonic_mode`).
+/// What an automounter was to mount, and did not, or not here. It answers `ENOENT`, as if the directory were gone;
+/// without a process behind it the directory is empty (`fs/autofs/waitq.c: autofs_wait, autofs_catatonic_mode`).
+/// What it mounts and this process does not see is asked for again and again, until the kernel says `ELOOP`
+/// (`fs/namei.c: follow_automount`).
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 pub enum NotMounted {
     /// Its name is there.
@@ -410,14 +412,32 @@ pub enum NotMounted {
         "the automounter does not mount it, or it is gone: a full scan takes it from the listing then"
     )]
     Nameless,
+    /// It is mounted, where this process does not see it.
+    #[error(
+        "the automounter mounts it outside of this process's mount namespace: that of the container, or of the \
+         service, must receive mounts (propagation `rslave`)"
+    )]
+    Elsewhere,
 }
 
 impl NotMounted {
-    /// Why the directory `name` of `parent` cannot be opened, if it is for an automounter.
-    fn there(parent: &Dir, name: &CStr, operations: &mut Operations) -> Option<io::Error> {
-        let why = match parent.stat(name, operations) {
-            Ok((EntryKind::Directory, _)) => Self::Named,
-            _ if parent.is_automounted(operations) => Self::Nameless,
+    /// What is behind the error of opening the directory `name` of `parent`, if it is an automounter.
+    fn behind(
+        error: &io::Error,
+        parent: &Dir,
+        name: &CStr,
+        operations: &mut Operations,
+    ) -> Option<io::Error> {
+        let error = Errno::from_raw(error.raw_os_error()?);
+        if !matches!(error, Errno::ENOENT | Errno::ELOOP) {
+            return None;
+        }
+        let is_there = matches!(parent.stat(name, operations), Ok((EntryKind::Directory, _)));
+        let why = match error {
+            // Else it is a link.
+            Errno::ELOOP if is_there => Self::Elsewhere,
+            Errno::ENOENT if is_there => Self::Named,
+            Errno::ENOENT if parent.is_automounted(operations) => Self::Nameless,
             _ => return None,
         };
         Some(io::Error::other(why))

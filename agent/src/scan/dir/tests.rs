@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use nix::errno::Errno;
 
-use super::{Access, Operations};
+use super::{Access, NotMounted, Operations, c_name};
 use crate::scan::file_system;
 
 #[test]
@@ -72,6 +72,33 @@ fn a_directory_is_opened_below_its_parent_only() {
             access
                 .open_below(&root, b"a/../../", &mut operations)
                 .is_err()
+        );
+    }
+}
+
+#[test]
+fn what_an_automounter_answers_is_told_from_what_is_gone_or_a_link() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("directory")).unwrap();
+    std::os::unix::fs::symlink("directory", directory.path().join("link")).unwrap();
+    let mut operations = Operations::default();
+    let access = Access::new(true);
+    let dir = access.open_root(directory.path(), &mut operations).unwrap();
+    let cases = [
+        (Errno::ENOENT, "directory", Some("does not mount it")),
+        (Errno::ENOENT, "absent", None),
+        (Errno::ELOOP, "directory", Some("outside of this process")),
+        (Errno::ELOOP, "link", None),
+        (Errno::EACCES, "directory", None),
+    ];
+    for (errno, name, expected) in cases {
+        let name = c_name(name.as_bytes()).unwrap();
+        let behind = NotMounted::behind(&errno.into(), &dir, &name, &mut operations);
+        let message = behind.map(|error| error.to_string()).unwrap_or_default();
+        let is_expected = message.contains(expected.unwrap_or_default());
+        assert!(
+            is_expected && message.is_empty() == expected.is_none(),
+            "{errno} {name:?}: {message}"
         );
     }
 }

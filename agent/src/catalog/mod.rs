@@ -239,11 +239,7 @@ impl Catalog {
         snapshot: Arc<Snapshot>,
         query: &Query,
     ) -> Result<Selection, StoreError> {
-        let rows = if query.is_plain() {
-            snapshot.rows.clone()
-        } else {
-            query.select(&snapshot, self)?.into()
-        };
+        let rows = query.select(&snapshot, self)?;
         Ok(Selection { snapshot, rows })
     }
 

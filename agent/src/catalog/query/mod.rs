@@ -7,8 +7,8 @@ mod term;
 use std::sync::Arc;
 
 use super::facts::FileTime;
-use super::kept::KeptRow;
 use super::row::Row;
+use super::rows::Rows;
 use super::snapshot::Snapshot;
 use super::store::StoreError;
 use field::Field;
@@ -125,33 +125,38 @@ impl Query {
         Ok(true)
     }
 
-    /// The images of a snapshot that match, in order.
+    /// The images of a snapshot that match, in order. What is in the order of the snapshot shares with it.
     ///
     /// # Errors
     ///
     /// The labels of one of them are not known.
-    pub fn select(
-        &self,
-        snapshot: &Snapshot,
-        labels: &dyn Labels,
-    ) -> Result<Vec<Arc<KeptRow>>, StoreError> {
-        let mut rows = Vec::new();
-        for row in snapshot.rows.iter() {
-            if self.terms.is_empty() || self.matches(snapshot, &row.view(), labels)? {
-                rows.push(Arc::clone(row));
+    pub fn select(&self, snapshot: &Snapshot, labels: &dyn Labels) -> Result<Rows, StoreError> {
+        let matching = if self.terms.is_empty() {
+            snapshot.rows.clone()
+        } else {
+            let mut places = Vec::new();
+            for (place, row) in snapshot.rows.iter().enumerate() {
+                if self.matches(snapshot, &row.view(), labels)? {
+                    places.push(place);
+                }
             }
+            snapshot.rows.at(&places)
+        };
+        if self.order.is_empty() {
+            return Ok(matching);
         }
+        let mut rows: Vec<_> = matching.iter().collect();
         // From the last field to the first: what is equal stays in the order it has, at first that of the snapshot.
         for (field, descending) in self.order.iter().rev() {
             let keys = rows.iter().map(|row| field.key(snapshot, &row.view()));
-            let mut keyed: Vec<_> = keys.zip(&rows).collect();
+            let mut keyed: Vec<_> = keys.zip(rows.iter().copied()).collect();
             keyed.sort_by(|(a, _), (b, _)| {
                 let order = a.cmp(b);
                 if *descending { order.reverse() } else { order }
             });
-            rows = keyed.into_iter().map(|(_, row)| Arc::clone(row)).collect();
+            rows = keyed.into_iter().map(|(_, row)| row).collect();
         }
-        Ok(rows)
+        Ok(rows.into_iter().map(Arc::clone).collect::<Vec<_>>().into())
     }
 }
 
@@ -275,6 +280,26 @@ mod tests {
                 ids.sort_unstable();
             }
             assert_eq!(ids, expected, "{filter} {order}");
+        }
+    }
+
+    /// Many may read what they have selected of a large listing, slowly.
+    #[test]
+    fn what_is_in_the_order_of_the_listing_shares_with_it() {
+        let rows = (0..5000).map(|id| kept(id, &format!("/r/{id:04}"), "a", "1"));
+        let (snapshot, _) = Snapshot::default().next(rows.collect(), &[], BTreeMap::new(), None);
+        for (filter, order, selected, is_shared) in [
+            ("", "", 5000, true),
+            ("size>=0", "", 5000, true),
+            ("path!=/r/2500", "", 4999, true),
+            ("path=/r/2500", "", 1, false),
+            ("", "path", 5000, false),
+        ] {
+            let query = Query::parse(filter, order, FileTime(0)).unwrap();
+            let rows = query.select(&snapshot, &Fixed).unwrap();
+            let own = rows.not_shared_with(&snapshot.rows);
+            assert_eq!(rows.len(), selected, "{filter} {order}");
+            assert_eq!(own < selected / 2, is_shared, "{filter} {order}: {own}");
         }
     }
 

@@ -1,13 +1,36 @@
 //! Looking through a large listing, or into the database for labels, takes milliseconds: it is done aside,
-//! on threads that may wait, so that it holds up nobody who only asks for a page.
+//! on threads that may wait, so that it holds up nobody who only asks for a page. Few look through a listing at a
+//! time: what that takes grows with the listing, and anybody may ask for it a thousand times.
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
 use super::status;
-use crate::catalog::{Catalog, KeptRow, Query, Selection, Snapshot};
+use crate::catalog::{Catalog, Query, Selection, Snapshot};
+
+/// How many look through a listing at a time, whoever they are: to put a million images in order takes 100 MiB while
+/// it lasts, and more processors than these gain little.
+const AT_ONCE: usize = 4;
+
+static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
+
+/// Looks through a listing, when it is its turn. Who goes away while waiting gives the turn up, and nobody else has
+/// it before the work is done.
+pub(super) async fn look_through<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Status> + Send + 'static,
+) -> Result<T, Status> {
+    let turn = TURNS.acquire().await;
+    let turn = turn.map_err(|error| Status::internal(error.to_string()))?;
+    run(move || {
+        let done = work();
+        drop(turn);
+        done
+    })
+    .await
+}
 
 /// Work that takes long.
 pub(super) async fn run<T: Send + 'static>(
@@ -31,7 +54,11 @@ pub(super) async fn select(
         let selection = catalog.select(snapshot, &query, number, now);
         selection.map_err(|error| status::catalog_failed(&error))
     };
-    if is_plain { work() } else { run(work).await }
+    if is_plain {
+        work()
+    } else {
+        look_through(work).await
+    }
 }
 
 /// The same for somebody who reads it in one go.
@@ -46,21 +73,11 @@ pub(super) async fn select_once(
         let selection = catalog.select_once(snapshot, &query);
         selection.map_err(|error| status::catalog_failed(&error))
     };
-    if is_plain { work() } else { run(work).await }
-}
-
-/// The same as a list of their own.
-pub(super) async fn rows(
-    catalog: &Arc<Catalog>,
-    snapshot: &Arc<Snapshot>,
-    query: &Query,
-) -> Result<Vec<Arc<KeptRow>>, Status> {
-    let (catalog, snapshot, query) = (Arc::clone(catalog), Arc::clone(snapshot), query.clone());
-    run(move || {
-        let rows = query.select(&snapshot, &*catalog);
-        rows.map_err(|error| status::catalog_failed(&error))
-    })
-    .await
+    if is_plain {
+        work()
+    } else {
+        look_through(work).await
+    }
 }
 
 #[cfg(test)]
@@ -72,7 +89,7 @@ mod tests {
 
     use tokio::task::spawn_blocking;
 
-    use super::{rows, select};
+    use super::{AT_ONCE, TURNS, look_through, select, select_once};
     use crate::catalog::{Catalog, FileTime, Query};
 
     async fn is_ready(mut future: Pin<&mut impl Future>) -> bool {
@@ -92,15 +109,42 @@ mod tests {
             let query = |filter| Query::parse(filter, "", FileTime(0)).unwrap();
             let snapshot = || catalog.snapshot();
             let mut filtered = pin!(select(&catalog, snapshot(), query("repository=a*"), 1, 0));
-            let all = snapshot();
-            let everything = query("");
-            let mut watched = pin!(rows(&catalog, &all, &everything));
-            assert!(!is_ready(filtered.as_mut()).await && !is_ready(watched.as_mut()).await);
+            let mut streamed = pin!(select_once(&catalog, snapshot(), query("tag=1")));
+            assert!(!is_ready(filtered.as_mut()).await && !is_ready(streamed.as_mut()).await);
             assert!(is_ready(pin!(select(&catalog, snapshot(), query(""), 2, 0))).await);
             drop(release);
             assert_eq!(filtered.await.unwrap().rows.len(), 0);
-            assert_eq!(watched.await.unwrap().len(), 0);
+            assert_eq!(streamed.await.unwrap().rows.len(), 0);
             assert!(busy.await.unwrap().is_err());
         });
+    }
+
+    /// Anybody may send hundreds of such requests at once, and each takes memory for every image. A client that gives
+    /// up does not end the work, and may ask again at once.
+    #[tokio::test]
+    async fn few_look_through_a_listing_at_a_time() {
+        let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
+        let (releases, asked): (Vec<_>, Vec<_>) = (0..AT_ONCE)
+            .map(|_| {
+                let (release, held) = mpsc::channel::<()>();
+                let begin = begin.clone();
+                let work = move || {
+                    let _ = begin.send(());
+                    let _ = held.recv();
+                    Ok(())
+                };
+                (release, tokio::spawn(look_through(work)))
+            })
+            .unzip();
+        for _ in 0..AT_ONCE {
+            begun.recv().await.unwrap();
+        }
+        for asked in asked {
+            asked.abort();
+            assert!(asked.await.is_err_and(|error| error.is_cancelled()));
+        }
+        assert_eq!(TURNS.available_permits(), 0);
+        drop(releases);
+        assert!(look_through(|| Ok(())).await.is_ok());
     }
 }

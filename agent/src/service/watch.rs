@@ -13,7 +13,7 @@ use sifter_proto::v1::{Image, ImageView, WatchImagesResponse};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::catalog::{Catalog, Changes, FileTime, KeptRow, Query, Snapshot, StoreError};
+use crate::catalog::{Catalog, Changes, FileTime, KeptRow, Query, Selection, Snapshot, StoreError};
 
 use super::aside;
 use super::convert;
@@ -22,8 +22,9 @@ use super::source::ImageSource;
 use super::status;
 use super::visibility::{FRESH, Sight};
 
-/// Images in one message.
-const BATCH: usize = 500;
+/// Images in one message: some of these wait for each client that is slow, and each image is a kilobyte before it
+/// is encoded.
+const BATCH: usize = 100;
 
 /// One client's watch.
 pub(super) struct Watcher<A> {
@@ -80,16 +81,16 @@ impl<A: ImageSource> Watcher<A> {
             let mut gone = sent.clone().unwrap_or_default();
             let (mut added, mut changed) = (Vec::new(), Vec::new());
             let mut now = HashMap::new();
-            for row in self.select(&snapshot).await? {
-                let status = snapshot.status_of(&row);
+            for row in self.select(&snapshot).await?.rows.iter() {
+                let status = snapshot.status_of(row);
                 match gone.remove(&row.id()) {
-                    None => added.push(Arc::clone(&row)),
-                    Some((was, status_was)) if *was != *row || status_was != status => {
-                        changed.push(Arc::clone(&row));
+                    None => added.push(Arc::clone(row)),
+                    Some((was, status_was)) if was != *row || status_was != status => {
+                        changed.push(Arc::clone(row));
                     }
                     Some(_) => {}
                 }
-                now.insert(row.id(), (row, status));
+                now.insert(row.id(), (Arc::clone(row), status));
             }
             changed.append(&mut renumbered(&mut added, &mut gone));
             let quiet = added.is_empty() && changed.is_empty() && gone.is_empty();
@@ -154,9 +155,10 @@ impl<A: ImageSource> Watcher<A> {
     }
 
     /// The images of a snapshot that are watched.
-    async fn select(&self, snapshot: &Arc<Snapshot>) -> Result<Vec<Arc<KeptRow>>, Ended> {
-        self.answered(aside::rows(&self.catalog, snapshot, &self.query).await)
-            .await
+    async fn select(&self, snapshot: &Arc<Snapshot>) -> Result<Selection, Ended> {
+        let (snapshot, query) = (Arc::clone(snapshot), self.query.clone());
+        let selection = aside::select_once(&self.catalog, snapshot, query).await;
+        self.answered(selection).await
     }
 
     /// Tells the client what failed, which ends the call.
@@ -171,9 +173,13 @@ impl<A: ImageSource> Watcher<A> {
     }
 
     async fn snapshot(&self, snapshot: &Arc<Snapshot>) -> Result<(), Ended> {
-        let rows = self.select(snapshot).await?;
+        let rows = self.select(snapshot).await?.rows;
         let at = (snapshot.generation, snapshot.as_of);
-        self.images(snapshot, Event::Added, &rows, at).await?;
+        // Never all of them: many may watch a large listing, and take their time.
+        for start in (0..rows.len()).step_by(BATCH) {
+            let batch: Vec<_> = rows.range(start..start + BATCH).map(Arc::clone).collect();
+            self.images(snapshot, Event::Added, &batch, at).await?;
+        }
         self.send(Event::SnapshotEnd, Vec::new(), at).await?;
         self.send(Event::Generation, Vec::new(), at).await
     }
@@ -184,7 +190,7 @@ impl<A: ImageSource> Watcher<A> {
         let watched = {
             let (changes, snapshot) = (Arc::clone(changes), Arc::clone(&snapshot));
             let (catalog, query) = (Arc::clone(&self.catalog), self.query.clone());
-            aside::run(move || {
+            aside::look_through(move || {
                 watched(&changes, |row| {
                     query.matches(&snapshot, &row.view(), &*catalog)
                 })

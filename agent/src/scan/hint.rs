@@ -5,8 +5,9 @@
 //! nothing. Where the kernel's limits do not suffice, the interval alone has to do, and the status
 //! says so. A lost event costs no more than the wait for the next scan.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::ops::Bound;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -177,7 +178,7 @@ enum Events {
 struct Watches {
     inotify: Inotify,
     paths: HashMap<WatchDescriptor, Box<[u8]>>,
-    watched: BTreeSet<Box<[u8]>>,
+    watched: BTreeMap<Box<[u8]>, WatchDescriptor>,
 }
 
 fn watch<H: Hinted>(root: &H, bell: &Bell, catalog: &Catalog) -> io::Result<()> {
@@ -223,7 +224,7 @@ impl Watches {
         Ok(Self {
             inotify: Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?,
             paths: HashMap::new(),
-            watched: BTreeSet::new(),
+            watched: BTreeMap::new(),
         })
     }
 
@@ -244,7 +245,7 @@ impl Watches {
         };
         let mut missed = BTreeSet::new();
         for directory in directories {
-            if self.watched.contains(&directory) {
+            if self.watched.contains_key(&directory) {
                 continue;
             }
             match self
@@ -253,7 +254,7 @@ impl Watches {
             {
                 Ok(descriptor) => {
                     self.paths.insert(descriptor, directory.clone());
-                    self.watched.insert(directory.clone());
+                    self.watched.insert(directory.clone(), descriptor);
                     // What came between the scan and the watch was reported to nobody.
                     missed.insert(directory);
                 }
@@ -298,7 +299,9 @@ impl Watches {
             if let Some(name) = &event.name
                 && !is_directory
                 && (event.mask).intersects(AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_DELETE)
-                && self.watched.contains(&*join(&directory, name.as_bytes()))
+                && self
+                    .watched
+                    .contains_key(&*join(&directory, name.as_bytes()))
             {
                 return Ok(Events::Lost);
             }
@@ -322,16 +325,24 @@ impl Watches {
     /// A directory has another name now, or is gone from the root. Its watches follow it; whatever comes to
     /// its old name needs watches of its own, and so does it when a scan has seen where it is.
     fn moved_away(&mut self, path: &[u8]) {
-        let is_below = |other: &[u8]| {
-            other
-                .strip_prefix(path)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        };
-        self.watched.retain(|watched| !is_below(watched));
-        let away = self.paths.extract_if(|_, watched| is_below(watched));
-        for (descriptor, _) in away {
-            // One that is gone by itself meanwhile is no error.
-            let _ = self.inotify.rm_watch(descriptor);
+        // All below follow each other in the order of names: to look through the others for each of thousands that
+        // are moved would take minutes.
+        let below = [path, b"/"].concat();
+        let from = (Bound::Included(&*below), Bound::Unbounded);
+        let all = self.watched.range::<[u8], _>(from);
+        let all = all.take_while(|(other, _)| other.starts_with(&below));
+        let away: Vec<_> = (self.watched.get_key_value(path).into_iter())
+            .chain(all)
+            .map(|(other, descriptor)| (other.clone(), *descriptor))
+            .collect();
+        for (other, descriptor) in away {
+            self.watched.remove(&other);
+            // A directory with several names has the watch of the last one.
+            if self.paths.get(&descriptor) == Some(&other) {
+                self.paths.remove(&descriptor);
+                // One that is gone by itself meanwhile is no error.
+                let _ = self.inotify.rm_watch(descriptor);
+            }
         }
     }
 }
@@ -346,7 +357,7 @@ mod tests {
 
     use nix::errno::Errno;
 
-    use super::{Bell, FileSystemType, HintState, Hinted, explain, watch};
+    use super::{Bell, EVENTS, FileSystemType, HintState, Hinted, Watches, explain, watch};
     use crate::catalog::{
         Catalog, ChangeKind, DirectoryChange, Identity, RootDirectory, RootIndex,
     };
@@ -363,6 +374,33 @@ mod tests {
         ] {
             let message = explain(&error.into(), || none_left);
             assert!(message.contains(expected), "{error}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_moved_takes_the_watches_of_what_is_below_along() {
+        let tree = tempfile::tempdir().unwrap();
+        let names = ["a", "a/b", "a/b/c", "a-b", "a0", "ab", "b"];
+        for (moved, left) in [
+            ("a", &["a-b", "a0", "ab", "b"][..]),
+            ("a/b", &["a", "a-b", "a0", "ab", "b"]),
+            ("ab", &["a", "a-b", "a/b", "a/b/c", "a0", "b"]),
+            ("none", &["a", "a-b", "a/b", "a/b/c", "a0", "ab", "b"]),
+        ] {
+            let mut watches = Watches::new().unwrap();
+            for name in names {
+                let path = tree.path().join(name);
+                fs::create_dir_all(&path).unwrap();
+                let descriptor = watches.inotify.add_watch(&path, EVENTS).unwrap();
+                let name: Box<[u8]> = name.as_bytes().into();
+                watches.paths.insert(descriptor, name.clone());
+                watches.watched.insert(name, descriptor);
+            }
+            watches.moved_away(moved.as_bytes());
+            let watched: Vec<_> = watches.watched.keys().map(|name| &**name).collect();
+            let left: Vec<_> = left.iter().map(|name| name.as_bytes()).collect();
+            assert_eq!(watched, left, "{moved}");
+            assert_eq!(watches.paths.len(), left.len(), "{moved}");
         }
     }
 

@@ -282,11 +282,7 @@ fn follow_scans(metrics: &Arc<Metrics>, supervisor: &Arc<Supervisor>) -> Vec<Abo
             let mut counted: Option<FileTime> = None;
             loop {
                 finished.borrow_and_update();
-                let last = supervisor
-                    .status()
-                    .into_iter()
-                    .find(|status| status.path == path)
-                    .and_then(|status| status.last);
+                let last = supervisor.status_of(index).and_then(|status| status.last);
                 if let Some(report) = last
                     && counted != Some(report.started)
                 {
@@ -340,6 +336,31 @@ mod tests {
         let done = finished.wait_for(|last| *last >= number);
         let done = tokio::time::timeout(Duration::from_secs(60), done).await;
         done.expect("the scan ends").unwrap();
+    }
+
+    /// Else what a round of scans costs grows with the square of the number of roots.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_of_a_scan_concerns_no_other_root() {
+        let tree = tempfile::tempdir().unwrap();
+        let paths = ["a", "b", "c"].map(|name| tree.path().join(name));
+        for path in &paths {
+            std::fs::create_dir(path).unwrap();
+        }
+        let metrics = Arc::new(Metrics::default());
+        let roots = paths.iter().map(|path| settings(path)).collect();
+        let engines = Engines::start(None, roots, Arc::clone(&metrics)).unwrap();
+        let is_counted = |path: &std::path::PathBuf| {
+            let root = format!("sifter_agent_scans_total{{root=\"{}\"", path.display());
+            metrics.render(|| ()).contains(&root)
+        };
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while !paths.iter().all(is_counted) {
+            assert!(std::time::Instant::now() < deadline, "scans are counted");
+            tokio::task::yield_now().await;
+        }
+        // Each follower looks when it begins, and when the scan has ended.
+        assert!(engines.current().supervisor.asked() <= 2 * paths.len());
+        engines.stop();
     }
 
     /// Somebody may reload once a second, and listings are large.

@@ -328,6 +328,15 @@ impl Catalog {
         self.lock().roots.get(root.0).map(|root| root.stored)
     }
 
+    /// The roots that were never scanned to the end: of their images nothing is known. Every request asks.
+    #[must_use]
+    pub fn unscanned(&self) -> Vec<RootIndex> {
+        let state = self.lock();
+        let roots = (0..).map(RootIndex).zip(&state.roots);
+        let unscanned = roots.filter(|(_, root)| root.stored.scanned.is_none());
+        unscanned.map(|(index, _)| index).collect()
+    }
+
     /// Whether scans of all roots have been wished for since this was last asked: somebody who read found the
     /// database damaged, and nobody else would begin one before the interval is over.
     #[must_use]

@@ -31,10 +31,10 @@ impl Wired {
     }
 
     fn find(&self, root: &str) -> Option<RootStatus> {
-        self.supervisor()
-            .status()
-            .into_iter()
-            .find(|status| text(&status.path) == root)
+        let supervisor = self.supervisor();
+        let mut roots = supervisor.settings();
+        let (index, _) = roots.find(|(_, settings)| text(&settings.path) == root)?;
+        supervisor.status_of(index)
     }
 }
 
@@ -73,23 +73,19 @@ impl ImageSource for Wired {
 
     fn is_ready(&self) -> bool {
         let engine = self.engines.current();
-        engine.supervisor.status().iter().all(|root| {
-            !root.unknown
-                || matches!(root.root_state, RootState::Unavailable(_))
-                || !engine.waits_for(&root.path)
+        engine.supervisor.unknown().iter().all(|root| {
+            matches!(root.root_state, RootState::Unavailable(_)) || !engine.waits_for(&root.path)
         })
     }
 
     fn knows_all_roots(&self) -> bool {
-        let roots = self.supervisor().status();
-        roots.iter().all(|root| !root.unknown)
+        self.supervisor().unknown().is_empty()
     }
 
     fn unlisted_roots(&self) -> Vec<v1::UnlistedRoot> {
         self.supervisor()
-            .status()
+            .unknown()
             .into_iter()
-            .filter(|root| root.unknown)
             .filter_map(|root| match root.root_state {
                 RootState::Unavailable(error) => {
                     let path = text(&root.path);

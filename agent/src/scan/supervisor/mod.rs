@@ -84,6 +84,9 @@ struct Supervised {
     wake: Condvar,
     /// Number of the last finished scan.
     finished: watch::Sender<u64>,
+    /// How often its status was asked for.
+    #[cfg(test)]
+    asked: std::sync::atomic::AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -278,6 +281,23 @@ impl Supervisor {
             .collect()
     }
 
+    /// The same of one root.
+    #[must_use]
+    pub fn status_of(&self, root: RootIndex) -> Option<RootStatus> {
+        let root = self.roots.get(root.0)?;
+        Some(root.status(&self.catalog))
+    }
+
+    /// The same of those of whose images nothing is known, which mostly are none.
+    #[must_use]
+    pub fn unknown(&self) -> Vec<RootStatus> {
+        let unscanned = self.catalog.unscanned().into_iter();
+        unscanned
+            .filter_map(|root| self.status_of(root))
+            .filter(|status| status.unknown)
+            .collect()
+    }
+
     /// Number of the root configured under `path`.
     #[must_use]
     pub fn find(&self, path: &std::path::Path) -> Option<RootIndex> {
@@ -310,6 +330,15 @@ impl Supervisor {
     /// The settings of the roots.
     pub fn settings(&self) -> impl Iterator<Item = (RootIndex, &RootSettings)> {
         self.roots.iter().map(|root| (root.index, &root.settings))
+    }
+
+    /// How often the status of a root was asked for, of all together.
+    #[cfg(test)]
+    pub(crate) fn asked(&self) -> usize {
+        let of_roots = self.roots.iter().map(|root| &root.asked);
+        of_roots
+            .map(|asked| asked.load(std::sync::atomic::Ordering::Relaxed))
+            .sum()
     }
 
     /// Ends all scans, and waits for them, but no longer than `patience`: an operation on a hung

@@ -52,6 +52,8 @@ impl Supervised {
             }),
             wake: Condvar::new(),
             finished: watch::Sender::new(0),
+            #[cfg(test)]
+            asked: std::sync::atomic::AtomicUsize::new(0),
         }
     }
 
@@ -77,6 +79,9 @@ impl Supervised {
     }
 
     pub(super) fn status(&self, catalog: &Catalog) -> RootStatus {
+        #[cfg(test)]
+        self.asked
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let unknown = catalog
             .root(self.index)
             .is_none_or(|stored| stored.scanned.is_none());

@@ -73,6 +73,35 @@ fn what_is_asked_for_while_a_scan_begins_is_done_by_the_next() {
     assert_eq!((root.lock().started, full), (whole, whole + 1));
 }
 
+/// Each request asks, and there may be a root for every project.
+#[test]
+fn only_roots_of_which_nothing_is_known_are_asked_for_what_they_lack() {
+    let tree = tempfile::tempdir().unwrap();
+    let names = ["a", "b", "missing", "c"].map(|name| tree.path().join(name));
+    for path in names.iter().filter(|path| !path.ends_with("missing")) {
+        write_image(&path.join("image.sif"));
+    }
+    let paths: Vec<&Path> = names.iter().map(|path| &**path).collect();
+    let (_, supervisor) = start(&paths);
+    let before = supervisor.asked();
+    let unknown = supervisor.unknown();
+    let [missing] = &*unknown else {
+        panic!("{unknown:?}")
+    };
+    assert_eq!(missing.path, names[2]);
+    assert!(matches!(missing.root_state, RootState::Unavailable(_)));
+    assert_eq!(supervisor.asked(), before + 1);
+    write_image(&names[2].join("image.sif"));
+    wait(
+        &supervisor,
+        RootIndex(2),
+        supervisor.request(RootIndex(2), false, false),
+    );
+    assert!(supervisor.unknown().is_empty());
+    assert_eq!(supervisor.asked(), before + 1);
+    supervisor.stop(PATIENCE);
+}
+
 #[test]
 fn a_scan_that_is_stopped_is_no_report_of_the_root() {
     let tree = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ mod image;
 use std::collections::HashSet;
 
 use foldhash::fast::RandomState;
-use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction, params};
 
 use super::commons::Numbered;
 use super::frontier::{Frontier, is_within};
@@ -382,14 +382,7 @@ impl<'a> Batch<'a> {
     fn gone_below(&mut self, path: &[u8]) -> Result<(), StoreError> {
         self.frontier.forget(path);
         self.pending.retain(|named| !is_within(named, path));
-        let (from, to) = descendants(path);
-        let ids: Vec<i64> = self
-            .transaction
-            .prepare_cached(
-                "SELECT id FROM directories WHERE root = ?1 AND path > ?2 AND (?3 IS NULL OR path < ?3)",
-            )?
-            .query_map(params![self.root, from, to], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
+        let ids = ids_below(self.transaction, self.root, path)?;
         for id in ids {
             self.remove_directory(id)?;
         }
@@ -420,13 +413,27 @@ fn join_relative(directory: &[u8], name: &[u8]) -> Box<[u8]> {
     }
 }
 
-/// The range of paths below `path`, both ends exclusive; `0` is the byte after `/`.
-fn descendants(path: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
-    if path.is_empty() {
-        return (Vec::new(), None);
-    }
-    let (mut from, mut to) = (path.to_vec(), path.to_vec());
-    from.push(b'/');
-    to.push(b'0');
-    (from, Some(to))
+/// The numbers of the directories below `path`.
+pub(super) fn ids_below(
+    connection: &Connection,
+    root: i64,
+    path: &[u8],
+) -> Result<Vec<i64>, StoreError> {
+    let number = |row: &Row<'_>| row.get(0);
+    let ids = if path.is_empty() {
+        let below = "SELECT id FROM directories WHERE root = ?1 AND path > x''";
+        let mut below = connection.prepare_cached(below)?;
+        below.query_map([root], number)?.collect::<Result<_, _>>()?
+    } else {
+        // `0` is the byte after `/`.
+        let (from, to) = ([path, b"/"].concat(), [path, b"0"].concat());
+        let mut below = connection.prepare_cached(IDS_BELOW)?;
+        let ids = below.query_map(params![root, from, to], number)?;
+        ids.collect::<Result<_, _>>()?
+    };
+    Ok(ids)
 }
+
+/// Both ends must be plain comparisons, or all that is behind the last one in the index is looked at.
+pub(super) const IDS_BELOW: &str =
+    "SELECT id FROM directories WHERE root = ?1 AND path > ?2 AND path < ?3";

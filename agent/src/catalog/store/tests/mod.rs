@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::batch::{IDS_BELOW, ids_below};
 use super::{Store, StoreError};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
 use crate::catalog::entry::{Content, Found, Prepared};
@@ -42,6 +43,36 @@ fn found(name: &str, content: Content) -> Found {
 
 fn image() -> Content {
     Content::Image(Box::new(cut_image()))
+}
+
+/// Thousands of directories may go at once, and be among hundreds of thousands.
+#[test]
+fn what_lies_below_a_directory_is_found_without_a_look_at_others() {
+    let store = Store::in_memory();
+    let names: Vec<String> = (0..2000).map(|number| format!("d{number:04}")).collect();
+    let children: Vec<&str> = names.iter().map(|name| &**name).collect();
+    apply(&store, vec![read("", &children, Vec::new())]);
+    let below = ["b", "c"].map(|name| format!("d0000/{name}"));
+    let changes = [read("d0000", &["b", "c"], Vec::new())];
+    let changes = changes
+        .into_iter()
+        .chain(below.iter().map(|path| read(path, &[], Vec::new())));
+    apply(&store, changes.collect());
+    store.index_paths().unwrap();
+    let root = store.root(b"/r").unwrap().id;
+    let reader = store.read();
+    for (path, expected) in [("", 2002), ("d0000", 2), ("d0001", 0), ("d0000/b", 0)] {
+        let found = ids_below(&reader, root, path.as_bytes()).unwrap();
+        assert_eq!(found.len(), expected, "{path}");
+    }
+    let mut statement = reader.prepare(IDS_BELOW).unwrap();
+    let range = rusqlite::params![root, b"d0000/", b"d00000"];
+    let found = statement
+        .query_map(range, |row| row.get::<_, i64>(0))
+        .unwrap();
+    assert_eq!(found.count(), 2);
+    let steps = statement.get_status(rusqlite::StatementStatus::VmStep);
+    assert!(steps < 100, "{steps} steps");
 }
 
 fn read(path: &str, children: &[&str], found: Vec<Found>) -> DirectoryChange {

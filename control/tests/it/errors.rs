@@ -132,7 +132,7 @@ async fn what_is_no_answer() {
     let good = Agent::tcp("mycluster", Act::List(50)).await;
     let hanging = Agent::tcp("mycluster", Act::Hang).await;
     let rows = [
-        ("refused", nowhere().await),
+        ("refused", nowhere()),
         ("no such socket", "unix:/nonexistent/agent.sock".to_owned()),
         (
             "another protocol",

@@ -51,7 +51,7 @@ async fn whatever_is_wrong_with_the_first_the_second_answers_in_time() {
         };
         let address = match &first {
             Some(first) => first.address(),
-            None => nowhere().await,
+            None => nowhere(),
         };
         let control = Control::over(&[address, second.address()]).await;
         // When its time is up the control plane answers by itself: who answers has done so in time.
@@ -155,15 +155,16 @@ async fn a_node_that_keeps_failing_is_left_alone_and_found_again() {
 
 #[tokio::test]
 async fn the_only_node_is_asked_again_as_soon_as_it_is_back() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Taken, so that no other test gets the port, but nobody listens.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
     let tables = "[agents]\nbreaker_open_ms = 60000\nbreaker_open_max_ms = 60000";
     let control = Control::with(tables, &[address.to_string()]).await;
     for _ in 0..10 {
         control.list("").await.assert_error(406, "AgentError");
     }
-    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let listener = socket.listen(16).unwrap();
     let _agent = Agent::on(listener, "back", Act::List(1));
     assert_eq!(system(&control.list("").await), "back");
 }

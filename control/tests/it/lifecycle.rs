@@ -57,7 +57,7 @@ async fn clusters_are_taken_over_without_dropping_a_request() {
 /// A request that waits for its turn finds its login nodes after they have been taken away.
 #[tokio::test]
 async fn a_node_that_was_taken_away_is_not_told_of_for_good() {
-    let settings = Settings::parse(&config("", &[("c", &[nowhere().await])]), Path::new("x"));
+    let settings = Settings::parse(&config("", &[("c", &[nowhere()])]), Path::new("x"));
     let settings = settings.unwrap();
     let registry = Arc::new(FileRegistry::new(settings.clusters.clone()));
     let fleet = Fleet::new(registry.clone(), settings.agents, Arc::default());

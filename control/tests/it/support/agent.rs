@@ -333,10 +333,13 @@ pub async fn breaking_way(to: &str, after: usize) -> String {
     address.to_string()
 }
 
-/// An address on which nothing listens.
-pub async fn nowhere() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().to_string()
+/// An address on which nothing listens, and nothing will: it is taken for as long as the tests run.
+pub fn nowhere() -> String {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    std::mem::forget(socket);
+    address
 }
 
 /// An address on which connections are asked for in vain, as if of a machine that is switched off: nobody

@@ -7,6 +7,9 @@ pub mod server;
 
 use std::time::Duration;
 
+use nix::sys::resource::Resource;
+use nix::sys::resource::getrlimit;
+use nix::sys::resource::setrlimit;
 use nix::sys::stat::Mode;
 use nix::sys::stat::umask;
 use tempfile::TempDir;
@@ -15,6 +18,16 @@ use tempfile::TempDir;
 pub fn directory() -> TempDir {
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     tempfile::tempdir().unwrap()
+}
+
+/// Lets this process have the descriptors that a crowd needs.
+pub fn allow_descriptors() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    assert!(
+        hard >= 4096,
+        "4096 descriptors are needed, and {hard} may be had: raise the limit (ulimit -Hn)"
+    );
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(8192), hard).unwrap();
 }
 
 /// Waits until a condition holds; fails after a time that no healthy machine needs.

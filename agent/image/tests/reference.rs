@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use sifter_image::Labels;
@@ -286,7 +287,7 @@ fn names_that_tools_would_give() {
 fn a_hundred_thousand_names_are_quick() {
     let labels = Labels::default();
     let definition = "bootstrap: docker\nfrom: quay.io/biocontainers/bwa:0.7.17--h7132678_9\n\n";
-    let start = std::time::Instant::now();
+    let start = computed();
     for n in 0..50_000 {
         let path = format!("/images/{n}/quay.io-biocontainers-bwa-0.7.{n}--h7132678_9.img");
         let by_name = resolve_with(&path, None, &labels);
@@ -294,11 +295,14 @@ fn a_hundred_thousand_names_are_quick() {
         let by_definition = resolve_with(&path, Some(definition), &labels);
         assert_eq!(by_definition.reference.tag, "0.7.17--h7132678_9");
     }
-    let each = start.elapsed() / 100_000;
+    let each = (computed() - start) / 100_000;
     note(&format!("{each:?} a name"));
     // A hundred times what an optimised build takes.
-    assert!(
-        each < std::time::Duration::from_micros(100),
-        "{each:?} a name"
-    );
+    assert!(each < Duration::from_micros(100), "{each:?} a name");
+}
+
+/// The time for which this thread has computed: what else the machine does is not in it.
+fn computed() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(told.split(' ').next().unwrap().parse().unwrap())
 }

@@ -140,10 +140,15 @@ impl Tree {
                 self.touch(&path);
             }
             Step::Mode(at) => {
-                let path = self.at(at)?;
-                let mode = path.symlink_metadata()?.mode() ^ 0o001;
+                let path = self.at(at)?.canonicalize()?;
+                let metadata = path.metadata()?;
+                let mode = metadata.mode() ^ 0o001;
                 fs::set_permissions(&path, Permissions::from_mode(mode))?;
                 self.touch(&path);
+                // A directory that is watched is itself told of it.
+                if metadata.is_dir() {
+                    self.touch(&path.join(FILES[0]));
+                }
             }
             Step::Sandbox(at) => {
                 let mark = self.root.join(DIRECTORIES[at]).join(".singularity.d");

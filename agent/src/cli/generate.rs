@@ -146,6 +146,8 @@ mod tests {
                 .arg("bash")
                 .args(words)
                 .current_dir(directory.path())
+                // It complains about a locale that this machine does not have.
+                .env("LC_ALL", "C")
                 .output()
                 .unwrap();
             let offered = String::from_utf8(bash.stdout).unwrap();

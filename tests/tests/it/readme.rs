@@ -67,6 +67,8 @@ fn quickstart_says_what_it_cannot_do() {
     ] {
         let quickstart = Command::new(workspace().join("deploy/quickstart.sh"))
             .args(arguments)
+            // Bash complains about a locale that this machine does not have.
+            .env("LC_ALL", "C")
             .output()
             .unwrap();
         let complaint = String::from_utf8(quickstart.stderr).unwrap();

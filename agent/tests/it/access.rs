@@ -19,7 +19,7 @@ use sifter_proto::v1::watch_images_response::Event;
 use tonic::transport::Endpoint;
 use tonic_types::StatusExt;
 
-use super::support::{Agent, images, skip};
+use super::support::{Agent, images, install, is_superuser, open_directory, skip};
 
 /// Users and a group that no host has.
 const ALICE: u32 = 61_001;
@@ -70,16 +70,13 @@ fn lines(command: &mut Command) -> Vec<String> {
 
 #[test]
 fn each_user_is_shown_what_find_finds() {
-    if !nix::unistd::geteuid().is_root() {
+    if !is_superuser() {
         return skip(
             "each_user_is_shown_what_find_finds",
             "only the superuser can become other users",
         );
     }
-    let temporary = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o755))
-        .tempdir()
-        .unwrap();
+    let temporary = open_directory();
     let directory = temporary.path();
     let names = [
         ("public.sif", ALICE, GROUP, 0o644),
@@ -160,9 +157,9 @@ fn each_user_is_shown_what_find_finds() {
     let agent = Agent::start(directory, ", '127.0.0.1:0'", "");
     // The binaries may lie where others have no access.
     let sifter = directory.join("sifter");
-    fs::copy(env!("CARGO_BIN_EXE_sifter"), &sifter).unwrap();
+    install(env!("CARGO_BIN_EXE_sifter"), &sifter);
     let tests = directory.join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
+    install(std::env::current_exe().unwrap(), &tests);
     let root = directory.join("images");
     let list = |command: &mut Command, address: &str| {
         let json = lines(command.args(["ls", "--json", "--address", address]));
@@ -362,16 +359,13 @@ fn as_another_user() {
 /// Not even that it came, changed or went.
 #[test]
 fn a_user_who_watches_is_not_told_of_what_is_hidden() {
-    if !nix::unistd::geteuid().is_root() {
+    if !is_superuser() {
         return skip(
             "a_user_who_watches_is_not_told_of_what_is_hidden",
             "only the superuser can become other users",
         );
     }
-    let temporary = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o755))
-        .tempdir()
-        .unwrap();
+    let temporary = open_directory();
     let directory = temporary.path();
     let hidden = |name| {
         images(directory, &[name]);
@@ -381,7 +375,7 @@ fn a_user_who_watches_is_not_told_of_what_is_hidden() {
     hidden("hidden-gone.sif");
     hidden("hidden-changed.sif");
     let program = directory.join("sifter");
-    fs::copy(env!("CARGO_BIN_EXE_sifter"), &program).unwrap();
+    install(env!("CARGO_BIN_EXE_sifter"), &program);
     let more = "[defaults]\nhints = false\nrescan_interval = '1h'";
     let agent = Agent::start(directory, "", more);
     let mut watch = as_user(ALICE, ALICE, &program)
@@ -425,20 +419,17 @@ fn a_user_who_watches_is_not_told_of_what_is_hidden() {
 
 #[test]
 fn users_have_no_more_scans_than_they_may() {
-    if !nix::unistd::geteuid().is_root() {
+    if !is_superuser() {
         return skip(
             "users_have_no_more_scans_than_they_may",
             "only the superuser can become other users",
         );
     }
-    let temporary = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o755))
-        .tempdir()
-        .unwrap();
+    let temporary = open_directory();
     let directory = temporary.path();
     images(directory, &["public.sif"]);
     let program = directory.join("sifter");
-    fs::copy(env!("CARGO_BIN_EXE_sifter"), &program).unwrap();
+    install(env!("CARGO_BIN_EXE_sifter"), &program);
     let more = "[defaults]\nhints = false\nrescan_interval = '1h'";
     let agent = Agent::start(directory, "", more);
     let rescan = |uid, options: &[&str]| {

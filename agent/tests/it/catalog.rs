@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -271,7 +271,7 @@ fn a_state_directory_has_one_agent() {
         &format!("state_directory = '{}'", state.display()),
     );
     let second = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sifter"));
+        let mut command = crate::tool::sifter();
         command
             .arg("agent")
             .arg("--root")

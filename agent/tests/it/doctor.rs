@@ -10,10 +10,12 @@ use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 
-use super::support::{Agent, Authority, images, leave_out, until};
+use super::support::{
+    Agent, Authority, images, install, is_superuser, leave_out, open_directory, until,
+};
 
 fn doctor(config: &Path) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_sifter"))
+    let output = crate::tool::sifter()
         .args(["doctor", "--config"])
         .arg(config)
         .output()
@@ -177,17 +179,16 @@ fn a_catalogue_of_a_newer_version_is_not_sound() {
 
 #[test]
 fn what_another_user_may_not_do_is_not_to_be_mended() {
-    if !nix::unistd::geteuid().is_root() {
+    if !is_superuser() {
         leave_out("the agent's user and another one", "only root can be them");
         return;
     }
     const AGENT: u32 = 54_398;
     const OTHER: u32 = 54_399;
-    let temporary = tempfile::tempdir().unwrap();
+    let temporary = open_directory();
     let directory = temporary.path();
     let at = |name: &str| directory.join(name);
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_sifter"), at("sifter")).unwrap();
+    install(env!("CARGO_BIN_EXE_sifter"), &at("sifter"));
     let ca = Authority::new("site");
     let server = ca.sign("agent", (2020, 2120));
     for (name, text) in [("ca", &ca.pem), ("c", &server.cert), ("k", &server.key)] {

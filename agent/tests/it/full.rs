@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{Agent, images, leave_out, until};
+use crate::support::{Agent, images, install, is_superuser, leave_out, open_directory, until};
 use crate::tool::sifter;
 
 #[test]
@@ -106,8 +106,9 @@ fn said_with_threads(directory: &Path, roots: usize, threads: usize) -> String {
     command.arg(directory.join("sifter"));
     command.args(["agent", "--config"]);
     command.arg(directory.join("agent.toml"));
-    // Whose threads are counted: nobody else's.
-    command.uid(54_397).gid(54_397);
+    // Whose threads are counted: nobody else's, and not those of another run of this test.
+    let nobody = 100_000 + std::process::id();
+    command.uid(nobody).gid(nobody);
     command.stdout(Stdio::null());
     command.stderr(std::fs::File::create(&log).unwrap());
     let mut agent = command.spawn().unwrap();
@@ -123,15 +124,15 @@ fn said_with_threads(directory: &Path, roots: usize, threads: usize) -> String {
 
 #[test]
 fn where_threads_are_short_that_is_said() {
-    if !nix::unistd::geteuid().is_root() {
+    if !is_superuser() {
         leave_out("the lack of threads", "only root can be another user");
         return;
     }
     const ROOTS: usize = 16;
-    let directory = tempfile::tempdir().unwrap();
+    let directory = open_directory();
     let at = |name: &str| directory.path().join(name);
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_sifter"), at("sifter")).unwrap();
+    install(env!("CARGO_BIN_EXE_sifter"), &at("sifter"));
     let mut config = format!(
         "landlock = false\nlisten = ['unix:{}']\n[defaults]\nhints = false\ninterval = '1s'\n",
         at("agent.sock").display()

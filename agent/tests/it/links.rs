@@ -9,7 +9,7 @@ use sifter_agent::config::RootSettings;
 
 use crate::support::site::{Site, is_listed, until_seen};
 use crate::support::tree::{outwait_granularity, sif, write};
-use crate::support::{unprivileged, until};
+use crate::support::{open_directory, unprivileged, until};
 
 /// A root of which links are followed, scanned by somebody whom modes concern.
 fn followed(root: &Path, hints: bool) -> Site {
@@ -22,12 +22,11 @@ fn followed(root: &Path, hints: bool) -> Site {
 
 #[test]
 fn what_cannot_be_read_is_kept_where_links_are_followed() {
-    let tree = tempfile::tempdir().unwrap();
+    let tree = open_directory();
     let at = |path: &str| tree.path().join(path);
     let mode = |path: &str, mode| {
         fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
     };
-    mode("", 0o755);
     write(&at("closed/a.sif"), &sif("a:1", 1));
     write(&at("closed/below/b.sif"), &sif("b:1", 2));
     write(&at("open/c.sif"), &sif("c:1", 3));
@@ -60,10 +59,7 @@ fn what_cannot_be_read_is_kept_where_links_are_followed() {
 
 #[test]
 fn what_links_lead_to_is_watched() {
-    let (tree, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    for directory in [&tree, &elsewhere] {
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    let (tree, elsewhere) = (open_directory(), open_directory());
     let (one, other) = (elsewhere.path().join("one"), elsewhere.path().join("other"));
     write(&one.join("a.sif"), &sif("a:1", 1));
     write(&other.join("b.sif"), &sif("b:1", 2));
@@ -85,8 +81,7 @@ fn what_links_lead_to_is_watched() {
 
 #[test]
 fn what_is_known_is_not_read_again_where_links_are_followed() {
-    let tree = tempfile::tempdir().unwrap();
-    fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let tree = open_directory();
     write(&tree.path().join("new.sif"), &sif("new:1", 1));
     let future = tree.path().join("future.sif");
     write(&future, &sif("future:1", 2));
@@ -102,8 +97,7 @@ fn what_is_known_is_not_read_again_where_links_are_followed() {
 
 #[test]
 fn an_event_is_no_reason_to_read_all_that_links_lead_to() {
-    let tree = tempfile::tempdir().unwrap();
-    fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let tree = open_directory();
     for number in 0..20 {
         let path = tree.path().join(format!("d{number}/a.sif"));
         write(&path, &sif("a:1", 1));

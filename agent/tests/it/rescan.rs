@@ -344,7 +344,6 @@ fn a_vanished_root_keeps_its_images_and_comes_back() {
 #[test]
 fn an_unreadable_directory_hides_nothing_that_was_known() {
     let (tree, _) = tree_of(14);
-    fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let path = tree.path().to_owned();
     let site = unprivileged(move || Site::start(&path, None));
     let closed = tree.path().join("d1");

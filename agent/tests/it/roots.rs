@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use crate::support::mounted::{Automounter, Mounted};
 use crate::support::site::{Site, is_listed, until_seen};
 use crate::support::tree::{outwait_granularity, sif, write};
-use crate::support::{Agent, images, unprivileged, until};
+use crate::support::{Agent, images, open_directory, unprivileged, until};
 
 /// A root that is watched, and scanned besides only when asked.
 fn watched(root: &Path) -> Site {
@@ -344,8 +344,7 @@ fn a_directory_that_takes_the_name_of_another_is_watched() {
 
 #[test]
 fn an_image_in_whose_place_an_unreadable_file_is_is_not_listed() {
-    let tree = tempfile::tempdir().unwrap();
-    fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let tree = open_directory();
     for name in ["replaced", "closed"] {
         write(
             &tree.path().join(name).with_extension("sif"),
@@ -372,6 +371,7 @@ fn an_image_in_whose_place_an_unreadable_file_is_is_not_listed() {
     site.rescan(false, true);
     assert_eq!(mode(), 0);
     // What is written meanwhile does not pass for read, not even under another name.
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o200)).unwrap();
     write(&closed, &sif("changed:1", 3));
     outwait_granularity(tree.path());
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();

@@ -11,6 +11,7 @@ use sifter_agent::config::RootSettings;
 use sifter_agent::scan::{Counts, Progress, Root, ScanOptions};
 
 use crate::support::tree::{sif, write};
+use crate::support::{open_directory, unprivileged};
 
 fn scan_once(settings: &RootSettings) -> (Vec<String>, Counts, u64) {
     let progress = Arc::new(Progress::default());
@@ -108,26 +109,28 @@ fn a_deep_and_wide_tree_needs_few_descriptors() {
         directory.push(format!("level{level}"));
     }
     write(&directory.join("bottom.sif"), &sif("bottom:1", 1));
-    // Far below what holding one descriptor a pending directory would need.
-    let (soft, hard) =
-        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
-    nix::sys::resource::setrlimit(
-        nix::sys::resource::Resource::RLIMIT_NOFILE,
-        400.min(soft),
-        hard,
-    )
-    .unwrap();
     let (found, counts, problems) = scan_once(&RootSettings::new(tree.path().into()));
     assert_eq!(found.len(), 1);
     assert_eq!(counts.directories, 1 + 100 * 9);
     assert_eq!(problems, 0);
+    // Far below what holding one descriptor a pending directory would need. In a process of its own: the limit is one
+    // of all that a process does.
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 400 && exec \"$@\"", "sh"])
+        .args([env!("CARGO_BIN_EXE_sifter"), "scan"])
+        .arg(tree.path())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(shown.contains("bottom"), "{output:?}");
 }
 
 #[test]
 fn the_inside_of_a_sandbox_that_cannot_be_read_is_not_listed() {
     use std::os::unix::fs::PermissionsExt;
 
-    let tree = tempfile::tempdir().unwrap();
+    let tree = open_directory();
     let at = |path: &str| tree.path().join(path);
     write(&at("sandbox/usr/inner.sif"), &sif("inner:1", 1));
     write(&at("sandbox/.singularity.d/runscript"), b"#!/bin/sh\n");
@@ -139,14 +142,8 @@ fn the_inside_of_a_sandbox_that_cannot_be_read_is_not_listed() {
     let listed = |mode| {
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(at("sandbox/.singularity.d"), mode).unwrap();
-        fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let settings = RootSettings::new(tree.path().into());
-        // As somebody whom modes concern; the threads of the scan inherit that from this one.
-        let scan = std::thread::spawn(move || {
-            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
-            scan_once(&settings)
-        });
-        let (found, _, problems) = scan.join().unwrap();
+        let (found, _, problems) = unprivileged(move || scan_once(&settings));
         let names: Vec<_> = found
             .iter()
             .map(|found| found.split(' ').next().unwrap().to_owned())

@@ -15,9 +15,8 @@ const TIME: u64 = 1_767_225_600;
 /// `sifter` without anything that the environment may say.
 pub fn sifter() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sifter"));
-    for name in ["SIFTER_ADDRESS", "RUST_LOG", "COLUMNS", "NOTIFY_SOCKET"] {
-        command.env_remove(name);
-    }
+    command.env_clear();
+    command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     command
 }
 
@@ -89,6 +88,7 @@ fn copy_tree(from: &Path, to: &Path) {
         if kind.is_dir() {
             std::fs::create_dir(&to).unwrap();
             copy_tree(&entry.path(), &to);
+            std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
             set_times(&to, TIME, TIME);
         } else if kind.is_file() {
             copy(&entry.path(), &to);

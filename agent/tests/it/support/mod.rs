@@ -7,6 +7,7 @@ pub mod tree;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hyper_util::rt::TokioIo;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
@@ -49,6 +51,32 @@ pub fn leave_out(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "\nNOT RUN: {what}: {why}\n");
 }
 
+/// Whether this process may become other users and give files away: root may, unless its capabilities were taken.
+pub fn is_superuser() -> bool {
+    // CAP_CHOWN, CAP_SETGID and CAP_SETUID.
+    const NEEDED: u64 = 1 | 1 << 6 | 1 << 7;
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    u64::from_str_radix(effective.unwrap().trim(), 16).unwrap() & NEEDED == NEEDED
+}
+
+/// A directory that other users may enter, as they may what is made in it from here on.
+pub fn open_directory() -> tempfile::TempDir {
+    nix::sys::stat::umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap()
+}
+
+/// Copies a program to where other users can run it. By a process that ends: what another thread starts meanwhile
+/// would keep a file open that is written here, and nobody can run one.
+pub fn install(program: impl AsRef<Path>, to: &Path) {
+    let mut install = Command::new("install");
+    install.args(["-m", "755"]).arg(program.as_ref()).arg(to);
+    assert!(install.status().unwrap().success(), "{install:?}");
+}
+
 /// Runs something as somebody whom modes concern; threads that it starts inherit that.
 pub fn unprivileged<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(move || {
@@ -77,7 +105,7 @@ impl Agent {
             directory.display()
         );
         fs::write(&config, text).unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_sifter"))
+        let mut process = crate::tool::sifter()
             .args(["agent", "--config"])
             .arg(&config)
             .stdout(Stdio::piped())

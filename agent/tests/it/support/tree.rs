@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::open_directory;
+
 /// A small SIF: header, four descriptors, a definition of a pulled image.
 pub fn sif(reference: &str, uuid: u8) -> Vec<u8> {
     let definition = format!("bootstrap: docker\nfrom: {reference}\n\n");
@@ -74,7 +76,7 @@ pub fn write(path: &Path, bytes: &[u8]) {
 }
 
 pub fn tree_of(images: usize) -> (tempfile::TempDir, Vec<PathBuf>) {
-    let tree = tempfile::tempdir().unwrap();
+    let tree = open_directory();
     let mut paths = Vec::new();
     for index in 0..images {
         let path = tree.path().join(format!("d{}/image{index}.sif", index % 7));

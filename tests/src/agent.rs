@@ -62,7 +62,7 @@ impl Options {
     /// As `nobody`, where the test runs as root: permissions do not stop root.
     #[must_use]
     pub fn unprivileged(mut self) -> Self {
-        self.unprivileged = nix::unistd::geteuid().is_root();
+        self.unprivileged = crate::is_superuser();
         self
     }
 
@@ -274,6 +274,6 @@ pub fn runtime() -> Runtime {
 /// The agent's binary where `nobody` can reach it: the work tree may lie in a private directory.
 fn readable_binary(dir: &Path) -> PathBuf {
     let copy = dir.join("sifter");
-    std::fs::copy(binary("sifter"), &copy).expect("copy of the binary");
+    crate::process::install("sifter", &copy);
     copy
 }

@@ -33,6 +33,16 @@ pub fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }
 
+/// Whether this process may become other users and give files away: root may, unless its capabilities were taken.
+pub fn is_superuser() -> bool {
+    // CAP_CHOWN, CAP_SETGID and CAP_SETUID.
+    const NEEDED: u64 = 1 | 1 << 6 | 1 << 7;
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.map(|hex| u64::from_str_radix(hex.trim(), 16));
+    matches!(effective, Some(Ok(effective)) if effective & NEEDED == NEEDED)
+}
+
 /// Leaves a test out for want of a tool: loudly, and where `CI` is set it fails instead.
 pub fn skip(what: &str, why: &str) {
     assert!(!is_ci(), "{what} cannot run, and CI is set: {why}");

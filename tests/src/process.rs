@@ -42,6 +42,15 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// Copies a binary to where other users can run it. By a process that ends: what another thread starts meanwhile
+/// would keep a file open that is written here, and nobody can run one.
+pub fn install(name: &str, to: &Path) {
+    let mut install = Command::new("install");
+    install.args(["-m", "755"]).arg(binary(name)).arg(to);
+    let status = install.status().expect("install of coreutils");
+    assert!(status.success(), "{install:?}");
+}
+
 /// `target/<profile>` of the running test.
 pub(crate) fn profile_dir() -> PathBuf {
     let test = std::env::current_exe().expect("path of the test binary");
@@ -79,11 +88,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command; both outputs go to `log`.
+    /// Starts a command; both outputs go to `log`, with whatever is logged unless told otherwise.
     pub fn start(command: &mut Command, log: &Path) -> Self {
         let file = File::create(log).expect("log file");
         let name = format!("{command:?}");
         let child = command
+            .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("second handle of the log file"))
             .stderr(file)

@@ -16,8 +16,10 @@ use sifter_tests::agent::Agent;
 use sifter_tests::agent::Options;
 use sifter_tests::agent::SYSTEM;
 use sifter_tests::images;
+use sifter_tests::is_superuser;
 use sifter_tests::process::Process;
 use sifter_tests::process::binary;
+use sifter_tests::process::install;
 use sifter_tests::sif::Tiny;
 use sifter_tests::skip;
 use sifter_tests::wait;
@@ -99,13 +101,13 @@ fn status_shows_the_system_and_the_roots() {
 /// Counts of what a caller may not see are not there: a zero would be a lie.
 #[test]
 fn status_leaves_out_what_was_withheld() {
-    if !nix::unistd::geteuid().is_root() {
+    if !is_superuser() {
         return sifter_tests::skip("another user's status", "needs root");
     }
     let dir = TempDir::new().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("sifter");
-    fs::copy(binary("sifter"), &program).unwrap();
+    install("sifter", &program);
     let roots = ["a", "b"].map(|name| dir.path().join("roots").join(name));
     for root in &roots {
         fs::create_dir_all(root).unwrap();
@@ -212,7 +214,7 @@ fn progress_does_not_come_between_the_lines_of_a_listing() {
     }
     // Slow enough for a look at it.
     let scan = format!(
-        "{} scan --operations-per-second 60 {}",
+        "'{}' scan --operations-per-second 60 '{}'",
         binary("sifter").display(),
         dir.path().display()
     );
@@ -252,7 +254,7 @@ fn an_agent_in_the_foreground_of_a_terminal_shows_its_scans_below_its_log() {
     let (id, log) = (dir.path().join("id"), dir.path().join("log"));
     // What becomes of the shell's own terminal when it ends would be a hangup for the agent.
     let shell = format!(
-        "{} agent --foreground --config {} & echo $! > {}; wait",
+        "'{}' agent --foreground --config '{}' & echo $! > '{}'; wait",
         binary("sifter").display(),
         file.display(),
         id.display()

@@ -2,6 +2,7 @@
 //! three ways that it describes; every RPC that an agent serves has an entry for each.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -98,7 +99,7 @@ impl Recipe {
 struct Installed {
     agent: Agent,
     remote: u16,
-    certificates: PathBuf,
+    directory: PathBuf,
     grpcurl: PathBuf,
     _dir: TempDir,
 }
@@ -135,6 +136,8 @@ impl Installed {
             at("ca.pem"),
             images::dir().display(),
         )).listen("tls:127.0.0.1:0"));
+        let directory = agent.socket.parent().expect("its directory").to_owned();
+        symlink(certificates, directory.join("tls")).expect("a link to the certificates");
         let remote = agent
             .addresses()
             .iter()
@@ -145,21 +148,21 @@ impl Installed {
         Self {
             agent,
             remote,
-            certificates,
+            directory,
             grpcurl: grpcurl.path().to_owned(),
             _dir: dir,
         }
     }
 
     /// Runs commands as they stand in the document, with this agent's places for those of an
-    /// installed one.
+    /// installed one: relative ones, as the document need not quote its own.
     fn run(&self, commands: &str) -> Output {
         let mut commands = commands.to_owned();
         for (written, here) in [
-            (SOCKET, self.agent.socket.display().to_string()),
+            (SOCKET, "agent.sock".to_owned()),
             (LOOPBACK, self.agent.tcp.to_string()),
             (REMOTE, format!("127.0.0.1:{}", self.remote)),
-            (CERTIFICATES, self.certificates.display().to_string()),
+            (CERTIFICATES, "tls".to_owned()),
             (IMAGES, images::dir().display().to_string()),
         ] {
             commands = commands.replace(written, &here);
@@ -169,6 +172,7 @@ impl Installed {
         path.push(std::env::var_os("PATH").unwrap_or_default());
         Command::new("bash")
             .args(["-e", "-o", "pipefail", "-c", &commands])
+            .current_dir(&self.directory)
             .env("PATH", path)
             .stdin(Stdio::null())
             .output()

@@ -41,11 +41,12 @@ impl Slow {
         let mut command = Command::new(program);
         command.args(["-d", "0"]).arg(source).arg(mount);
         let server = Process::start(&mut command, log);
-        let slow = Self {
+        let mut slow = Self {
             server,
             mount: mount.to_owned(),
         };
         wait::until_true("the file system", || {
+            slow.server.expect_running();
             fs::read_dir(mount).is_ok_and(|mut entries| entries.next().is_some())
         });
         slow
@@ -54,7 +55,9 @@ impl Slow {
 
 impl Drop for Slow {
     fn drop(&mut self) {
-        self.server.signal(Signal::SIGCONT);
+        if self.server.ended().is_none() {
+            self.server.signal(Signal::SIGCONT);
+        }
         let _ = Command::new("fusermount3")
             .arg("-uz")
             .arg(&self.mount)

@@ -74,6 +74,8 @@ impl Reloaded {
         let log = dir.path().join("agent.log");
         let mut command = Command::new(binary("sifter"));
         command.arg("agent").arg("--config").arg(&config);
+        // Where SQLite may write: a confined agent, too.
+        command.env_remove("TMPDIR").env_remove("SQLITE_TMPDIR");
         let process = Process::start(&mut command, &log);
         let tcp = wait::until("an address", || {
             let addresses = addresses(&process);
@@ -340,11 +342,19 @@ fn sifter_watch_goes_on_over_a_reload() {
         watch.output()
     );
 
-    // Also where no root stays, and the new one takes a while.
+    // Also where no root stays, and the new one takes a while: minutes, until it is told to hurry.
     let text = Reloaded::text(agent.dir.path(), "landlock = false", &["d"]);
     root(agent.dir.path(), "d");
-    agent.reload_text(&(text + "operations_per_second = 50\n"));
+    for number in 0..200 {
+        let directory = format!("roots/d/{number}");
+        fs::create_dir(agent.dir.path().join(directory)).unwrap();
+    }
+    agent.reload_text(&format!("{text}operations_per_second = 1\n"));
+    wait::until_true("another beginning", || {
+        watch.output().matches("beginning again").count() == 2
+    });
     assert!(!agent.status().ready);
+    agent.reload_text(&text);
     wait::until_true("the last root's image", || {
         watch.expect_running();
         watch.output().contains("/d.sif")

@@ -78,7 +78,8 @@ fn program(source: &Path, dir: &Path) -> Result<PathBuf, &'static str> {
         .args(["--cflags", "--libs", "fuse3"])
         .output();
     let flags = flags.map_err(|_| "no pkg-config")?;
-    if !flags.status.success() || !Path::new("/dev/fuse").exists() {
+    let fuse = fs::File::options().read(true).write(true).open("/dev/fuse");
+    if !flags.status.success() || fuse.is_err() {
         return Err("no FUSE to build or mount the latency file system with");
     }
     let flags = String::from_utf8_lossy(&flags.stdout).into_owned();

@@ -92,7 +92,7 @@ impl<A: ImageSource> AgentService for AgentState<A> {
                 .await;
             snapshot = view.of(&snapshot);
         }
-        let (by_status, by_root) = aside::look_through({
+        let (by_status, by_root) = aside::run({
             let snapshot = Arc::clone(&snapshot);
             move || Ok(counts(&snapshot))
         })

@@ -4,10 +4,8 @@
 //! hyper answers requests that it cannot parse by itself (400, 414, 431), before any handler is
 //! asked, and cannot be told what to say. Such an answer is recognised here by what only it has (an
 //! error status, no body, and not the request ID that every answer of ours bears), always at the
-//! start of a write of its own. A `Content-Length` that is no 64-bit number is among what it cannot
-//! parse, and is answered as any other body that is too large. What it gives up without an answer, a
-//! request that does not arrive, one that ends within its head and one of HTTP/2, is answered by
-//! [`Guarded::refuse`].
+//! start of a write of its own. What it gives up without an answer, a request that does not arrive, one
+//! that ends within its head and one of HTTP/2, is answered by [`Guarded::refuse`].
 //!
 //! What was answered before all of it had been read is read to its end and thrown away when the
 //! connection closes, for as long as a body may take and while it keeps coming: see [`Unread`].
@@ -53,8 +51,6 @@ pub(super) struct Guarded<S> {
     write_timeout: Duration,
     stalled: Pin<Box<Sleep>>,
     is_stalled: bool,
-    /// Whether a body was announced since the last answer that hyper cannot count.
-    is_endless: bool,
     /// What is written instead, and how much of it has been.
     substitute: Option<(Vec<u8>, usize)>,
     /// Whether the last request was answered before it had been read.
@@ -83,7 +79,6 @@ impl<S> Guarded<S> {
             rest_until: None,
             stalled: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_stalled: false,
-            is_endless: false,
             substitute: None,
         }
     }
@@ -189,28 +184,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let before = buf.filled().len();
-        std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        let read = buf.filled().get(before..).unwrap_or_default();
-        this.is_endless |= announces_endless(read);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.inner).poll_read(cx, buf)
     }
-}
-
-/// Whether there is a line `Content-Length` in what was read at once whose number has 20 digits: the
-/// largest that hyper can count has as many. What is cut between two reads is not found, and answered
-/// as hyper has it.
-fn announces_endless(read: &[u8]) -> bool {
-    const NAME: &[u8] = b"content-length:";
-    read.split(|&byte| byte == b'\n').any(|line| {
-        line.len() >= NAME.len() + 20
-            && line[..NAME.len()].eq_ignore_ascii_case(NAME)
-            && std::str::from_utf8(&line[NAME.len()..]).is_ok_and(|value| {
-                let digits = value.trim().trim_start_matches('0');
-                digits.len() >= 20 && digits.bytes().all(|byte| byte.is_ascii_digit())
-            })
-    })
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
@@ -223,12 +198,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         if this.substitute.is_none()
             && let Some(error) = own_answer(buf)
         {
-            let error = match error {
-                ApiError::BadRequest | ApiError::HeadersTooLarge if this.is_endless => {
-                    &ApiError::RequestTooLarge
-                }
-                error => error,
-            };
             this.substitute(error);
         }
         if this.substitute.is_some() {
@@ -236,7 +205,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             std::task::ready!(this.poll_substitute(cx))?;
             return Poll::Ready(Ok(buf.len()));
         }
-        this.is_endless = false;
         let poll = Pin::new(&mut this.inner).poll_write(cx, buf);
         this.watch(cx, poll)
     }
@@ -369,28 +337,6 @@ mod tests {
             }
         };
         assert_eq!((sent, error.kind()), (8, io::ErrorKind::TimedOut));
-    }
-
-    #[test]
-    fn a_length_that_cannot_be_counted_is_seen() {
-        for (read, expected) in [
-            (
-                "POST / HTTP/1.1\r\nContent-Length: 18446744073709551614\r\n\r\n",
-                true,
-            ),
-            (
-                "a: b\r\ncontent-length:99999999999999999999999999\r\n",
-                true,
-            ),
-            ("content-length: 00018446744073709551615\r\n", true),
-            ("content-length: 9223372036854775807\r\n", false),
-            ("content-length: 0000000000000000000000005\r\n", false),
-            ("content-length: 1844674407370955161x\r\n\r\n", false),
-            ("x-content-length: 18446744073709551615\r\n", false),
-            ("", false),
-        ] {
-            assert_eq!(announces_endless(read.as_bytes()), expected, "{read}");
-        }
     }
 
     #[test]

@@ -76,7 +76,8 @@ pub struct KeyRing {
 
 impl KeyRing {
     /// A ring of the given keys.
-    pub fn new(keys: impl IntoIterator<Item = AccessKey>) -> Self {
+    #[cfg(test)]
+    pub(super) fn new(keys: impl IntoIterator<Item = AccessKey>) -> Self {
         Self {
             keys: keys
                 .into_iter()
@@ -187,7 +188,11 @@ impl KeySource {
 
     /// Reads everything; an error if anything at all is wrong.
     pub fn load(&self) -> Result<KeyRing, KeyError> {
-        let ring = file::load(self).0?;
+        self.whole(file::load(self).0?)
+    }
+
+    /// The keys, if nothing at all is wrong with them.
+    fn whole(&self, ring: KeyRing) -> Result<KeyRing, KeyError> {
         match ring.problems.first() {
             None => Ok(ring),
             Some(problem) => Err(KeyError::Invalid {
@@ -201,7 +206,7 @@ impl KeySource {
 /// The keys in use, replaced when their files change.
 #[derive(Debug)]
 pub struct KeyStore {
-    source: Option<KeySource>,
+    source: KeySource,
     current: ArcSwap<Keys>,
     /// What the files looked like when read, and when last looked at.
     seen: Mutex<Seen>,
@@ -225,11 +230,11 @@ struct Seen {
 impl KeyStore {
     /// Reads the keys for the first time; an error if anything at all is wrong.
     pub fn open(source: KeySource) -> Result<Self, KeyError> {
-        let (_, fingerprint) = file::load(&source);
-        let ring = source.load()?;
+        let (result, fingerprint) = file::load(&source);
+        let ring = source.whole(result?)?;
         Ok(Self {
             current: ArcSwap::from_pointee(Keys::Ready(ring)),
-            source: Some(source),
+            source,
             seen: Mutex::new(Seen {
                 loaded: fingerprint,
                 candidate: None,
@@ -237,10 +242,14 @@ impl KeyStore {
         })
     }
 
-    /// Keys that never change.
-    pub fn fixed(ring: KeyRing) -> Self {
+    /// Keys of no file.
+    #[cfg(test)]
+    pub(super) fn fixed(ring: KeyRing) -> Self {
         Self {
-            source: None,
+            source: KeySource {
+                path: PathBuf::new(),
+                credentials: None,
+            },
             current: ArcSwap::from_pointee(Keys::Ready(ring)),
             seen: Mutex::default(),
         }
@@ -260,10 +269,7 @@ impl KeyStore {
     }
 
     fn reload_locked(&self, seen: &mut Seen) -> bool {
-        let Some(source) = &self.source else {
-            return true;
-        };
-        let (result, fingerprint) = file::load(source);
+        let (result, fingerprint) = file::load(&self.source);
         *seen = Seen {
             loaded: fingerprint,
             candidate: None,
@@ -292,7 +298,6 @@ impl KeyStore {
     /// whether all is right, if the keys were read.
     pub fn poll(&self) -> Option<bool> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        self.source.as_ref()?;
         let now = seen.loaded.again();
         if now == seen.loaded {
             seen.candidate = None;

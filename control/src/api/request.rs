@@ -78,11 +78,14 @@ impl<'a> RpcRequest<'a> {
         Ok(Self { query, form })
     }
 
+    /// Parameters of query and form together.
+    pub fn all(&self) -> impl Iterator<Item = &(Cow<'a, str>, Cow<'a, str>)> {
+        self.query.iter().chain(&self.form)
+    }
+
     /// A parameter, wherever it came.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .chain(&self.form)
+        self.all()
             .find(|(key, _)| key == name)
             .map(|(_, value)| &**value)
     }

@@ -1,7 +1,7 @@
 //! What a request says of its own signature, for either generation.
 //!
-//! Only reading and shape: nothing here is believed yet. A claim that occurs twice is refused,
-//! since two readers could choose differently.
+//! Only reading and shape: nothing here is believed yet. A header that occurs twice is refused,
+//! since two readers could choose differently; parameters that do were refused before.
 
 use http::HeaderMap;
 use http::HeaderName;
@@ -58,7 +58,6 @@ enum Scheme<'a> {
 impl<'a> Claims<'a> {
     /// Reads the claims of a request.
     pub(super) fn read(request: &SignedRequest<'a>) -> Result<Self, ApiError> {
-        refuse_repeated(request)?;
         let claims = match generation(request) {
             Generation::Acs3 => Self::acs3(request)?,
             Generation::V1 => Self::v1(request)?,
@@ -70,7 +69,7 @@ impl<'a> Claims<'a> {
     }
 
     fn v1(request: &SignedRequest<'a>) -> Result<Self, ApiError> {
-        let required = |name: &'static str| match request.parameter(name) {
+        let required = |name: &'static str| match request.parameters.get(name) {
             Some(value) if !value.is_empty() => Ok(value),
             _ => Err(ApiError::MissingParameter { parameter: name }),
         };
@@ -80,7 +79,8 @@ impl<'a> Claims<'a> {
         if required("SignatureMethod")? != "HMAC-SHA1"
             || required("SignatureVersion")? != "1.0"
             || request
-                .parameter("SignatureType")
+                .parameters
+                .get("SignatureType")
                 .is_some_and(|t| !t.is_empty())
         {
             return Err(ApiError::InvalidSignatureMethod);
@@ -89,7 +89,7 @@ impl<'a> Claims<'a> {
             access_key_id,
             timestamp: required("Timestamp")?,
             nonce: required("SignatureNonce")?,
-            security_token: request.parameter("SecurityToken"),
+            security_token: request.parameters.get("SecurityToken"),
             signature,
             scheme: Scheme::V1,
         })
@@ -155,13 +155,6 @@ impl<'a> Claims<'a> {
         })
     }
 
-    pub(super) fn generation(&self) -> Generation {
-        match self.scheme {
-            Scheme::V1 => Generation::V1,
-            Scheme::Acs3 { .. } => Generation::Acs3,
-        }
-    }
-
     /// What must have been signed, and the signature of it under `secret`.
     pub(super) fn expected(
         &self,
@@ -171,7 +164,7 @@ impl<'a> Claims<'a> {
         let method = request.method.as_str();
         match self.scheme {
             Scheme::V1 => {
-                let text = canonical::v1_string_to_sign(method, request.parameters());
+                let text = canonical::v1_string_to_sign(method, request.parameters.all());
                 let signature = canonical::v1_signature(secret, &text);
                 Ok((text, signature))
             }
@@ -179,7 +172,7 @@ impl<'a> Claims<'a> {
                 let hash = canonical::sha256_hex(request.body);
                 let text = canonical::acs3_string_to_sign(
                     method,
-                    request.query.iter(),
+                    request.parameters.query.iter(),
                     request.headers,
                     signed_headers,
                     &hash,
@@ -202,7 +195,7 @@ impl<'a> Claims<'a> {
 
 /// Which generation a request claims: a header signature wins, everything else is read as a
 /// query signature and will be found incomplete if it has none.
-pub fn generation(request: &SignedRequest<'_>) -> Generation {
+fn generation(request: &SignedRequest<'_>) -> Generation {
     let is_acs = request.headers.get_all(AUTHORIZATION).iter().any(|value| {
         value
             .as_bytes()
@@ -255,16 +248,6 @@ impl<'a> Authorization<'a> {
             }),
             _ => Err(ApiError::IncompleteSignature),
         }
-    }
-}
-
-/// A parameter may occur once in query and form together.
-fn refuse_repeated(request: &SignedRequest<'_>) -> Result<(), ApiError> {
-    let mut names: Vec<&str> = request.parameters().map(|(name, _)| &**name).collect();
-    names.sort_unstable();
-    match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(ApiError::invalid_parameter(pair[0])),
-        None => Ok(()),
     }
 }
 

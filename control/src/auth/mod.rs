@@ -8,7 +8,6 @@
 //! Refuses to do: talk HTTP, know clusters. The server hands over decoded parameters; what a key
 //! may see of clusters is decided by [`Authenticator::authorize_listing`] from regions alone.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use http::Method;
 use jiff::Timestamp;
 
 use crate::api::ApiError;
+use crate::api::RpcRequest;
 
 pub mod canonical;
 mod claims;
@@ -28,7 +28,6 @@ pub mod policy;
 pub mod sign;
 
 pub use claims::Generation;
-pub use claims::generation;
 
 use claims::Claims;
 use keys::{AccessKey, KeyStore, Keys};
@@ -48,10 +47,8 @@ pub struct SignedRequest<'a> {
     pub method: &'a Method,
     /// All headers; `host` must be there, from the authority where HTTP/2 sent that instead.
     pub headers: &'a HeaderMap,
-    /// Parameters of the query, decoded (`+` is a space), in any order.
-    pub query: &'a [(Cow<'a, str>, Cow<'a, str>)],
-    /// Parameters of a form body, decoded likewise; empty if the body is none.
-    pub form: &'a [(Cow<'a, str>, Cow<'a, str>)],
+    /// Its parameters, none of which occurs twice.
+    pub parameters: &'a RpcRequest<'a>,
     /// The body as it came.
     pub body: &'a [u8],
     /// Where it came from.
@@ -62,19 +59,7 @@ pub struct SignedRequest<'a> {
     pub now: Timestamp,
 }
 
-impl<'a> SignedRequest<'a> {
-    /// Parameters of query and form together.
-    pub fn parameters(&self) -> impl Iterator<Item = &'a (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
-        self.query.iter().chain(self.form)
-    }
-
-    /// The first parameter of that name.
-    fn parameter(&self, name: &str) -> Option<&'a str> {
-        self.parameters()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| &**value)
-    }
-
+impl SignedRequest<'_> {
     /// What policies may ask about it.
     pub fn context(&self) -> policy::Context {
         policy::Context::new(self.source_ip, self.secure_transport, self.now)
@@ -84,13 +69,14 @@ impl<'a> SignedRequest<'a> {
 /// Who is asking, proven.
 #[derive(Debug, Clone)]
 pub struct Principal {
-    /// The access key.
-    pub access_key_id: String,
-    /// The account it belongs to.
-    pub account_id: String,
-    /// How the request was signed.
-    pub generation: Generation,
     key: Arc<AccessKey>,
+}
+
+impl Principal {
+    /// The account that the access key belongs to.
+    pub fn account_id(&self) -> &str {
+        &self.key.account_id
+    }
 }
 
 /// Checks signatures and rights.
@@ -158,9 +144,6 @@ impl Authenticator {
                 NonceError::Unavailable => ApiError::ServiceUnavailable,
             })?;
         Ok(Principal {
-            access_key_id: key.id.clone(),
-            account_id: key.account_id.clone(),
-            generation: claims.generation(),
             key: Arc::clone(key),
         })
     }
@@ -175,7 +158,7 @@ impl Authenticator {
     ) -> Result<(), ApiError> {
         let decision = explain(&principal.key, action, resource, context)?;
         tracing::debug!(
-            access_key_id = principal.access_key_id,
+            access_key_id = principal.key.id,
             action,
             resource,
             decision = %decision.verdict,
@@ -204,7 +187,7 @@ impl Authenticator {
         context: &policy::Context,
     ) -> Result<(), ApiError> {
         let check = |region: &str| {
-            let resource = listing_resource(region, &principal.account_id);
+            let resource = listing_resource(region, principal.account_id());
             self.authorize(principal, LIST_ACTION, &resource, context)
         };
         if let Some(region) = found {

@@ -192,8 +192,7 @@ async fn list(
             let signed = SignedRequest {
                 method: &parts.method,
                 headers: &parts.headers,
-                query: &request.query,
-                form: &request.form,
+                parameters: &request,
                 body: &body,
                 source_ip: client.ip,
                 secure_transport: client.tls,
@@ -210,10 +209,10 @@ async fn list(
             let cluster = request
                 .get("ClusterId")
                 .and_then(|id| registry.cluster(id))
-                .filter(|cluster| cluster.account == principal.account_id);
+                .filter(|cluster| cluster.account == principal.account_id());
             let regions = match cluster {
                 Some(_) => Default::default(),
-                None => registry.regions(&principal.account_id),
+                None => registry.regions(principal.account_id()),
             };
             authenticator.authorize_listing(
                 &principal,

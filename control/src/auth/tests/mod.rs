@@ -116,13 +116,15 @@ fn present_if(
             .map(|(name, value)| (name.into(), value.into()))
             .collect()
     };
-    let (query, form) = (borrowed(&signed.query), borrowed(&signed.form));
+    let parameters = RpcRequest {
+        query: borrowed(&signed.query),
+        form: borrowed(&signed.form),
+    };
     server.authenticate(
         &SignedRequest {
             method: &signed.method,
             headers: &signed.headers,
-            query: &query,
-            form: &form,
+            parameters: &parameters,
             body: &signed.body,
             source_ip: [192, 0, 2, 1].into(),
             secure_transport: false,

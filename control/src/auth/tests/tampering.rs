@@ -32,7 +32,7 @@ fn add(signed: &mut Signed, name: &str, value: &str) {
 fn tampered_query_signatures() {
     type Change = fn(&mut Signed);
     #[rustfmt::skip] // A table.
-    let rows: [(&str, Change, &str); 27] = [
+    let rows: [(&str, Change, &str); 25] = [
         ("value", |s| set(s, "ClusterId", "other"), "SignatureDoesNotMatch"),
         ("value by case", |s| set(s, "Action", "listcontainerimages"), "SignatureDoesNotMatch"),
         ("plus for space", |s| set(s, "ClusterId", "a+b+c/d~e*f'(中)"), "SignatureDoesNotMatch"),
@@ -42,8 +42,6 @@ fn tampered_query_signatures() {
         ("one added", |s| add(s, "RegionId", "x"), "SignatureDoesNotMatch"),
         ("empty one added", |s| add(s, "x", ""), "SignatureDoesNotMatch"),
         ("name by case added", |s| add(s, "clusterId", "x"), "SignatureDoesNotMatch"),
-        ("given twice", |s| add(s, "ClusterId", "a b+c/d~e*f'(中)"), "InvalidParams"),
-        ("signature twice", |s| add(s, "Signature", "x"), "InvalidParams"),
         ("signature stripped", |s| remove(s, "Signature"), "MissingParameter"),
         ("signature empty", |s| set(s, "Signature", ""), "MissingParameter"),
         ("signature renamed", |s| { remove(s, "Signature"); add(s, "signature", "x") }, "MissingParameter"),
@@ -84,12 +82,11 @@ fn tampered_query_signatures() {
 fn tampered_header_signatures() {
     type Change = fn(&mut Signed);
     #[rustfmt::skip] // A table.
-    let rows: [(&str, Change, &str); 39] = [
+    let rows: [(&str, Change, &str); 38] = [
         ("value", |s| parameters(s)[0].1.push('x'), "tampered"),
         ("one removed", |s| drop(parameters(s).pop()), "tampered"),
         ("one added to the query", |s| add(s, "x", "y"), "SignatureDoesNotMatch"),
         ("empty one added", |s| add(s, "x", ""), "SignatureDoesNotMatch"),
-        ("given twice", |s| add(s, "PageSize", "10"), "InvalidParams"),
         ("body", |s| s.body.push(b'x'), "SignatureDoesNotMatch"),
         ("body and hash", |s| { s.body.push(b'x'); let hash = canonical::sha256_hex(&s.body); header(s, "x-acs-content-sha256", &hash); }, "SignatureDoesNotMatch"),
         ("hash", |s| header(s, "x-acs-content-sha256", &"0".repeat(64)), "SignatureDoesNotMatch"),

@@ -361,7 +361,6 @@ fn signed(generation: Generation, host: &str) -> Result<Vec<u8>> {
     let call = Call {
         method: Method::GET,
         host,
-        action: "ListContainerImages",
         parameters: parameters
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .to_vec(),

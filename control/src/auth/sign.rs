@@ -9,9 +9,8 @@ use jiff::Timestamp;
 use super::Generation;
 use super::canonical;
 use super::keys::Secret;
-
-/// The API version that is spoken.
-pub const VERSION: &str = "2018-04-12";
+use crate::api::request::ACTION;
+use crate::api::request::VERSION;
 
 /// What a client signs with.
 #[derive(Debug, Clone)]
@@ -24,15 +23,13 @@ pub struct Credentials {
     pub security_token: Option<String>,
 }
 
-/// An action to be called.
+/// A call of the one action.
 #[derive(Debug, Clone)]
 pub struct Call<'a> {
     /// GET (parameters in the query) or POST (in a form body).
     pub method: Method,
     /// Value of the header `host`.
     pub host: &'a str,
-    /// Name of the action.
-    pub action: &'a str,
     /// The action's own parameters.
     pub parameters: Vec<(String, String)>,
     /// The client's clock.
@@ -93,7 +90,7 @@ pub fn sign(generation: Generation, credentials: &Credentials, call: Call<'_>) -
     };
     set("host", call.host)?;
     set("accept", "application/json")?;
-    set("x-acs-action", call.action)?;
+    set("x-acs-action", ACTION)?;
     set("x-acs-version", VERSION)?;
     if !signed.body.is_empty() {
         set("content-type", "application/x-www-form-urlencoded")?;
@@ -117,7 +114,7 @@ pub fn sign(generation: Generation, credentials: &Credentials, call: Call<'_>) -
 /// Adds the common parameters and the signature over them all.
 fn add_v1(credentials: &Credentials, call: &mut Call<'_>) {
     let common = [
-        ("Action", call.action.to_owned()),
+        ("Action", ACTION.to_owned()),
         ("Version", VERSION.to_owned()),
         ("Format", "JSON".to_owned()),
         ("AccessKeyId", credentials.access_key_id.clone()),

@@ -162,7 +162,6 @@ fn ask(args: &ListArgs) -> Result<(StatusCode, Bytes), AskError> {
             HttpMethod::Post => Method::POST,
         },
         host: endpoint.authority(),
-        action: "ListContainerImages",
         parameters: parameters
             .into_iter()
             .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))

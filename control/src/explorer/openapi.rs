@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::api::ApiError;
-use crate::auth::sign::VERSION;
+use crate::api::request::VERSION;
 
 /// One of every error, with `%s` where a message has a place for something.
 pub(super) fn every_error() -> Vec<ApiError> {

@@ -87,7 +87,6 @@ impl Raw {
         let call = Call {
             method,
             host: "h:1",
-            action: "ListContainerImages",
             parameters: [
                 ("ClusterId", "c"),
                 ("ContainerType", "singularity"),

@@ -86,7 +86,6 @@ impl Signer {
         let call = Call {
             method: self.method.clone(),
             host: &self.address.to_string(),
-            action: "ListContainerImages",
             parameters: parameters
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .to_vec(),

@@ -86,7 +86,6 @@ impl Attempt {
         let call = Call {
             method: self.method.clone(),
             host: HOST,
-            action: "ListContainerImages",
             parameters: [
                 ("ClusterId", "a b+c/d~e*f'(中)"),
                 ("PageSize", "10"),
@@ -232,7 +231,6 @@ fn what_clients_send_unsigned_is_accepted() {
     let call = Call {
         method: Method::GET,
         host: "http://127.0.0.1:18081/",
-        action: "ListContainerImages",
         parameters: Vec::new(),
         now: now(),
         nonce: "n".into(),

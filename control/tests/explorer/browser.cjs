@@ -63,7 +63,19 @@ async function main() {
   await page.click('#run');
   await shows(999);
   await page.click('#previous');
-  await shows(Math.ceil(first.TotalCount / 2));
+  const end = Math.ceil(first.TotalCount / 2);
+  await shows(end);
+  // Who turns pages with the keyboard keeps the place, also at the end, and stays there.
+  await page.click('#previous');
+  await shows(end - 1);
+  await page.focus('#next');
+  await page.keyboard.press('Enter');
+  await shows(end);
+  assert.ok(await page.isDisabled('#next'));
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'next');
+  await page.keyboard.press('Enter');
+  assert.equal(await page.inputValue('#page-number'), String(end));
+  assert.equal(await page.getByRole('table', { name: `Page ${end} of ${end}` }).count(), 1);
   await page.fill('#page-number', '1');
   await page.click('#run');
   await shows(1);

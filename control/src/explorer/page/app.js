@@ -46,8 +46,9 @@ function showStatus() {
     const { PageNumber: page, PageSize: rows, TotalCount: total } = last.reply;
     const pages = Math.max(1, Math.ceil(total / last.size));
     $('page-info').textContent = text('pageInfo', page, pages, rows, total);
-    $('previous').disabled = page <= 1;
-    $('next').disabled = page >= pages;
+    // Not `disabled`, which would take the focus from who turns pages with the keyboard.
+    $('previous').ariaDisabled = String(page <= 1);
+    $('next').ariaDisabled = String(page >= pages);
   }
 }
 
@@ -127,9 +128,9 @@ async function call() {
   showStatus();
 }
 
-function turn(by) {
+function turn(button, by) {
   // Until there is an answer nobody knows which page the next one is.
-  if (!last?.reply?.Images) return;
+  if (!last?.reply?.Images || button.ariaDisabled === 'true') return;
   const { PageNumber: page, TotalCount: total } = last.reply;
   // Back from beyond the end is the last page.
   const end = by < 0 ? Math.ceil(total / last.size) : Infinity;
@@ -139,8 +140,8 @@ function turn(by) {
 
 $('form').addEventListener('submit', (event) => { event.preventDefault(); call(); });
 $('form').addEventListener('input', showSample);
-$('previous').addEventListener('click', () => turn(-1));
-$('next').addEventListener('click', () => turn(1));
+$('previous').addEventListener('click', (event) => turn(event.currentTarget, -1));
+$('next').addEventListener('click', (event) => turn(event.currentTarget, 1));
 $('language').addEventListener('click', () => { language = language === 'zh' ? 'en' : 'zh'; showTexts(); });
 $('copy').addEventListener('click', async () => {
   try {

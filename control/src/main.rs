@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use sifter_control::cli::Cli;
 
-/// A scan and an answer are made of many short texts; the C library's allocator took a fifth of the
-/// time of either.
+/// An answer is made of many short texts; the C library's allocator took a fifth of its time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

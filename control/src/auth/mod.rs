@@ -45,7 +45,7 @@ const MAX_ECHO: usize = 16 * 1024;
 pub struct SignedRequest<'a> {
     /// GET or POST.
     pub method: &'a Method,
-    /// All headers; `host` must be there, from the authority where HTTP/2 sent that instead.
+    /// All headers.
     pub headers: &'a HeaderMap,
     /// Its parameters, none of which occurs twice.
     pub parameters: &'a RpcRequest<'a>,

@@ -139,13 +139,9 @@ impl MemoryNonces {
     }
 
     /// How many nonces are remembered.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.total.load(Ordering::Relaxed)
-    }
-
-    /// Whether nothing is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn key(&self, key: &str) -> Arc<Mutex<KeyNonces>> {
@@ -182,12 +178,6 @@ impl MemoryNonces {
             self.total.fetch_sub(set.len(), Ordering::Relaxed);
             nonces.slots.pop_front();
         }
-    }
-}
-
-impl Default for MemoryNonces {
-    fn default() -> Self {
-        Self::new(Self::DEFAULT_CAPACITY)
     }
 }
 

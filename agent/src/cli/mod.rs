@@ -75,7 +75,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            let _ = error.print();
+            // Not in colours: there the words are as they were given, and for `*` the shell gives names from disk.
+            for line in error.render().to_string().lines() {
+                let _ = writeln!(std::io::stderr(), "{}", crate::escape::terminal(line));
+            }
             return Exit::Usage.into();
         }
         // Help or version: what was asked for, and not there unless it was written.

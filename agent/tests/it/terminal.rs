@@ -126,3 +126,25 @@ fn the_log_is_coloured_where_that_is_wanted() {
         );
     }
 }
+
+/// `sifter inspect *` where somebody left such a name.
+#[test]
+fn a_name_that_is_taken_for_an_option_reaches_no_terminal() {
+    for words in [
+        &["inspect", "--\u{1b}]0;title\u{7}\u{1b}[2J\u{202e}x"][..],
+        &["scan", "--group-by", "\u{1b}]0;title\u{7}\u{202e}", "."],
+        &["\u{1b}[2J"],
+    ] {
+        let (mut terminal, programs) = terminal();
+        let mut refused = sifter()
+            .args(words)
+            .env("TERM", "xterm")
+            .stderr(programs)
+            .spawn()
+            .unwrap();
+        let all = shown(&mut terminal, |_| false);
+        assert_eq!(refused.wait().unwrap().code(), Some(2), "{all:?}");
+        assert!(all.starts_with("error: "), "{all:?}");
+        assert!(!all.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{all:?}");
+    }
+}

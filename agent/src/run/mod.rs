@@ -224,6 +224,9 @@ async fn serve(start: Start, ready: impl FnOnce(&[String])) -> anyhow::Result<()
     let reloader = Reloader::new(reload, settings, changeable, metrics);
     let reload_task = tokio::spawn(reloader.run(hangup));
 
+    // Before anybody is told that the agent is there: until then these end it without a word.
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     // One before this that was killed may have promised something of its listing.
     tokio::time::sleep(LEASE_MAX.saturating_sub(begun.elapsed())).await;
     let mut addresses = Vec::with_capacity(listeners.len());
@@ -241,7 +244,11 @@ async fn serve(start: Start, ready: impl FnOnce(&[String])) -> anyhow::Result<()
     ]);
     let informed = tokio::spawn(manager::inform(Arc::clone(&engines)));
 
-    until_told_to_stop(mounts).await?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+        () = mounted_anew(mounts) => {}
+    }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
 
     // Listeners first, so that nobody new comes; then the RPCs under way, of which those without an
@@ -270,18 +277,6 @@ async fn serve_metrics(
         pages.serve(Some(address), Some(net::bind_metrics(address).await?));
     }
     Ok(pages)
-}
-
-/// Until somebody stops the agent, or it has to be started anew.
-async fn until_told_to_stop(mounts: Mounts) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
-        () = mounted_anew(mounts) => {}
-    }
-    Ok(())
 }
 
 /// Until a root is mounted anew and the service manager can start this agent anew, which its

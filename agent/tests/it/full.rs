@@ -1,11 +1,15 @@
 //! Output that cannot be written is no success, nor is a start without descriptors or threads.
 
 use std::fs::{OpenOptions, Permissions};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::support::{Agent, images, install, is_superuser, leave_out, open_directory, until};
 use crate::tool::sifter;
@@ -184,5 +188,36 @@ fn a_closed_pipe_is_none() {
         let output = sifter().args(arguments).stdout(write).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+/// Whoever is answered, or is told that the agent listens, may stop it. Here nobody reads yet what it says of that.
+#[test]
+fn an_agent_that_answers_ends_as_it_should_when_told_to() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let directory = tempfile::tempdir().unwrap();
+        let address = format!("unix:{}/agent.sock", directory.path().display());
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        let room = fcntl(&writer, FcntlArg::F_GETPIPE_SZ).unwrap();
+        writer
+            .write_all(&vec![b'\n'; room.try_into().unwrap()])
+            .unwrap();
+        let mut agent = sifter()
+            .args(["agent", "--listen", &address, "--root"])
+            .arg(directory.path())
+            .stdout(writer)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("the agent answers", || {
+            let mut status = sifter();
+            let status = status.args(["status", "--address", &address]).output();
+            status.unwrap().status.code() != Some(5)
+        });
+        kill(Pid::from_raw(agent.id().try_into().unwrap()), signal).unwrap();
+        let mut said = String::new();
+        reader.read_to_string(&mut said).unwrap();
+        assert_eq!(agent.wait().unwrap().code(), Some(0), "{signal}");
+        assert_eq!(said.trim(), format!("listening on {address}"));
     }
 }

@@ -23,20 +23,15 @@ pub const UNUSED_FOR: &str = "180d";
 const COLUMNS: &str = "accessed,size,owner,repository,tag,path";
 
 /// Makes a listing one of candidates.
-///
-/// # Errors
-///
-/// Never; the columns are valid.
-pub fn select(listing: &mut ListingArgs, unused_for: &str) -> anyhow::Result<()> {
+pub fn select(listing: &mut ListingArgs, unused_for: &str) {
     listing.also(format!("unused>{unused_for}"));
     // Of what cannot be read now nothing new is known.
     listing.also("status!=UNAVAILABLE".to_owned());
     if !listing.is_grouped() {
         listing.sort_by_default("access_time");
-        listing.columns_by_default(COLUMNS)?;
+        listing.columns_by_default(COLUMNS);
     }
     listing.total_by_default();
-    Ok(())
 }
 
 /// Asks the files once more.

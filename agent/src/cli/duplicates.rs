@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
 use serde_json::json;
-use sifter_proto::v1::{Format, Image, Status};
+use sifter_proto::v1::{self, Image, Status};
 
 use crate::escape;
 use crate::words::{count, short_id, size};
 
-use super::render::Output;
+use super::render::{Format, Output};
 use super::usage::Linked;
 
 /// Images by what they are alike in.
@@ -85,17 +85,14 @@ impl Duplicates {
     pub fn write(self, out: &mut dyn Write, output: &Output) -> io::Result<()> {
         let groups = self.groups();
         for group in &groups {
-            if output.json {
-                writeln!(out, "{}", group.json()?)?;
-            } else if output.quiet {
-                let id = group.name();
-                let shown = if output.no_trunc { id } else { short_id(id) };
-                writeln!(out, "{shown}")?;
-            } else {
-                group.write(out, output.no_trunc)?;
+            match output.format {
+                Format::Json => writeln!(out, "{}", group.json()?)?,
+                Format::Ids if output.no_trunc => writeln!(out, "{}", group.name())?,
+                Format::Ids => writeln!(out, "{}", short_id(group.name()))?,
+                Format::Columns(_) | Format::Template(_) => group.write(out, output.no_trunc)?,
             }
         }
-        if output.quiet {
+        if matches!(output.format, Format::Ids) {
             return Ok(());
         }
         let saved = groups
@@ -103,7 +100,7 @@ impl Duplicates {
             .map(|group| group.saved)
             .fold(0, u64::saturating_add);
         let files: u64 = groups.iter().map(|group| group.files).sum();
-        if output.json {
+        if matches!(output.format, Format::Json) {
             let totals = json!({
                 "groupCount": groups.len().to_string(),
                 "fileCount": files.to_string(),
@@ -212,7 +209,7 @@ impl Group {
         let saved = if self
             .images
             .iter()
-            .any(|image| image.format() == Format::Sandbox)
+            .any(|image| image.format() == v1::Format::Sandbox)
         {
             "size not known".to_owned()
         } else {
@@ -247,7 +244,7 @@ impl Group {
                 String::new()
             };
             let size = match image.format() {
-                Format::Sandbox => "-".to_owned(),
+                v1::Format::Sandbox => "-".to_owned(),
                 _ => bytes(image.size_bytes),
             };
             writeln!(

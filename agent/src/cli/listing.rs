@@ -106,22 +106,13 @@ impl ListingArgs {
     }
 
     /// The columns, unless others were asked for.
-    ///
-    /// # Errors
-    ///
-    /// There are no such columns.
-    pub fn columns_by_default(&mut self, columns: &str) -> anyhow::Result<()> {
-        if self.format.is_none() {
-            self.format = Some(columns.parse()?);
-        }
-        Ok(())
+    pub fn columns_by_default(&mut self, columns: &str) {
+        self.format.get_or_insert_with(|| Format::columns(columns));
     }
 
     /// Ends with totals whatever was asked for, where that does not spoil the output.
     pub fn total_by_default(&mut self) {
-        self.totals |= !self.quiet
-            && !self.json
-            && !matches!(self.format, Some(Format::Template(_) | Format::Json));
+        self.totals |= !self.output().streams();
     }
 
     /// The filter as one text.
@@ -161,12 +152,15 @@ impl ListingArgs {
     /// How images are printed.
     #[must_use]
     pub fn output(&self) -> Output {
+        let format = match &self.format {
+            _ if self.json => Format::Json,
+            _ if self.quiet => Format::Ids,
+            asked => asked.clone().unwrap_or_default(),
+        };
         Output {
-            json: self.json || matches!(self.format, Some(Format::Json)),
-            quiet: self.quiet,
+            format,
             no_trunc: self.no_trunc,
             no_header: self.no_header,
-            format: self.format.clone().unwrap_or_default(),
         }
     }
 
@@ -180,12 +174,13 @@ impl ListingArgs {
             Some(by) => Some(Groups::new(by, self.sort.as_deref())?),
             None => None,
         };
+        let output = self.output();
+        let table = output.table().filter(|_| groups.is_none());
         Ok(Listing {
-            output: self.output(),
+            output,
             groups,
             totals: self.totals.then(Sum::default),
-            held: (!self.is_grouped() && !self.output().streams())
-                .then(|| Held::Table(self.output().table())),
+            held: table.map(Held::Table),
             line: Lines::default(),
             // What one directory of a scan gives is written past it, uncopied.
             out: BufWriter::with_capacity(16 << 10, io::stdout()),
@@ -338,8 +333,9 @@ impl Listing {
     /// Prints groups and totals.
     fn end(mut self) -> io::Result<()> {
         let out = &mut self.out;
+        let is_json = matches!(self.output.format, Format::Json);
         match &self.groups {
-            Some(groups) if self.output.json => groups.write_json(out)?,
+            Some(groups) if is_json => groups.write_json(out)?,
             Some(groups) => {
                 let (no_header, exact) = (self.output.no_header, self.output.no_trunc);
                 groups.write_table(out, no_header, exact, self.totals.as_ref())?;
@@ -348,7 +344,7 @@ impl Listing {
             None => {}
         }
         if let Some(sum) = &self.totals {
-            if self.output.json {
+            if is_json {
                 writeln!(out, "{}", serde_json::json!({"totals": sum.json()}))?;
             } else {
                 writeln!(out, "{}", sum.line())?;

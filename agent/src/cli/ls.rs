@@ -79,7 +79,7 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
             &args.unused_for,
             args.address.is_local(),
         )?);
-        candidates::select(&mut args.listing, &args.unused_for)?;
+        candidates::select(&mut args.listing, &args.unused_for);
     }
     let request = v1::StreamImagesRequest {
         filter: args.listing.filter(),

@@ -20,28 +20,25 @@ pub const DEFAULT_COLUMNS: &str = "repository,tag,image_id,updated,size,owner,st
 /// How images are printed.
 #[derive(Debug, Clone, Default)]
 pub struct Output {
-    /// One JSON object a line.
-    #[allow(clippy::struct_field_names)]
-    pub json: bool,
-    /// Only image IDs; images without one are left out.
-    pub quiet: bool,
+    /// In which form.
+    pub format: Format,
     /// Whole IDs and exact sizes and times.
     pub no_trunc: bool,
     /// No header line.
     pub no_header: bool,
-    /// Columns or template.
-    pub format: Format,
 }
 
-/// Columns or a template.
+/// The form in which images are printed.
 #[derive(Debug, Clone)]
 pub enum Format {
     /// Columns of a table.
     Columns(Vec<Column>),
     /// Text with fields in it.
     Template(Vec<Piece>),
-    /// One JSON object a line, as podman's `--format json`.
+    /// One JSON object a line.
     Json,
+    /// Only image IDs; images without one are left out.
+    Ids,
 }
 
 /// A piece of a template.
@@ -57,12 +54,16 @@ pub enum Piece {
 
 impl Default for Format {
     fn default() -> Self {
-        Self::Columns(
-            DEFAULT_COLUMNS
-                .split(',')
-                .filter_map(|name| name.parse().ok())
-                .collect(),
-        )
+        Self::columns(DEFAULT_COLUMNS)
+    }
+}
+
+impl Format {
+    /// Those of these columns that there are.
+    #[must_use]
+    pub fn columns(names: &str) -> Self {
+        let columns = names.split(',').filter_map(|name| name.parse().ok());
+        Self::Columns(columns.collect())
     }
 }
 
@@ -108,7 +109,7 @@ impl Output {
     /// Whether images can be printed as they come, in any order.
     #[must_use]
     pub fn streams(&self) -> bool {
-        self.json || self.quiet || matches!(self.format, Format::Template(_))
+        !matches!(self.format, Format::Columns(_))
     }
 
     /// Whether something is asked for that only view FULL has.
@@ -119,7 +120,7 @@ impl Output {
             Format::Template(pieces) => pieces
                 .iter()
                 .any(|piece| matches!(piece, Piece::Field(column) if column.is_detail())),
-            Format::Json => false,
+            Format::Json | Format::Ids => false,
         }
     }
 
@@ -127,10 +128,9 @@ impl Output {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         match &self.format {
-            Format::Template(pieces) if !self.json && !self.quiet => {
-                pieces.iter().any(|piece| matches!(piece, Piece::Json))
-            }
-            _ => self.json,
+            Format::Template(pieces) => pieces.iter().any(|piece| matches!(piece, Piece::Json)),
+            Format::Json => true,
+            Format::Columns(_) | Format::Ids => false,
         }
     }
 
@@ -140,30 +140,19 @@ impl Output {
     ///
     /// What writing says.
     pub fn write_one(&self, out: &mut Vec<u8>, image: &Image) -> io::Result<()> {
-        if self.json {
-            super::json::write(out, image)?;
-        } else if self.quiet {
-            // Whoever reads them line by line would take an empty one for an ID, and a path, too.
-            if image.image_id.is_empty() {
+        match &self.format {
+            Format::Columns(columns) => {
+                for column in columns {
+                    push_cell(out, &column.cell(image, self.no_trunc));
+                }
                 return Ok(());
             }
-            let id = if self.no_trunc {
-                &*image.image_id
-            } else {
-                short_id(&image.image_id)
-            };
-            write!(out, "{id}")?;
-        } else {
-            match &self.format {
-                Format::Json => super::json::write(out, image)?,
-                Format::Columns(columns) => {
-                    for column in columns {
-                        push_cell(out, &column.cell(image, self.no_trunc));
-                    }
-                    return Ok(());
-                }
-                Format::Template(pieces) => self.write_pieces(out, pieces, image)?,
-            }
+            Format::Template(pieces) => self.write_pieces(out, pieces, image)?,
+            Format::Json => super::json::write(out, image)?,
+            // Whoever reads them line by line would take an empty one for an ID, and a path, too.
+            Format::Ids if image.image_id.is_empty() => return Ok(()),
+            Format::Ids if self.no_trunc => write!(out, "{}", image.image_id)?,
+            Format::Ids => write!(out, "{}", short_id(&image.image_id))?,
         }
         writeln!(out)
     }
@@ -182,20 +171,18 @@ impl Output {
         Ok(())
     }
 
-    /// A table for images that are printed together.
+    /// A table for images that are printed together, if they are.
     #[must_use]
-    pub fn table(&self) -> ImageTable {
-        let columns = match &self.format {
-            Format::Columns(columns) => columns.as_slice(),
-            // These are not printed in tables.
-            Format::Template(_) | Format::Json => &[],
+    pub fn table(&self) -> Option<ImageTable> {
+        let Format::Columns(columns) = &self.format else {
+            return None;
         };
         let mut table = Table::new(columns.iter().map(Column::is_number));
         if !self.no_header {
             table.row(columns.iter().map(Column::title));
         }
         let head = table.len();
-        ImageTable { table, head }
+        Some(ImageTable { table, head })
     }
 }
 
@@ -346,15 +333,14 @@ mod tests {
 
     fn printed(output: &Output, image: &Image) -> String {
         let mut written = Vec::new();
-        if output.streams() {
-            output.write_one(&mut written, image).unwrap();
-        } else {
+        if let Some(mut table) = output.table() {
             let mut images = Lines::default();
             let image = images.push(|text| output.write_one(text, image));
             image.unwrap();
-            let mut table = output.table();
             table.append(&images);
             table.write(&mut written).unwrap();
+        } else {
+            output.write_one(&mut written, image).unwrap();
         }
         String::from_utf8(written).unwrap()
     }
@@ -423,7 +409,7 @@ mod tests {
     #[test]
     fn an_image_without_an_id_is_no_line_of_the_quiet_output() {
         let output = Output {
-            quiet: true,
+            format: Format::Ids,
             ..Output::default()
         };
         let image = |id: &str| Image {
@@ -472,7 +458,6 @@ mod tests {
                 format: "repository,path".parse().unwrap(),
                 no_header: true,
                 no_trunc,
-                ..Output::default()
             };
             let line = printed(&output, &image);
             assert_eq!(line.trim_end().chars().count(), width);

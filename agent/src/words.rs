@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
 /// The first 12 digits, as docker shows them.
 #[must_use]
 pub fn short_id(id: &str) -> &str {
@@ -91,13 +93,19 @@ fn with_number(number: u64, rest: &[&str]) -> String {
     text
 }
 
-/// A text cut to `columns` characters, the last of them an ellipsis.
+/// A text cut to so many columns of a terminal, the last of them an ellipsis.
 #[must_use]
 pub fn cut(text: Cow<'_, str>, columns: usize) -> Cow<'_, str> {
-    if text.len() <= columns || text.char_indices().nth(columns).is_none() {
+    if text.len() <= columns || text.width() <= columns {
         return text;
     }
-    let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
+    let mut left = columns.saturating_sub(1);
+    let fits = |character: &char| {
+        let rest = left.checked_sub(character.width().unwrap_or_default());
+        left = rest.unwrap_or_default();
+        rest.is_some()
+    };
+    let kept: String = text.chars().take_while(fits).collect();
     format!("{kept}…").into()
 }
 
@@ -168,6 +176,11 @@ mod tests {
             ("abc", 3, "abc"),
             ("abcd", 3, "ab…"),
             ("äöüß", 3, "äö…"),
+            ("镜像", 4, "镜像"),
+            ("镜像文件", 5, "镜像…"),
+            ("镜像文件", 6, "镜像…"),
+            ("a\u{301}bc", 3, "a\u{301}bc"),
+            ("a\u{301}bcd", 3, "a\u{301}b…"),
             ("", 3, ""),
         ] {
             assert_eq!(cut(text.into(), columns), shown);

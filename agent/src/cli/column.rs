@@ -15,6 +15,9 @@ use crate::words::{ago, cut, short_id, size};
 /// longest names in use (`quay.io/biocontainers/bioconductor-…`) are shorter.
 const CELL_MAX: usize = 72;
 
+/// Longest tag of a cell that is a digest: 12 digits of it, as of other IDs, and an ellipsis.
+const TAG_MAX: usize = "sha256:".len() + 13;
+
 /// A column: a field of `Image`, or one of the short forms for people.
 #[derive(Debug, Clone)]
 pub struct Column {
@@ -63,7 +66,7 @@ pub(super) struct Field {
 #[derive(Debug)]
 enum Value {
     Text(fn(&Image) -> &str),
-    /// A text of which a cell has only the beginning.
+    /// A text that may be a digest, of which a cell has only the beginning.
     Tag(fn(&Image) -> &str),
     Digest(fn(&Image) -> &str),
     /// A name from an enumeration, with the words that all of them begin with.
@@ -248,10 +251,8 @@ impl Column {
                 Format::Sandbox => "".into(),
                 _ => size(of(image)).into(),
             },
-            Value::Tag(of)
-                if !exact && of(image).len() > 19 && of(image).starts_with("sha256:") =>
-            {
-                format!("{}…", of(image).get(..19).unwrap_or_default()).into()
+            Value::Tag(of) if !exact && of(image).starts_with("sha256:") => {
+                cut(of(image).into(), TAG_MAX)
             }
             Value::Time(of) if !exact && !self.name.ends_with("_time") => {
                 let time = of(image).and_then(|time| jiff::Timestamp::try_from(*time).ok());

@@ -1,4 +1,4 @@
-//! Progress lines of a command that scans, on the terminal of standard error.
+//! Progress lines of a command that takes long, on the terminal of standard error.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use nix::sys::signal::{SigSet, Signal, raise};
 
+use crate::escape;
 use crate::scan::Progress;
 use crate::telemetry::Terminal;
 
@@ -54,6 +55,20 @@ impl Bars {
         let bar = self.0.add(ProgressBar::new_spinner());
         bar.set_message(message);
         bar.enable_steady_tick(EVERY);
+        bar
+    }
+
+    /// A bar for a file of so many bytes.
+    #[must_use]
+    pub fn file(&self, path: &Path, size: u64) -> ProgressBar {
+        let bar = self.0.add(ProgressBar::new(size));
+        let style = "{bar:30} {percent:>3} %  {decimal_bytes} of {decimal_total_bytes}  \
+                     {decimal_bytes_per_sec}  {eta} left  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        bar.set_message(escape::path(Path::new(name)));
         bar
     }
 

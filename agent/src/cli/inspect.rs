@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use sifter_image::record::Sha256Text;
 use sifter_image::reference::{NamingRule, RuleOutcome};
@@ -13,12 +14,14 @@ use sifter_image::{Image, NotImage, Options, Probed, Subject, Verdict};
 use sifter_proto::v1;
 
 use crate::catalog::{FileFacts, Row};
+use crate::digest;
 use crate::escape;
 use crate::scan;
 use crate::service::{Owners, convert};
 
+use super::bar::Bars;
 use super::verify::{self, Verified};
-use super::{Exit, WithExit, complain, digest};
+use super::{Exit, WithExit, complain};
 
 /// Show all that is known of an image
 #[derive(Debug, clap::Args)]
@@ -80,6 +83,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         json: args.json,
         explain: args.explain,
         digest: args.digest,
+        bars: args.digest.then(Bars::of_standard_error).flatten(),
         keyring,
         options: Options {
             naming,
@@ -101,6 +105,8 @@ struct Inspector {
     json: bool,
     explain: bool,
     digest: bool,
+    /// Where the progress of digests is shown.
+    bars: Option<Bars>,
     keyring: Option<Keyring>,
     options: Options,
     /// Images shown so far.
@@ -140,7 +146,7 @@ impl Inspector {
             complain(&format!("{shown}: a directory has no digest"));
             exit = Exit::Partial;
         } else if self.digest {
-            match digest::of(path) {
+            match digest_of(path, self.bars.as_ref()) {
                 Ok(digest) => message.content_digest = Sha256Text::of(&digest).as_str().to_owned(),
                 Err(error) => return fail(&error),
             }
@@ -186,6 +192,18 @@ impl Inspector {
         convert::add_details(&mut message, crate::catalog::details(image));
         message
     }
+}
+
+/// The SHA-256 of a whole file.
+fn digest_of(path: &Path, bars: Option<&Bars>) -> io::Result<[u8; 32]> {
+    let file = scan::open_file(path)?;
+    let bar = bars.map_or_else(ProgressBar::hidden, |bars| bars.file(path, file.facts.size));
+    let digest = digest::of(&file, |bytes| {
+        bar.inc(bytes);
+        true
+    });
+    bar.finish_and_clear();
+    digest?.ok_or_else(|| io::ErrorKind::Interrupted.into())
 }
 
 fn write_json(

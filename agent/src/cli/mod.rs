@@ -5,7 +5,6 @@ mod bar;
 mod candidates;
 mod column;
 mod connect;
-mod digest;
 mod doctor;
 mod duplicates;
 mod exit;

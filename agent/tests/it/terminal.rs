@@ -41,37 +41,63 @@ fn terminal() -> (File, OwnedFd) {
 }
 
 #[test]
-fn an_interrupted_scan_leaves_no_line_and_ends_by_the_signal() {
+fn what_is_interrupted_leaves_no_line_and_ends_by_the_signal() {
     let tree = tempfile::tempdir().unwrap();
     for number in 0..1000 {
         fs::create_dir(tree.path().join(number.to_string())).unwrap();
     }
-    let (mut terminal, programs) = terminal();
-    // `setsid --ctty`: what is typed there is for this process. Who runs tests in the background has them ignore
-    // the key, and no shell undoes that.
-    let heeding = "import os, signal, sys\n\
-        signal.signal(signal.SIGINT, signal.SIG_DFL)\n\
-        os.execv(sys.argv[1], sys.argv[1:])";
-    let mut scan = Command::new("setsid")
-        .args(["--ctty", "python3", "-c", heeding])
-        .args([env!("CARGO_BIN_EXE_sifter"), "scan"])
-        // A quarter of an hour.
-        .args(["--operations-per-second", "1", "."])
-        .current_dir(tree.path())
-        .env("TERM", "xterm")
-        .stdin(programs.try_clone().unwrap())
-        .stdout(Stdio::null())
-        .stderr(programs)
-        .spawn()
+    let large = tempfile::tempdir().unwrap();
+    images(large.path(), &["a.sif"]);
+    let image = large.path().join("images/a.sif");
+    File::options()
+        .write(true)
+        .open(&image)
+        .unwrap()
+        .set_len(1 << 40)
         .unwrap();
-    let before = shown(&mut terminal, |text| text.contains(" pending, "));
-    terminal.write_all(b"\x03").unwrap();
-    let all = before + &shown(&mut terminal, |_| false);
-    // What the terminal says of the key is in the line, which is erased and not written again.
-    assert!(all.contains("\r^C"), "{all:?}");
-    let left = all.rsplit_once(" pending, ").unwrap().1;
-    assert!(left.contains("\r\u{1b}[2K"), "{all:?}");
-    assert_eq!(scan.wait().unwrap().signal(), Some(Signal::SIGINT as i32));
+    for (arguments, directory, progress) in [
+        // A quarter of an hour.
+        (
+            &["scan", "--operations-per-second", "1", "."][..],
+            tree.path(),
+            " pending, ",
+        ),
+        // A terabyte of zeros, of which nothing lies on the disk.
+        (
+            &["inspect", "--digest", "a.sif"],
+            image.parent().unwrap(),
+            " of 1.10 TB",
+        ),
+    ] {
+        let (mut terminal, programs) = terminal();
+        // `setsid --ctty`: what is typed there is for this process. Who runs tests in the background has them ignore
+        // the key, and no shell undoes that.
+        let heeding = "import os, signal, sys\n\
+            signal.signal(signal.SIGINT, signal.SIG_DFL)\n\
+            os.execv(sys.argv[1], sys.argv[1:])";
+        let mut command = Command::new("setsid")
+            .args(["--ctty", "python3", "-c", heeding])
+            .arg(env!("CARGO_BIN_EXE_sifter"))
+            .args(arguments)
+            .current_dir(directory)
+            .env("TERM", "xterm")
+            .stdin(programs.try_clone().unwrap())
+            .stdout(Stdio::null())
+            .stderr(programs)
+            .spawn()
+            .unwrap();
+        let before = shown(&mut terminal, |text| text.contains(progress));
+        terminal.write_all(b"\x03").unwrap();
+        let all = before + &shown(&mut terminal, |_| false);
+        // What the terminal says of the key is in the line, which is erased and not written again.
+        assert!(all.contains("\r^C"), "{all:?}");
+        let left = all.rsplit_once(progress).unwrap().1;
+        assert!(left.contains("\r\u{1b}[2K"), "{all:?}");
+        assert_eq!(
+            command.wait().unwrap().signal(),
+            Some(Signal::SIGINT as i32)
+        );
+    }
 }
 
 #[test]

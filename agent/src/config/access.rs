@@ -7,7 +7,7 @@ use super::{ConfigProblems, DEFAULT_SOCKET, Listen, RawTls};
 
 /// Group whose members see every image, unless another is configured. Where the host has no such
 /// group, nobody is in it.
-pub const DEFAULT_ADMIN_GROUP: &str = "sifter-admin";
+const DEFAULT_ADMIN_GROUP: &str = "sifter-admin";
 
 /// Certificates, for TLS over TCP.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,17 +16,13 @@ mod understood;
 
 use std::path::PathBuf;
 
-pub use self::access::{AccessSettings, DEFAULT_ADMIN_GROUP, PlainTcp, TlsSettings};
+pub use self::access::{AccessSettings, PlainTcp, TlsSettings};
 pub use self::duration::duration;
 pub use self::listen::Listen;
-pub use self::place::Line;
-pub use self::problem::{ConfigProblem, Key};
-pub use self::raw::{OneOrMany, Raw, RawRoot, RawTls};
+pub use self::problem::ConfigProblem;
+pub use self::raw::{Raw, RawRoot, RawTls};
 pub use self::read::read;
-pub use self::root::{
-    Candidates, DEPTH_MAX, DIGEST_BYTES_PER_SECOND, RootSettings, SKIPPED_DIRECTORIES,
-};
-pub use self::source::Sources;
+pub use self::root::{Candidates, RootSettings};
 
 use self::problem::ConfigProblems;
 

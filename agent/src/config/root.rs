@@ -6,12 +6,13 @@ use std::time::Duration;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use sifter_image::reference::NamingRule;
 
-use super::{ConfigProblems, OneOrMany, RawRoot, duration};
+use super::raw::OneOrMany;
+use super::{ConfigProblems, RawRoot, duration};
 
 /// Directory names that are never entered unless configured otherwise: snapshots of the file
 /// system itself (each holds all files again), version control, and trees of many small files that
 /// hold no images.
-pub const SKIPPED_DIRECTORIES: [&str; 8] = [
+const SKIPPED_DIRECTORIES: [&str; 8] = [
     ".snapshot",
     ".snapshots",
     ".zfs",
@@ -24,11 +25,11 @@ pub const SKIPPED_DIRECTORIES: [&str; 8] = [
 
 /// Deepest directory below a root. Real trees are far shallower; a deeper one is a mistake or an
 /// attack, and is reported as a problem.
-pub const DEPTH_MAX: u32 = 128;
+const DEPTH_MAX: u32 = 128;
 
 /// Bytes a second that are read for digests unless configured otherwise: a terabyte takes half a
 /// day, and nobody notices.
-pub const DIGEST_BYTES_PER_SECOND: u64 = 20_000_000;
+const DIGEST_BYTES_PER_SECOND: u64 = 20_000_000;
 
 /// Shortest and longest time between two scans: less would be no rest, and more is more than clocks are
 /// reckoned with.

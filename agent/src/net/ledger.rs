@@ -156,12 +156,6 @@ impl Ledger {
         self.lock().held.len()
     }
 
-    /// Whether none is held.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -290,7 +284,7 @@ mod tests {
             "whoever it seemed to be"
         );
         drop((disguised, spoken));
-        assert!(ledger.is_empty());
+        assert_eq!(ledger.len(), 0);
         let all: Vec<_> = (0..6)
             .map(|user| {
                 let admitted = ledger.admit(Source::User(user)).unwrap();

@@ -25,8 +25,6 @@ pub use self::connection::Connection;
 pub use self::door::Doorkeeper;
 use self::door::Stranger;
 pub use self::doors::Doors;
-pub use self::identity::{Allow, Names};
-pub use self::ledger::{Ledger, Limits, Source};
 pub use self::tls::{Loaded, Tls, follow};
 
 /// A listener that is bound and not yet accepting.

@@ -26,7 +26,7 @@ use crate::escape;
 use crate::peer::Certified;
 
 /// The agent's own certificate, by its key in the configuration.
-pub const CERT: &str = "tls.cert";
+const CERT: &str = "tls.cert";
 
 /// Its key.
 const KEY: &str = "tls.key";

@@ -37,7 +37,7 @@ use crate::telemetry::{Metrics, Pages, Scrapes, Terminal};
 const REWRITE_TIME: Duration = Duration::from_secs(30 * 60);
 
 /// The database's file in the state directory.
-const CATALOG_FILE: &str = "catalog.sqlite";
+pub(crate) const CATALOG_FILE: &str = "catalog.sqlite";
 
 /// The file of the state directory that is locked while an agent has it.
 const LOCK_FILE: &str = "agent.lock";

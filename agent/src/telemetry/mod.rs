@@ -19,8 +19,8 @@ use crate::config::LogSettings;
 
 pub use self::metrics::{Metrics, RootFigures, Scanned};
 pub use self::quiet::Quiet;
-pub use self::rpc::{REQUEST_ID, RpcLayer, request_id};
-pub use self::scrape::{Pages, Refresh, Scrapes};
+pub use self::rpc::RpcLayer;
+pub use self::scrape::{Pages, Scrapes};
 pub use self::terminal::Terminal;
 
 /// The way to another filter while the process runs.

@@ -17,7 +17,7 @@ use super::Metrics;
 use crate::peer::Peer;
 
 /// Metadata with the request's ID.
-pub const REQUEST_ID: &str = "x-request-id";
+const REQUEST_ID: &str = "x-request-id";
 
 /// Longest ID that is taken.
 const REQUEST_ID_MAX: usize = 128;
@@ -81,8 +81,7 @@ impl Method {
 }
 
 /// The request's ID, if the client gave one that can be written down.
-#[must_use]
-pub fn request_id(headers: &HeaderMap) -> Option<&str> {
+fn request_id(headers: &HeaderMap) -> Option<&str> {
     headers
         .get(REQUEST_ID)?
         .to_str()

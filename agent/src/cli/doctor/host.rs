@@ -13,6 +13,7 @@ use super::Finding;
 use crate::catalog::{FileTime, Store, StoreError};
 use crate::config::Settings;
 use crate::escape;
+use crate::run::CATALOG_FILE;
 use crate::words::count;
 
 /// Free space below which a catalogue may soon not be written. A million images need some 1 GB.
@@ -20,9 +21,6 @@ const FREE_MIN: u64 = 256 << 20;
 
 /// Seconds since 1970 that no clock can show that is right: this was written later.
 const WRITTEN: i64 = 1_795_000_000;
-
-/// The catalogue's file in the state directory.
-const CATALOG_FILE: &str = "catalog.sqlite";
 
 fn name_of(uid: u32) -> String {
     User::from_uid(Uid::from_raw(uid))

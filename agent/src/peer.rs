@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::escape;
+
 /// A client, as far as it is known. Every request carries its connection's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
@@ -49,14 +51,32 @@ impl fmt::Display for Peer {
                 ..
             }) => write!(f, "uid:{uid} pid:{pid}"),
             Self::Local(Credentials { uid, .. }) => write!(f, "uid:{uid}"),
-            Self::Certified(certified) => write!(
-                f,
-                "{} {}",
-                certified.names.first().map_or("nameless", String::as_str),
-                certified.address
-            ),
+            Self::Certified(certified) => {
+                let name = certified.names.first();
+                let name = name.map_or("nameless".into(), |name| escape::terminal(name));
+                write!(f, "{name} {}", certified.address)
+            }
             Self::Unknown(Some(address)) => write!(f, "{address}"),
             Self::Unknown(None) => write!(f, "unknown"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Certified, Peer};
+
+    /// An authority signs what it is asked to, and a line of the log is one line.
+    #[test]
+    fn a_certified_name_forges_no_line() {
+        let certified = Certified {
+            address: ([192, 0, 2, 1], 7).into(),
+            names: vec!["cn:control\n\u{1b}[2J".to_owned()],
+            not_after: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let peer = Peer::Certified(Arc::new(certified));
+        assert_eq!(peer.to_string(), "cn:control\\n\\u{1b}[2J 192.0.2.1:7");
     }
 }

@@ -251,10 +251,9 @@ impl fmt::Display for NotAllowed {
         write!(
             f,
             "the client is none of tls.allow: its certificate says {}",
-            if self.0.is_empty() {
-                "no name".to_owned()
-            } else {
-                self.0.join(", ")
+            match &self.0[..] {
+                [] => "no name".into(),
+                names => escape::terminal(&names.join(", ")).into_owned(),
             }
         )
     }
@@ -359,7 +358,15 @@ fn remind(reminder: &mut Reminder, now: Timestamp) {
 mod tests {
     use std::fs;
 
-    use super::{Tls, TlsSettings};
+    use super::{NotAllowed, Tls, TlsSettings};
+
+    #[test]
+    fn a_name_that_is_not_allowed_forges_no_line() {
+        let said = NotAllowed(vec!["cn:x\n\u{1b}[2J".to_owned(), "dns:y".to_owned()]).to_string();
+        assert!(said.ends_with(r"says cn:x\n\u{1b}[2J, dns:y"), "{said}");
+        let nameless = NotAllowed(Vec::new()).to_string();
+        assert!(nameless.ends_with("says no name"), "{nameless}");
+    }
 
     #[test]
     fn files_that_are_being_replaced_are_left_alone() {

@@ -129,7 +129,7 @@ impl Digester {
             let worker = Worker {
                 catalog: Arc::clone(catalog),
                 index: RootIndex(index),
-                root: escape::utf8(settings.path.as_os_str().as_bytes()),
+                root: escape::utf8_path(&settings.path),
                 pace: Pace::new(1, 1, Some(rate as f64)),
                 access: Access::new(settings.cross_file_systems),
                 settings: settings.clone(),

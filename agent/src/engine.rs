@@ -3,7 +3,6 @@
 //! with the old one ends with it.
 
 use std::collections::HashSet;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -287,7 +286,7 @@ fn follow_scans(metrics: &Arc<Metrics>, supervisor: &Arc<Supervisor>) -> Vec<Abo
                     && counted != Some(report.started)
                 {
                     counted = Some(report.started);
-                    let root = escape::utf8(path.as_os_str().as_bytes());
+                    let root = escape::utf8_path(&path);
                     metrics.scanned(&root, &scanned(&report));
                 }
                 if finished.changed().await.is_err() {

@@ -23,6 +23,12 @@ pub fn utf8(bytes: &[u8]) -> String {
     text
 }
 
+/// A path as text in that spelling.
+#[must_use]
+pub fn utf8_path(path: &Path) -> String {
+    utf8(path.as_os_str().as_bytes())
+}
+
 /// Text for a terminal or a log line: control characters and those that reorder or hide text as
 /// escapes.
 #[must_use]
@@ -56,7 +62,7 @@ pub fn escaped(text: &str) -> Option<String> {
 /// A path for a terminal or a log line.
 #[must_use]
 pub fn path(path: &Path) -> String {
-    terminal(&utf8(path.as_os_str().as_bytes())).into_owned()
+    terminal(&utf8_path(path)).into_owned()
 }
 
 fn is_unsafe(character: char) -> bool {

@@ -1,8 +1,6 @@
 //! Brings what the agent is and does into the metrics.
 
 use std::collections::BTreeMap;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::catalog::{Condition, Snapshot};
@@ -104,7 +102,7 @@ impl Observed {
 }
 
 fn figures(status: &RootStatus, images: &BTreeMap<String, u64>) -> RootFigures {
-    let root = text(&status.path);
+    let root = escape::utf8_path(&status.path);
     RootFigures {
         images: images.get(&root).copied().unwrap_or(0),
         available: !matches!(status.root_state, RootState::Unavailable(_)),
@@ -121,10 +119,6 @@ fn figures(status: &RootStatus, images: &BTreeMap<String, u64>) -> RootFigures {
             .unwrap_or_default(),
         root,
     }
-}
-
-fn text(path: &Path) -> String {
-    escape::utf8(path.as_os_str().as_bytes())
 }
 
 #[cfg(test)]

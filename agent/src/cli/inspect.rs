@@ -181,10 +181,7 @@ impl Inspector {
     }
 
     fn message(&mut self, path: &Path, facts: FileFacts, image: Image) -> v1::Image {
-        let root = path
-            .parent()
-            .map(|root| escape::utf8(root.as_os_str().as_bytes()))
-            .unwrap_or_default();
+        let root = path.parent().map(escape::utf8_path).unwrap_or_default();
         let bytes = path.as_os_str().as_bytes();
         let row = Row::new(bytes, &root, facts, &image);
         self.owners.learn(&[(row.facts.uid, row.facts.gid)]);

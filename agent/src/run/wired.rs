@@ -2,8 +2,6 @@
 //! contract.
 
 use std::collections::BTreeMap;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +10,7 @@ use sifter_proto::v1;
 use crate::catalog::{Catalog, FileTime};
 use crate::confine::Confined;
 use crate::engine::Engines;
-use crate::escape;
+use crate::escape::utf8_path;
 use crate::scan::{HintState, Nature, Progress, RootState, RootStatus, ScanReport, Supervisor};
 use crate::service::{ImageSource, Ticket, convert};
 
@@ -33,7 +31,7 @@ impl Wired {
     fn find(&self, root: &str) -> Option<RootStatus> {
         let supervisor = self.supervisor();
         let mut roots = supervisor.settings();
-        let (index, _) = roots.find(|(_, settings)| text(&settings.path) == root)?;
+        let (index, _) = roots.find(|(_, settings)| utf8_path(&settings.path) == root)?;
         supervisor.status_of(index)
     }
 }
@@ -88,7 +86,7 @@ impl ImageSource for Wired {
             .into_iter()
             .filter_map(|root| match root.root_state {
                 RootState::Unavailable(error) => {
-                    let path = text(&root.path);
+                    let path = utf8_path(&root.path);
                     let command = format!("scan {path}");
                     let error = error
                         .strip_prefix(&format!("{command}: "))
@@ -121,7 +119,7 @@ impl ImageSource for Wired {
         let supervisor = self.supervisor();
         let index = supervisor
             .settings()
-            .find(|(_, settings)| text(&settings.path) == root)?
+            .find(|(_, settings)| utf8_path(&settings.path) == root)?
             .0;
         Some(Ticket {
             finished: supervisor.finished(index)?,
@@ -134,14 +132,14 @@ impl ImageSource for Wired {
         let supervisor = self.supervisor();
         let mut roots = supervisor.settings();
         roots
-            .find(|(_, settings)| text(&settings.path) == root)
+            .find(|(_, settings)| utf8_path(&settings.path) == root)
             .map_or(Duration::ZERO, |(_, settings)| settings.rescan_interval)
     }
 
     fn root_paths(&self) -> Vec<String> {
         self.supervisor()
             .settings()
-            .map(|(_, settings)| text(&settings.path))
+            .map(|(_, settings)| utf8_path(&settings.path))
             .collect()
     }
 
@@ -156,7 +154,7 @@ impl ImageSource for Wired {
 }
 
 fn root(status: RootStatus, images: &BTreeMap<String, u64>) -> v1::Root {
-    let path = text(&status.path);
+    let path = utf8_path(&status.path);
     let (state, message) = match (&status.root_state, &status.progress) {
         (RootState::Unavailable(message), _) => (v1::RootState::Unavailable, message.clone()),
         (RootState::Ok, _) => (v1::RootState::Ok, String::new()),
@@ -173,7 +171,7 @@ fn root(status: RootStatus, images: &BTreeMap<String, u64>) -> v1::Root {
             .first
             .iter()
             .map(|problem| v1::Problem {
-                path: text(&problem.path),
+                path: utf8_path(&problem.path),
                 kind: problem.kind.to_owned(),
                 message: problem.message.clone(),
             })
@@ -248,8 +246,4 @@ fn counts(counts: &crate::scan::Counts, problems: u64) -> v1::ScanCounts {
         bytes_read: counts.bytes,
         problems,
     }
-}
-
-fn text(path: &Path) -> String {
-    escape::utf8(path.as_os_str().as_bytes())
 }

@@ -14,6 +14,7 @@ use crate::escape;
 use crate::words::{count, short_id, size};
 
 use super::render::{Format, Output};
+use super::table::Table;
 use super::usage::Linked;
 
 /// Images by what they are alike in.
@@ -221,38 +222,24 @@ impl Group {
             escape::terminal(&reference),
             self.files,
         )?;
-        let owners: Vec<_> = self
-            .images
-            .iter()
-            .map(|image| {
-                if image.owner.is_empty() {
-                    image.uid.to_string().into()
-                } else {
-                    escape::terminal(&image.owner)
-                }
-            })
-            .collect();
-        let width = owners
-            .iter()
-            .map(|owner| owner.chars().count())
-            .max()
-            .unwrap_or(0);
-        for (image, owner) in self.images.iter().zip(owners) {
-            let links = if Linked::of(image).is_some() {
-                format!("  ({} hard links)", image.links)
-            } else {
-                String::new()
-            };
+        // The first column is what the others are indented by.
+        let mut table = Table::new([false, true, false, false]);
+        for image in &self.images {
             let size = match image.format() {
                 v1::Format::Sandbox => "-".to_owned(),
                 _ => bytes(image.size_bytes),
             };
-            writeln!(
-                out,
-                "    {size:>8}  {owner:<width$}  {}{links}",
-                escape::terminal(&image.path)
-            )?;
+            let owner = match &*image.owner {
+                "" => image.uid.to_string(),
+                owner => escape::terminal(owner).into_owned(),
+            };
+            let mut path = escape::terminal(&image.path).into_owned();
+            if Linked::of(image).is_some() {
+                path += &format!("  ({} hard links)", image.links);
+            }
+            table.row(["  ".to_owned(), size, owner, path]);
         }
+        table.write(out)?;
         writeln!(out)
     }
 }
@@ -261,7 +248,7 @@ impl Group {
 mod tests {
     use sifter_proto::v1::{Image, Status};
 
-    use super::Duplicates;
+    use super::{Duplicates, Output};
 
     fn image(path: &str, id: &str, digest: &str) -> Image {
         Image {
@@ -356,5 +343,29 @@ mod tests {
                 .collect();
             assert_eq!(found, expected, "{shown}");
         }
+    }
+
+    #[test]
+    fn files_of_a_group_are_aligned_by_what_a_terminal_shows() {
+        let mut duplicates = Duplicates::default();
+        for (path, owner, links) in [("/a", "管理员", 1), ("/b", "root", 1), ("/c", "", 3)] {
+            duplicates.add(Image {
+                owner: owner.to_owned(),
+                repository: "tool".to_owned(),
+                tag: "1".to_owned(),
+                links,
+                ..image(path, "sha256:0123456789abcdef", "")
+            });
+        }
+        let mut written = Vec::new();
+        duplicates.write(&mut written, &Output::default()).unwrap();
+        assert_eq!(
+            String::from_utf8(written).unwrap(),
+            "tool:1: 3 files, 200 B could be saved (same image ID 0123456789ab)\n    \
+             100 B  管理员  /a\n    \
+             100 B  root    /b\n    \
+             100 B  0       /c  (3 hard links)\n\n\
+             total: 1 image in 3 files; 200 B could be saved\n"
+        );
     }
 }

@@ -62,7 +62,11 @@ impl Cli {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let cli = match Self::try_parse() {
             Ok(cli) => cli,
-            Err(error) if error.use_stderr() => error.exit(),
+            // Not in colours: there the words are as they were given, and for `*` the shell gives names from disk.
+            Err(error) if error.use_stderr() => {
+                complain(error.render());
+                return ExitCode::from(EXIT_USAGE);
+            }
             // Help or version: what was asked for, and not there unless it was written.
             Err(help) => {
                 let printed = help.print().and_then(|()| io::stdout().flush());
@@ -78,6 +82,9 @@ impl Cli {
         }
     }
 }
+
+/// What shells and their tools end with when a command cannot be understood.
+const EXIT_USAGE: u8 = 2;
 
 /// Codes of sysexits.h, so that scripts and service managers can tell a wrong configuration (do
 /// not restart) from a failure (do).

@@ -7,6 +7,27 @@ use std::process::{Command, Stdio};
 use crate::support::directory;
 use crate::support::program::run;
 
+/// `*` makes words of names that others gave.
+#[test]
+fn a_word_that_is_refused_hides_nothing() {
+    for words in [
+        &["\u{202e}x"][..],
+        &["check-config", "--\u{1b}[2J\u{202e}x"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_sifter-control"))
+            .args(words)
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(
+            error.starts_with("error: ") && error.contains("'--help'"),
+            "{error}"
+        );
+        assert!(!error.contains(['\u{1b}', '\u{202e}']), "{error:?}");
+    }
+}
+
 #[test]
 fn a_wrong_configuration_is_named_and_not_restarted() {
     let dir = tempfile::tempdir().unwrap();

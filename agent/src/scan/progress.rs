@@ -274,3 +274,35 @@ pub fn problem_kind(error: &io::Error) -> &'static str {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Counts, Progress};
+
+    #[test]
+    fn another_attempt_finds_anew_and_has_spent_what_was_spent() {
+        let once = Counts {
+            directories: 1,
+            files: 2,
+            images: 3,
+            files_read: 4,
+            misnamed: 5,
+            mounts_skipped: 6,
+            operations: 7,
+            bytes: 8,
+        };
+        let progress = Progress::default();
+        progress.add(&once);
+        assert_eq!(progress.counts(), once);
+        progress.cancel();
+        progress.resume();
+        progress.add(&once);
+        let twice = Counts {
+            files_read: 8,
+            operations: 14,
+            bytes: 16,
+            ..once
+        };
+        assert_eq!((progress.counts(), progress.is_cancelled()), (twice, false));
+    }
+}

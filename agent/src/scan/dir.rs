@@ -5,6 +5,7 @@
 //! and, where permitted, without touching the access time. Nothing is ever mapped into memory:
 //! another client that truncates a mapped file would kill the process.
 
+mod facts;
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
-use rustix::fs::{AtFlags, RawDir, Statx, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, RawDir, StatxAttributes, StatxFlags};
 
-use crate::catalog::{FileFacts, FileTime, Identity};
+use crate::catalog::{FileFacts, Identity};
 
+pub use self::facts::EntryKind;
+use self::facts::{facts_of_stat, facts_of_statx, kind_of_statx};
+use super::automount::NotMounted;
 use super::file::{OpenFile, Reading};
 use super::file_system::FileSystemType;
 use super::operations::Operations;
@@ -31,19 +35,6 @@ pub const DIRECTORY_BUFFER: usize = 64 << 10;
 
 /// What is asked for of a file.
 const STATX: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
-
-/// Kind of a directory entry, as far as the walk cares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EntryKind {
-    /// A directory.
-    Directory,
-    /// A regular file.
-    File,
-    /// Not told by the file system: ask `statx`.
-    Unknown,
-    /// Anything else, never opened.
-    Other,
-}
 
 /// How directories and files are opened under one root.
 #[derive(Debug, Default)]
@@ -125,7 +116,8 @@ impl Access {
         let (fd, checked) = match self.open_at(parent, name, flags, operations) {
             Ok(opened) => opened,
             Err(error) => {
-                return Err(NotMounted::behind(&error, parent, name, operations).unwrap_or(error));
+                let behind = parent.automounter_behind(&error, name, operations);
+                return Err(behind.map_or(error, io::Error::other));
             }
         };
         let device = if checked {
@@ -366,6 +358,25 @@ impl Dir {
             .is_ok_and(|stat| stat.filesystem_type() == nix::sys::statfs::AUTOFS_SUPER_MAGIC)
     }
 
+    /// What is behind the error of opening the directory `name` here, if it is an automounter.
+    fn automounter_behind(
+        &self,
+        error: &io::Error,
+        name: &CStr,
+        operations: &mut Operations,
+    ) -> Option<NotMounted> {
+        let error = Errno::from_raw(error.raw_os_error()?);
+        match error {
+            Errno::ENOENT | Errno::ELOOP => {
+                let entry = self.stat(name, operations);
+                let is_named = matches!(entry, Ok((EntryKind::Directory, _)));
+                let is_automounted = !is_named && self.is_automounted(operations);
+                NotMounted::behind(error, is_named, is_automounted)
+            }
+            _ => None,
+        }
+    }
+
     /// `statx` of `path` relative to the directory, without following a link at its end. An empty
     /// path is the directory itself.
     ///
@@ -395,58 +406,6 @@ impl Dir {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let stat = rustix::fs::statx(&self.fd, path, flags, StatxFlags::empty());
         stat.is_ok_and(|stat| (stat.stx_attributes).contains(StatxAttributes::MOUNT_ROOT))
-    }
-}
-
-/// What an automounter was to mount, and did not, or not here. It answers `ENOENT`, as if the directory were gone;
-/// without a process behind it the directory is empty (`fs/autofs/waitq.c: autofs_wait, autofs_catatonic_mode`).
-/// What it mounts and this process does not see is asked for again and again, until the kernel says `ELOOP`
-/// (`fs/namei.c: follow_automount`).
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-pub enum NotMounted {
-    /// Its name is there.
-    #[error("the automounter does not mount it")]
-    Named,
-    /// Names are there only while they are mounted (a map without `browse`), so that it may be gone for good.
-    #[error(
-        "the automounter does not mount it, or it is gone: a full scan takes it from the listing then"
-    )]
-    Nameless,
-    /// It is mounted, where this process does not see it.
-    #[error(
-        "the automounter mounts it outside of this process's mount namespace: that of the container, or of the \
-         service, must receive mounts (propagation `rslave`)"
-    )]
-    Elsewhere,
-}
-
-impl NotMounted {
-    /// What is behind the error of opening the directory `name` of `parent`, if it is an automounter.
-    fn behind(
-        error: &io::Error,
-        parent: &Dir,
-        name: &CStr,
-        operations: &mut Operations,
-    ) -> Option<io::Error> {
-        let error = Errno::from_raw(error.raw_os_error()?);
-        if !matches!(error, Errno::ENOENT | Errno::ELOOP) {
-            return None;
-        }
-        let is_there = matches!(parent.stat(name, operations), Ok((EntryKind::Directory, _)));
-        let why = match error {
-            // Else it is a link.
-            Errno::ELOOP if is_there => Self::Elsewhere,
-            Errno::ENOENT if is_there => Self::Named,
-            Errno::ENOENT if parent.is_automounted(operations) => Self::Nameless,
-            _ => return None,
-        };
-        Some(io::Error::other(why))
-    }
-
-    /// The reason behind an error, if it is this one.
-    #[must_use]
-    pub fn of(error: &io::Error) -> Option<Self> {
-        error.get_ref()?.downcast_ref().copied()
     }
 }
 
@@ -503,52 +462,4 @@ fn mount_of(fd: &OwnedFd) -> io::Result<Option<u64>> {
 
 fn device_of(fd: &OwnedFd) -> io::Result<u64> {
     Ok(nix::sys::stat::fstat(fd)?.st_dev)
-}
-
-fn facts_of_stat(stat: &nix::sys::stat::FileStat) -> FileFacts {
-    FileFacts {
-        inode: stat.st_ino,
-        size: u64::try_from(stat.st_size).unwrap_or(0),
-        allocated: u64::try_from(stat.st_blocks)
-            .unwrap_or(0)
-            .saturating_mul(512),
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mode: stat.st_mode & 0o7777,
-        links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
-        accessed: FileTime::new(stat.st_atime, nanoseconds(stat.st_atime_nsec)),
-        modified: FileTime::new(stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
-        changed: FileTime::new(stat.st_ctime, nanoseconds(stat.st_ctime_nsec)),
-        born: None,
-    }
-}
-
-fn nanoseconds(value: i64) -> u32 {
-    u32::try_from(value).unwrap_or(0)
-}
-
-fn kind_of_statx(stat: &Statx) -> EntryKind {
-    match rustix::fs::FileType::from_raw_mode(stat.stx_mode.into()) {
-        rustix::fs::FileType::Directory => EntryKind::Directory,
-        rustix::fs::FileType::RegularFile => EntryKind::File,
-        _ => EntryKind::Other,
-    }
-}
-
-fn facts_of_statx(stat: &Statx) -> FileFacts {
-    let time = |time: &rustix::fs::StatxTimestamp| FileTime::new(time.tv_sec, time.tv_nsec);
-    let has_born = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
-    FileFacts {
-        inode: stat.stx_ino,
-        size: stat.stx_size,
-        allocated: stat.stx_blocks.saturating_mul(512),
-        uid: stat.stx_uid,
-        gid: stat.stx_gid,
-        mode: u32::from(stat.stx_mode) & 0o7777,
-        links: stat.stx_nlink,
-        accessed: time(&stat.stx_atime),
-        modified: time(&stat.stx_mtime),
-        changed: time(&stat.stx_ctime),
-        born: has_born.then(|| time(&stat.stx_btime)),
-    }
 }

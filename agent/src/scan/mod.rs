@@ -5,6 +5,7 @@
 //! follows a link out of the root, and never blocks another root: everything runs on threads of its
 //! own.
 
+mod automount;
 mod bell;
 mod candidates;
 mod dir;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::dir::NotMounted;
+use super::automount::NotMounted;
 
 /// Problems that are kept with path and message; all of them are counted.
 pub const PROBLEMS_KEPT: usize = 100;

@@ -22,8 +22,9 @@ use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownFile}
 use self::listing::{Listing, recognise};
 use self::look::{Looked, Parent};
 use self::sampling::{Sampling, Took, Waits};
+use super::automount::NotMounted;
 use super::candidates::{Candidate, is_entered};
-use super::dir::{DIRECTORY_BUFFER, Dir, EntryKind, NotMounted, absolute, c_name, join};
+use super::dir::{DIRECTORY_BUFFER, Dir, EntryKind, absolute, c_name, join};
 use super::operations::Operations;
 use super::pace::Timed;
 use super::plan::{KnownError, is_racy};

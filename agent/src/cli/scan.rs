@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long)]
     all_files: bool,
 
-    /// Enter other file systems mounted below PATH
+    /// Enter other file systems mounted below PATH, as homes of an automounter are
     #[arg(long)]
     cross_file_systems: bool,
 

@@ -66,6 +66,12 @@ impl Snapshot {
         Some(directory)
     }
 
+    /// Whether a root or directory cannot be read now.
+    #[must_use]
+    pub fn is_unavailable(&self, directory: &[u8]) -> bool {
+        self.unavailable.contains_key(directory)
+    }
+
     /// The same moment with some of its images only, in the same order.
     #[must_use]
     pub fn with_only(&self, rows: Rows) -> Self {

@@ -2,12 +2,13 @@
 //! contract.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sifter_proto::v1;
 
-use crate::catalog::{Catalog, FileTime};
+use crate::catalog::{Catalog, FileTime, Snapshot};
 use crate::confine::Confined;
 use crate::engine::Engines;
 use crate::escape::utf8_path;
@@ -99,6 +100,17 @@ impl ImageSource for Wired {
                 }
                 RootState::Pending | RootState::Ok => None,
             })
+            .collect()
+    }
+
+    fn unavailable_roots(&self, snapshot: &Snapshot) -> Vec<String> {
+        if snapshot.unavailable.is_empty() {
+            return Vec::new();
+        }
+        self.supervisor()
+            .settings()
+            .filter(|(_, root)| snapshot.is_unavailable(root.path.as_os_str().as_bytes()))
+            .map(|(_, root)| utf8_path(&root.path))
             .collect()
     }
 

@@ -160,6 +160,7 @@ impl<A: ImageSource> Reading<A> {
                 unlisted_roots: self.unlisted(seen.as_deref()),
                 lease: lease.map(Into::into),
                 restricted: *sight != Sight::All,
+                unavailable_roots: self.agent.unavailable_roots(&selection.snapshot),
             },
         })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sifter_proto::v1;
 use tokio::sync::watch;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Snapshot};
 
 /// The agent as the service sees it, besides the catalogue.
 pub trait ImageSource: Send + Sync + 'static {
@@ -49,6 +49,9 @@ pub trait ImageSource: Send + Sync + 'static {
 
     /// Roots that cannot be read and of which nothing is known.
     fn unlisted_roots(&self) -> Vec<v1::UnlistedRoot>;
+
+    /// Roots that could not be read when this listing was made.
+    fn unavailable_roots(&self, snapshot: &Snapshot) -> Vec<String>;
 
     /// How many roots are configured.
     fn root_count(&self) -> usize;

@@ -2,9 +2,12 @@
 //!
 //! A cluster's login nodes are asked in the configured order. The next one is asked as soon as one
 //! has failed, and also when one is silent for a while, without giving the silent one up: the first
-//! whole answer wins, and the budget of the request bounds it all. Nodes whose circuit breaker is
-//! open are passed over as long as there is another; meanwhile a probe in the background finds out
-//! whether they are back, at nobody's expense.
+//! whole answer wins, and the budget of the request bounds it all. Where one cannot read a root, and
+//! so lists what it knew of it, the others are asked at once and may do better for as long as a silent
+//! one is waited for.
+//!
+//! Nodes whose circuit breaker is open are passed over as long as there is another; meanwhile a probe
+//! in the background finds out whether they are back, at nobody's expense.
 //!
 //! Requests for one page that come while a call for it is under way share the next call (see
 //! [`together`]). Where there is a crowd, an answer is kept for as long as its agent has promised that
@@ -247,6 +250,8 @@ impl Fleet {
         let mut verdict = Verdict::default();
         let hedge_after = self.hedge_after(waiting.len());
         let mut next_at = None;
+        // Until when the others may do better than what there is to answer.
+        let mut patience = None;
         loop {
             tokio::select! {
                 biased;
@@ -257,6 +262,10 @@ impl Fleet {
                             self.give_up_slow(attempts, hedge_after);
                             return Ok(page);
                         }
+                        Ok(Answer::Stale(page, roots)) => {
+                            verdict.stale(page, roots);
+                            patience.get_or_insert(tokio::time::Instant::now() + hedge_after);
+                        }
                         Ok(Answer::Partial(page, failure)) => verdict.partial(page, failure),
                         Err(failure) => verdict.failed(failure),
                     }
@@ -264,7 +273,9 @@ impl Fleet {
                     next_at = None;
                 }
                 () = pause(next_at), if !waiting.is_empty() => {
-                    next_at = Some(tokio::time::Instant::now() + hedge_after);
+                    next_at = patience
+                        .is_none()
+                        .then(|| tokio::time::Instant::now() + hedge_after);
                     let Some((node, permit)) = waiting.pop_front() else { continue };
                     let index = attempts.len();
                     attempts.push(Attempt::new(Arc::clone(&node), permit));
@@ -273,10 +284,12 @@ impl Fleet {
                         (index, fleet.ask(&node, request, max_lease, context).await)
                     });
                 }
+                () = pause(patience), if patience.is_some() && !running.is_empty() => break,
                 // Nothing left to wait for: no login node may be asked now.
                 else => break,
             }
         }
+        self.give_up_slow(attempts, hedge_after);
         verdict.conclude(self.settings.partial_listings, &cluster.id, context)
     }
 
@@ -370,14 +383,17 @@ impl Fleet {
                 let lacks = unlisted.or(response.restricted.then_some(Failure::Restricted));
                 let lease = response.lease.take();
                 let lease = lease.map(|lease| Lease::granted(lease, started));
+                let unavailable = response.unavailable_roots.len();
                 let page = Page::from_response(request, response)?;
                 Ok(match lacks {
+                    None if unavailable > 0 => Answer::Stale(page, unavailable),
                     None => Answer::Whole(Leased { page, lease }),
                     Some(failure) => Answer::Partial(page, failure),
                 })
             });
         let outcome = match &result {
             Ok(Answer::Whole(_)) => "ok",
+            Ok(Answer::Stale(..)) => "stale",
             Ok(Answer::Partial(..)) => "partial",
             Err(failure) => failure.label(),
         };

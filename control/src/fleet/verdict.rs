@@ -20,6 +20,9 @@ pub(super) struct Leased {
 pub(super) enum Answer {
     /// The whole listing's page.
     Whole(Leased),
+    /// The same where that many roots could not be read, so that what was known of them is listed. Good if nobody
+    /// has better: a login node that has lost a mount tells others nothing new, one that has it does.
+    Stale(Page, usize),
     /// A page of a listing that lacks a root, or what its caller may not see, and why.
     Partial(Page, Failure),
 }
@@ -29,6 +32,13 @@ pub(super) enum Answer {
 pub(super) struct Verdict {
     failure: Option<Failure>,
     page: Option<Page>,
+    stale: Option<Stale>,
+}
+
+/// A whole listing with roots that could not be read.
+struct Stale {
+    page: Page,
+    roots: usize,
 }
 
 impl Verdict {
@@ -49,6 +59,13 @@ impl Verdict {
         self.failed(failure);
     }
 
+    /// A login node gave a listing with so many roots that it cannot read now.
+    pub(super) fn stale(&mut self, page: Page, roots: usize) {
+        if self.stale.as_ref().is_none_or(|other| roots < other.roots) {
+            self.stale = Some(Stale { page, roots });
+        }
+    }
+
     /// What is answered, now that nobody is left to ask.
     pub(super) fn conclude(
         self,
@@ -56,6 +73,10 @@ impl Verdict {
         cluster: &str,
         context: CallContext<'_>,
     ) -> Result<Leased, ApiError> {
+        // No promise goes along with either: it would be one login node's, and another may have better at any time.
+        if let Some(Stale { page, .. }) = self.stale {
+            return Ok(Leased { page, lease: None });
+        }
         let failure = self.failure.unwrap_or(Failure::Timeout);
         match (self.page, partial_listings) {
             (Some(page), PartialListings::Serve) => {
@@ -149,6 +170,32 @@ mod tests {
             ..Default::default()
         };
         Page::from_response(&request, response).unwrap()
+    }
+
+    #[test]
+    fn what_is_known_of_roots_that_cannot_be_read_is_better_than_nothing() {
+        for (stale, expected) in [
+            (vec![("first", 1)], "first"),
+            (vec![("first", 1), ("second", 1)], "first"),
+            (vec![("first", 2), ("second", 1), ("third", 2)], "second"),
+        ] {
+            let mut verdict = Verdict::default();
+            verdict.failed(Failure::Timeout);
+            verdict.partial(page("lacks"), Failure::ScanFailed("scan /a: gone".into()));
+            for &(system, roots) in &stale {
+                verdict.stale(page(system), roots);
+            }
+            let context = CallContext {
+                request_id: "",
+                deadline: Instant::now(),
+            };
+            let leased = verdict
+                .conclude(PartialListings::Refuse, "c", context)
+                .unwrap();
+            assert!(leased.lease.is_none());
+            let told = leased.page.to_json("id");
+            assert_eq!(told, page(expected).to_json("id"), "{stale:?}");
+        }
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use sifter_proto::reason;
+use sifter_proto::v1;
 use tonic::Code;
 
 use crate::support::agent::Act;
 use crate::support::agent::Agent;
+use crate::support::agent::image;
 use crate::support::agent::nowhere;
 use crate::support::agent::refusal;
 use crate::support::agent::unreachable;
@@ -57,6 +59,84 @@ async fn whatever_is_wrong_with_the_first_the_second_answers_in_time() {
         // When its time is up the control plane answers by itself: who answers has done so in time.
         assert_eq!(system(&control.list("").await), "second", "{what}");
     }
+}
+
+/// A listing of one image by who cannot read so many of its roots now.
+fn stale(name: &str, roots: usize) -> Act {
+    Act::Answer(Box::new(v1::ListImagesResponse {
+        images: vec![image(0)],
+        total_size: 1,
+        system: name.into(),
+        unavailable_roots: (0..roots).map(|root| format!("/root-{root}")).collect(),
+        ..Default::default()
+    }))
+}
+
+#[tokio::test]
+async fn who_cannot_read_its_roots_answers_only_if_nobody_else_does_better() {
+    // Longer than anybody waits here before the next one is asked for silence.
+    let tables = "[agents]\nhedge_after_ms = 19999\n[limits]\nanswer_within_ms = 60000";
+    let first = Agent::tcp("", stale("first", 2)).await;
+    let lacks_a_root = Act::Answer(Box::new(v1::ListImagesResponse {
+        unlisted_roots: vec![v1::UnlistedRoot::default()],
+        ..Default::default()
+    }));
+    for (what, others, expected) in [
+        ("alone", vec![], "first"),
+        ("the second is whole", vec![Act::List(1)], "second"),
+        (
+            "the third is whole",
+            vec![stale("second", 1), Act::List(1)],
+            "third",
+        ),
+        (
+            "the third is whole, the second silent",
+            vec![Act::Hang, Act::List(1)],
+            "third",
+        ),
+        ("as bad", vec![stale("second", 2)], "first"),
+        ("less bad", vec![stale("second", 1)], "second"),
+        ("worse", vec![stale("second", 3)], "first"),
+        ("without a root", vec![lacks_a_root], "first"),
+        (
+            "not ready",
+            vec![refusal(Code::Unavailable, reason::NOT_READY, &[])],
+            "first",
+        ),
+    ] {
+        let mut agents = Vec::new();
+        for (name, act) in ["second", "third"].into_iter().zip(others) {
+            agents.push(Agent::tcp(name, act).await);
+        }
+        let mut nodes = vec![first.address()];
+        nodes.extend(agents.iter().map(Agent::address));
+        let control = Control::with(tables, &nodes).await;
+        let answer = tokio::time::timeout(Duration::from_secs(15), control.list("")).await;
+        assert_eq!(system(&answer.expect(what)), expected, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_silent_is_not_waited_for_long_where_there_is_an_answer() {
+    let first = Agent::tcp("", stale("first", 1)).await;
+    let silent = Agent::tcp("silent", Act::Hang).await;
+    let tables = "[agents]\nhedge_after_ms = 50\nbreaker_failures = 1\n\
+                  breaker_open_ms = 60000\nbreaker_open_max_ms = 60000\n\
+                  [limits]\nanswer_within_ms = 60000";
+    let control = Control::with(tables, &[first.address(), silent.address()]).await;
+    let answer = tokio::time::timeout(Duration::from_secs(15), control.list("")).await;
+    assert_eq!(system(&answer.expect("an answer")), "first");
+    let metrics = client::get(control.address, "/metrics").await.body;
+    for (node, outcome) in [(&first, "stale"), (&silent, "overtaken")] {
+        let line = format!(
+            "sifter_control_agent_rpcs_total{{node=\"http://{}\",outcome=\"{outcome}\"}} 1\n",
+            node.address()
+        );
+        assert!(metrics.contains(&line), "{metrics}");
+    }
+    // And then not at all.
+    assert_eq!(system(&control.list("").await), "first");
+    assert_eq!(silent.asked().len(), 1);
 }
 
 #[tokio::test]

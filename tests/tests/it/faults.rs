@@ -240,3 +240,54 @@ fn a_missing_root_does_not_hide_another() {
         .unwrap();
     assert_eq!(page.total_size, images::truth().len() as u64);
 }
+
+#[test]
+fn a_login_node_that_has_lost_its_mount_does_not_answer_for_one_that_has_it() {
+    let dir = TempDir::new().unwrap();
+    let (lost, held) = (dir.path().join("lost"), dir.path().join("held"));
+    for root in [&lost, &held] {
+        fs::create_dir(root).unwrap();
+        Tiny::numbered(1, "lab/tool:1").write(&root.join("tool.sif"));
+    }
+    let (first, second) = (
+        Agent::ready(Options::roots([&lost])),
+        Agent::ready(Options::roots([&held])),
+    );
+    let control = control_over(&[first.unix_address(), second.unix_address()]);
+    let statuses = |json: &Value| {
+        let images = json["Images"]["Images"].as_array().unwrap();
+        let status = |image: &Value| image["Status"].as_str().map(str::to_owned).unwrap();
+        images.iter().map(status).collect::<Vec<_>>()
+    };
+    Tiny::numbered(2, "lab/tool:2").write(&held.join("new.sif"));
+    second.scan();
+    assert_eq!(statuses(&control.list(LIST).json()), ["READY"]);
+
+    fs::rename(&lost, dir.path().join("elsewhere")).unwrap();
+    first.scan();
+    assert_eq!(statuses(&control.list(LIST).json()), ["READY", "READY"]);
+
+    // What the first one knew is still better than nothing.
+    drop(second);
+    assert_eq!(statuses(&control.list(LIST).json()), ["UNAVAILABLE"]);
+}
+
+#[test]
+fn a_listing_names_the_roots_that_cannot_be_read() {
+    let dir = TempDir::new().unwrap();
+    // Nothing is in it: the listing has the same images as before when it is gone.
+    let root = dir.path().join("depot");
+    fs::create_dir(&root).unwrap();
+    let agent = Agent::ready(Options::roots([root.as_path(), &images::dir()]));
+    let named = || {
+        let page = runtime().block_on(agent.list(ListImagesRequest::default()));
+        page.unwrap().unavailable_roots
+    };
+    assert!(named().is_empty());
+    fs::rename(&root, dir.path().join("elsewhere")).unwrap();
+    agent.scan();
+    assert_eq!(named(), [root.to_str().unwrap()]);
+    fs::rename(dir.path().join("elsewhere"), &root).unwrap();
+    agent.scan();
+    assert!(named().is_empty());
+}

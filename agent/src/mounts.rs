@@ -139,11 +139,20 @@ pub fn leading_to(mountinfo: &[u8], path: &Path) -> Vec<Mount> {
         .collect()
 }
 
+/// Whether a path is on a file system that an automounter makes come and go.
+pub fn is_automounted<'m>(mounts: impl IntoIterator<Item = &'m Mount>, path: &Path) -> bool {
+    mounts.into_iter().any(|mount| {
+        // The directory of an indirect one is there, whatever it mounts below.
+        let is_its_own = mount.point == path && mount.has_option(b"indirect");
+        mount.kind == b"autofs" && path.starts_with(&mount.point) && !is_its_own
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{Mount, all, leading_to};
+    use super::{Mount, all, is_automounted, leading_to};
 
     const MOUNTS: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw\n\
         34 22 0:44 /a\\040b /opt/with\\040blank rw shared:6 - nfs4 server:/opt rw\n";
@@ -160,6 +169,29 @@ mod tests {
         assert!(last.has_option(b"rw") && !last.is_read_only);
         assert_eq!(Mount::parse(b""), None);
         assert_eq!(Mount::parse(b"1 2 3"), None);
+    }
+
+    #[test]
+    fn automounts_are_known() {
+        let mounts = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw\n\
+            30 22 0:40 / /home rw shared:2 - autofs /etc/auto.home rw,fd=7,pgrp=1,indirect\n\
+            31 30 0:41 / /home/alice rw shared:3 - nfs4 server:/alice rw\n\
+            32 22 0:42 / /scratch rw shared:4 - autofs /etc/auto.direct rw,fd=8,direct\n\
+            33 32 0:43 / /scratch rw shared:5 - lustre mds:/scratch rw\n\
+            34 22 0:44 / /opt/with\\040blank rw shared:6 - nfs4 server:/opt rw\n";
+        let mounts: Vec<_> = all(mounts).collect();
+        for (path, expected) in [
+            ("/opt/images", false),
+            ("/opt/with blank/images", false),
+            ("/home", false),
+            ("/home/alice", true),
+            ("/home/bob", true),
+            ("/scratch", true),
+            ("/scratch/images", true),
+            ("/homes", false),
+        ] {
+            assert_eq!(is_automounted(&mounts, Path::new(path)), expected, "{path}");
+        }
     }
 
     #[test]

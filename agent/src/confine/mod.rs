@@ -22,10 +22,10 @@ use landlock::{
 };
 use sifter_proto::v1::Confinement;
 
-use self::mounts::{is_automounted, is_read_only};
+use self::mounts::is_read_only;
 use crate::config::{Listen, Settings};
 use crate::escape;
-use crate::mounts::MOUNTINFO;
+use crate::mounts::{MOUNTINFO, all, is_automounted};
 
 pub use self::mounts::Mounts;
 
@@ -263,7 +263,7 @@ fn open_roots(settings: &Settings) -> Result<Vec<Root>, String> {
             .recv_timeout(PATIENCE)
             .map_err(|_| format!("root {shown} does not answer"))?
             .map_err(|error| format!("root {shown}: {error}"))?;
-        if is_automounted(&mounts, &real) {
+        if is_automounted(&all(&mounts).collect::<Vec<_>>(), &real) {
             return Err(format!("root {shown} is mounted when it is used"));
         }
         opened.push(Root {

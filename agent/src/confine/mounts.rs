@@ -5,18 +5,6 @@ use std::path::{Path, PathBuf};
 use super::Confined;
 use crate::mounts::{MOUNTINFO, Mount, all, leading_to};
 
-/// Whether a path is on a file system that comes and goes by itself.
-pub(super) fn is_automounted(mountinfo: &[u8], path: &Path) -> bool {
-    let mounts = leading_to(mountinfo, path);
-    mounts.iter().enumerate().any(|(index, mount)| {
-        // What is mounted below an indirect one's own directory does not concern that.
-        let is_its_own = mount.point == path
-            && mount.has_option(b"indirect")
-            && !mounts[index + 1..].iter().any(|above| above.point == path);
-        mount.kind == b"autofs" && !is_its_own
-    })
-}
-
 /// Whether nothing at a path and below it can be written: it and all that is mounted below it is mounted
 /// read-only, as a unit with `ProtectSystem=strict` has it.
 pub(super) fn is_read_only(mountinfo: &[u8], path: &Path) -> bool {
@@ -72,29 +60,7 @@ impl Mounts {
 mod tests {
     use std::path::Path;
 
-    use super::{is_automounted, is_read_only};
-
-    const MOUNTS: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw\n\
-        30 22 0:40 / /home rw shared:2 - autofs /etc/auto.home rw,fd=7,pgrp=1,indirect\n\
-        31 30 0:41 / /home/alice rw shared:3 - nfs4 server:/alice rw\n\
-        32 22 0:42 / /scratch rw shared:4 - autofs /etc/auto.direct rw,fd=8,direct\n\
-        33 32 0:43 / /scratch rw shared:5 - lustre mds:/scratch rw\n\
-        34 22 0:44 / /opt/with\\040blank rw shared:6 - nfs4 server:/opt rw\n";
-
-    #[test]
-    fn automounts_are_known() {
-        for (path, expected) in [
-            ("/opt/images", false),
-            ("/opt/with blank/images", false),
-            ("/home", false),
-            ("/home/alice", true),
-            ("/scratch", true),
-            ("/scratch/images", true),
-            ("/homes", false),
-        ] {
-            assert_eq!(is_automounted(MOUNTS, Path::new(path)), expected, "{path}");
-        }
-    }
+    use super::is_read_only;
 
     #[test]
     fn read_only_is_what_is_so_with_all_below() {
@@ -116,7 +82,8 @@ mod tests {
         ] {
             assert_eq!(is_read_only(mounts, Path::new(path)), expected, "{path}");
         }
-        assert!(!is_read_only(MOUNTS, Path::new("/opt/images")));
+        let root = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw\n";
+        assert!(!is_read_only(root, Path::new("/opt/images")));
         assert!(!is_read_only(b"", Path::new("/opt/images")));
     }
 }

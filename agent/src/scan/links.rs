@@ -16,45 +16,27 @@ use nix::errno::Errno;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::catalog::{ChangeKind, DirectoryChange, Identity, KnownDirectory};
-use crate::config::RootSettings;
 
 use self::directory::{OpenDirectory, identity_of, is_sandbox};
-use super::ScanOptions;
 use super::candidates::is_entered;
-use super::dir::Access;
-use super::pace::Pace;
+use super::dir::absolute;
 use super::panics::caught;
 use super::plan::{Known, KnownError};
-use super::progress::{Counts, Progress};
+use super::progress::Counts;
+use super::submounts::{Unmounted, is_within};
 use super::walk::{STACK_SIZE, WalkError};
-use super::work::too_deep;
+use super::work::{Shared, too_deep};
 
 /// Scans by path, following links. Every directory is read each time; files that are known and
 /// unchanged are not opened. The walk has a thread of its own, for a priority is never raised again.
-pub(super) fn scan(
-    settings: &RootSettings,
-    access: &Access,
-    options: ScanOptions,
-    known: Option<&dyn Known>,
-    pace: &Pace,
-    progress: &Progress,
-    sink: &(dyn Fn(DirectoryChange) + Sync),
-) -> Result<(), WalkError> {
+pub(super) fn scan(shared: &Shared<'_>) -> Result<(), WalkError> {
     std::thread::scope(|scope| {
         let walk = || {
             caught(|| {
-                if settings.background {
+                if shared.settings.background {
                     super::priority::lower_this_thread();
                 }
-                let scan = LinkScan {
-                    settings,
-                    access,
-                    options,
-                    probe: options.probe(settings),
-                    pace,
-                    progress,
-                };
-                LinkWalk::new(&scan, all_known(known)?, sink).run();
+                LinkWalk::new(shared, all_known(shared.known)?).run();
                 Ok(())
             })
         };
@@ -71,17 +53,7 @@ pub(super) fn scan(
     })
 }
 
-/// What is walked, and how.
-struct LinkScan<'a> {
-    settings: &'a RootSettings,
-    access: &'a Access,
-    options: ScanOptions,
-    probe: sifter_image::Options,
-    pace: &'a Pace,
-    progress: &'a Progress,
-}
-
-impl LinkScan<'_> {
+impl Shared<'_> {
     /// Hands counts on, and gives way if the rate asks for it.
     fn add(&self, counts: &Counts) {
         let progress = self.progress;
@@ -92,6 +64,12 @@ impl LinkScan<'_> {
             progress.is_cancelled()
         });
         progress.add_throttled(waited);
+    }
+
+    /// Tells that nothing is mounted where something was.
+    fn unmounted(&self, path: &Path) {
+        self.progress
+            .problem(path, "read directory", &Unmounted.into());
     }
 
     /// A path relative to the root.
@@ -113,8 +91,7 @@ impl LinkScan<'_> {
 
 /// One walk, and how far it is.
 struct LinkWalk<'a> {
-    scan: &'a LinkScan<'a>,
-    sink: &'a (dyn Fn(DirectoryChange) + Sync),
+    scan: &'a Shared<'a>,
     /// Known directories that it has not come to.
     known: HashMap<Box<[u8]>, KnownDirectory>,
     /// Directories that it is in, by their depths.
@@ -128,15 +105,10 @@ struct LinkWalk<'a> {
 }
 
 impl<'a> LinkWalk<'a> {
-    fn new(
-        scan: &'a LinkScan<'a>,
-        known: HashMap<Box<[u8]>, KnownDirectory>,
-        sink: &'a (dyn Fn(DirectoryChange) + Sync),
-    ) -> Self {
+    fn new(scan: &'a Shared<'a>, known: HashMap<Box<[u8]>, KnownDirectory>) -> Self {
         let of_root = scan.settings.path.metadata();
         Self {
             scan,
-            sink,
             known,
             open: Vec::new(),
             unreadable: Vec::new(),
@@ -209,7 +181,7 @@ impl<'a> LinkWalk<'a> {
     /// Reports the directories that have been read to their end, where something so deep comes next.
     fn leave(&mut self, depth: usize) {
         while let Some((_, done)) = self.open.pop_if(|(of, _)| *of >= depth) {
-            (self.sink)(done.finish());
+            (self.scan.sink)(done.finish());
         }
     }
 
@@ -242,7 +214,14 @@ impl<'a> LinkWalk<'a> {
             || metadata.as_ref().map(MetadataExt::dev) == self.device;
         let identity = metadata.map_or_else(Identity::default, |metadata| identity_of(&metadata));
         let known = self.known.remove(&path);
+        let is_missing = known.is_some() && scan.submounts.is_missing(&path);
         let mut directory = OpenDirectory::new(path, identity, known);
+        if is_missing {
+            scan.unmounted(entry.path());
+            directory.error = Some(Unmounted.to_string());
+            self.open.push((entry.depth(), directory));
+            return true;
+        }
         let is_sandbox = is_entered
             && is_sandbox(entry.path())
             && directory.sandbox(entry, scan).unwrap_or_else(|error| {
@@ -261,22 +240,29 @@ impl<'a> LinkWalk<'a> {
             let mut unreadable = self.unreadable.iter();
             unreadable.any(|hidden| is_within(path, hidden))
         };
+        let submounts = self.scan.submounts;
         for gone in self.known.into_values() {
+            let kind = if !submounts.is_missing(&gone.path) {
+                ChangeKind::Gone
+            } else if !submounts.hides(&gone.path) {
+                // Also the directory went with what was mounted on it.
+                self.scan
+                    .unmounted(&absolute(&self.scan.settings.path, &gone.path));
+                ChangeKind::Unreadable {
+                    message: Unmounted.to_string(),
+                }
+            } else {
+                continue;
+            };
             if !is_hidden(&gone.path) {
-                (self.sink)(DirectoryChange {
+                (self.scan.sink)(DirectoryChange {
                     id: Some(gone.id),
                     path: gone.path,
-                    kind: ChangeKind::Gone,
+                    kind,
                 });
             }
         }
     }
-}
-
-/// Whether a path is another one, or lies below it.
-fn is_within(path: &[u8], other: &[u8]) -> bool {
-    let rest = path.strip_prefix(other);
-    rest.is_some_and(|rest| other.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
 }
 
 fn all_known(known: Option<&dyn Known>) -> Result<HashMap<Box<[u8]>, KnownDirectory>, KnownError> {

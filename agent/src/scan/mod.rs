@@ -22,6 +22,7 @@ mod plan;
 mod priority;
 mod progress;
 mod sandbox;
+mod submounts;
 mod supervisor;
 mod visit;
 mod walk;
@@ -46,6 +47,7 @@ pub use self::panics::caught;
 pub use self::plan::{Known, KnownError};
 pub use self::priority::lower_this_thread;
 pub use self::progress::{Counts, Problem, Problems, Progress};
+use self::submounts::Submounts;
 pub use self::supervisor::{RootState, RootStatus, ScanReport, Supervisor};
 use self::walk::{Walk, WalkError};
 use self::work::{Descriptors, Item, Pending, Shared};
@@ -270,22 +272,27 @@ impl Root {
         };
         let path = &settings.path;
         let pace = self.pace(settings);
+        let submounts = Submounts::of(&self.dir, settings, known, options.full);
+        let submounts = submounts.map_err(|error| ScanError::Known {
+            path: path.clone(),
+            error,
+        })?;
+        let shared = Shared {
+            settings,
+            access: &self.access,
+            root: &self.dir,
+            known,
+            submounts: &submounts,
+            pace: &pace,
+            progress,
+            options: &options,
+            probe: options.probe(settings),
+            sink,
+            descriptors: Descriptors::default(),
+        };
         let walked = if settings.follow_symlinks {
-            let access = &self.access;
-            links::scan(settings, access, options, known, &pace, progress, sink)
+            links::scan(&shared)
         } else {
-            let walk = Walk::new(Shared {
-                settings,
-                access: &self.access,
-                root: &self.dir,
-                known,
-                pace: &pace,
-                progress,
-                options: &options,
-                probe: options.probe(settings),
-                sink,
-                descriptors: Descriptors::default(),
-            });
             let start = if known.is_some_and(|known| known.knows_root()) {
                 Vec::new()
             } else {
@@ -295,7 +302,7 @@ impl Root {
                     known: None,
                 })]
             };
-            walk.run(start)
+            Walk::new(shared).run(start)
         };
         walked.map_err(|error| match error {
             WalkError::Known(error) => ScanError::Known {

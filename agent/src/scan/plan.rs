@@ -37,6 +37,27 @@ pub trait Known: Sync {
     /// The catalogue cannot be read.
     fn children(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, KnownError>;
 
+    /// Where file systems were mounted below the root when it was last scanned: paths relative to it, in order.
+    ///
+    /// # Errors
+    ///
+    /// The catalogue cannot be read.
+    fn mounts(&self) -> Result<Vec<Box<[u8]>>, KnownError>;
+
+    /// Notes where they are mounted now.
+    ///
+    /// # Errors
+    ///
+    /// The catalogue cannot be written.
+    fn set_mounts(&self, points: &[Box<[u8]>]) -> Result<(), KnownError>;
+
+    /// Whether any image is known in a directory, or below it.
+    ///
+    /// # Errors
+    ///
+    /// The catalogue cannot be read.
+    fn has_images_below(&self, path: &[u8]) -> Result<bool, KnownError>;
+
     /// The images known under an inode number, by number, with their identities.
     fn images_with_inode(&self, inode: u64) -> Vec<(i64, Identity)>;
 
@@ -60,6 +81,20 @@ impl Known for KnownRoot {
 
     fn children(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, KnownError> {
         self.children(path)
+            .map_err(|error| KnownError(self.fail(error)))
+    }
+
+    fn mounts(&self) -> Result<Vec<Box<[u8]>>, KnownError> {
+        self.mounts().map_err(|error| KnownError(self.fail(error)))
+    }
+
+    fn set_mounts(&self, points: &[Box<[u8]>]) -> Result<(), KnownError> {
+        self.set_mounts(points)
+            .map_err(|error| KnownError(self.fail(error)))
+    }
+
+    fn has_images_below(&self, path: &[u8]) -> Result<bool, KnownError> {
+        self.has_images_below(path)
             .map_err(|error| KnownError(self.fail(error)))
     }
 

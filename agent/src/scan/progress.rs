@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::automount::NotMounted;
+use super::submounts::Unmounted;
 
 /// Problems that are kept with path and message; all of them are counted.
 pub const PROBLEMS_KEPT: usize = 100;
@@ -251,7 +252,7 @@ impl Progress {
 /// The kind of a problem in one word, for counts and metrics.
 #[must_use]
 pub fn problem_kind(error: &io::Error) -> &'static str {
-    if NotMounted::of(error).is_some() {
+    if NotMounted::of(error).is_some() || Unmounted::is_behind(error) {
         return "NOT_MOUNTED";
     }
     match error.raw_os_error().map(Errno::from_raw) {

@@ -12,6 +12,7 @@ use super::dir::{Access, Dir};
 use super::pace::Pace;
 use super::plan::Known;
 use super::progress::Progress;
+use super::submounts::Submounts;
 
 /// Bytes of a path, with its end, that the kernel takes in one call.
 const PATH_MAX: usize = 4096;
@@ -32,6 +33,7 @@ pub(super) struct Shared<'a> {
     pub access: &'a Access,
     pub root: &'a Dir,
     pub known: Option<&'a dyn Known>,
+    pub submounts: &'a Submounts<'a>,
     pub pace: &'a Pace,
     pub progress: &'a Progress,
     pub options: &'a ScanOptions,

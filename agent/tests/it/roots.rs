@@ -440,3 +440,76 @@ fn roots_that_a_failing_database_kept_out_are_taken_when_it_works() {
         agent.log().contains("roots in use roots=2")
     });
 }
+
+/// A root with an image, and beside it what is to be mounted there, with an image in itself and one deeper.
+fn with_submounts(follow_symlinks: bool) -> (tempfile::TempDir, RootSettings) {
+    let temporary = tempfile::tempdir().unwrap();
+    let at = |name: &str| temporary.path().join(name);
+    write(&at("server/a.sif"), &sif("a:1", 1));
+    write(&at("server/deep/er/b.sif"), &sif("b:1", 2));
+    write(&at("root/c.sif"), &sif("c:1", 3));
+    fs::create_dir_all(at("root/session")).unwrap();
+    let mut settings = RootSettings::new(at("root"));
+    settings.cross_file_systems = true;
+    settings.follow_symlinks = follow_symlinks;
+    settings.interval = Duration::from_secs(86_400);
+    settings.hints = false;
+    (temporary, settings)
+}
+
+#[test]
+fn what_was_mounted_below_a_root_stays_listed_without_its_mount() {
+    for follow_symlinks in [false, true] {
+        let (temporary, settings) = with_submounts(follow_symlinks);
+        let at = |name: &str| temporary.path().join(name);
+        let state = tempfile::tempdir().unwrap();
+        let (project, session) = (at("root/project"), at("root/session"));
+        let server = at("server");
+        let mount = || Mounted::bind(&project, server.to_str().unwrap());
+        // One without images comes and goes without a word.
+        let (Some(mounted), Some(other)) = (mount(), Mounted::new(&session, "1m")) else {
+            return;
+        };
+        fs::create_dir(session.join("empty")).unwrap();
+        let site = Site::with(settings.clone(), Some(state.path()));
+        let whole = ["a:1 a.sif Ready", "b:1 b.sif Ready", "c:1 c.sif Ready"];
+        assert_eq!(site.listing(), whole, "{follow_symlinks}");
+
+        drop((mounted, other));
+        let kept = [
+            "a:1 a.sif Unavailable",
+            "b:1 b.sif Unavailable",
+            "c:1 c.sif Ready",
+        ];
+        let problems = |site: &Site| {
+            let last = site.supervisor.status().remove(0).last.unwrap();
+            last.problems.clone()
+        };
+        for _ in 0..2 {
+            site.rescan(false, true);
+            assert_eq!(site.listing(), kept, "{follow_symlinks}");
+            let problems = problems(&site);
+            assert_eq!(problems.by_kind, [("NOT_MOUNTED", 1)].into());
+            assert_eq!(problems.first[0].path, project);
+        }
+        // Nor does an agent forget it that starts without it, or finds the directory gone, too.
+        drop(site);
+        fs::remove_dir(&project).unwrap();
+        let site = Site::with(settings, Some(state.path()));
+        site.rescan(false, true);
+        assert_eq!(site.listing(), kept, "{follow_symlinks}");
+        assert_eq!(problems(&site).by_kind, [("NOT_MOUNTED", 1)].into());
+
+        let mounted = mount().unwrap();
+        site.rescan(false, true);
+        assert_eq!(site.listing(), whole, "{follow_symlinks}");
+        assert_eq!(problems(&site).by_kind, [].into());
+
+        // It may be gone for good.
+        drop(mounted);
+        site.rescan(true, true);
+        assert_eq!(site.listing(), ["c:1 c.sif Ready"], "{follow_symlinks}");
+        site.rescan(false, true);
+        assert_eq!(problems(&site).by_kind, [].into());
+    }
+}

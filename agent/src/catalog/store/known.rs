@@ -269,6 +269,33 @@ impl KnownRoot {
         Ok(names)
     }
 
+    /// Where file systems were mounted below the root.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn mounts(&self) -> Result<Vec<Box<[u8]>>, StoreError> {
+        self.store.mounts(self.root)
+    }
+
+    /// Notes where they are mounted now.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn set_mounts(&self, points: &[Box<[u8]>]) -> Result<(), StoreError> {
+        self.store.set_mounts(self.root, points)
+    }
+
+    /// Whether any image is known in a directory, or below it.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn has_images_below(&self, path: &[u8]) -> Result<bool, StoreError> {
+        self.store.has_images_below(self.root, path)
+    }
+
     /// The images known under an inode number.
     #[must_use]
     pub fn images_with_inode(&self, inode: u64) -> Vec<(i64, Identity)> {

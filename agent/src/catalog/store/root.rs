@@ -135,6 +135,51 @@ impl Store {
         Ok(self.read().query_row(any, [root], |row| row.get(0))?)
     }
 
+    /// Where file systems were mounted below a root: paths relative to it.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn mounts(&self, root: i64) -> Result<Vec<Box<[u8]>>, StoreError> {
+        let sql = "SELECT mounts FROM roots WHERE id = ?1";
+        let stored: Vec<u8> = self.read().query_row(sql, [root], |row| row.get(0))?;
+        let points = stored.split(|byte| *byte == 0);
+        let points = points.filter(|point| !point.is_empty());
+        Ok(points.map(Into::into).collect())
+    }
+
+    /// Notes where file systems are mounted below a root.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn set_mounts(&self, root: i64, points: &[Box<[u8]>]) -> Result<(), StoreError> {
+        let mut stored = Vec::new();
+        for point in points {
+            stored.extend_from_slice(point);
+            stored.push(0);
+        }
+        self.write().connection.execute(
+            "UPDATE roots SET mounts = ?2 WHERE id = ?1",
+            params![root, stored],
+        )?;
+        Ok(())
+    }
+
+    /// Whether any image is known in a directory of a root, or below it.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn has_images_below(&self, root: i64, path: &[u8]) -> Result<bool, StoreError> {
+        // `0` follows `/`.
+        let [from, until] = [b"/", b"0"].map(|end| [path, end].concat());
+        let any = "SELECT EXISTS (SELECT 1 FROM directories JOIN files ON directory = id
+             WHERE root = ?1 AND (path = ?2 OR path > ?3 AND path < ?4) AND image IS NOT NULL)";
+        let parameters = params![root, path, from, until];
+        Ok(self.read().query_row(any, parameters, |row| row.get(0))?)
+    }
+
     /// Whether the root will be scanned otherwise than what is known of it was found. That is so until
     /// [`Store::set_settings`] is told that it was, also after a crash.
     ///
@@ -175,8 +220,8 @@ fn forget(transaction: &Transaction<'_>, root: i64) -> Result<(), StoreError> {
         "DELETE FROM images WHERE root = ?1",
         "DELETE FROM files WHERE directory IN (SELECT id FROM directories WHERE root = ?1)",
         "DELETE FROM directories WHERE root = ?1",
-        "UPDATE roots SET device = NULL, inode = NULL, born = NULL, scanned = NULL, files_checked = NULL
-         WHERE id = ?1",
+        "UPDATE roots SET device = NULL, inode = NULL, born = NULL, scanned = NULL, files_checked = NULL,
+         mounts = x'' WHERE id = ?1",
     ] {
         transaction.execute(sql, [root])?;
     }

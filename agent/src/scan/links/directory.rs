@@ -15,7 +15,8 @@ use super::super::panics;
 use super::super::plan::{is_racy, is_young};
 use super::super::progress::Counts;
 use super::super::sandbox::{SandboxTree, TELLING};
-use super::{LinkScan, copy_of};
+use super::super::work::Shared;
+use super::copy_of;
 use crate::catalog::{
     ChangeKind, Content, DirectoryChange, FileFacts, FileTime, Found, Identity, KnownDirectory,
 };
@@ -72,7 +73,7 @@ impl OpenDirectory {
     pub(super) fn sandbox(
         &mut self,
         entry: &walkdir::DirEntry,
-        scan: &LinkScan<'_>,
+        scan: &Shared<'_>,
     ) -> io::Result<bool> {
         let (access, options) = (scan.access, scan.options);
         let known = self.known_files.get(b"".as_slice());
@@ -138,7 +139,7 @@ impl OpenDirectory {
         }
     }
 
-    pub(super) fn file(&mut self, entry: &walkdir::DirEntry, scan: &LinkScan<'_>) {
+    pub(super) fn file(&mut self, entry: &walkdir::DirEntry, scan: &Shared<'_>) {
         let name = entry.file_name().as_bytes();
         let mut counts = Counts {
             files: 1,
@@ -200,7 +201,7 @@ fn look_at(
     entry: &walkdir::DirEntry,
     candidacy: Candidacy,
     known: Option<&crate::catalog::KnownFile>,
-    scan: &LinkScan<'_>,
+    scan: &Shared<'_>,
     counts: &mut Counts,
 ) -> io::Result<Look> {
     let (access, options) = (scan.access, scan.options);

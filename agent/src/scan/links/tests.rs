@@ -14,6 +14,8 @@ use crate::scan::dir::Access;
 use crate::scan::operations::Operations;
 use crate::scan::pace::Pace;
 use crate::scan::progress::{Problems, Progress};
+use crate::scan::submounts::Submounts;
+use crate::scan::work::{Descriptors, Shared};
 use crate::scan::{Root, ScanOptions};
 
 fn settings(root: &Path) -> RootSettings {
@@ -72,11 +74,24 @@ fn what_is_on_tape_is_not_recalled() {
     };
     let mut operations = Operations::default();
     let access = Access::new(true);
-    access.open_root(tree.path(), &mut operations).unwrap();
+    let root = access.open_root(tree.path(), &mut operations).unwrap();
     let sink = |change| changes.lock().unwrap().push(change);
     let pace = Pace::new(1, 1, None);
     let settings = settings(tree.path());
-    scan(&settings, &access, options, None, &pace, &progress, &sink).unwrap();
+    scan(&Shared {
+        settings: &settings,
+        access: &access,
+        root: &root,
+        known: None,
+        submounts: &Submounts::default(),
+        pace: &pace,
+        progress: &progress,
+        options: &options,
+        probe: options.probe(&settings),
+        sink: &sink,
+        descriptors: Descriptors::default(),
+    })
+    .unwrap();
     let names = found(changes.into_inner().unwrap());
     assert_eq!(names, BTreeSet::from(["here.sif".to_owned()]));
     assert_eq!(progress.problems().by_kind["RELEASED"], 1);

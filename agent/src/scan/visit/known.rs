@@ -21,6 +21,9 @@ impl Visitor<'_> {
             self.counts.mounts_skipped += 1;
             return;
         }
+        if self.shared.submounts.hides(&known.path) {
+            return;
+        }
         if known.volatile || self.shared.options.full {
             new.push(Item::Directory(Pending {
                 parent: None,

@@ -29,6 +29,7 @@ use super::operations::Operations;
 use super::pace::Timed;
 use super::plan::{KnownError, is_racy};
 use super::progress::Counts;
+use super::submounts::Unmounted;
 use super::work::{Item, Pending, Shared, Task, too_deep, too_long};
 
 /// So many entries of which the kind is not told are asked for before counts are handed on.
@@ -155,6 +156,11 @@ impl<'a> Visitor<'a> {
             };
             Ok((dir, started, identity, facts, listing))
         });
+        let read = if id.is_some() && self.shared.submounts.is_missing(&pending.path) {
+            Err(Unmounted.into())
+        } else {
+            read
+        };
         let (dir, started, identity, facts, listing) = match read {
             Ok(read) => read,
             Err(error) => {
@@ -251,11 +257,15 @@ impl<'a> Visitor<'a> {
     /// Known directories in one are not there any more.
     fn gone(&self, directory: &[u8], names: impl IntoIterator<Item = Box<[u8]>>) {
         for name in names {
-            (self.shared.sink)(DirectoryChange {
-                id: None,
-                path: join(directory, &name).into(),
-                kind: ChangeKind::Gone,
-            });
+            let path = join(directory, &name);
+            // Also the directory may go with what was mounted on it.
+            if !self.shared.submounts.is_missing(&path) {
+                (self.shared.sink)(DirectoryChange {
+                    id: None,
+                    path: path.into(),
+                    kind: ChangeKind::Gone,
+                });
+            }
         }
     }
 

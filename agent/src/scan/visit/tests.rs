@@ -10,6 +10,7 @@ use crate::scan::dir::Access;
 use crate::scan::operations::Operations;
 use crate::scan::pace::Pace;
 use crate::scan::progress::Progress;
+use crate::scan::submounts::Submounts;
 use crate::scan::work::{Descriptors, Shared};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,6 +29,7 @@ fn who_waits_for_the_rate_does_not_hang() {
         access: &access,
         root: &root,
         known: None,
+        submounts: &Submounts::default(),
         pace: &pace,
         progress: &progress,
         options: &options,

@@ -39,6 +39,31 @@ fn children_are_those_of_the_directory_and_all_of_them() {
 }
 
 #[test]
+fn images_are_known_in_a_directory_and_below_it() {
+    let store = Arc::new(Store::in_memory());
+    let images = |path| read(path, &[], vec![found("a.sif", image())]);
+    let changes = vec![images("a/b"), read("c", &[], Vec::new()), images("d")];
+    apply(&store, changes);
+    let other = store.root(b"/other").unwrap().id;
+    store
+        .apply(other, &preparation(), vec![images("c")])
+        .unwrap();
+    let root = store.root(b"/r").unwrap().id;
+    for (path, expected) in [
+        ("a", true),
+        ("a/b", true),
+        ("a/b/c", false),
+        ("c", false),
+        ("d", true),
+        ("", false),
+        ("A", false),
+    ] {
+        let any = store.has_images_below(root, path.as_bytes()).unwrap();
+        assert_eq!(any, expected, "{path:?}");
+    }
+}
+
+#[test]
 fn an_image_is_looked_at_again_unless_its_file_says_that_it_need_not_be() {
     for (file, expected) in [
         ("UPDATE files SET volatile = 0", false),

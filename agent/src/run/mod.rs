@@ -4,6 +4,7 @@
 mod ending;
 mod grpc;
 mod listeners;
+mod remounts;
 mod wired;
 
 use std::fs::File;
@@ -243,6 +244,7 @@ async fn serve(start: Start, ready: impl FnOnce(&[String])) -> anyhow::Result<()
         sd_notify::NotifyState::Status("listening"),
     ]);
     let informed = tokio::spawn(manager::inform(Arc::clone(&engines)));
+    let remounts = tokio::spawn(remounts::watch(Arc::clone(&engines)));
 
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
@@ -255,6 +257,7 @@ async fn serve(start: Start, ready: impl FnOnce(&[String])) -> anyhow::Result<()
     // end are ended; then the scans.
     reload_task.abort();
     informed.abort();
+    remounts.abort();
     server.stop().await?;
     tokio::task::spawn_blocking(move || engines.stop()).await?;
     tracing::info!("stopped");

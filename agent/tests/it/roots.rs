@@ -18,6 +18,7 @@ use crate::support::mounted::{Automounter, Mounted};
 use crate::support::site::{Site, is_listed, until_seen};
 use crate::support::tree::{outwait_granularity, sif, write};
 use crate::support::{Agent, images, open_directory, unprivileged, until};
+use crate::tool::sifter;
 
 /// A root that is watched, and scanned besides only when asked.
 fn watched(root: &Path) -> Site {
@@ -512,4 +513,43 @@ fn what_was_mounted_below_a_root_stays_listed_without_its_mount() {
         site.rescan(false, true);
         assert_eq!(problems(&site).by_kind, [].into());
     }
+}
+
+#[test]
+fn what_is_mounted_again_is_scanned_without_waiting_for_the_interval() {
+    // Each waits for mounts to be done with.
+    let scanned = |place| {
+        let temporary = tempfile::tempdir().unwrap();
+        let at = |name: &str| temporary.path().join(name);
+        write(&at("server/a.sif"), &sif("a:1", 1));
+        fs::create_dir_all(at("images")).unwrap();
+        let point = at(place);
+        let mount = || Mounted::bind(&point, at("server").to_str().unwrap());
+        let Some(mounted) = mount() else {
+            return;
+        };
+        let more = "landlock = false\n[defaults]\ninterval = '1d'\nhints = false\ncross_file_systems = true\n";
+        let agent = Agent::start(temporary.path(), "", more);
+        let asked = |arguments: &[&str]| {
+            let asked = sifter()
+                .args(arguments)
+                .args(["--address", &agent.unix()])
+                .output();
+            String::from_utf8(asked.unwrap().stdout).unwrap()
+        };
+        let are = |status: &str| {
+            let filter = format!("status={status}");
+            asked(&["ls", "-q", "--filter", &filter]).lines().count() == 1
+        };
+        assert!(are("READY"), "{place}");
+        drop(mounted);
+        asked(&["rescan"]);
+        assert!(are("UNAVAILABLE"), "{place}");
+        let _mounted = mount();
+        until("it is scanned", || are("READY"));
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| scanned("images"));
+        scope.spawn(|| scanned("images/project"));
+    });
 }

@@ -71,6 +71,8 @@ const RATE_NETWORK: f64 = 500.0;
 pub struct ScanOptions {
     /// Read everything again, whatever is known.
     pub full: bool,
+    /// Take what is not mounted for gone: somebody asks for it who knows.
+    pub forget_unmounted: bool,
     /// Look at known files too, which finds images rewritten in place.
     pub check_files: bool,
     /// Whether the file system is a network one.
@@ -272,7 +274,7 @@ impl Root {
         };
         let path = &settings.path;
         let pace = self.pace(settings);
-        let submounts = Submounts::of(&self.dir, settings, known, options.full);
+        let submounts = Submounts::of(&self.dir, settings, known, options.forget_unmounted);
         let submounts = submounts.map_err(|error| ScanError::Known {
             path: path.clone(),
             error,

@@ -39,8 +39,8 @@ impl From<Unmounted> for io::Error {
 
 /// What is mounted below a root, and what was. The kernel tells it without asking any of the file systems.
 ///
-/// Invariant: what was mounted and is not stays among them until it is mounted again or a full scan is made, as
-/// long as any image below it is known. Others come and go: those of sessions and of containers.
+/// Invariant: what was mounted and is not stays among them until it is mounted again or somebody asks for a full
+/// scan, as long as any image below it is known. Others come and go: those of sessions and of containers.
 #[derive(Default)]
 pub(super) struct Submounts<'a> {
     watched: Option<Watched<'a>>,
@@ -64,7 +64,7 @@ struct Now {
 
 impl<'a> Submounts<'a> {
     /// Those of an opened root, as they are now; none where other file systems are not entered or nothing is
-    /// known. With `full` none is missing.
+    /// known. None is missing where what is not mounted is to be forgotten.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl<'a> Submounts<'a> {
         root: &Dir,
         settings: &RootSettings,
         known: Option<&'a dyn Known>,
-        full: bool,
+        forget_unmounted: bool,
     ) -> Result<Self, KnownError> {
         let Some(known) = known.filter(|_| settings.cross_file_systems) else {
             return Ok(Self::default());
@@ -92,14 +92,13 @@ impl<'a> Submounts<'a> {
             }
         };
         let before = known.mounts()?;
-        let missing = if full {
+        let missing = if forget_unmounted {
             Vec::new()
         } else {
             mounted.missing(&before, &root, known)?
         };
         let mut points = [mounted.points, missing.clone()].concat();
         points.sort_unstable();
-        points.dedup();
         if points != before {
             known.set_mounts(&points)?;
         }
@@ -159,7 +158,7 @@ impl Now {
 
 /// What is mounted below a root at some moment.
 struct Mounted {
-    /// Where, relative to the root.
+    /// Where, relative to the root, in order.
     points: Vec<Box<[u8]>>,
     /// File systems of automounters, wherever they are.
     automounters: Vec<Mount>,
@@ -188,6 +187,8 @@ impl Mounted {
                 mounted.automounters.push(mount);
             }
         }
+        mounted.points.sort_unstable();
+        mounted.points.dedup();
         mounted
     }
 
@@ -200,7 +201,7 @@ impl Mounted {
     ) -> Result<Vec<Box<[u8]>>, KnownError> {
         let mut missing = Vec::new();
         for point in points {
-            if !self.points.contains(point)
+            if self.points.binary_search(point).is_err()
                 && !mounts::is_automounted(&self.automounters, &absolute(root, point))
                 && known.has_images_below(point)?
             {
@@ -244,7 +245,7 @@ mod tests {
     fn what_is_mounted_below_a_root_is_told() {
         let mounted = Mounted::parse(MOUNTS, Path::new("/data"));
         let points: Vec<&[u8]> = mounted.points.iter().map(|point| &**point).collect();
-        let below: [&[u8]; 5] = [b"home", b"home/alice", b"scratch", b"scratch", b"a b"];
+        let below: [&[u8]; 4] = [b"a b", b"home", b"home/alice", b"scratch"];
         assert_eq!(points, below);
     }
 

@@ -260,7 +260,8 @@ fn what_an_automounter_does_not_mount_stays_listed() {
         let mut settings = RootSettings::new(home.clone());
         settings.cross_file_systems = true;
         settings.interval = Duration::from_secs(86_400);
-        let site = Site::with(settings, None);
+        let state = tempfile::tempdir().unwrap();
+        let mut site = Site::with(settings.clone(), Some(state.path()));
         assert_eq!(site.listing(), ["a:1 a.sif Ready"]);
         automounter.expire("alice", browse);
         // The first time it is asked in vain, and then not any more.
@@ -276,6 +277,11 @@ fn what_an_automounter_does_not_mount_stays_listed() {
             assert_eq!(site.listing(), ["a:1 a.sif Ready"]);
             automounter.expire("alice", browse);
         }
+        // Nor is it forgotten where all is read again for other settings.
+        drop(site);
+        settings.max_depth -= 1;
+        site = Site::with(settings, Some(state.path()));
+        assert_eq!(site.listing(), ["a:1 a.sif Unavailable"], "{browse}");
         // A name that is gone may be gone for good.
         site.rescan(true, true);
         let kept: &[_] = if browse {
@@ -461,7 +467,7 @@ fn with_submounts(follow_symlinks: bool) -> (tempfile::TempDir, RootSettings) {
 #[test]
 fn what_was_mounted_below_a_root_stays_listed_without_its_mount() {
     for follow_symlinks in [false, true] {
-        let (temporary, settings) = with_submounts(follow_symlinks);
+        let (temporary, mut settings) = with_submounts(follow_symlinks);
         let at = |name: &str| temporary.path().join(name);
         let state = tempfile::tempdir().unwrap();
         let (project, session) = (at("root/project"), at("root/session"));
@@ -493,9 +499,11 @@ fn what_was_mounted_below_a_root_stays_listed_without_its_mount() {
             assert_eq!(problems.by_kind, [("NOT_MOUNTED", 1)].into());
             assert_eq!(problems.first[0].path, project);
         }
-        // Nor does an agent forget it that starts without it, or finds the directory gone, too.
+        // Nor does an agent forget it that starts without it, reads all again for other settings, or finds the
+        // directory gone, too.
         drop(site);
         fs::remove_dir(&project).unwrap();
+        settings.max_depth -= 1;
         let site = Site::with(settings, Some(state.path()));
         site.rescan(false, true);
         assert_eq!(site.listing(), kept, "{follow_symlinks}");

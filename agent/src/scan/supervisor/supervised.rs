@@ -364,6 +364,7 @@ impl Supervised {
             || is_due(checked, self.settings.file_interval, FileTime::now());
         let options = ScanOptions {
             full,
+            forget_unmounted: request.full,
             check_files,
             ..ScanOptions::default()
         };

@@ -165,7 +165,7 @@ impl<'a> Visitor<'a> {
             Ok(read) => read,
             Err(error) => {
                 let is_gone = matches!(NotMounted::of(&error), Some(NotMounted::Nameless))
-                    && self.shared.options.full;
+                    && self.shared.options.forget_unmounted;
                 match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                         if id.is_some() {

@@ -11,6 +11,7 @@ use sifter_agent::catalog::{Condition, LEASE_MAX};
 use sifter_agent::config::RootSettings;
 use sifter_agent::engine::Engines;
 use sifter_agent::telemetry::Metrics;
+use sifter_image::reference::NamingRule;
 
 use nix::sys::signal::Signal;
 
@@ -469,6 +470,7 @@ fn what_was_mounted_below_a_root_stays_listed_without_its_mount() {
     for follow_symlinks in [false, true] {
         let (temporary, mut settings) = with_submounts(follow_symlinks);
         let at = |name: &str| temporary.path().join(name);
+        outwait_granularity(temporary.path());
         let state = tempfile::tempdir().unwrap();
         let (project, session) = (at("root/project"), at("root/session"));
         let server = at("server");
@@ -503,7 +505,8 @@ fn what_was_mounted_below_a_root_stays_listed_without_its_mount() {
         // directory gone, too.
         drop(site);
         fs::remove_dir(&project).unwrap();
-        settings.max_depth -= 1;
+        let rule = r"project/.*(?P<repository>[a-z])\.(?P<tag>sif)$";
+        settings.naming.push(NamingRule::new(rule).unwrap());
         let site = Site::with(settings, Some(state.path()));
         site.rescan(false, true);
         assert_eq!(site.listing(), kept, "{follow_symlinks}");
@@ -511,7 +514,8 @@ fn what_was_mounted_below_a_root_stays_listed_without_its_mount() {
 
         let mounted = mount().unwrap();
         site.rescan(false, true);
-        assert_eq!(site.listing(), whole, "{follow_symlinks}");
+        let named = ["a:sif a.sif Ready", "b:sif b.sif Ready", "c:1 c.sif Ready"];
+        assert_eq!(site.listing(), named, "{follow_symlinks}");
         assert_eq!(problems(&site).by_kind, [].into());
 
         // It may be gone for good.

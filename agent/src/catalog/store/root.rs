@@ -21,6 +21,12 @@ pub struct StoredRoot {
 const FIND_ROOT: &str =
     "SELECT id, device, inode, scanned, files_checked, born FROM roots WHERE path = ?1";
 
+/// Directories of a root that cannot be read, and those below them: `0` follows `/`.
+const UNREADABLE: &str = "SELECT below.id FROM directories AS above JOIN directories AS below
+     ON below.root = above.root AND below.path >= above.path AND below.path < CAST(above.path || '0' AS BLOB)
+     AND (below.path = above.path OR below.path > CAST(above.path || '/' AS BLOB))
+     WHERE above.root = ?1 AND above.error IS NOT NULL";
+
 fn stored_root(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredRoot> {
     let device: Option<i64> = row.get(1)?;
     let inode: Option<i64> = row.get(2)?;
@@ -201,16 +207,24 @@ impl Store {
         Ok(true)
     }
 
-    /// Notes how the root was scanned.
+    /// Notes how the root was scanned. What could not be read was not: all of that is looked at again when it can be.
     ///
     /// # Errors
     ///
     /// The database fails.
     pub fn set_settings(&self, root: i64, settings: &str) -> Result<(), StoreError> {
-        self.write().connection.execute(
+        let mut writer = self.write();
+        let transaction = begin(&mut writer.connection)?;
+        for (table, directory) in [("directories", "id"), ("files", "directory")] {
+            let sql =
+                format!("UPDATE {table} SET volatile = 1 WHERE {directory} IN ({UNREADABLE})");
+            transaction.execute(&sql, [root])?;
+        }
+        transaction.execute(
             "UPDATE roots SET settings = ?2 WHERE id = ?1",
             params![root, settings],
         )?;
+        transaction.commit()?;
         Ok(())
     }
 }

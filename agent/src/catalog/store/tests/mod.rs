@@ -491,3 +491,28 @@ fn other_settings_count_when_everything_was_read_so() {
     store.set_settings(root, "one").unwrap();
     assert!(!begin("one"));
 }
+
+#[test]
+fn what_could_not_be_read_so_is_looked_at_again() {
+    let store = Arc::new(Store::in_memory());
+    let paths = ["a", "a-x", "a/b", "a/b/c", "a0", "d", "\u{e9}", "\u{e9}/f"];
+    let changes = paths.map(|path| read(path, &[], vec![found("a.sif", image())]));
+    apply(&store, changes.into());
+    let unreadable = |path| {
+        let message = "away".to_owned();
+        change(path, ChangeKind::Unreadable { message })
+    };
+    apply(&store, vec![unreadable("a"), unreadable("\u{e9}")]);
+    let root = store.root(b"/r").unwrap().id;
+    store.set_settings(root, "other").unwrap();
+    let known = store.known(root, &"/r".into(), Arc::default()).unwrap();
+    let again = known.next_directories().unwrap().into_iter();
+    let again = again.filter(|known| {
+        assert_eq!(known.volatile, known.files[0].volatile);
+        known.volatile
+    });
+    let again: Vec<_> = again
+        .map(|known| String::from_utf8(known.path.into()).unwrap())
+        .collect();
+    assert_eq!(again, ["a", "a/b", "a/b/c", "\u{e9}", "\u{e9}/f"]);
+}

@@ -66,6 +66,8 @@ pub(super) struct Field {
 #[derive(Debug)]
 enum Value {
     Text(fn(&Image) -> &str),
+    /// The name of a user or group, and the number to show where there is none.
+    Name(fn(&Image) -> &str, fn(&Image) -> u32),
     /// A text that may be a digest, of which a cell has only the beginning.
     Tag(fn(&Image) -> &str),
     Digest(fn(&Image) -> &str),
@@ -130,8 +132,14 @@ pub(super) static FIELDS: &[Field] = &[
     ),
     field("uid", Value::Number(|image| image.uid.into())),
     field("gid", Value::Number(|image| image.gid.into())),
-    field("owner", Value::Text(|image| &image.owner)),
-    field("group", Value::Text(|image| &image.group)),
+    field(
+        "owner",
+        Value::Name(|image| &image.owner, |image| image.uid),
+    ),
+    field(
+        "group",
+        Value::Name(|image| &image.group, |image| image.gid),
+    ),
     field("mode", Value::Mode(|image| image.mode)),
     field("links", Value::Number(|image| image.links)),
     field(
@@ -206,7 +214,9 @@ impl Column {
     /// The value as JSON has it, but for numbers, which JSON leaves out where they are zero.
     fn text<'i>(&self, image: &'i Image) -> Cow<'i, str> {
         match &self.field.value {
-            Value::Text(of) | Value::Tag(of) | Value::Digest(of) => of(image).into(),
+            Value::Text(of) | Value::Name(of, _) | Value::Tag(of) | Value::Digest(of) => {
+                of(image).into()
+            }
             Value::Constant(of, _) => match of(image) {
                 // JSON leaves out what is not known.
                 name if name.ends_with("_UNSPECIFIED") => "".into(),
@@ -244,6 +254,8 @@ impl Column {
                     _ => word.to_lowercase().into(),
                 }
             }
+            // As `ls -l` does: who has left the site still owns files.
+            Value::Name(of, number) if of(image).is_empty() => number(image).to_string().into(),
             Value::Mode(of) => format!("{:04o}", of(image)).into(),
             Value::Digest(of) if !exact => short_id(of(image)).into(),
             Value::Bytes(of) if !exact && !self.name.ends_with("_bytes") => match image.format() {

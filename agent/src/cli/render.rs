@@ -351,12 +351,17 @@ mod tests {
             repository: "ubuntu".to_owned(),
             tag: "22.04\u{1b}[2J".to_owned(),
             size_bytes: 45_056,
+            uid: 4711,
+            group: "users".to_owned(),
+            gid: 100,
             ..Image::default()
         };
         for (template, text) in [
             ("{{.Repository}}:{{ tag }}", "ubuntu:22.04\\u{1b}[2J\n"),
             ("{{.Size}}\\t{{.size_bytes}}", "45.1 kB\t45056\n"),
-            ("{{.Owner}}", "-\n"),
+            ("{{.Base}}", "-\n"),
+            // Nobody has that number any more.
+            ("{{.Owner}}:{{.Group}}", "4711:users\n"),
             ("{{.Allocated}}", "0 B\n"),
             (
                 "table {{.Tag}}\\t{{.Size}}",
@@ -369,8 +374,8 @@ mod tests {
             };
             assert_eq!(printed(&output, &image), text, "{template}");
         }
-        let json =
-            "{\"repository\":\"ubuntu\",\"tag\":\"22.04\\u001b[2J\",\"sizeBytes\":\"45056\"}\n";
+        let json = "{\"repository\":\"ubuntu\",\"tag\":\"22.04\\u001b[2J\",\"sizeBytes\":\"45056\",\
+             \"uid\":4711,\"gid\":100,\"group\":\"users\"}\n";
         for (template, text) in [
             ("{{json .}}", json.to_owned()),
             ("table {{json .}}", json.to_owned()),

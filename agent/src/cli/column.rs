@@ -11,8 +11,8 @@ use sifter_proto::v1::{Format, Image};
 use crate::escape;
 use crate::words::{ago, cut, short_id, size};
 
-/// Longest text of a cell, but for paths: one long name must not make every line as long. The
-/// longest names in use (`quay.io/biocontainers/bioconductor-…`) are shorter.
+/// Longest text of a cell, but for paths and for what is wrong with an image: one long name must not make
+/// every line as long. The longest names in use (`quay.io/biocontainers/bioconductor-…`) are shorter.
 const CELL_MAX: usize = 72;
 
 /// Longest tag of a cell that is a digest: 12 digits of it, as of other IDs, and an ellipsis.
@@ -204,7 +204,7 @@ impl Column {
                 None => shown.into(),
             },
         };
-        if exact || self.field.name == "path" {
+        if exact || matches!(self.field.name, "path" | "status_message") {
             shown
         } else {
             cut(shown, CELL_MAX)

@@ -411,6 +411,21 @@ mod tests {
         }
     }
 
+    /// What is wrong stands at its end as often as not: `…, but the file has 20000`.
+    #[test]
+    fn what_is_wrong_with_an_image_is_said_whole() {
+        let image = Image {
+            status_message: "x".repeat(500),
+            ..Image::default()
+        };
+        let output = Output {
+            format: "status_message".parse().unwrap(),
+            no_header: true,
+            no_trunc: false,
+        };
+        assert_eq!(printed(&output, &image).trim_end(), image.status_message);
+    }
+
     #[test]
     fn an_image_without_an_id_is_no_line_of_the_quiet_output() {
         let output = Output {

@@ -286,7 +286,7 @@ fn json(value: impl Serialize) -> Cow<'static, str> {
 }
 
 /// `ImageId`, `imageID` and `image_id` are one.
-fn snake_case(text: &str) -> String {
+pub(super) fn snake_case(text: &str) -> String {
     let mut snake = String::with_capacity(text.len() + 4);
     let mut before_lower = false;
     for character in text.chars() {

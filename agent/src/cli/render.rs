@@ -10,7 +10,7 @@ use sifter_proto::v1::Image;
 use crate::escape;
 use crate::words::short_id;
 
-use super::column::{Column, FIELDS, Field};
+use super::column::{Column, FIELDS, Field, snake_case};
 use super::lines::Lines;
 use super::table::{Table, push_cell};
 
@@ -286,13 +286,21 @@ fn line_of(entry: &Value) -> String {
             .as_str()
             .map_or_else(|| entry.to_string(), str::to_owned);
     };
-    fields
+    // What others refer to it by comes first.
+    let (ids, rest): (Vec<_>, Vec<_>) = fields
         .iter()
+        .partition(|(key, _)| matches!(key.as_str(), "id" | "objectId"));
+    ids.into_iter()
+        .chain(rest)
         .map(|(key, value)| {
             let value = value
                 .as_str()
                 .map_or_else(|| value.to_string(), str::to_owned);
-            format!("{key}={value}")
+            let word = ["DATA_TYPE_", "SIGNATURE_FORM_"]
+                .iter()
+                .find_map(|prefix| value.strip_prefix(prefix))
+                .map(str::to_lowercase);
+            format!("{}={}", snake_case(key), word.unwrap_or(value))
         })
         .collect::<Vec<_>>()
         .join(" ")
@@ -329,7 +337,7 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Column, Format, Lines, Output};
-    use sifter_proto::v1::Image;
+    use sifter_proto::v1::{self, Image};
 
     fn printed(output: &Output, image: &Image) -> String {
         let mut written = Vec::new();
@@ -462,6 +470,34 @@ mod tests {
             "definition:\n    Bootstrap: docker\n    status: \\u{1b}[2J\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn objects_and_signatures_begin_with_their_number() {
+        let image = Image {
+            objects: vec![v1::Object {
+                id: 4,
+                data_type: v1::DataType::GenericJson.into(),
+                size_bytes: 7,
+                ..v1::Object::default()
+            }],
+            signatures: vec![v1::Signature {
+                object_id: 5,
+                form: v1::SignatureForm::Pgp.into(),
+                fingerprint: "AB".to_owned(),
+                ..v1::Signature::default()
+            }],
+            ..Image::default()
+        };
+        let mut written = Vec::new();
+        super::write_all(&mut written, &image).unwrap();
+        let text = String::from_utf8(written).unwrap();
+        for lines in [
+            "objects:\n    id=4 data_type=generic_json size_bytes=7\n",
+            "signatures:\n    object_id=5 fingerprint=AB form=pgp\n",
+        ] {
+            assert!(text.contains(lines), "{lines} in {text}");
         }
     }
 

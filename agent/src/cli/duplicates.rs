@@ -1,4 +1,4 @@
-//! `sifter ls --duplicates`: which images are on disk more than once, and what that costs.
+//! `--duplicates`: which images are on disk more than once, and what that costs.
 //!
 //! Images are alike if the SHA-256 of their content is. Where that was not computed, the image ID and
 //! the size stand in for it: the ID is over header and metadata, so that two files of one size with

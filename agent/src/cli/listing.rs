@@ -7,6 +7,7 @@ use sifter_proto::v1::Image;
 
 use crate::catalog::{FileTime, Query, quote};
 
+use super::duplicates::Duplicates;
 use super::lines::Lines;
 use super::render::{Format, ImageTable, Output};
 use super::usage::{GroupBy, Groups, Sum};
@@ -37,6 +38,13 @@ pub struct ListingArgs {
     /// Count images and bytes by a field instead of listing them
     #[arg(long, value_name = "FIELD", conflicts_with_all = ["format", "quiet"])]
     group_by: Option<GroupBy>,
+
+    /// Only images that are on disk more than once, and the bytes that could be saved
+    ///
+    /// By the digest of their content where an agent has computed it (`content_digest` in its configuration), else
+    /// by image ID and size.
+    #[arg(long, conflicts_with_all = ["format", "group_by", "sort"])]
+    duplicates: bool,
 
     /// End with the number of images and their bytes
     #[arg(long, conflicts_with = "quiet")]
@@ -170,15 +178,16 @@ impl ListingArgs {
     ///
     /// Groups cannot be ordered as asked.
     pub fn start(&self) -> anyhow::Result<Listing> {
-        let groups = match self.group_by {
-            Some(by) => Some(Groups::new(by, self.sort.as_deref())?),
+        let report = match self.group_by {
+            Some(by) => Some(Report::Groups(Groups::new(by, self.sort.as_deref())?)),
+            None if self.duplicates => Some(Report::Duplicates(Duplicates::default())),
             None => None,
         };
         let output = self.output();
-        let table = output.table().filter(|_| groups.is_none());
+        let table = output.table().filter(|_| report.is_none());
         Ok(Listing {
             output,
-            groups,
+            report,
             totals: self.totals.then(Sum::default),
             held: table.map(Held::Table),
             line: Lines::default(),
@@ -196,13 +205,19 @@ fn parse(filter: &str, order_by: &str) -> anyhow::Result<Query> {
 /// Prints images as they come, or together as a table.
 pub struct Listing {
     output: Output,
-    groups: Option<Groups>,
+    report: Option<Report>,
     totals: Option<Sum>,
     /// What waits for the last image.
     held: Option<Held>,
     /// The image that is taken.
     line: Lines,
     out: BufWriter<Stdout>,
+}
+
+/// What is printed instead of single images.
+enum Report {
+    Groups(Groups),
+    Duplicates(Duplicates),
 }
 
 /// Images that are printed together.
@@ -218,29 +233,29 @@ impl Default for Held {
 }
 
 impl Listing {
-    /// How single images are printed: whoever makes them can then make their lines, too. `None` where groups are
+    /// How single images are printed: whoever makes them can then make their lines, too. `None` where a report is
     /// printed instead.
     #[must_use]
     pub fn output(&self) -> Option<&Output> {
-        self.groups.is_none().then_some(&self.output)
+        self.report.is_none().then_some(&self.output)
     }
 
     /// Whether images are counted.
     #[must_use]
     pub fn counts(&self) -> bool {
-        self.totals.is_some() || self.groups.is_some()
+        self.totals.is_some() || self.report.is_some()
     }
 
     /// Whether images are printed at once, in no order unless one is asked for.
     #[must_use]
     pub fn streams(&self) -> bool {
-        self.groups.is_none() && self.output.streams()
+        self.report.is_none() && self.output.streams()
     }
 
-    /// Whether groups are printed instead of images.
+    /// Whether groups or duplicates are printed instead of single images.
     #[must_use]
-    pub fn is_grouped(&self) -> bool {
-        self.groups.is_some()
+    pub fn is_report(&self) -> bool {
+        self.report.is_some()
     }
 
     /// Prints no image before [`Listing::finish_in_order`].
@@ -255,7 +270,7 @@ impl Listing {
     /// What writing says.
     pub fn image(&mut self, image: &Image) -> io::Result<()> {
         self.count(image);
-        if self.groups.is_some() {
+        if self.report.is_some() {
             return Ok(());
         }
         let mut line = mem::take(&mut self.line);
@@ -271,8 +286,10 @@ impl Listing {
         if let Some(sum) = &mut self.totals {
             sum.add(image);
         }
-        if let Some(groups) = &mut self.groups {
-            groups.add(image);
+        match &mut self.report {
+            None => {}
+            Some(Report::Groups(groups)) => groups.add(image),
+            Some(Report::Duplicates(duplicates)) => duplicates.add(image.clone()),
         }
     }
 
@@ -330,13 +347,18 @@ impl Listing {
         self.end()
     }
 
-    /// Prints groups and totals.
+    /// Prints the report, and the totals.
     fn end(mut self) -> io::Result<()> {
         let out = &mut self.out;
         let is_json = matches!(self.output.format, Format::Json);
-        match &self.groups {
-            Some(groups) if is_json => groups.write_json(out)?,
-            Some(groups) => {
+        match self.report {
+            Some(Report::Duplicates(duplicates)) => {
+                // With totals of its own.
+                duplicates.write(out, &self.output)?;
+                return out.flush();
+            }
+            Some(Report::Groups(groups)) if is_json => groups.write_json(out)?,
+            Some(Report::Groups(groups)) => {
                 let (no_header, exact) = (self.output.no_header, self.output.no_trunc);
                 groups.write_table(out, no_header, exact, self.totals.as_ref())?;
                 return out.flush();

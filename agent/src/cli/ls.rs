@@ -1,12 +1,9 @@
 //! `sifter ls`: what a running agent knows.
 
-use std::io::Write;
-
 use sifter_proto::v1;
 
 use super::candidates;
 use super::connect::{Address, block_on, refused};
-use super::duplicates::Duplicates;
 use super::listing::ListingArgs;
 use super::{Exit, complain};
 
@@ -20,15 +17,8 @@ pub struct Args {
     listing: ListingArgs,
 
     /// With labels, definition and objects
-    #[arg(long)]
+    #[arg(long, conflicts_with = "duplicates")]
     full: bool,
-
-    /// Images that are on disk more than once, and the bytes that could be saved
-    ///
-    /// By the digest of their content where it is known (content_digest in the agent's
-    /// configuration), else by image ID.
-    #[arg(long, conflicts_with_all = ["format", "group_by", "sort", "full"])]
-    duplicates: bool,
 
     /// Images that were not read for long, the longest first; nothing is ever deleted
     ///
@@ -90,17 +80,6 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
             v1::ImageView::Basic.into()
         },
     };
-    if args.duplicates {
-        let mut duplicates = Duplicates::default();
-        let exit = stream(&args.address, request, |image| {
-            duplicates.add(image);
-            Ok(())
-        })?;
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        duplicates.write(&mut out, &args.listing.output())?;
-        out.flush()?;
-        return Ok(exit);
-    }
     let mut listing = args.listing.start()?;
     let exit = stream(&args.address, request, |image| {
         let is_listed = confirm

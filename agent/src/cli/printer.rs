@@ -29,7 +29,7 @@ pub struct Printer {
     query: Query,
     order: Order,
     full: bool,
-    /// How lines are made, unless groups are printed.
+    /// How lines are made, unless a report is printed.
     output: Option<Output>,
     /// Whether the listing counts images.
     counts: bool,
@@ -99,7 +99,7 @@ impl Printer {
     /// What is wrong with filter or order.
     pub fn new(args: &ListingArgs, full: bool) -> anyhow::Result<Self> {
         let mut listing = args.start()?;
-        let ordered = !listing.is_grouped() && (!listing.streams() || !args.order_by().is_empty());
+        let ordered = !listing.is_report() && (!listing.streams() || !args.order_by().is_empty());
         let order = if ordered {
             listing.hold();
             let asked = args.order()?;
@@ -114,7 +114,7 @@ impl Printer {
         Ok(Self {
             query: args.query()?,
             order,
-            full: (full && args.output().is_whole() && !listing.is_grouped())
+            full: (full && args.output().is_whole() && !listing.is_report())
                 || args.output().needs_details(),
             output: listing.output().cloned(),
             counts: listing.counts(),

@@ -209,7 +209,10 @@ fn duplicates_and_candidates() {
         .unwrap_or_default()
         .to_owned();
     let fixed = |shown: String| shown.replace(&format!("  {owner}  "), "  OWNER  ");
-    insta::assert_snapshot!("ls_duplicates", fixed(agent.show(&["ls", "--duplicates"])));
+    let duplicates = agent.show(&["ls", "--duplicates"]);
+    let scanned = ["scan", ".", "--duplicates"];
+    assert_eq!(show(&agent.images, &scanned), duplicates);
+    insta::assert_snapshot!("ls_duplicates", fixed(duplicates));
     let groups = agent.json(&["ls", "--duplicates", "--json"]);
     assert_eq!(groups.len(), 2, "a group and the totals: {groups:#?}");
     assert_eq!(groups[0]["savedBytes"], (2 * 40_960).to_string());

@@ -8,6 +8,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use sifter_proto::v1::Image;
 
@@ -18,6 +19,9 @@ use super::{Exit, WithExit, complain};
 
 /// For how long a candidate was not read, unless said otherwise: half a year.
 pub const UNUSED_FOR: &str = "180d";
+
+/// Nobody means less: `6m` was meant to be months, and would make nearly every image a candidate.
+const SHORTEST: Duration = Duration::from_secs(86_400);
 
 /// Columns unless others are asked for.
 const COLUMNS: &str = "accessed,size,owner,repository,tag,path";
@@ -46,7 +50,7 @@ pub struct Confirm {
 impl Confirm {
     /// # Errors
     ///
-    /// `unused_for` is no duration.
+    /// `unused_for` is no duration, or less than a day.
     pub fn new(unused_for: &str, local: bool) -> anyhow::Result<Self> {
         let span = crate::config::duration(unused_for).ok_or_else(|| {
             WithExit::error(
@@ -54,6 +58,15 @@ impl Confirm {
                 format!("--unused-for: `{unused_for}` is no duration, as in 180d, 26w, 1y"),
             )
         })?;
+        if span < SHORTEST {
+            return Err(WithExit::error(
+                Exit::Usage,
+                format!(
+                    "--unused-for: `{unused_for}` is less than a day, which file systems seldom tell; `m` are \
+                     minutes: for half a year, write 180d"
+                ),
+            ));
+        }
         let span = i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
         Ok(Self {
             local,
@@ -140,7 +153,8 @@ mod tests {
                 .unwrap()
                 .is_unused(&image("older", 366))
         );
-        for wrong in ["", "180", "soon"] {
+        // `m` are minutes, whatever was meant.
+        for wrong in ["", "180", "soon", "6m", "23h", "0d"] {
             assert!(Confirm::new(wrong, true).is_err(), "{wrong}");
         }
     }

@@ -228,6 +228,10 @@ fn duplicates_and_candidates() {
     assert_eq!(names(&[]), ["signed.sif", "third.sif"]);
     assert_eq!(names(&["--unused-for", "28w"]), ["signed.sif", "third.sif"]);
     assert!(names(&["--unused-for", "1y"]).is_empty());
+    // Minutes, where months were meant, would make candidates of nearly all.
+    let refused = agent.show(&["ls", "--candidates-for-removal", "--unused-for", "6m"]);
+    assert!(refused.contains("--- exit code 2"), "{refused}");
+    assert!(refused.contains("`m` are minutes"), "{refused}");
     // Read meanwhile, which the agent does not know yet.
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

@@ -1,5 +1,7 @@
 //! `sifter ls`: what a running agent knows.
 
+use std::io::{self, IsTerminal};
+
 use sifter_proto::v1;
 
 use super::candidates;
@@ -36,7 +38,7 @@ pub struct Args {
     )]
     unused_for: String,
 
-    /// Only this repository or repository:tag (`*` and `?` match)
+    /// Only this repository or repository:tag, in full or with `*` for any characters and `?` for one
     #[arg(value_name = "REFERENCE", value_parser = parse_reference)]
     reference: Option<String>,
 }
@@ -60,8 +62,9 @@ fn parse_reference(text: &str) -> Result<String, String> {
 ///
 /// The agent does not answer, or refuses.
 pub fn run(mut args: Args) -> anyhow::Result<Exit> {
-    if let Some(reference) = &args.reference {
-        args.listing.also(reference_term(reference));
+    let term = args.reference.as_deref().map(reference_term);
+    if let Some(term) = &term {
+        args.listing.also(term.clone());
     }
     let mut confirm = None;
     if args.candidates_for_removal {
@@ -81,7 +84,9 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
         },
     };
     let mut listing = args.listing.start()?;
+    let mut is_empty = true;
     let exit = stream(&args.address, request, |image| {
+        is_empty = false;
         let is_listed = confirm
             .as_mut()
             .is_none_or(|confirm| confirm.is_unused(&image));
@@ -95,7 +100,20 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
     if let Some(confirm) = confirm {
         confirm.note();
     }
+    if let Some(hint) = term.filter(|_| is_empty).and_then(|term| hint(&term))
+        && io::stderr().is_terminal()
+    {
+        complain(&hint);
+    }
     Ok(exit)
+}
+
+/// For who finds nothing by a name without its registry, and is not to believe that there is nothing.
+fn hint(term: &str) -> Option<String> {
+    let (_, name) = term.split_once('=')?;
+    (!name.contains(['*', '?'])).then(|| {
+        format!("nothing by the whole name `{name}`; by part of it: `sifter ls '*{name}*'`")
+    })
 }
 
 /// Gives every image of the listing to `each`.
@@ -155,7 +173,7 @@ fn reference_term(reference: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_reference, reference_term};
+    use super::{hint, parse_reference, reference_term};
 
     #[test]
     fn an_empty_reference_is_an_error() {
@@ -190,6 +208,27 @@ mod tests {
             ("docker.io/library/a/b", "repository=library/a/b"),
         ] {
             assert_eq!(reference_term(reference), term);
+        }
+    }
+
+    #[test]
+    fn a_hint_is_a_command_that_looks_for_part_of_the_name() {
+        for (term, pattern) in [
+            ("repository=samtools", Some("*samtools*")),
+            ("reference=samtools:1.9", Some("*samtools:1.9*")),
+            ("repository=*samtools", None),
+            ("reference=samtools:1.?", None),
+        ] {
+            let hint = hint(term);
+            assert_eq!(hint.is_some(), pattern.is_some(), "{term}");
+            if let (Some(hint), Some(pattern)) = (hint, pattern) {
+                assert!(
+                    hint.ends_with(&format!("`sifter ls '{pattern}'`")),
+                    "{hint}"
+                );
+                let (field, _) = term.split_once('=').unwrap();
+                assert_eq!(reference_term(pattern), format!("{field}={pattern}"));
+            }
         }
     }
 }

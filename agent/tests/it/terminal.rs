@@ -125,6 +125,32 @@ fn who_waits_for_a_scan_is_told_and_keeps_the_result_alone() {
 }
 
 #[test]
+fn who_finds_nothing_by_a_name_is_told_of_its_parts() {
+    let directory = tempfile::tempdir().unwrap();
+    images(directory.path(), &["a.sif"]);
+    let agent = Agent::start(directory.path(), "", "");
+    for (reference, hint) in [
+        ("nothing", Some("sifter ls '*nothing*'")),
+        ("*nothing*", None),
+        ("a", None),
+    ] {
+        let (mut terminal, programs) = terminal();
+        let mut listed = sifter()
+            .args(["ls", "--address", &agent.unix(), reference])
+            .stdout(Stdio::null())
+            .stderr(programs)
+            .spawn()
+            .unwrap();
+        let all = shown(&mut terminal, |_| false);
+        assert!(listed.wait().unwrap().success(), "{all:?}");
+        match hint {
+            Some(hint) => assert!(all.contains(hint), "{reference}: {all:?}"),
+            None => assert_eq!(all, "", "{reference}"),
+        }
+    }
+}
+
+#[test]
 fn the_log_is_coloured_where_that_is_wanted() {
     for (name, value, is_coloured) in [
         ("TERM", "xterm", true),

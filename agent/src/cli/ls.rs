@@ -11,6 +11,13 @@ use super::{Exit, complain};
 
 /// List the images that the agent knows
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sifter ls '*samtools*'
+  sifter ls quay.io/biocontainers/samtools --format tag,size,path
+  sifter ls --filter 'size>10G' --filter 'age>1y' --sort -size
+  sifter ls --filter 'signed=no' --group-by owner --totals
+  sifter ls --candidates-for-removal --unused-for 1y")]
 pub struct Args {
     #[command(flatten)]
     address: Address,

@@ -20,6 +20,13 @@ use super::{Exit, complain};
 ///
 /// Needs no agent, no configuration and no privilege: shows what you may read.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sifter scan ~ /scratch/$USER --sort -size --totals
+  sifter scan ~ /scratch/$USER --duplicates
+  sifter scan ~ --filter 'repository=*samtools*'
+  sifter scan ~ --filter 'unused>1y' --sort accessed
+  sifter scan ~ --filter 'status!=READY' --format path,status_message")]
 pub struct Args {
     /// Directories to scan, or files to look at
     #[arg(required = true, value_name = "PATH")]

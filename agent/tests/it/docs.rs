@@ -1,7 +1,14 @@
 //! What docs/queries.md and the shipped configuration say is held to the code.
 
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use sifter_agent::catalog::{FileTime, Query};
 use sifter_agent::config::{Raw, Settings};
+
+use crate::support::{Agent, skip};
+use crate::tool;
 
 const QUERIES: &str = include_str!("../../../docs/queries.md");
 
@@ -97,9 +104,20 @@ fn fields_are_of_the_kind_that_is_said() {
 
 #[test]
 fn commands_are_understood() {
-    for command in examples("console") {
+    let sifter = sifter_agent::cli::command();
+    let helps: Vec<String> = sifter
+        .get_subcommands()
+        .filter_map(|command| Some(command.get_after_help()?.to_string()))
+        .collect();
+    let of_helps: Vec<&str> = helps
+        .iter()
+        .flat_map(|help| help.lines())
+        .filter(|line| line.starts_with("  sifter "))
+        .collect();
+    assert!(of_helps.len() > 5, "{helps:?}");
+    for command in examples("console").into_iter().chain(of_helps) {
         let arguments = words(command);
-        let parsed = sifter_agent::cli::command().try_get_matches_from(&arguments);
+        let parsed = sifter.clone().try_get_matches_from(&arguments);
         assert!(parsed.is_ok(), "{command}: {}", parsed.unwrap_err());
         for pair in arguments.windows(2) {
             let (filter, order) = match pair[0].as_str() {
@@ -110,6 +128,81 @@ fn commands_are_understood() {
             Query::parse(filter, order, FileTime(0)).unwrap();
         }
     }
+}
+
+/// Runs a text of the documentation as a shell of the user at `home` would; gives what it prints.
+fn shell(text: &str, home: &Path, agent: &Agent) -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_sifter")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("sh")
+        .args(["-ec", text])
+        .env("PATH", path)
+        .env("HOME", home)
+        .env("SIFTER_ADDRESS", agent.unix())
+        .current_dir(home)
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}: {complaint}");
+    assert_eq!(complaint, "", "{text}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn recipes_find_what_they_are_for() {
+    let (_guard, tree) = tool::images();
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("images");
+    std::fs::rename(tree, &home).unwrap();
+    let tool = std::fs::read(home.join("built/tools.sif")).unwrap();
+    std::fs::write(home.join("half.sif"), &tool[..20_000]).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let old = now.as_secs() - 400 * 86_400;
+    tool::set_times(&home.join("half.sif"), old, old);
+    let agent = Agent::start(directory.path(), "", "");
+    let blocks: Vec<_> = QUERIES
+        .split("```sh\n")
+        .skip(1)
+        .filter_map(|block| block.split("```").next())
+        .collect();
+    let [recipes, daily] = blocks[..] else {
+        panic!("{blocks:?}");
+    };
+
+    let has_jq = Command::new("jq").arg("--version").output().is_ok();
+    // What follows a comment is one command. The names are those of the images at hand.
+    let commands: Vec<_> = recipes
+        .split("# ")
+        .filter_map(|recipe| recipe.split_once('\n'))
+        .map(|(_, command)| {
+            command
+                .replace("samtools", "bwa")
+                .replace("centos", "ubuntu")
+        })
+        .map(|command| command.replace("/scratch/$USER", "~/pulled"))
+        .collect();
+    assert!(commands.len() > 7, "{commands:?}");
+    for command in commands {
+        if command.contains("jq") && !has_jq {
+            skip(&command, "there is no jq");
+            continue;
+        }
+        // A header alone is nothing found.
+        let shown = shell(&command, &home, &agent);
+        let head = usize::from(!command.contains("jq") && !command.contains("--duplicates"));
+        assert!(shown.lines().count() > head, "{command}: {shown:?}");
+    }
+
+    let daily = daily.replace(
+        "/var/lib/sifter-new",
+        &format!("{}/new", directory.path().display()),
+    );
+    assert_eq!(shell(&daily, &home, &agent), "");
+    std::fs::write(home.join("new.sif"), &tool).unwrap();
+    shell("sifter rescan", &home, &agent);
+    let new = format!("{}\n", home.join("new.sif").display());
+    assert_eq!(shell(&daily, &home, &agent), new);
+    assert_eq!(shell(&daily, &home, &agent), "");
 }
 
 /// As a shell would split it: at blanks outside of quotes.

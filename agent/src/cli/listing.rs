@@ -79,6 +79,16 @@ pub(super) fn parse_term(text: &str) -> Result<String, String> {
             "an empty term: write one, as in `status=READY`, or leave the option out".into(),
         );
     }
+    // What a shell leaves of `size>1G` has the rest in a file by now.
+    let Some(operator) = text.find(['=', '!', '<', '>']) else {
+        return Err(
+            "no operator (= != < <= > >=); the shell takes `<` and `>` for itself unless the term is quoted: 'size>1G'"
+                .into(),
+        );
+    };
+    if text[..operator].ends_with(' ') {
+        return Err("a blank before the operator: write it without, as in 'size>1G'".into());
+    }
     Ok(text.to_owned())
 }
 

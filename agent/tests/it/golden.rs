@@ -104,6 +104,8 @@ fn scan() {
         ("wrong_value", &["-f", "format=squash"]),
         ("wrong_field", &["-f", "repo=tools"]),
         ("empty_filter", &["-f", ""]),
+        ("unquoted_filter", &["-f", "size"]),
+        ("spaced_filter", &["-f", "size > 1M"]),
         ("empty_order", &["-s", ""]),
         ("wrong_order", &["--sort", "size sideways"]),
         ("wrong_column", &["--format", "nonsense"]),

@@ -1,6 +1,6 @@
 //! The PATHs of `scan`: each is looked at by itself, and none shows what another one shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -61,29 +61,45 @@ impl Apart {
     }
 }
 
-/// What the PATHs are, in their order by name, each once.
+/// Where a PATH leads.
+struct Place {
+    is_directory: bool,
+    /// Without links to or among the directories: the same for one place, whatever it is called.
+    real: PathBuf,
+}
+
+/// What the PATHs are, in their order by name, each place once, by the name that it was given first.
 pub fn targets(paths: &[PathBuf]) -> Vec<Target> {
-    let mut right = BTreeSet::new();
+    let mut places = BTreeMap::new();
+    let mut known = HashSet::new();
     let mut targets = Vec::new();
     for path in paths {
         match looked_up(path) {
-            Ok(found) => {
-                right.insert(found);
+            Ok((path, place)) => {
+                if known.insert(place.real.clone()) {
+                    places.insert(path, place);
+                }
             }
             Err(error) => targets.push(Target::Refused(path.clone(), error)),
         }
     }
-    targets.extend(right.iter().map(|(path, is_directory)| {
-        if !is_directory {
+    targets.extend(places.iter().map(|(path, place)| {
+        if !place.is_directory {
             return Target::File(path.clone());
         }
-        let below = |other: &&(PathBuf, bool)| other.0 != *path && other.0.starts_with(path);
+        let by_name =
+            |other: &PathBuf| (other != path && other.starts_with(path)).then(|| other.clone());
+        // The same by its own name, which a link on the way to the other may hide.
+        let by_place = |other: &Place| {
+            let below = other.real.strip_prefix(&place.real).ok()?;
+            (!below.as_os_str().is_empty()).then(|| path.join(below))
+        };
         let apart = Apart {
             directory: path.clone(),
-            paths: right
+            paths: places
                 .iter()
-                .filter(below)
-                .map(|(path, _)| path.clone())
+                .flat_map(|(other, at)| [by_name(other), by_place(at)])
+                .flatten()
                 .collect(),
         };
         Target::Directory(path.clone(), apart)
@@ -91,13 +107,23 @@ pub fn targets(paths: &[PathBuf]) -> Vec<Target> {
     targets
 }
 
-/// The absolute path, and whether it is a directory.
-fn looked_up(path: &Path) -> io::Result<(PathBuf, bool)> {
+/// The absolute path, and where it leads.
+fn looked_up(path: &Path) -> io::Result<(PathBuf, Place)> {
     let kind = path.metadata()?.file_type();
     if !kind.is_dir() && !kind.is_file() {
         return Err(super::inspect::no_image(kind));
     }
-    Ok((absolute(path)?, kind.is_dir()))
+    let path = absolute(path)?;
+    let real = match (path.parent(), path.file_name()) {
+        // A link to a file has its own turn, by its own name.
+        (Some(directory), Some(name)) if kind.is_file() => directory.canonicalize()?.join(name),
+        _ => path.canonicalize()?,
+    };
+    let place = Place {
+        is_directory: kind.is_dir(),
+        real,
+    };
+    Ok((path, place))
 }
 
 /// The absolute path as it was written, but for `.`, `..` and needless slashes: one path for each

@@ -29,6 +29,8 @@ fn every_path_is_reported_once_or_refused() {
     write(&at("d/box/inner.sif"), &sif("image:1", 11));
     symlink("../out", at("d/link")).unwrap();
     symlink("a.sif", at("d/link.sif")).unwrap();
+    symlink("d", at("to-d")).unwrap();
+    symlink("d/e", at("to-e")).unwrap();
     nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     // Where no path leads.
     let deep =
@@ -97,6 +99,21 @@ fn every_path_is_reported_once_or_refused() {
         (&["d", "d/box"], all(), "", 0),
         (&["d", "d/../d", "d/e/..", "d/.", "d/"], all(), "", 0),
         (&["d/link/../out"], vec!["out/c.sif"], "", 0),
+        // By whatever name.
+        (&["d/link", "out"], vec!["d/link/c.sif"], "", 0),
+        (&["out", "d/link"], vec!["out/c.sif"], "", 0),
+        (
+            &["d", "to-e"],
+            vec!["d/a.sif", "d/box", "to-e/[x].sif", "to-e/b.sif"],
+            "",
+            0,
+        ),
+        (
+            &["to-d", "d/e/b.sif"],
+            vec!["d/e/b.sif", "to-d/a.sif", "to-d/box", "to-d/e/[x].sif"],
+            "",
+            0,
+        ),
         (&["d/box"], vec!["d/box"], "", 0),
         (&["d/box/"], vec!["d/box"], "", 0),
         (&["d/box", "d/box/"], vec!["d/box"], "", 0),

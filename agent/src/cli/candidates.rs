@@ -6,8 +6,6 @@
 //! Where the agent is on this machine, files are therefore asked once more: one that was read
 //! meanwhile is no candidate.
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::Duration;
 
 use sifter_proto::v1::Image;
@@ -80,13 +78,8 @@ impl Confirm {
         if !self.local {
             return true;
         }
-        let path = if image.raw_path.is_empty() {
-            image.path.as_bytes()
-        } else {
-            &image.raw_path
-        };
         // A file that cannot be asked is what the agent says.
-        let Ok(stat) = nix::sys::stat::lstat(Path::new(std::ffi::OsStr::from_bytes(path))) else {
+        let Ok(stat) = nix::sys::stat::lstat(super::path_of(image)) else {
             return true;
         };
         let accessed = FileTime::new(

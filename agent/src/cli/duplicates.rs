@@ -2,9 +2,11 @@
 //!
 //! Images are alike if the SHA-256 of their content is. Where that was not computed, the image ID and
 //! the size stand in for it: the ID is over header and metadata, so that two files of one size with
-//! one ID are copies unless somebody changed the bytes behind the header. Hard links are no duplicates (see [`super::usage`]).
+//! one ID are copies unless somebody changed the bytes behind the header. Hard links are no duplicates (see [`super::usage`]), nor
+//! is a file that has several names by symbolic links or mounts: to delete such a "copy" would be to lose the image. The
+//! contract does not tell; where the files are on this machine, those of a group are asked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Write};
 
 use serde_json::json;
@@ -20,6 +22,8 @@ use super::usage::Linked;
 /// Images by what they are alike in.
 #[derive(Debug, Default)]
 pub struct Duplicates {
+    /// Whether files are on this machine.
+    local: bool,
     /// By size and image ID, or digest where there is no ID; then by digest.
     images: HashMap<(u64, String), BTreeMap<String, Vec<Image>>>,
 }
@@ -37,6 +41,15 @@ struct Group {
 }
 
 impl Duplicates {
+    /// None yet; `local` if their files are on this machine.
+    #[must_use]
+    pub fn new(local: bool) -> Self {
+        Self {
+            local,
+            ..Self::default()
+        }
+    }
+
     /// Takes an image into account.
     pub fn add(&mut self, image: Image) {
         // An incomplete file has the header of the whole one; only its content may speak for it.
@@ -56,6 +69,7 @@ impl Duplicates {
 
     fn groups(self) -> Vec<Group> {
         let mut groups = Vec::new();
+        let local = self.local;
         for mut by_digest in self.images.into_values() {
             let unknown = by_digest.remove("").unwrap_or_default();
             if by_digest.len() <= 1 {
@@ -63,13 +77,13 @@ impl Duplicates {
                 let digest = by_digest.keys().next().cloned();
                 let known = by_digest.into_values().next().unwrap_or_default();
                 let digest = digest.filter(|_| unknown.is_empty());
-                groups.extend(Group::new(known.into_iter().chain(unknown), digest));
+                groups.extend(Group::new(known.into_iter().chain(unknown), digest, local));
                 continue;
             }
             for (digest, images) in by_digest {
-                groups.extend(Group::new(images, Some(digest)));
+                groups.extend(Group::new(images, Some(digest), local));
             }
-            groups.extend(Group::new(unknown, None));
+            groups.extend(Group::new(unknown, None, local));
         }
         groups.sort_by(|a, b| {
             let path = |group: &Group| group.images.first().map(|image| image.path.clone());
@@ -127,16 +141,30 @@ impl Duplicates {
 
 impl Group {
     /// A group, if there is more than one file in it.
-    fn new(images: impl IntoIterator<Item = Image>, digest: Option<String>) -> Option<Self> {
+    fn new(
+        images: impl IntoIterator<Item = Image>,
+        digest: Option<String>,
+        local: bool,
+    ) -> Option<Self> {
         let mut images: Vec<Image> = images.into_iter().collect();
+        images.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut inodes = HashSet::new();
         let mut linked: HashMap<Linked, u64> = HashMap::new();
         let mut files = 0_u64;
-        for image in &images {
-            match Linked::of(image) {
+        images.retain(|image| {
+            let link = Linked::of(image);
+            // A file that cannot be asked is what the listing says.
+            if let Some(inode) = local.then(|| inode(image)).flatten() {
+                let is_new = inodes.insert(inode);
+                files += u64::from(is_new);
+                return is_new || link.is_some();
+            }
+            match link {
                 Some(link) => *linked.entry(link).or_default() += 1,
                 None => files += 1,
             }
-        }
+            true
+        });
         files += linked
             .iter()
             .map(|(link, paths)| link.files(*paths))
@@ -145,7 +173,6 @@ impl Group {
         if files < 2 {
             return None;
         }
-        images.sort_by(|a, b| a.path.cmp(&b.path));
         Some(Self {
             images,
             digest,
@@ -242,6 +269,12 @@ impl Group {
         table.write(out)?;
         writeln!(out)
     }
+}
+
+/// The file that an image is now, by device and inode number.
+fn inode(image: &Image) -> Option<(u64, u64)> {
+    let stat = nix::sys::stat::stat(super::path_of(image)).ok()?;
+    Some((stat.st_dev, stat.st_ino))
 }
 
 #[cfg(test)]
@@ -342,6 +375,47 @@ mod tests {
                 .map(|(paths, by_content, saved)| (paths.to_owned(), by_content, saved))
                 .collect();
             assert_eq!(found, expected, "{shown}");
+        }
+    }
+
+    /// Who deletes one of two names of a file, believing that it is a copy, may lose it.
+    #[test]
+    fn another_name_of_a_file_is_no_copy() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        std::fs::write(path("a"), "image").unwrap();
+        std::os::unix::fs::symlink("a", path("by-link")).unwrap();
+        std::fs::copy(path("a"), path("copy")).unwrap();
+        std::fs::hard_link(path("copy"), path("hard-link")).unwrap();
+        for (names, local, shown, saved) in [
+            (&["a", "by-link"][..], true, "", 0),
+            (&["a", "by-link", "copy"], true, "a copy", 100),
+            (
+                &["copy", "hard-link", "by-link"],
+                true,
+                "by-link copy hard-link",
+                100,
+            ),
+            // As the listing has it, where nobody can be asked.
+            (&["a", "by-link"], false, "a by-link", 100),
+            (&["a", "gone"], true, "a gone", 100),
+        ] {
+            let mut duplicates = Duplicates::new(local);
+            for name in names {
+                duplicates.add(Image {
+                    links: if name.starts_with(['c', 'h']) { 2 } else { 1 },
+                    ..image(&path(name), "i", "")
+                });
+            }
+            let groups = duplicates.groups();
+            let found: Vec<_> = groups
+                .iter()
+                .flat_map(|group| &group.images)
+                .filter_map(|image| image.path.rsplit('/').next())
+                .collect();
+            assert_eq!(found.join(" "), shown, "{names:?}");
+            let bytes: u64 = groups.iter().map(|group| group.saved).sum();
+            assert_eq!(bytes, saved, "{names:?}");
         }
     }
 

@@ -182,15 +182,15 @@ impl ListingArgs {
         }
     }
 
-    /// A listing to standard output.
+    /// A listing to standard output; `local` if the images are on this machine.
     ///
     /// # Errors
     ///
     /// Groups cannot be ordered as asked.
-    pub fn start(&self) -> anyhow::Result<Listing> {
+    pub fn start(&self, local: bool) -> anyhow::Result<Listing> {
         let report = match self.group_by {
             Some(by) => Some(Report::Groups(Groups::new(by, self.sort.as_deref())?)),
-            None if self.duplicates => Some(Report::Duplicates(Duplicates::default())),
+            None if self.duplicates => Some(Report::Duplicates(Duplicates::new(local))),
             None => None,
         };
         let output = self.output();

@@ -90,7 +90,7 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
             v1::ImageView::Basic.into()
         },
     };
-    let mut listing = args.listing.start()?;
+    let mut listing = args.listing.start(args.address.is_local())?;
     let mut is_empty = true;
     let exit = stream(&args.address, request, |image| {
         is_empty = false;

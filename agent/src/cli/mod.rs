@@ -26,8 +26,10 @@ mod usage;
 mod verify;
 mod watch;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -148,6 +150,15 @@ impl WithExit {
 fn complain(message: &str) {
     let lines: Vec<_> = message.lines().map(crate::escape::terminal).collect();
     let _ = writeln!(std::io::stderr().lock(), "sifter: {}", lines.join("\n  "));
+}
+
+/// Where an image is, if it is on this machine: its path to the byte.
+fn path_of(image: &sifter_proto::v1::Image) -> &Path {
+    let bytes = match &*image.raw_path {
+        [] => image.path.as_bytes(),
+        raw => raw,
+    };
+    Path::new(OsStr::from_bytes(bytes))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -98,7 +98,7 @@ impl Printer {
     ///
     /// What is wrong with filter or order.
     pub fn new(args: &ListingArgs, full: bool) -> anyhow::Result<Self> {
-        let mut listing = args.start()?;
+        let mut listing = args.start(true)?;
         let ordered = !listing.is_report() && (!listing.streams() || !args.order_by().is_empty());
         let order = if ordered {
             listing.hold();

@@ -128,15 +128,7 @@ impl Inspector {
         let image = match probed.verdict {
             Verdict::Image(image) => *image,
             Verdict::NotImage(why) => {
-                let why = match why {
-                    _ if path.is_dir() => {
-                        "a directory that is no sandbox: `sifter scan` lists the images in it"
-                    }
-                    NotImage::OtherContent => "content of no image format",
-                    NotImage::Misnamed => "an image name over other content",
-                    NotImage::PlainFileSystem => "a file system without a container inside",
-                };
-                complain(&format!("{shown}: not an image ({why})"));
+                complain(&not_an_image(path, why));
                 return Ok(Exit::Negative);
             }
         };
@@ -262,6 +254,19 @@ fn write_rules(out: &mut dyn Write, rules: &[RuleOutcome]) -> io::Result<()> {
         writeln!(out, "       {}", escape::terminal(&rule.because))?;
     }
     Ok(())
+}
+
+/// Says that what is at `path` is not an image, and why.
+pub fn not_an_image(path: &Path, why: NotImage) -> String {
+    let why = match why {
+        _ if path.is_dir() => {
+            "a directory that is no sandbox: `sifter scan` lists the images in it"
+        }
+        NotImage::OtherContent => "content of no image format",
+        NotImage::Misnamed => "an image name over other content",
+        NotImage::PlainFileSystem => "a file system without a container inside",
+    };
+    format!("{}: not an image ({why})", escape::path(path))
 }
 
 /// Probes one file or directory by its path, with the rules' parts and the bootstrap history.

@@ -147,8 +147,8 @@ fn file(path: &Path, printer: &Printer) -> anyhow::Result<Exit> {
             printer.directory(root, b"", vec![found])?;
             Ok(Exit::Success)
         }
-        Ok((_, sifter_image::Verdict::NotImage(_))) => {
-            complain(&format!("{}: not an image", crate::escape::path(path)));
+        Ok((_, sifter_image::Verdict::NotImage(why))) => {
+            complain(&super::inspect::not_an_image(path, why));
             Ok(Exit::Negative)
         }
         Err(error) => {

@@ -64,7 +64,12 @@ fn every_path_is_reported_once_or_refused() {
             "scan d/a.sif/x: Not a directory",
             1,
         ),
-        (&["d", "d/text"], all(), "DIR/d/text: not an image", 4),
+        (
+            &["d", "d/text"],
+            all(),
+            "DIR/d/text: not an image (content of no image format)",
+            4,
+        ),
         (&["d", "d/run.py"], with(&["d/run.py"]), "", 0),
         (&["d", "d/link"], with(&["d/link/c.sif"]), "", 0),
         (

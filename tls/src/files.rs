@@ -1,10 +1,12 @@
 //! Reading the PEM files of chains, keys and authorities.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::fcntl::OFlag;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -64,6 +66,14 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 impl TlsError {
+    fn unread(setting: &'static str, path: &Path, error: io::Error) -> Self {
+        Self::Read {
+            setting,
+            path: path.to_owned(),
+            error,
+        }
+    }
+
     fn content(setting: &'static str, path: &Path, problem: impl Into<String>) -> Self {
         Self::Content {
             setting,
@@ -224,7 +234,8 @@ impl Authorities {
     }
 }
 
-/// All certificates of a file, at least one. `setting` says what names the file.
+/// All certificates of a file, at least one. `setting` says what names the file, which may be a pipe: a command
+/// reads it once.
 ///
 /// # Errors
 ///
@@ -233,36 +244,45 @@ pub fn certificates(
     setting: &'static str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let (pem, _) = read(setting, path, Care::Public)?;
-    parse(setting, path, &pem)
+    let file = File::open(path).map_err(|error| TlsError::unread(setting, path, error))?;
+    parse(setting, path, &contents(setting, path, file)?)
 }
 
 fn provider() -> CryptoProvider {
     aws_lc_rs::default_provider()
 }
 
-/// What is in a file, and what others can do with it.
+/// What is in a regular file, and what others can do with it. A service reads its files again and again.
 fn read(
     setting: &'static str,
     path: &Path,
     care: Care,
 ) -> Result<(Vec<u8>, Option<Unsafe>), TlsError> {
-    let failed = |error| TlsError::Read {
-        setting,
-        path: path.to_owned(),
-        error,
-    };
-    let file = File::open(path).map_err(failed)?;
+    let failed = |error| TlsError::unread(setting, path, error);
+    // Without O_NONBLOCK a named pipe would keep the service from starting.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        let problem = "is no regular file, which can be read again: name one, or a link to one";
+        return Err(TlsError::content(setting, path, problem));
+    }
     let problem = guard::concern(&file, path, care);
+    Ok((contents(setting, path, file)?, problem))
+}
+
+fn contents(setting: &'static str, path: &Path, file: File) -> Result<Vec<u8>, TlsError> {
     let mut bytes = Vec::new();
     file.take(LARGEST + 1)
         .read_to_end(&mut bytes)
-        .map_err(failed)?;
+        .map_err(|error| TlsError::unread(setting, path, error))?;
     if bytes.len() as u64 > LARGEST {
         let problem = format!("holds more than the {LARGEST} bytes that are read");
         return Err(TlsError::content(setting, path, problem));
     }
-    Ok((bytes, problem))
+    Ok(bytes)
 }
 
 fn parse(
@@ -342,6 +362,8 @@ mod tests {
         ] {
             write(name, text);
         }
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::unistd::mkfifo(&dir.path().join("pipe"), mode).unwrap();
         let at = |name: &str| dir.path().join(name);
         let says = |what: &str, error: Option<TlsError>, expected: &str| {
             let error = error.map(|error| error.to_string()).unwrap_or_default();
@@ -361,6 +383,8 @@ mod tests {
             ("broken", "key", "a.cert DIR/broken: the certificate cannot"),
             ("cut", "key", "a.cert DIR/cut: is no PEM"),
             ("huge", "key", "a.cert DIR/huge: holds more than"),
+            ("pipe", "key", "a.cert DIR/pipe: is no regular file"),
+            ("cert", "pipe", "a.key DIR/pipe: is no regular file"),
             ("cert", "none", "a.key DIR/none: No such file"),
             ("cert", "cert", "a.key DIR/cert: holds no private key"),
             ("cert", "sealed", "a.key DIR/sealed: holds no private key"),
@@ -378,6 +402,7 @@ mod tests {
             ("none", "a.ca DIR/none: No such file"),
             ("key", "a.ca DIR/key: holds no certificate"),
             ("broken", "a.ca DIR/broken: "),
+            ("pipe", "a.ca DIR/pipe: is no regular file"),
         ] {
             says(ca, Authorities::read("a.ca", &at(ca)).err(), expected);
         }

@@ -108,8 +108,8 @@ pub fn check(file: &File, path: &Path, care: Care) -> io::Result<Result<(), Unsa
 /// What is to be said of a file that is used all the same: others put it there (an administrator, a tool that
 /// renews certificates, a container's runtime), by rules that cannot all be known here.
 ///
-/// Of what can be read once, as a pipe, there is nothing to say; nor that all may read what lies in a directory
-/// that lets only some in. Root asks for a service whose user it does not know: there the user that has the file
+/// Of what is no regular file there is nothing to say; nor that all may read what lies in a directory that lets
+/// only some in. Root asks for a service whose user it does not know: there the user that has the file
 /// is trusted.
 #[must_use]
 pub fn concern(file: &File, path: &Path, care: Care) -> Option<Unsafe> {

@@ -21,5 +21,6 @@ pub mod reload;
 pub mod run;
 pub mod scan;
 pub mod service;
+pub mod socket;
 pub mod telemetry;
 pub mod words;

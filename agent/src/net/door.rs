@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::connection::{Connection, Io};
 use super::ledger::{Ledger, Limits, Source, Ticket};
 use super::tls::{Failure, Tls};
-use super::{Bound, accept_one, owner};
+use super::{Bound, Listener, accept_one, owner};
 use crate::peer::{Credentials, Peer};
 use crate::telemetry::{Metrics, Quiet};
 
@@ -86,7 +86,7 @@ pub(super) enum Stranger {
 
 impl Door {
     /// Accepts until it is told to close, or the server is gone.
-    pub(super) async fn accept(self, bound: Bound, close: oneshot::Receiver<()>) {
+    pub(super) async fn accept(self, mut bound: Bound, close: oneshot::Receiver<()>) {
         let mut close = std::pin::pin!(close);
         loop {
             let accepted = tokio::select! {
@@ -110,7 +110,10 @@ impl Door {
                 }
             }
         }
-        // Those who came before it closed.
+        // Nobody new finds the socket, and those who came before are let in.
+        if let Listener::Unix(socket) = &mut bound.listener {
+            socket.remove_file();
+        }
         while let Some(Ok(stranger)) = accept_one(&bound.listener).now_or_never() {
             self.admit(stranger);
         }

@@ -12,12 +12,11 @@ mod owner;
 mod tls;
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 
 use crate::config::Listen;
+use crate::socket::UnixSocket;
 use crate::telemetry::Scrapes;
 
 pub use self::activation::{METRICS, Passed, Socket, TLS, passed};
@@ -37,11 +36,7 @@ pub struct Bound {
 
 #[derive(Debug)]
 enum Listener {
-    Unix {
-        listener: UnixListener,
-        /// Held for its end.
-        _file: Option<SocketFile>,
-    },
+    Unix(UnixSocket),
     Tcp(TcpListener),
 }
 
@@ -72,33 +67,8 @@ fn advice(address: &Listen, error: &io::Error) -> &'static str {
     }
 }
 
-/// Removes the socket's file at the end.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 /// Who may read the metrics by a unix socket: its user and group.
 const METRICS_MODE: u32 = 0o660;
-
-/// Binds a unix socket. One left by a process that was killed answers nobody and is removed; one that answers
-/// is in use.
-fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another process answers on this socket",
-        ));
-    }
-    remove_socket(path)?;
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    Ok(listener)
-}
 
 /// Binds the address at which metrics are served.
 ///
@@ -117,7 +87,7 @@ pub async fn bind_metrics(address: &Listen) -> Result<Scrapes, BindError> {
 async fn try_bind_metrics(address: &Listen) -> io::Result<Scrapes> {
     match address {
         Listen::Unix(path) => Ok(Scrapes::Unix(
-            bind_unix(path, METRICS_MODE)?,
+            UnixSocket::bind(path, METRICS_MODE)?,
             address.to_string(),
         )),
         Listen::Tcp(wanted) | Listen::Tls(wanted) => {
@@ -125,19 +95,6 @@ async fn try_bind_metrics(address: &Listen) -> io::Result<Scrapes> {
             let bound = listener.local_addr()?.to_string();
             Ok(Scrapes::Tcp(listener, bound))
         }
-    }
-}
-
-/// Removes a socket; anything else at its place is somebody's.
-fn remove_socket(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
-        Ok(_) => Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "there is something else than a socket: move it away, or name another path",
-        )),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
     }
 }
 
@@ -158,10 +115,7 @@ pub async fn bind(address: &Listen, socket_mode: u32) -> Result<Bound, BindError
 async fn try_bind(address: &Listen, socket_mode: u32) -> io::Result<Bound> {
     match address {
         Listen::Unix(path) => Ok(Bound {
-            listener: Listener::Unix {
-                listener: bind_unix(path, socket_mode)?,
-                _file: Some(SocketFile(path.clone())),
-            },
+            listener: Listener::Unix(UnixSocket::bind(path, socket_mode)?),
             address: address.clone(),
         }),
         Listen::Tcp(wanted) => {
@@ -190,10 +144,7 @@ async fn try_bind(address: &Listen, socket_mode: u32) -> io::Result<Bound> {
 /// What the operating system says.
 pub fn adopt(socket: Socket, address: Listen) -> io::Result<Bound> {
     let listener = match socket {
-        Socket::Unix(listener, _) => Listener::Unix {
-            listener: UnixListener::from_std(listener)?,
-            _file: None,
-        },
+        Socket::Unix(listener, _) => Listener::Unix(UnixSocket::adopt(listener)?),
         Socket::Tcp(listener, _) => Listener::Tcp(TcpListener::from_std(listener)?),
     };
     Ok(Bound { listener, address })
@@ -201,7 +152,7 @@ pub fn adopt(socket: Socket, address: Listen) -> io::Result<Bound> {
 
 async fn accept_one(listener: &Listener) -> io::Result<Stranger> {
     match listener {
-        Listener::Unix { listener, .. } => Ok(Stranger::Unix(listener.accept().await?.0)),
+        Listener::Unix(socket) => Ok(Stranger::Unix(socket.accept().await?)),
         Listener::Tcp(listener) => {
             let (stream, address) = listener.accept().await?;
             // Without, the last segment of a page waits for the client's delayed acknowledgement:
@@ -216,7 +167,7 @@ async fn accept_one(listener: &Listener) -> io::Result<Stranger> {
 mod tests {
     use nix::errno::Errno;
 
-    use super::{BindError, remove_socket};
+    use super::BindError;
 
     #[test]
     fn what_to_do_is_said_of_an_address_that_cannot_be_listened_on() {
@@ -255,19 +206,5 @@ mod tests {
                 "{said}"
             );
         }
-    }
-
-    #[test]
-    fn only_a_socket_makes_room_for_a_socket() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("agent.sock");
-        assert!(remove_socket(&path).is_ok());
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(remove_socket(&path).is_ok());
-        assert!(!path.exists());
-        std::fs::write(&path, "precious").unwrap();
-        let error = remove_socket(&path).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
-        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     }
 }

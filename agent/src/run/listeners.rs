@@ -1,10 +1,11 @@
 //! The listeners that the agent starts with.
 
 use anyhow::Context;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 
 use crate::config::{Listen, Settings};
 use crate::net::{self, Bound, Passed, Socket};
+use crate::socket::UnixSocket;
 use crate::telemetry::Scrapes;
 
 /// A listener, and how it came about.
@@ -32,7 +33,7 @@ pub(super) async fn bind(
         if name == net::METRICS {
             scrapes.push(match passed.socket {
                 Socket::Unix(listener, _) => {
-                    Scrapes::Unix(UnixListener::from_std(listener).with_context(wrong)?, place)
+                    Scrapes::Unix(UnixSocket::adopt(listener).with_context(wrong)?, place)
                 }
                 Socket::Tcp(listener, _) => {
                     Scrapes::Tcp(TcpListener::from_std(listener).with_context(wrong)?, place)

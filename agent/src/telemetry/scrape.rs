@@ -10,12 +10,13 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::Metrics;
 use crate::config::Listen;
+use crate::socket::UnixSocket;
 
 /// How the text is called.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -36,7 +37,7 @@ pub type Refresh = Arc<dyn Fn() + Send + Sync>;
 #[derive(Debug)]
 pub enum Scrapes {
     /// A unix socket, and how it is called.
-    Unix(UnixListener, String),
+    Unix(UnixSocket, String),
     /// A TCP port, and how it is called.
     Tcp(TcpListener, String),
 }
@@ -104,7 +105,7 @@ impl Pages {
             while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
                 let (metrics, refresh) = (Arc::clone(&metrics), Arc::clone(&refresh));
                 let accepted = match &scrapes {
-                    Scrapes::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
+                    Scrapes::Unix(socket, _) => socket.accept().await.map(|stream| {
                         tokio::spawn(
                             async move { (answer(stream, metrics, refresh).await, slot).1 },
                         )
@@ -134,9 +135,6 @@ struct Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         self.task.abort();
-        if let Listen::Unix(path) = &self.at {
-            let _ = std::fs::remove_file(path);
-        }
     }
 }
 

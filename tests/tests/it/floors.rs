@@ -11,7 +11,7 @@ const CRATES: [(&str, &[&[&str]]); 2] = [
     (
         "agent",
         &[
-            &["escape", "fields", "mounts", "words"],
+            &["escape", "fields", "mounts", "socket", "words"],
             &["config"],
             &["catalog"],
             &["peer"],

@@ -59,6 +59,14 @@ impl Control {
         self.dir.path()
     }
 
+    /// Whether this is in the metrics.
+    pub async fn shows(&self, line: &str) -> bool {
+        client::get(self.address, "/metrics")
+            .await
+            .body
+            .contains(line)
+    }
+
     /// Asks for the cluster's images, with more parameters.
     pub async fn list(&self, parameters: &str) -> Answer {
         client::list(self.address, &format!("ClusterId={CLUSTER}&{parameters}")).await

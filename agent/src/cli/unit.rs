@@ -53,14 +53,24 @@ fn account<'a>(shown: &'a str, file: &Path) -> Option<Account<'a>> {
             .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
             .unwrap_or_default()
     };
-    let mut command = value("ExecStart").split_whitespace();
-    let is_its_own = command.any(|word| word.rsplit('=').next() == file.to_str());
+    let is_its_own = file
+        .to_str()
+        .is_some_and(|file| names(value("ExecStart"), file));
     let reads_everything = value("AmbientCapabilities").contains(READS_EVERYTHING);
     let user = value("User");
     (is_its_own && !reads_everything && !user.is_empty()).then(|| Account {
         user,
         group: value("Group"),
         more_groups: value("SupplementaryGroups").split_whitespace().collect(),
+    })
+}
+
+/// Whether a file is named by a command, of which `systemctl` shows the arguments with blanks between them, and quotes
+/// none: there may be blanks in the file's path as well.
+fn names(command: &str, file: &str) -> bool {
+    command.match_indices(file).any(|(at, _)| {
+        let (before, after) = (&command[..at], &command[at + file.len()..]);
+        before.ends_with([' ', '=']) && after.starts_with(' ')
     })
 }
 
@@ -92,20 +102,22 @@ mod tests {
             )
         };
         for (user, capabilities, arguments, expected) in [
-            ("sifter", "", "--config /etc/a.toml", true),
-            ("sifter", "", "--config=/etc/a.toml", true),
-            ("sifter", "", "--config /etc/a.toml.d", false),
-            ("sifter", "", "--config /b/etc/a.toml", false),
+            ("sifter", "", "--config /etc/a b.toml", true),
+            ("sifter", "", "--config=/etc/a b.toml", true),
+            ("sifter", "", "--config=/etc/a b.toml --system s", true),
+            ("sifter", "", "--config /etc/a b.toml.d", false),
+            ("sifter", "", "--config /b/etc/a b.toml", false),
+            ("sifter", "", "--config /etc/b.toml", false),
             (
                 "sifter",
                 "cap_dac_read_search",
-                "--config /etc/a.toml",
+                "--config /etc/a b.toml",
                 false,
             ),
-            ("", "", "--config /etc/a.toml", false),
+            ("", "", "--config /etc/a b.toml", false),
         ] {
             let shown = shown(user, capabilities, arguments);
-            let found = account(&shown, Path::new("/etc/a.toml"));
+            let found = account(&shown, Path::new("/etc/a b.toml"));
             assert_eq!(found.is_some(), expected, "{shown}");
             if let Some(found) = found {
                 assert_eq!((found.user, found.group), ("sifter", "g"));

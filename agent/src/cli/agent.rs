@@ -84,6 +84,13 @@ impl ConfigArgs {
             .collect()
     }
 
+    /// For root, who asks of the configuration of the agent's unit: goes on as its user, and gives the name. Whoever
+    /// runs the agent is the one who must be able to do all that.
+    pub(super) fn become_its_user(&self) -> Option<String> {
+        let files = self.files();
+        files.first().and_then(|file| unit::become_its_user(file))
+    }
+
     /// The validated configuration.
     pub(super) fn resolve(self) -> anyhow::Result<Settings> {
         let wrong = |error: &dyn std::fmt::Display| {
@@ -186,6 +193,14 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// An error that the user of the agent's unit has met.
+pub(super) fn found_as(user: Option<&str>, error: anyhow::Error) -> anyhow::Error {
+    match user {
+        Some(user) => error.context(format!("as the user {user}, who runs {}", unit::UNIT)),
+        None => error,
+    }
+}
+
 /// Certificates and keys are part of the configuration: starting again would not mend them.
 fn wrong_certificates(error: &TlsError) -> anyhow::Error {
     WithExit::error(Exit::Usage, format!("configuration: {error}"))
@@ -206,9 +221,7 @@ impl Drop for Cleared {
 ///
 /// What is wrong with it.
 pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
-    // Whoever starts the agent is the one who must be able to read all that.
-    let files = args.config.files();
-    let user = files.first().and_then(|file| unit::become_its_user(file));
+    let user = args.config.become_its_user();
     let settings = args.config.resolve();
     let checked = settings.and_then(|settings| {
         let loaded = settings.tls.as_ref().map(Loaded::read).transpose();
@@ -217,10 +230,7 @@ pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
             settings,
         ))
     });
-    let (loaded, settings) = checked.map_err(|error| match &user {
-        Some(user) => error.context(format!("as the user {user}, who runs sifter-agent.service")),
-        None => error,
-    })?;
+    let (loaded, settings) = checked.map_err(|error| found_as(user.as_deref(), error))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "configuration is good: {}", summary(&settings))?;
     for held in loaded.iter().flat_map(|loaded| &loaded.held) {

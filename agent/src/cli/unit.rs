@@ -1,4 +1,4 @@
-//! As whom the service manager runs the agent: root checks a configuration for somebody who may read less.
+//! As whom the service manager runs the agent: what root may do says little of somebody who may do less.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist, setgid, setgroups, setuid};
 
 /// The agent's unit.
-const UNIT: &str = "sifter-agent.service";
+pub(super) const UNIT: &str = "sifter-agent.service";
 
 /// What is asked of it.
 const PROPERTIES: &str = "--property=User,Group,SupplementaryGroups,AmbientCapabilities,ExecStart";

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use nix::sys::signal::Signal;
 
 use super::support::{
-    Agent, Authority, images, install, is_superuser, leave_out, open_directory, until,
+    Agent, Authority, images, install, is_superuser, leave_out, open_directory,
+    path_to_unit_of_nobody, until,
 };
 
 fn doctor(config: &Path) -> (Option<i32>, String) {
@@ -221,6 +222,55 @@ fn what_another_user_may_not_do_is_not_to_be_mended() {
         of_key.contains("-> if this is not the agent's user, run this as that"),
         "{text}"
     );
+}
+
+#[test]
+fn root_is_told_what_the_units_user_may_not_do() {
+    if !is_superuser() {
+        leave_out("the unit's user", "only root can become it");
+        return;
+    }
+    let temporary = open_directory();
+    let directory = temporary.path();
+    let config = directory.join("an agent.toml");
+    let (open, closed) = (directory.join("open"), directory.join("closed"));
+    for (root, mode) in [(&open, 0o755), (&closed, 0o700)] {
+        fs::create_dir(root).unwrap();
+        fs::set_permissions(root, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let text = format!(
+        "listen = ['127.0.0.1:0']\n[[root]]\npath = '{}'\n[[root]]\npath = '{}'\n",
+        open.display(),
+        closed.display()
+    );
+    fs::write(&config, text).unwrap();
+    let path = path_to_unit_of_nobody(directory, &config);
+    let doctor = |config: &Path| {
+        let mut command = crate::tool::sifter();
+        command.args(["doctor", "--config"]).arg(config);
+        let output = command.env("PATH", &path).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let text = doctor(&config);
+    for expected in [
+        "ok       user: nobody, who runs sifter-agent.service\n".to_owned(),
+        format!("ok       root {}: ", open.display()),
+        format!("FAILED   root {}: ", closed.display()),
+    ] {
+        assert!(text.contains(&expected), "{expected} in {text}");
+    }
+    // What is no unit's is root's own.
+    let other = directory.join("other.toml");
+    fs::copy(&config, &other).unwrap();
+    let text = doctor(&other);
+    assert!(
+        text.contains(" user: root\n") && !text.contains("FAILED"),
+        "{text}"
+    );
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+    let text = doctor(&config);
+    let expected = "as the user nobody, who runs sifter-agent.service: configuration: ";
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]

@@ -15,8 +15,8 @@ use sifter_proto::v1::{ListImagesRequest, WatchImagesRequest};
 use tonic::transport::Channel;
 
 use super::support::{
-    Agent, Authority, Identity, connect, images, is_superuser, leave_out, open_directory, skip,
-    until,
+    Agent, Authority, Identity, connect, images, is_superuser, leave_out, open_directory,
+    path_to_unit_of_nobody, skip, until,
 };
 
 const NOW: (i32, i32) = (2020, 2120);
@@ -350,20 +350,13 @@ fn root_checks_the_units_configuration_as_its_user() {
         section(directory.path(), "'x'")
     );
     fs::write(&config, text).unwrap();
-    // As systemd tells of a unit.
-    let shown = format!(
-        "#!/bin/sh\necho 'User=nobody'\necho 'ExecStart={{ argv[]=/usr/bin/sifter agent --config {} ; }}'\n",
-        config.display()
-    );
-    fs::create_dir(at("bin")).unwrap();
-    fs::write(at("bin/systemctl"), shown).unwrap();
-    set("bin/systemctl", 0, 0o755);
+    let path = path_to_unit_of_nobody(directory.path(), &config);
     let check = || {
         let mut command = crate::tool::sifter();
         command
             .args(["check-config", "--config"])
             .arg(&config)
-            .env("PATH", format!("{}:/usr/bin:/bin", at("bin").display()));
+            .env("PATH", &path);
         let output = command.output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(said).unwrap())

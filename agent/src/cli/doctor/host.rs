@@ -11,6 +11,7 @@ use rustix::fs::{Access, access};
 
 use super::Finding;
 use crate::catalog::{FileTime, Store, StoreError};
+use crate::cli::unit::UNIT;
 use crate::config::Settings;
 use crate::escape;
 use crate::run::CATALOG_FILE;
@@ -35,7 +36,7 @@ fn other_owner(directory: &Path) -> Option<String> {
     (owner != geteuid().as_raw()).then(|| name_of(owner))
 }
 
-pub(super) fn user(settings: &Settings) -> Vec<Finding> {
+pub(super) fn user(settings: &Settings, of_unit: Option<&str>) -> Vec<Finding> {
     let name = name_of(geteuid().as_raw());
     let directory = settings.state_directory.as_deref();
     vec![match directory.and_then(other_owner) {
@@ -47,6 +48,7 @@ pub(super) fn user(settings: &Settings) -> Vec<Finding> {
             ),
             format!("runuser -u {owner} -- sifter doctor"),
         ),
+        None if of_unit.is_some() => Finding::ok("user", format!("{name}, who runs {UNIT}")),
         None => Finding::ok("user", name),
     }]
 }

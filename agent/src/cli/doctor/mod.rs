@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::Exit;
-use super::agent::ConfigArgs;
+use super::agent::{ConfigArgs, found_as};
 use crate::config::Settings;
 use crate::escape;
 
@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Try everything the agent needs, and say what to fix
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Run it as the agent's user, so that permissions are the agent's:
+Permissions must be the agent's. Run it as root, who asks as the user who runs
+sifter-agent.service if that has this configuration; elsewhere as the agent's user:
   runuser -u sifter -- sifter doctor
 Exit codes: 0 all well; 1 something must be fixed; 2 the configuration is wrong; 3 warnings only.")]
 pub struct Args {
@@ -100,12 +101,13 @@ fn patiently(
     })
 }
 
-fn examine(settings: &Settings) -> Vec<Finding> {
+/// Tries everything; `user`: who this is, if root has become the user of the agent's unit.
+fn examine(settings: &Settings, user: Option<&str>) -> Vec<Finding> {
     let mut findings = vec![Finding::ok(
         "configuration",
         super::agent::summary(settings),
     )];
-    findings.extend(host::user(settings));
+    findings.extend(host::user(settings, user));
     for root in &settings.roots {
         let subject = format!("root {}", escape::path(&root.path));
         let root = root.clone();
@@ -129,8 +131,11 @@ fn examine(settings: &Settings) -> Vec<Finding> {
 ///
 /// The configuration is wrong.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let settings = args.config.resolve()?;
-    let findings = examine(&settings);
+    let user = args.config.become_its_user();
+    let user = user.as_deref();
+    let settings = args.config.resolve();
+    let settings = settings.map_err(|error| found_as(user, error))?;
+    let findings = examine(&settings, user);
     let mut out = std::io::stdout().lock();
     for finding in &findings {
         let verdict = match finding.verdict {

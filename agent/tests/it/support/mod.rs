@@ -69,6 +69,19 @@ pub fn open_directory() -> tempfile::TempDir {
         .unwrap()
 }
 
+/// A `PATH` by which `systemctl` tells of a unit that the user `nobody` runs with a configuration.
+pub fn path_to_unit_of_nobody(directory: &Path, config: &Path) -> String {
+    let bin = directory.join("bin");
+    fs::create_dir(&bin).unwrap();
+    let shown = format!(
+        "#!/bin/sh\necho 'User=nobody'\necho 'ExecStart={{ argv[]=/usr/bin/sifter agent --config {} ; }}'\n",
+        config.display()
+    );
+    fs::write(bin.join("systemctl"), shown).unwrap();
+    fs::set_permissions(bin.join("systemctl"), fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:/usr/bin:/bin", bin.display())
+}
+
 /// Copies a program to where other users can run it. By a process that ends: what another thread starts meanwhile
 /// would keep a file open that is written here, and nobody can run one.
 pub fn install(program: impl AsRef<Path>, to: &Path) {

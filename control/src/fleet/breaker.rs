@@ -72,7 +72,7 @@ impl Breaker {
         })
     }
 
-    /// Leave to ask before the time is up, for a cluster that has no better login node: whoever
+    /// Leave to ask before the time is up, where no other login node has the whole listing: whoever
     /// restarts the only one must not wait for us. Still one probe at a time.
     pub fn acquire_early(self: &Arc<Self>) -> Option<Permit> {
         self.enter(|_| true)

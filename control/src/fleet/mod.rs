@@ -6,8 +6,8 @@
 //! so lists what it knew of it, the others are asked at once and may do better for as long as a silent
 //! one is waited for.
 //!
-//! Nodes whose circuit breaker is open are passed over as long as there is another; meanwhile a probe
-//! in the background finds out whether they are back, at nobody's expense.
+//! Nodes whose circuit breaker is open are asked last, if nobody else answers or another is silent. Where
+//! another has answered, a probe in the background finds out whether they are back, at nobody's expense.
 //!
 //! Requests for one page that come while a call for it is under way share the next call (see
 //! [`together`]). Where there is a crowd, an answer is kept for as long as its agent has promised that
@@ -244,11 +244,11 @@ impl Fleet {
         if cluster.login_nodes.is_empty() {
             return Err(ApiError::LoginNotFound);
         }
-        let mut waiting = self.candidates(cluster, request, context);
+        let (mut waiting, mut reserve) = self.candidates(cluster);
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut running = FuturesUnordered::new();
         let mut verdict = Verdict::default();
-        let hedge_after = self.hedge_after(waiting.len());
+        let hedge_after = self.hedge_after(waiting.len() + reserve.len());
         let mut next_at = None;
         // Until when the others may do better than what there is to answer.
         let mut patience = None;
@@ -260,6 +260,7 @@ impl Fleet {
                     match self.settle(attempt, result, cluster, context) {
                         Ok(Answer::Whole(page)) => {
                             self.give_up_slow(attempts, hedge_after);
+                            self.look_for(reserve, Breaker::acquire, request, context);
                             return Ok(page);
                         }
                         Ok(Answer::Stale(page, roots)) => {
@@ -272,11 +273,20 @@ impl Fleet {
                     // No need to wait for the others.
                     next_at = None;
                 }
-                () = pause(next_at), if !waiting.is_empty() => {
+                // Who has an answer does not wait for those that may well be gone.
+                () = pause(next_at), if !waiting.is_empty() || patience.is_none() && !reserve.is_empty() => {
+                    let Some(node) = waiting.pop_front().or_else(|| reserve.pop_front()) else { continue };
+                    let Some(permit) = node.breaker().acquire_early() else {
+                        // Another request is finding out whether it is back, and may know in a moment.
+                        if !running.is_empty() {
+                            reserve.push_back(node);
+                            next_at = Some(tokio::time::Instant::now() + hedge_after);
+                        }
+                        continue;
+                    };
                     next_at = patience
                         .is_none()
                         .then(|| tokio::time::Instant::now() + hedge_after);
-                    let Some((node, permit)) = waiting.pop_front() else { continue };
                     let index = attempts.len();
                     attempts.push(Attempt::new(Arc::clone(&node), permit));
                     let fleet = Arc::clone(self);
@@ -290,43 +300,38 @@ impl Fleet {
             }
         }
         self.give_up_slow(attempts, hedge_after);
+        // They may do better than what is answered now.
+        self.look_for(
+            reserve,
+            |breaker, _| breaker.acquire_early(),
+            request,
+            context,
+        );
         verdict.conclude(self.settings.partial_listings, &cluster.id, context)
     }
 
-    /// The login nodes to ask, in order, with leave from their breakers.
-    fn candidates(
-        self: &Arc<Self>,
-        cluster: &ClusterSettings,
-        request: &ListContainerImages,
-        context: CallContext<'_>,
-    ) -> VecDeque<(Arc<Node>, Permit)> {
-        let nodes: Vec<_> = cluster
+    /// The login nodes to ask, in order, and those that are asked only if need be: their breakers are not closed.
+    fn candidates(&self, cluster: &ClusterSettings) -> (VecDeque<Arc<Node>>, VecDeque<Arc<Node>>) {
+        cluster
             .login_nodes
             .iter()
             .filter_map(|address| self.node(address))
-            .collect();
-        let now = Instant::now();
-        let mut ready = VecDeque::new();
-        let mut probes = VecDeque::new();
-        for node in &nodes {
-            let closed = node.breaker().state() == BreakerState::Closed;
-            if let Some(permit) = node.breaker().acquire(now) {
-                let list = if closed { &mut ready } else { &mut probes };
-                list.push_back((Arc::clone(node), permit));
-            }
-        }
-        if !ready.is_empty() {
-            for (node, permit) in probes {
+            .partition(|node| node.breaker().state() == BreakerState::Closed)
+    }
+
+    /// Finds out in the background whether those login nodes are back whose breakers give leave.
+    fn look_for(
+        self: &Arc<Self>,
+        nodes: VecDeque<Arc<Node>>,
+        leave: impl Fn(&Arc<Breaker>, Instant) -> Option<Permit>,
+        request: &ListContainerImages,
+        context: CallContext<'_>,
+    ) {
+        for node in nodes {
+            if let Some(permit) = leave(node.breaker(), Instant::now()) {
                 self.probe(node, permit, request.clone(), context);
             }
-            return ready;
         }
-        for node in &nodes {
-            if let Some(permit) = node.breaker().acquire_early() {
-                probes.push_back((Arc::clone(node), permit));
-            }
-        }
-        probes
     }
 
     /// Finds out in the background whether a login node is back.

@@ -151,9 +151,99 @@ async fn who_is_silent_is_not_waited_for_long_where_there_is_an_answer() {
     // And then not at all.
     assert_eq!(system(&control.list("").await), "first");
     assert!(control.shows(&rpcs(&silent, "overtaken", 1)).await);
-    assert!(control.shows(&breaker(&silent, 2)).await);
     let stale = format!("{{node=\"http://{}\",outcome=\"stale\"}} ", first.address());
     assert!(control.shows(&stale).await);
+}
+
+/// Breakers that open at the first failure, for longer than anybody waits here; so long is silence, too.
+const LEFT_ALONE: &str = "[agents]\nhedge_after_ms = 19999\nbreaker_failures = 1\n\
+                          breaker_open_ms = 60000\nbreaker_open_max_ms = 60000\n\
+                          [limits]\nanswer_within_ms = 60000";
+
+/// What counts against a login node at once.
+fn malformed() -> Act {
+    Act::Answer(Box::new(v1::ListImagesResponse {
+        images: vec![image(0)],
+        total_size: 0,
+        ..Default::default()
+    }))
+}
+
+#[tokio::test]
+async fn who_is_left_alone_is_asked_where_the_others_have_no_listing() {
+    let not_ready = refusal(Code::Unavailable, reason::NOT_READY, &[]);
+    for (what, act, hedge_after) in [
+        ("malformed", malformed(), 19999),
+        ("not ready", not_ready, 19999),
+        ("hanging", Act::Hang, 50),
+    ] {
+        let first = Agent::tcp("first", malformed()).await;
+        let second = Agent::tcp("second", Act::List(1)).await;
+        let tables = LEFT_ALONE.replace("19999", &hedge_after.to_string());
+        let control = Control::with(&tables, &[first.address(), second.address()]).await;
+        assert_eq!(system(&control.list("").await), "second", "{what}");
+        // The first is back, and the second fails, before the time of the first has come.
+        first.act(Act::List(1));
+        second.act(act);
+        let answer = tokio::time::timeout(Duration::from_secs(15), control.list("")).await;
+        assert_eq!(system(&answer.expect(what)), "first", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn who_finds_out_about_one_keeps_nobody_from_the_next() {
+    let first = Agent::tcp("first", malformed()).await;
+    let second = Agent::tcp("second", malformed()).await;
+    let control = Control::with(LEFT_ALONE, &[first.address(), second.address()]).await;
+    control.list("").await.assert_error(406, "AgentError");
+    first.act(Act::Hang);
+    second.act(Act::List(1));
+    let (asked, others) = (first.asked().len(), async {
+        until("the first is asked", async || first.asked().len() == 2).await;
+        // Another page, since the same one would be told together.
+        control.list("&PageSize=20").await
+    });
+    assert_eq!(asked, 1);
+    tokio::select! {
+        biased;
+        answer = control.list("") => panic!("the first has answered: {answer:?}"),
+        answer = others => assert_eq!(system(&answer), "second"),
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_silent_one_takes_what_another_has_found_out() {
+    let release = std::sync::Arc::new(tokio::sync::Notify::new());
+    let first = Agent::tcp("first", malformed()).await;
+    let second = Agent::tcp("second", Act::List(1)).await;
+    let tables = LEFT_ALONE.replace("19999", "50");
+    let control = Control::with(&tables, &[first.address(), second.address()]).await;
+    assert_eq!(system(&control.list("").await), "second");
+    first.act(Act::Hold(release.clone()));
+    second.act(Act::Hang);
+    // One finds out about the first, and the other cannot ask it meanwhile.
+    let (one, other, ()) = tokio::join!(control.list(""), control.list("&PageSize=20"), async {
+        until("both have asked", async || {
+            first.asked().len() == 2 && second.asked().len() == 3
+        })
+        .await;
+        first.act(Act::List(1));
+        release.notify_one();
+    });
+    assert_eq!([system(&one), system(&other)], ["first", "first"]);
+}
+
+#[tokio::test]
+async fn who_is_left_alone_is_found_again_where_a_root_cannot_be_read() {
+    let first = Agent::tcp("", stale("first", 1)).await;
+    let second = Agent::tcp("second", malformed()).await;
+    let control = Control::with(LEFT_ALONE, &[first.address(), second.address()]).await;
+    assert_eq!(system(&control.list("").await), "first");
+    second.act(Act::List(1));
+    until("the second answers again", async || {
+        system(&control.list("").await) == "second"
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@
 //! so lists what it knew of it, the others are asked at once and may do better for as long as a silent
 //! one is waited for.
 //!
-//! Nodes whose circuit breaker is open are asked last, if nobody else answers or another is silent. Where
-//! another has answered, a probe in the background finds out whether they are back, at nobody's expense.
+//! Nodes whose circuit breaker is open are asked last, if nobody else answers or another is silent. Meanwhile
+//! probes in the background find out whether they are back, at nobody's expense, and if nobody asks for anything.
 //!
 //! Requests for one page that come while a call for it is under way share the next call (see
 //! [`together`]). Where there is a crowd, an answer is kept for as long as its agent has promised that
@@ -32,6 +32,7 @@ use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -68,6 +69,9 @@ use crate::config::AgentSettings;
 use crate::config::ClusterSettings;
 use crate::config::NodeAddress;
 use crate::telemetry::Metrics;
+
+/// How often login nodes that are left alone are thought of.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The agents of all clusters.
 pub struct Fleet {
@@ -260,7 +264,6 @@ impl Fleet {
                     match self.settle(attempt, result, cluster, context) {
                         Ok(Answer::Whole(page)) => {
                             self.give_up_slow(attempts, hedge_after);
-                            self.look_for(reserve, Breaker::acquire, request, context);
                             return Ok(page);
                         }
                         Ok(Answer::Stale(page, roots)) => {
@@ -301,17 +304,19 @@ impl Fleet {
         }
         self.give_up_slow(attempts, hedge_after);
         // They may do better than what is answered now.
-        self.look_for(
-            reserve,
-            |breaker, _| breaker.acquire_early(),
-            request,
-            context,
-        );
+        for node in reserve {
+            if let Some(permit) = node.breaker().acquire_early() {
+                tokio::spawn(Arc::clone(self).probe(node, permit));
+            }
+        }
         verdict.conclude(self.settings.partial_listings, &cluster.id, context)
     }
 
     /// The login nodes to ask, in order, and those that are asked only if need be: their breakers are not closed.
-    fn candidates(&self, cluster: &ClusterSettings) -> (VecDeque<Arc<Node>>, VecDeque<Arc<Node>>) {
+    fn candidates(
+        self: &Arc<Self>,
+        cluster: &ClusterSettings,
+    ) -> (VecDeque<Arc<Node>>, VecDeque<Arc<Node>>) {
         cluster
             .login_nodes
             .iter()
@@ -319,45 +324,24 @@ impl Fleet {
             .partition(|node| node.breaker().state() == BreakerState::Closed)
     }
 
-    /// Finds out in the background whether those login nodes are back whose breakers give leave.
-    fn look_for(
-        self: &Arc<Self>,
-        nodes: VecDeque<Arc<Node>>,
-        leave: impl Fn(&Arc<Breaker>, Instant) -> Option<Permit>,
-        request: &ListContainerImages,
-        context: CallContext<'_>,
-    ) {
-        for node in nodes {
-            if let Some(permit) = leave(node.breaker(), Instant::now()) {
-                self.probe(node, permit, request.clone(), context);
+    /// Finds out whether a login node is back.
+    async fn probe(self: Arc<Self>, node: Arc<Node>, permit: Permit) {
+        let request = ListContainerImages {
+            cluster_id: String::new(),
+            page_number: 1,
+            page_size: 1,
+        };
+        let context = CallContext {
+            request_id: "",
+            deadline: Instant::now() + self.settings.answer_within,
+        };
+        match self.ask(&node, &request, None, context).await {
+            Err(failure) if failure.trips_breaker() => permit.failed(Instant::now()),
+            _ => {
+                tracing::info!(node = %node.name(), "login node answers again");
+                permit.succeeded();
             }
         }
-    }
-
-    /// Finds out in the background whether a login node is back.
-    fn probe(
-        self: &Arc<Self>,
-        node: Arc<Node>,
-        permit: Permit,
-        request: ListContainerImages,
-        context: CallContext<'_>,
-    ) {
-        let fleet = Arc::clone(self);
-        let request_id = context.request_id.to_owned();
-        let deadline = context.deadline;
-        tokio::spawn(async move {
-            let context = CallContext {
-                request_id: &request_id,
-                deadline,
-            };
-            match fleet.ask(&node, &request, None, context).await {
-                Err(failure) if failure.trips_breaker() => permit.failed(Instant::now()),
-                _ => {
-                    tracing::info!(node = %node.name(), "login node answers again");
-                    permit.succeeded();
-                }
-            }
-        });
     }
 
     /// One call to one login node, measured and checked.
@@ -456,7 +440,7 @@ impl Fleet {
             .min(self.settings.answer_within / steps)
     }
 
-    fn node(&self, address: &NodeAddress) -> Option<Arc<Node>> {
+    fn node(self: &Arc<Self>, address: &NodeAddress) -> Option<Arc<Node>> {
         let mut nodes = self.lock_nodes();
         if let Some(node) = nodes.get(address) {
             return Some(Arc::clone(node));
@@ -466,6 +450,7 @@ impl Fleet {
             Ok(node) => {
                 let node = Arc::new(node);
                 nodes.insert(address.clone(), Arc::clone(&node));
+                tokio::spawn(look_after(Arc::downgrade(self), Arc::downgrade(&node)));
                 Some(node)
             }
             Err(error) => {
@@ -478,6 +463,21 @@ impl Fleet {
     fn lock_nodes(&self) -> std::sync::MutexGuard<'_, HashMap<NodeAddress, Arc<Node>>> {
         // Map operations are whole or did not happen.
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has a login node probed whenever its breaker gives leave, for as long as it is registered.
+async fn look_after(fleet: Weak<Fleet>, node: Weak<Node>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let (Some(fleet), Some(node)) = (fleet.upgrade(), node.upgrade()) else {
+            return;
+        };
+        if node.breaker().state() != BreakerState::Closed
+            && let Some(permit) = node.breaker().acquire(Instant::now())
+        {
+            fleet.probe(node, permit).await;
+        }
     }
 }
 

@@ -152,15 +152,7 @@ async fn a_probe_that_finds_nobody_is_no_answer() {
     let (attempt, breaker) = attempt(&fleet);
     attempt.permit.unwrap().failed(Instant::now());
     let permit = breaker.acquire_early().unwrap();
-    let request = request(1, 10);
-    let context = CallContext {
-        request_id: "",
-        deadline: Instant::now() + HOUR,
-    };
-    fleet.probe(attempt.node, permit, request, context);
-    while breaker.state() == BreakerState::HalfOpen {
-        tokio::task::yield_now().await;
-    }
+    fleet.probe(attempt.node, permit).await;
     assert_eq!(breaker.state(), BreakerState::Open);
 }
 

@@ -351,6 +351,25 @@ async fn a_node_that_is_back_is_found_again() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_back_is_known_to_be_though_nobody_asks() {
+    let first = Agent::tcp("first", malformed()).await;
+    let second = Agent::tcp("second", Act::List(1)).await;
+    let tables = "[agents]\nbreaker_failures = 1\nbreaker_open_ms = 50\nbreaker_open_max_ms = 50";
+    let control = Control::with(tables, &[first.address(), second.address()]).await;
+    assert_eq!(system(&control.list("").await), "second");
+    first.act(Act::List(1));
+    let closed = format!(
+        "sifter_control_agent_breaker_state{{node=\"http://{}\"}} 0\n",
+        first.address()
+    );
+    until("the first is known to be back", async || {
+        let metrics = client::get(control.address, "/metrics").await.body;
+        metrics.contains(&closed)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_only_node_is_asked_again_as_soon_as_it_is_back() {
     // Taken, so that no other test gets the port, but nobody listens.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();

@@ -25,7 +25,6 @@ mod together;
 mod verdict;
 
 use std::collections::HashMap;
-use std::collections::VecDeque;
 use std::fmt;
 use std::hash::Hash;
 use std::hash::Hasher;
@@ -72,6 +71,10 @@ use crate::telemetry::Metrics;
 
 /// How often login nodes that are left alone are thought of.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a request that finds all login nodes left alone waits for another one that asks them. One that was
+/// restarted answers sooner; one that does not is not worth waiting for.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// The agents of all clusters.
 pub struct Fleet {
@@ -248,14 +251,15 @@ impl Fleet {
         if cluster.login_nodes.is_empty() {
             return Err(ApiError::LoginNotFound);
         }
-        let (mut waiting, mut reserve) = self.candidates(cluster);
+        let mut waiting = self.candidates(cluster);
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut running = FuturesUnordered::new();
         let mut verdict = Verdict::default();
-        let hedge_after = self.hedge_after(waiting.len() + reserve.len());
+        let hedge_after = self.hedge_after(waiting.len());
         let mut next_at = None;
         // Until when the others may do better than what there is to answer.
         let mut patience = None;
+        let mut has_lingered = false;
         loop {
             tokio::select! {
                 biased;
@@ -268,6 +272,7 @@ impl Fleet {
                         }
                         Ok(Answer::Stale(page, roots)) => {
                             verdict.stale(page, roots);
+                            self.look_for_lost(&mut waiting);
                             patience.get_or_insert(tokio::time::Instant::now() + hedge_after);
                         }
                         Ok(Answer::Partial(page, failure)) => verdict.partial(page, failure),
@@ -276,15 +281,16 @@ impl Fleet {
                     // No need to wait for the others.
                     next_at = None;
                 }
-                // Who has an answer does not wait for those that may well be gone.
-                () = pause(next_at), if !waiting.is_empty() || patience.is_none() && !reserve.is_empty() => {
-                    let Some(node) = waiting.pop_front().or_else(|| reserve.pop_front()) else { continue };
-                    let Some(permit) = node.breaker().acquire_early() else {
-                        // Another request is finding out whether it is back, and may know in a moment.
-                        if !running.is_empty() {
-                            reserve.push_back(node);
-                            next_at = Some(tokio::time::Instant::now() + hedge_after);
+                () = pause(next_at), if !waiting.is_empty() => {
+                    let Some((node, permit)) = take(&mut waiting) else {
+                        // Others find out whether these are back, and may know in a moment.
+                        let wait = if running.is_empty() { MOMENT } else { hedge_after };
+                        let is_late = Instant::now() + wait > context.deadline;
+                        if running.is_empty() && (is_late || has_lingered) {
+                            break;
                         }
+                        has_lingered |= running.is_empty();
+                        next_at = Some(tokio::time::Instant::now() + wait);
                         continue;
                     };
                     next_at = patience
@@ -303,25 +309,29 @@ impl Fleet {
             }
         }
         self.give_up_slow(attempts, hedge_after);
-        // They may do better than what is answered now.
-        for node in reserve {
+        verdict.conclude(self.settings.partial_listings, &cluster.id, context)
+    }
+
+    /// The login nodes to ask, in order; those whose breakers are not closed come last.
+    fn candidates(self: &Arc<Self>, cluster: &ClusterSettings) -> Vec<Arc<Node>> {
+        let mut nodes: Vec<_> = cluster
+            .login_nodes
+            .iter()
+            .filter_map(|address| self.node(address))
+            .collect();
+        // Each is looked at once, since that may change at any time.
+        nodes.sort_by_cached_key(|node| !node.answers());
+        nodes
+    }
+
+    /// Has those of the nodes looked for in the background that may well be gone: who has an answer does not wait
+    /// for them.
+    fn look_for_lost(self: &Arc<Self>, nodes: &mut Vec<Arc<Node>>) {
+        for node in nodes.extract_if(.., |node| !node.answers()) {
             if let Some(permit) = node.breaker().acquire_early() {
                 tokio::spawn(Arc::clone(self).probe(node, permit));
             }
         }
-        verdict.conclude(self.settings.partial_listings, &cluster.id, context)
-    }
-
-    /// The login nodes to ask, in order, and those that are asked only if need be: their breakers are not closed.
-    fn candidates(
-        self: &Arc<Self>,
-        cluster: &ClusterSettings,
-    ) -> (VecDeque<Arc<Node>>, VecDeque<Arc<Node>>) {
-        cluster
-            .login_nodes
-            .iter()
-            .filter_map(|address| self.node(address))
-            .partition(|node| node.breaker().state() == BreakerState::Closed)
     }
 
     /// Finds out whether a login node is back.
@@ -466,6 +476,13 @@ impl Fleet {
     }
 }
 
+/// Takes the first node whose breaker gives leave, if only for finding out whether it is back.
+fn take(nodes: &mut Vec<Arc<Node>>) -> Option<(Arc<Node>, Permit)> {
+    let leave = |(index, node): (usize, &Arc<Node>)| Some((index, node.breaker().acquire_early()?));
+    let (index, permit) = nodes.iter().enumerate().find_map(leave)?;
+    Some((nodes.remove(index), permit))
+}
+
 /// Has a login node probed whenever its breaker gives leave, for as long as it is registered.
 async fn look_after(fleet: Weak<Fleet>, node: Weak<Node>) {
     loop {
@@ -473,7 +490,7 @@ async fn look_after(fleet: Weak<Fleet>, node: Weak<Node>) {
         let (Some(fleet), Some(node)) = (fleet.upgrade(), node.upgrade()) else {
             return;
         };
-        if node.breaker().state() != BreakerState::Closed
+        if !node.answers()
             && let Some(permit) = node.breaker().acquire(Instant::now())
         {
             fleet.probe(node, permit).await;

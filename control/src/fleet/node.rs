@@ -14,6 +14,7 @@ use tonic::transport::ClientTlsConfig;
 use super::Breaker;
 use super::Failure;
 use super::breaker::BreakerSettings;
+use super::breaker::BreakerState;
 use super::channel;
 use super::channel::Observed;
 use crate::config::AgentSettings;
@@ -64,6 +65,11 @@ impl Node {
     /// Whether the node is to be asked.
     pub fn breaker(&self) -> &Arc<Breaker> {
         &self.breaker
+    }
+
+    /// Whether it has answered when last asked, as far as its breaker knows.
+    pub(super) fn answers(&self) -> bool {
+        self.breaker.state() == BreakerState::Closed
     }
 
     /// Asks the node for a page, within `budget`.

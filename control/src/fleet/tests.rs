@@ -156,6 +156,45 @@ async fn a_probe_that_finds_nobody_is_no_answer() {
     assert_eq!(breaker.state(), BreakerState::Open);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_another_finds_out_waits_for_a_moment() {
+    for (is_back, budget, expected) in [
+        (true, HOUR, BreakerState::Open),
+        (false, HOUR, BreakerState::HalfOpen),
+        // There is no time for that.
+        (true, MOMENT / 4, BreakerState::Closed),
+    ] {
+        let fleet = fleet();
+        // Nobody listens there: once it has been asked, its breaker is open again.
+        let address = NodeAddress::parse("127.0.0.1:1", false).unwrap();
+        let node = fleet.node(&address).unwrap();
+        node.breaker()
+            .acquire_early()
+            .unwrap()
+            .failed(Instant::now());
+        let permit = node.breaker().acquire_early().unwrap();
+        let cluster = Arc::new(ClusterSettings {
+            login_nodes: vec![address],
+            ..(*cluster()).clone()
+        });
+        let request = request(1, 10);
+        let context = CallContext {
+            request_id: "",
+            deadline: Instant::now() + budget,
+        };
+        let (listing, _permit) = tokio::join!(fleet.list(&cluster, &request, context), async {
+            tokio::time::sleep(MOMENT / 2).await;
+            if is_back {
+                permit.succeeded();
+                return None;
+            }
+            Some(permit)
+        });
+        assert_eq!(listing.result.map(drop), Err(ApiError::AgentError));
+        assert_eq!(node.breaker().state(), expected, "{is_back} {budget:?}");
+    }
+}
+
 #[test]
 fn the_last_of_many_has_as_much_time_as_the_others() {
     let fleet = fleet();

@@ -17,6 +17,7 @@
 mod breaker;
 mod channel;
 mod failure;
+mod key;
 mod lease;
 mod node;
 mod registry;
@@ -26,8 +27,6 @@ mod verdict;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
-use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -53,6 +52,7 @@ pub use registry::Registry;
 pub use tls::AgentTlsError;
 pub use tls::load as load_agent_tls;
 
+use key::PageKey;
 use lease::LEASE;
 use lease::Lease;
 use together::Outcome;
@@ -84,43 +84,6 @@ pub struct Fleet {
     nodes: Mutex<HashMap<NodeAddress, Arc<Node>>>,
     together: Arc<Together<PageKey, Listing>>,
     metrics: Arc<Metrics>,
-}
-
-/// What requests must agree in to share a call or its outcome: the page, and the cluster as configured
-/// now, which is another one after a change.
-#[derive(Clone)]
-struct PageKey {
-    cluster: Arc<ClusterSettings>,
-    page_number: u32,
-    page_size: u32,
-}
-
-impl PageKey {
-    fn new(cluster: &Arc<ClusterSettings>, request: &ListContainerImages) -> Self {
-        Self {
-            cluster: Arc::clone(cluster),
-            page_number: request.page_number,
-            page_size: request.page_size,
-        }
-    }
-
-    fn parts(&self) -> (*const ClusterSettings, u32, u32) {
-        (Arc::as_ptr(&self.cluster), self.page_number, self.page_size)
-    }
-}
-
-impl PartialEq for PageKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.parts() == other.parts()
-    }
-}
-
-impl Eq for PageKey {}
-
-impl Hash for PageKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.parts().hash(state);
-    }
 }
 
 /// What came of a request.

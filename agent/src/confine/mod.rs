@@ -90,10 +90,10 @@ impl Confined {
         match self.state {
             Confinement::Full => tracing::info!("confined by Landlock"),
             Confinement::Partial => {
-                tracing::info!(message = self.message, "confined by Landlock in part");
+                tracing::info!(why = self.message, "confined by Landlock in part");
             }
             Confinement::Off | Confinement::Unspecified => {
-                tracing::info!(message = self.message, "not confined by Landlock");
+                tracing::info!(why = self.message, "not confined by Landlock");
             }
         }
     }

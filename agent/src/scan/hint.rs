@@ -123,7 +123,7 @@ pub(super) fn start<H: Hinted>(
             while let Err(error) = watch() {
                 let message = explain(&error, || Bell::new().is_err());
                 if message != last {
-                    tracing::warn!(root = %crate::escape::path(root.path()), message, "no hints");
+                    tracing::warn!(root = %crate::escape::path(root.path()), error = message, "no hints");
                     last.clone_from(&message);
                 }
                 root.set_state(HintState::Fallback(message));

@@ -73,7 +73,7 @@ fn judged(
     });
     probed.unwrap_or_else(|message| {
         let path = crate::escape::path(subject.path);
-        tracing::error!(path, message, "the probe of a file panicked");
+        tracing::error!(path, error = message, "the probe of a file panicked");
         // If even naming the file panics, it cannot be read as far as anybody can tell.
         caught(|| failure(&message)).unwrap_or_else(|message| Err(io::Error::other(message)))
     })

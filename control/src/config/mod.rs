@@ -164,7 +164,7 @@ pub struct AgentSettings {
     pub connect_timeout: Duration,
     /// After this time without an answer the next login node is asked too.
     pub hedge_after: Duration,
-    /// Failures in a row after which a login node is left alone for a while.
+    /// Failures in a row after which a login node is asked last for a while.
     pub breaker_failures: u32,
     /// How long it is left alone at first; doubled with each further failure.
     pub breaker_open: Duration,

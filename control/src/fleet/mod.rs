@@ -256,11 +256,14 @@ impl Fleet {
                         next_at = Some(tokio::time::Instant::now() + wait);
                         continue;
                     };
-                    next_at = patience
-                        .is_none()
-                        .then(|| tokio::time::Instant::now() + hedge_after);
                     let index = attempts.len();
                     attempts.push(Attempt::new(Arc::clone(&node), permit));
+                    // Counted from then, as its silence is.
+                    let later = Some(tokio::time::Instant::now() + hedge_after);
+                    (next_at, patience) = match patience {
+                        None => (later, None),
+                        Some(_) => (None, later),
+                    };
                     let fleet = Arc::clone(self);
                     running.push(async move {
                         (index, fleet.ask(&node, request, max_lease, context).await)

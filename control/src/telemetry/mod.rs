@@ -67,6 +67,6 @@ pub fn log_panics() {
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no message");
         let location = info.location().map(ToString::to_string);
-        tracing::error!(location, message, "panic");
+        tracing::error!(location, error = message, "panic");
     }));
 }

@@ -136,3 +136,34 @@ fn the_agent_is_known_to_others_by_its_contract_only() {
         }
     }
 }
+
+/// Such a field would be written into the text of its line, without a blank, and be none.
+#[test]
+fn no_field_of_a_log_line_is_called_message() {
+    let mut all = Vec::new();
+    for part in ["agent/src", "control/src", "tls/src"] {
+        sources(&workspace().join(part), &mut all);
+    }
+    let mut lines = 0;
+    for path in all {
+        let text = fs::read_to_string(&path).unwrap();
+        for macro_call in text.split("tracing::").skip(1) {
+            let is_line = ["error!(", "warn!(", "info!(", "debug!("]
+                .iter()
+                .any(|name| macro_call.starts_with(name));
+            let fields = macro_call.split('"').next().unwrap_or_default();
+            if is_line {
+                lines += 1;
+                let mut words = fields.split(|c: char| !c.is_alphanumeric() && !"_.=".contains(c));
+                let mut before = "";
+                let is_field = words.any(|word| {
+                    let is = word == "message" && before != "=";
+                    before = if word.is_empty() { before } else { word };
+                    is
+                });
+                assert!(!is_field, "{}: {fields}", path.display());
+            }
+        }
+    }
+    assert!(lines > 50, "log lines are looked for in vain");
+}

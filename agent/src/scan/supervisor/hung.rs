@@ -27,7 +27,7 @@ impl Supervised {
             }
             state.before_hanging = Some(before);
         }
-        tracing::warn!(root = %crate::escape::path(&self.settings.path), message, "root hangs");
+        tracing::warn!(root = %crate::escape::path(&self.settings.path), error = message, "root hangs");
         catalog.set_unavailable(self.index, Some(message));
     }
 

@@ -258,7 +258,7 @@ impl Supervisor {
                 supervisor.catalog.wishes_go_to(std::thread::current());
                 supervisor.grant_wishes();
                 let is_scanned = caught(|| supervisor.look_for_hung()).unwrap_or_else(|message| {
-                    tracing::error!(message, "it is not known whether scans hang");
+                    tracing::error!(error = message, "it is not known whether scans hang");
                     true
                 });
                 drop(supervisor);

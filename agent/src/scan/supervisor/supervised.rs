@@ -231,7 +231,11 @@ impl Supervised {
         });
         if let Err(message) = told {
             let root = crate::escape::path(&self.settings.path);
-            tracing::error!(root, message, "the listing does not tell the root's state");
+            tracing::error!(
+                root,
+                error = message,
+                "the listing does not tell the root's state"
+            );
         }
         let number = {
             let mut state = self.lock();
@@ -283,7 +287,7 @@ impl Supervised {
             tracing::debug!(
                 root,
                 kind = problem.kind,
-                message = problem.message,
+                error = problem.message,
                 "problem"
             );
         }

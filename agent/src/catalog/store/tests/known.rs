@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rusqlite::StatementStatus;
+
 use super::{apply, change, found, image, preparation, read};
 use crate::catalog::change::{ChangeKind, DirectoryChange};
 use crate::catalog::snapshot::Snapshot;
@@ -35,6 +37,22 @@ fn children_are_those_of_the_directory_and_all_of_them() {
         let children = known.children(path.as_bytes()).unwrap();
         let expected: Vec<_> = expected.iter().map(|name| name.as_bytes().into()).collect();
         assert_eq!(children, expected, "{path:?}");
+    }
+}
+
+#[test]
+fn a_range_is_asked_for_without_compiling_the_statement_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let on_disk = Store::open(&directory.path().join("catalog.sqlite")).unwrap();
+    for store in [Store::in_memory(), on_disk] {
+        let connection = store.read();
+        let sql =
+            "SELECT path FROM directories WHERE root = ?1 AND path >= ?2 ORDER BY path LIMIT 1";
+        let mut range = connection.prepare(sql).unwrap();
+        for from in ["a", "b", "c"] {
+            assert!(!range.exists((1, from.as_bytes())).unwrap());
+        }
+        assert_eq!(range.get_status(StatementStatus::RePrepare), 0);
     }
 }
 

@@ -99,11 +99,11 @@ fn write_status(out: &mut dyn Write, status: &v1::GetStatusResponse) -> std::io:
         .iter()
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
-    line(
-        out,
-        "images",
-        &format!("{} ({})", status.image_count, counts.join(", ")),
-    )?;
+    let counts = match &*counts {
+        [] => String::new(),
+        counts => format!(" ({})", counts.join(", ")),
+    };
+    line(out, "images", &format!("{}{counts}", status.image_count))?;
     line(
         out,
         "listing",

@@ -189,6 +189,12 @@ impl Field {
                     Err(format!("matches none of the values: {}", values.join(", ")))
                 }
             }
+            // As `uname -m` calls them.
+            Self::Arch => {
+                let names = [("x86_64", "amd64"), ("aarch64", "arm64"), ("i686", "386")];
+                let known = names.iter().find(|(machine, _)| *machine == text);
+                glob(known.map_or(text, |(_, name)| name), false).map(Value::Text)
+            }
             _ => glob(text, false).map(Value::Text),
         }
     }

@@ -19,7 +19,7 @@ pub const PROBLEMS_KEPT: usize = 100;
 #[derive(Debug)]
 pub struct Progress {
     started: Instant,
-    counts: [AtomicU64; Count::ALL],
+    counts: Mutex<Counts>,
     pending: AtomicU64,
     width: AtomicU32,
     cancelled: AtomicBool,
@@ -28,32 +28,7 @@ pub struct Progress {
     problems: Mutex<Problems>,
 }
 
-/// What is counted.
-#[derive(Debug, Clone, Copy)]
-pub enum Count {
-    /// Directories visited.
-    Directories,
-    /// Regular files seen by name.
-    Files,
-    /// Images found.
-    Images,
-    /// Files opened and read.
-    FilesRead,
-    /// Files with an image name and other content.
-    Misnamed,
-    /// Directories that were not entered, for another file system is mounted there.
-    MountsSkipped,
-    /// System calls made on the file system.
-    Operations,
-    /// Bytes read from files.
-    Bytes,
-}
-
-impl Count {
-    const ALL: usize = 8;
-}
-
-/// The counts at one moment.
+/// What a scan found and cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Directories visited.
@@ -106,7 +81,7 @@ impl Default for Progress {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            counts: Default::default(),
+            counts: Mutex::default(),
             pending: AtomicU64::new(0),
             width: AtomicU32::new(0),
             cancelled: AtomicBool::new(false),
@@ -121,17 +96,7 @@ impl Progress {
     /// The counts now.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let get = |count: Count| self.counts[count as usize].load(Ordering::Relaxed);
-        Counts {
-            directories: get(Count::Directories),
-            files: get(Count::Files),
-            images: get(Count::Images),
-            files_read: get(Count::FilesRead),
-            misnamed: get(Count::Misnamed),
-            mounts_skipped: get(Count::MountsSkipped),
-            operations: get(Count::Operations),
-            bytes: get(Count::Bytes),
-        }
+        *self.lock_counts()
     }
 
     /// Directories known of and not visited yet.
@@ -173,15 +138,14 @@ impl Progress {
     /// Takes that back, for another attempt: what was found is found again, and what it cost was spent. No worker
     /// is left.
     pub fn resume(&self) {
-        for found in [
-            Count::Directories,
-            Count::Files,
-            Count::Images,
-            Count::Misnamed,
-            Count::MountsSkipped,
-        ] {
-            self.counts[found as usize].store(0, Ordering::Relaxed);
-        }
+        let mut counts = self.lock_counts();
+        *counts = Counts {
+            files_read: counts.files_read,
+            operations: counts.operations,
+            bytes: counts.bytes,
+            ..Counts::default()
+        };
+        drop(counts);
         *self.lock_problems() = Problems::default();
         self.cancelled.store(false, Ordering::Relaxed);
     }
@@ -198,24 +162,25 @@ impl Progress {
         self.lock_problems().clone()
     }
 
+    fn lock_counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_problems(&self) -> MutexGuard<'_, Problems> {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn add(&self, counts: &Counts) {
-        let add = |count: Count, value: u64| {
-            if value > 0 {
-                self.counts[count as usize].fetch_add(value, Ordering::Relaxed);
-            }
-        };
-        add(Count::Directories, counts.directories);
-        add(Count::Files, counts.files);
-        add(Count::Images, counts.images);
-        add(Count::FilesRead, counts.files_read);
-        add(Count::Misnamed, counts.misnamed);
-        add(Count::MountsSkipped, counts.mounts_skipped);
-        add(Count::Operations, counts.operations);
-        add(Count::Bytes, counts.bytes);
+        let mut all = self.lock_counts();
+        all.directories += counts.directories;
+        all.files += counts.files;
+        all.images += counts.images;
+        all.files_read += counts.files_read;
+        all.misnamed += counts.misnamed;
+        all.mounts_skipped += counts.mounts_skipped;
+        all.operations += counts.operations;
+        all.bytes += counts.bytes;
+        drop(all);
         self.note_activity();
     }
 

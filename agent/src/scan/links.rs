@@ -24,16 +24,18 @@ use super::panics::caught;
 use super::plan::{Known, KnownError};
 use super::progress::Counts;
 use super::submounts::{Unmounted, is_within};
-use super::walk::{STACK_SIZE, WalkError};
+use super::walk::STACK_SIZE;
 use super::work::{Shared, too_deep};
+use super::{ScanError, no_thread};
 
 /// Scans by path, following links. Every directory is read each time; files that are known and
 /// unchanged are not opened. The walk has a thread of its own, for a priority is never raised again.
-pub(super) fn scan(shared: &Shared<'_>) -> Result<(), WalkError> {
+pub(super) fn scan(shared: &Shared<'_>) -> Result<(), ScanError> {
+    let settings = shared.settings;
     std::thread::scope(|scope| {
         let walk = || {
             caught(|| {
-                if shared.settings.background {
+                if settings.background {
                     super::priority::lower_this_thread();
                 }
                 LinkWalk::new(shared, all_known(shared.known)?).run();
@@ -44,10 +46,10 @@ pub(super) fn scan(shared: &Shared<'_>) -> Result<(), WalkError> {
             .name("sifter-scan".to_owned())
             .stack_size(STACK_SIZE)
             .spawn_scoped(scope, walk)
-            .map_err(WalkError::Thread)?;
+            .map_err(|error| ScanError::internal(settings, no_thread(&error)))?;
         match walking.join() {
-            Ok(Ok(walked)) => walked.map_err(WalkError::Known),
-            Ok(Err(message)) => Err(WalkError::Internal(message)),
+            Ok(Ok(walked)) => walked.map_err(|error| ScanError::known(settings, error)),
+            Ok(Err(message)) => Err(ScanError::internal(settings, message)),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })

@@ -49,7 +49,7 @@ pub use self::priority::lower_this_thread;
 pub use self::progress::{Counts, Problem, Problems, Progress};
 use self::submounts::Submounts;
 pub use self::supervisor::{RootState, RootStatus, ScanReport, Supervisor};
-use self::walk::{Walk, WalkError};
+use self::walk::Walk;
 use self::work::{Descriptors, Item, Pending, Shared};
 
 /// Operations in flight on a network file system unless configured otherwise: what one careful user
@@ -154,6 +154,18 @@ pub enum ScanError {
         /// The root.
         path: PathBuf,
     },
+}
+
+impl ScanError {
+    fn known(root: &RootSettings, error: KnownError) -> Self {
+        let path = root.path.clone();
+        Self::Known { path, error }
+    }
+
+    fn internal(root: &RootSettings, message: String) -> Self {
+        let path = root.path.clone();
+        Self::Internal { path, message }
+    }
 }
 
 /// An opened root, ready to be scanned.
@@ -272,28 +284,23 @@ impl Root {
             window: self.facts.file_system.nature != Nature::Local,
             ..options
         };
-        let path = &settings.path;
-        let pace = self.pace(settings);
         let submounts = Submounts::of(&self.dir, settings, known, options.forget_unmounted);
-        let submounts = submounts.map_err(|error| ScanError::Known {
-            path: path.clone(),
-            error,
-        })?;
+        let submounts = submounts.map_err(|error| ScanError::known(settings, error))?;
         let shared = Shared {
             settings,
             access: &self.access,
             root: &self.dir,
             known,
             submounts: &submounts,
-            pace: &pace,
+            pace: &self.pace(settings),
             progress,
             options: &options,
             probe: options.probe(settings),
             sink,
             descriptors: Descriptors::default(),
         };
-        let walked = if settings.follow_symlinks {
-            links::scan(&shared)
+        if settings.follow_symlinks {
+            links::scan(&shared)?;
         } else {
             let start = if known.is_some_and(|known| known.knows_root()) {
                 Vec::new()
@@ -304,24 +311,11 @@ impl Root {
                     known: None,
                 })]
             };
-            Walk::new(shared).run(start)
-        };
-        walked.map_err(|error| match error {
-            WalkError::Known(error) => ScanError::Known {
-                path: path.clone(),
-                error,
-            },
-            WalkError::Thread(error) => ScanError::Internal {
-                path: path.clone(),
-                message: no_thread(&error),
-            },
-            WalkError::Internal(message) => ScanError::Internal {
-                path: path.clone(),
-                message,
-            },
-        })?;
+            Walk::new(shared).run(start)?;
+        }
         if progress.is_cancelled() {
-            return Err(ScanError::Cancelled { path: path.clone() });
+            let path = settings.path.clone();
+            return Err(ScanError::Cancelled { path });
         }
         Ok(())
     }

@@ -8,9 +8,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
 use super::panics::caught;
-use super::plan::KnownError;
 use super::visit::Visitor;
 use super::work::{Item, Shared};
+use super::{ScanError, no_thread};
 
 /// Known directories that one thread takes at a time, likewise.
 const KNOWN_FAST: usize = 256;
@@ -51,19 +51,8 @@ struct Queue {
     /// The catalogue has no more known directories.
     known_done: bool,
     /// Why the walk cannot go on.
-    failure: Option<WalkError>,
+    failure: Option<ScanError>,
     finished: bool,
-}
-
-/// Why a walk ended before it was complete.
-#[derive(Debug)]
-pub(super) enum WalkError {
-    /// The catalogue could not say what is known.
-    Known(KnownError),
-    /// No thread can be started.
-    Thread(std::io::Error),
-    /// A worker panicked.
-    Internal(String),
 }
 
 // === impl Walk ===
@@ -80,7 +69,7 @@ impl<'a> Walk<'a> {
     /// # Errors
     ///
     /// The catalogue could not say what is known, or a worker could not go on.
-    pub fn run(&self, start: Vec<Item>) -> Result<(), WalkError> {
+    pub fn run(&self, start: Vec<Item>) -> Result<(), ScanError> {
         {
             let mut queue = self.lock();
             queue.items = start;
@@ -119,7 +108,8 @@ impl<'a> Walk<'a> {
                 // With fewer threads the scan is slower, not wrong; with none it must not hang.
                 Err(_) if queue.threads > 0 => break,
                 Err(error) => {
-                    queue.failure = Some(WalkError::Thread(error));
+                    let message = no_thread(&error);
+                    queue.failure = Some(ScanError::internal(self.shared.settings, message));
                     break;
                 }
             }
@@ -130,7 +120,8 @@ impl<'a> Walk<'a> {
     fn work_or_fail<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         if let Err(message) = caught(|| self.work(scope)) {
             let mut queue = self.lock();
-            queue.failure.get_or_insert(WalkError::Internal(message));
+            let failure = ScanError::internal(self.shared.settings, message);
+            queue.failure.get_or_insert(failure);
             self.pool.wake.notify_all();
         }
     }
@@ -246,7 +237,7 @@ impl<'a> Walk<'a> {
                         .push(Item::Known(batch.by_ref().take(share).collect()));
                 }
             }
-            Err(failure) => queue.failure = Some(WalkError::Known(failure)),
+            Err(error) => queue.failure = Some(ScanError::known(self.shared.settings, error)),
         }
         self.pool.wake.notify_all();
         queue

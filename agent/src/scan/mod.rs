@@ -50,7 +50,7 @@ pub use self::progress::{Counts, Problem, Problems, Progress};
 use self::submounts::Submounts;
 pub use self::supervisor::{RootState, RootStatus, ScanReport, Supervisor};
 use self::walk::Walk;
-use self::work::{Descriptors, Item, Pending, Shared};
+use self::work::{Descriptors, Shared};
 
 /// Operations in flight on a network file system unless configured otherwise: what one careful user
 /// would cause.
@@ -302,16 +302,7 @@ impl Root {
         if settings.follow_symlinks {
             links::scan(&shared)?;
         } else {
-            let start = if known.is_some_and(|known| known.knows_root()) {
-                Vec::new()
-            } else {
-                vec![Item::Directory(Pending {
-                    parent: None,
-                    path: Box::default(),
-                    known: None,
-                })]
-            };
-            Walk::new(shared).run(start)?;
+            Walk::new(shared).run()?;
         }
         if progress.is_cancelled() {
             let path = settings.path.clone();

@@ -9,10 +9,10 @@ use std::thread::Scope;
 
 use super::panics::caught;
 use super::visit::Visitor;
-use super::work::{Item, Shared};
+use super::work::{Item, Pending, Shared};
 use super::{ScanError, no_thread};
 
-/// Known directories that one thread takes at a time, likewise.
+/// Known directories that one thread takes at a time, where memory answers and where each operation costs a round trip.
 const KNOWN_FAST: usize = 256;
 const KNOWN_SLOW: usize = 4;
 
@@ -27,12 +27,6 @@ pub(super) const STACK_SIZE: usize = 2 << 20;
 /// The workers of one scan.
 pub(super) struct Walk<'a> {
     shared: Shared<'a>,
-    pool: Pool,
-}
-
-/// What the workers do, and who waits.
-#[derive(Default)]
-struct Pool {
     queue: Mutex<Queue>,
     wake: Condvar,
     /// Threads that wait for work.
@@ -55,42 +49,41 @@ struct Queue {
     finished: bool,
 }
 
-// === impl Walk ===
-
 impl<'a> Walk<'a> {
     pub fn new(shared: Shared<'a>) -> Self {
-        let pool = Pool::default();
-        Self { shared, pool }
+        Self {
+            shared,
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
-    /// Walks until nothing is left or the scan is cancelled. `start` is where to begin; known
-    /// directories come from the catalogue besides.
+    /// Walks until nothing is left or the scan is cancelled: through the directories that are known, or from the
+    /// root on if that is not among them.
     ///
     /// # Errors
     ///
     /// The catalogue could not say what is known, or a worker could not go on.
-    pub fn run(&self, start: Vec<Item>) -> Result<(), ScanError> {
-        {
-            let mut queue = self.lock();
-            queue.items = start;
-            queue.known_done = self.shared.known.is_none();
-        }
+    pub fn run(&self) -> Result<(), ScanError> {
         std::thread::scope(|scope| {
             let mut queue = self.lock();
+            queue.known_done = self.shared.known.is_none();
+            if !self.shared.known.is_some_and(|known| known.knows_root()) {
+                queue.items.push(Item::Directory(Pending {
+                    parent: None,
+                    path: Box::default(),
+                    known: None,
+                }));
+            }
             self.spawn_up_to_width(scope, &mut queue);
         });
-        match self.lock().failure.take() {
-            Some(failure) => Err(failure),
-            None => Ok(()),
-        }
+        self.lock().failure.take().map_or(Ok(()), Err)
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // A worker that panicked holds nothing half-done in the queue.
-        self.pool
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn spawn_up_to_width<'scope>(
@@ -122,7 +115,7 @@ impl<'a> Walk<'a> {
             let mut queue = self.lock();
             let failure = ScanError::internal(self.shared.settings, message);
             queue.failure.get_or_insert(failure);
-            self.pool.wake.notify_all();
+            self.wake.notify_all();
         }
     }
 
@@ -157,23 +150,22 @@ impl<'a> Walk<'a> {
                     break;
                 }
             }
-            self.pool.waiting.fetch_add(1, Ordering::Relaxed);
+            self.waiting.fetch_add(1, Ordering::Relaxed);
             queue = self
-                .pool
                 .wake
                 .wait(queue)
                 .unwrap_or_else(PoisonError::into_inner);
-            self.pool.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         queue.finished = true;
-        self.pool.wake.notify_all();
+        self.wake.notify_all();
         drop(queue);
     }
 
     /// Does some of what a visit found to do at once, as long as nobody else could begin with it.
     fn go_on(&self, visitor: &mut Visitor<'_>, new: &mut Vec<Item>) {
         for _ in 0..IN_A_ROW {
-            let nobody_waits = self.pool.waiting.load(Ordering::Relaxed) == 0;
+            let nobody_waits = self.waiting.load(Ordering::Relaxed) == 0;
             if !nobody_waits || self.shared.pace.is_slow() || self.shared.progress.is_cancelled() {
                 return;
             }
@@ -203,10 +195,10 @@ impl<'a> Walk<'a> {
             return;
         }
         if queue.active == 0 && queue.items.is_empty() {
-            self.pool.wake.notify_all();
+            self.wake.notify_all();
         } else if queue.active + 1 < width {
             for _ in 0..queue.items.len().min(idle as usize) {
-                self.pool.wake.notify_one();
+                self.wake.notify_one();
             }
         }
     }
@@ -239,7 +231,7 @@ impl<'a> Walk<'a> {
             }
             Err(error) => queue.failure = Some(ScanError::known(self.shared.settings, error)),
         }
-        self.pool.wake.notify_all();
+        self.wake.notify_all();
         queue
     }
 }

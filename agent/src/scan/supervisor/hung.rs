@@ -34,8 +34,7 @@ impl Supervised {
     /// What hung answers again, and may be scanned for hours yet. A root of which nothing is known stays as it is:
     /// nothing of it could be listed, and all others' images would wait for it.
     pub(super) fn answers(&self, catalog: &Catalog) {
-        let stored = catalog.root(self.index);
-        if stored.is_none_or(|stored| stored.scanned.is_none()) {
+        if !self.was_scanned(catalog) {
             return;
         }
         let _telling = self.tell();

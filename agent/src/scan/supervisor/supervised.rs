@@ -66,6 +66,12 @@ impl Supervised {
         self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether its images are known: it was scanned to the end, now or before.
+    pub(super) fn was_scanned(&self, catalog: &Catalog) -> bool {
+        let stored = catalog.root(self.index);
+        stored.is_some_and(|stored| stored.scanned.is_some())
+    }
+
     pub(super) fn request(&self, request: Request) -> u64 {
         let mut state = self.lock();
         let wanted = state.request.get_or_insert_default();
@@ -82,9 +88,7 @@ impl Supervised {
         #[cfg(test)]
         self.asked
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let unknown = catalog
-            .root(self.index)
-            .is_none_or(|stored| stored.scanned.is_none());
+        let unknown = !self.was_scanned(catalog);
         let state = self.lock();
         let next = state
             .progress
@@ -109,10 +113,8 @@ impl Supervised {
     pub(super) fn run(&self, catalog: &Arc<Catalog>) {
         while let Some(mut request) = self.wait() {
             let (progress, started) = self.begin();
-            let mut whole = request.whole;
             // What is hinted at is looked at closely in a scan of all, too: no other event will tell of it.
             request.check_files |= !request.hinted.is_empty();
-            let hinted = request.hinted.clone();
             // This thread outlives a panic, for it is the only one that scans the root.
             let outcome = caught(|| {
                 catalog.look_for_file();
@@ -129,14 +131,13 @@ impl Supervised {
                     || self.is_unavailable()
                     // That walk begins at the root, whatever it knows.
                     || self.settings.follow_symlinks;
-                whole = request.whole;
-                self.scan(catalog, request, &progress)
+                self.scan(catalog, &request, &progress)
             })
-            .unwrap_or_else(|message| Err(self.internal(message)));
+            .unwrap_or_else(|message| Err(ScanError::internal(&self.settings, message)));
             if outcome.is_err() {
-                self.lock().missed.extend(hinted);
+                self.lock().missed.append(&mut request.hinted);
             }
-            self.end(catalog, &progress, started, outcome, whole);
+            self.end(catalog, &progress, started, outcome, request.whole);
         }
     }
 
@@ -149,19 +150,13 @@ impl Supervised {
                 return None;
             }
             let left = state.due.saturating_duration_since(Instant::now());
-            if let Some(mut request) = state.request.take() {
-                request.whole |= left.is_zero();
+            let is_due = left.is_zero();
+            if is_due || state.request.is_some() {
+                let mut request = state.request.take().unwrap_or_default();
+                request.whole |= is_due;
                 request.hinted.append(&mut state.missed);
                 state.started += 1;
                 return Some(request);
-            }
-            if left.is_zero() {
-                state.started += 1;
-                return Some(Request {
-                    whole: true,
-                    hinted: std::mem::take(&mut state.missed),
-                    ..Request::default()
-                });
             }
             state = self
                 .wake
@@ -198,11 +193,13 @@ impl Supervised {
     ) {
         let duration = progress.elapsed();
         let (root_state, error, facts) = match outcome {
-            Ok(facts) => (RootState::Ok, None, Some(facts)),
-            Err(ScanError::Cancelled { .. }) => (RootState::Pending, None, None),
+            Ok(facts) => (Some(RootState::Ok), None, Some(facts)),
+            // One that was told to stop has counted a part of the root, and confirmed nothing.
+            Err(ScanError::Cancelled { .. }) => (None, None, None),
             Err(error) => {
                 let message = error.to_string();
-                (RootState::Unavailable(message.clone()), Some(message), None)
+                let root_state = RootState::Unavailable(message.clone());
+                (Some(root_state), Some(message), None)
             }
         };
         let report = ScanReport {
@@ -215,46 +212,35 @@ impl Supervised {
             error: error.clone(),
         };
         let is_told = whole || error.is_some();
-        // One that was told to stop has counted a part of the root, and confirmed nothing.
-        let is_complete = root_state != RootState::Pending;
-        if is_told && is_complete {
+        let root = crate::escape::path(&self.settings.path);
+        if is_told && root_state.is_some() {
             self.log(&report);
         } else if is_told {
-            let root = crate::escape::path(&self.settings.path);
             tracing::info!(root, "scan stopped before its end");
         }
         let _telling = self.tell();
-        let told = caught(|| match (&root_state, error) {
-            (RootState::Ok, _) => catalog.set_unavailable(self.index, None),
-            (_, Some(error)) => catalog.set_unavailable(self.index, Some(error)),
-            _ => {}
-        });
-        if let Err(message) = told {
-            let root = crate::escape::path(&self.settings.path);
-            tracing::error!(
-                root,
-                error = message,
-                "the listing does not tell the root's state"
-            );
+        if root_state.is_some()
+            && let Err(error) = caught(|| catalog.set_unavailable(self.index, error))
+        {
+            tracing::error!(root, error, "the listing does not tell the root's state");
         }
-        let number = {
-            let mut state = self.lock();
-            if is_complete {
-                state.root_state = root_state;
-            }
-            if facts.is_some() {
-                state.facts = facts;
-            }
-            state.progress = None;
-            state.before_hanging = None;
+        let mut state = self.lock();
+        if let Some(root_state) = root_state {
+            state.root_state = root_state;
             if is_told {
-                if is_complete {
-                    state.last = Some(Arc::new(report));
-                }
-                state.due = Instant::now() + with_jitter(self.settings.interval);
+                state.last = Some(Arc::new(report));
             }
-            state.started
-        };
+        }
+        if facts.is_some() {
+            state.facts = facts;
+        }
+        state.progress = None;
+        state.before_hanging = None;
+        if is_told {
+            state.due = Instant::now() + with_jitter(self.settings.interval);
+        }
+        let number = state.started;
+        drop(state);
         self.finished.send_replace(number);
         self.ring();
     }
@@ -297,10 +283,10 @@ impl Supervised {
     fn scan(
         &self,
         catalog: &Arc<Catalog>,
-        request: Request,
+        request: &Request,
         progress: &Arc<Progress>,
     ) -> Result<RootFacts, ScanError> {
-        let opened = self.open(catalog, &request, progress);
+        let opened = self.open(catalog, request, progress);
         if request.whole || opened.is_err() {
             self.note_location(opened.as_ref().ok());
         }
@@ -317,7 +303,7 @@ impl Supervised {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.scan_whole(catalog, &root, &request, progress) {
+            match self.scan_whole(catalog, &root, request, progress) {
                 // A catalogue that was replaced meanwhile takes nothing any more.
                 Err(ScanError::Known { path, .. }) if self.lock().stopping => {
                     return Err(ScanError::Cancelled { path });
@@ -339,8 +325,7 @@ impl Supervised {
     ) -> Result<Root, ScanError> {
         let root = Root::open(&self.settings, progress)?;
         self.lock().facts = Some(root.facts().clone());
-        let stored = catalog.root(self.index);
-        if stored.is_none_or(|stored| stored.scanned.is_none()) {
+        if !self.was_scanned(catalog) {
             // One that may be entered but not listed is as good as unreadable.
             root.is_empty(&self.settings, progress)?;
         }
@@ -448,9 +433,7 @@ impl Supervised {
         progress: &Arc<Progress>,
         linked: Option<&Linked>,
     ) -> Result<(), ScanError> {
-        let listed = catalog
-            .root(self.index)
-            .is_some_and(|stored| stored.scanned.is_some());
+        let listed = self.was_scanned(catalog);
         let preparation = catalog.preparation(self.index);
         let intake = Intake::default();
         std::thread::scope(|scope| {
@@ -459,7 +442,7 @@ impl Supervised {
                 .spawn_scoped(scope, || {
                     caught(|| intake.write(catalog, self.index, known, listed, progress))
                 })
-                .map_err(|error| self.internal(no_thread(&error)))?;
+                .map_err(|error| ScanError::internal(&self.settings, no_thread(&error)))?;
             let scanned = {
                 let _complete = intake.complete_on_drop();
                 root.scan(
@@ -479,7 +462,9 @@ impl Supervised {
                 )
             };
             let written = match writer.join() {
-                Ok(written) => written.map_err(|message| self.internal(message))?,
+                Ok(written) => {
+                    written.map_err(|message| ScanError::internal(&self.settings, message))?
+                }
                 Err(panic) => std::panic::resume_unwind(panic),
             };
             written.map_err(|error| self.catalog_failed(&error))?;
@@ -488,18 +473,8 @@ impl Supervised {
         })
     }
 
-    fn internal(&self, message: String) -> ScanError {
-        ScanError::Internal {
-            path: self.settings.path.clone(),
-            message,
-        }
-    }
-
     pub(super) fn catalog_failed(&self, error: &StoreError) -> ScanError {
-        ScanError::Known {
-            path: self.settings.path.clone(),
-            error: KnownError(error.to_string()),
-        }
+        ScanError::known(&self.settings, KnownError(error.to_string()))
     }
 }
 

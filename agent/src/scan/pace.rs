@@ -132,12 +132,6 @@ impl Pace {
         self.width.load(Ordering::Relaxed)
     }
 
-    /// The ceiling of the width.
-    #[must_use]
-    pub fn max(&self) -> u32 {
-        self.max
-    }
-
     /// Whether operations are answered so slowly that even single ones are worth sharing out.
     #[must_use]
     pub fn is_slow(&self) -> bool {

@@ -298,15 +298,6 @@ impl Supervisor {
             .collect()
     }
 
-    /// Number of the root configured under `path`.
-    #[must_use]
-    pub fn find(&self, path: &std::path::Path) -> Option<RootIndex> {
-        self.roots
-            .iter()
-            .find(|root| root.settings.path == path)
-            .map(|root| root.index)
-    }
-
     /// Asks for a scan. Gives the number of the scan that will have seen everything that is there
     /// now.
     pub fn request(&self, root: RootIndex, full: bool, check_files: bool) -> u64 {

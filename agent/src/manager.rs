@@ -10,7 +10,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use crate::engine::Engines;
-use crate::scan::{RootState, RootStatus};
+use crate::scan::RootStatus;
 use crate::words;
 
 /// Time between two looks where no watchdog asks for a shorter one.
@@ -75,7 +75,7 @@ pub fn extend_start(time: Duration) {
 fn summary(roots: &[RootStatus], images: usize) -> String {
     let count = |is: &dyn Fn(&RootStatus) -> bool| roots.iter().filter(|root| is(root)).count();
     let scanning = count(&|root| root.progress.is_some());
-    let unavailable = count(&|root| matches!(root.root_state, RootState::Unavailable(_)));
+    let unavailable = count(&|root| root.root_state.is_unavailable());
     let mut line = format!(
         "{} in {}",
         words::count(images as u64, "image"),

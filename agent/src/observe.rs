@@ -8,7 +8,7 @@ use crate::catalog::{format_name, status_name};
 use crate::engine::Engines;
 use crate::escape;
 use crate::net::{Doorkeeper, Tls};
-use crate::scan::{RootState, RootStatus};
+use crate::scan::RootStatus;
 use crate::telemetry::{Metrics, RootFigures};
 
 /// All conditions of the catalogue's database.
@@ -105,13 +105,9 @@ fn figures(status: &RootStatus, images: &BTreeMap<String, u64>) -> RootFigures {
     let root = escape::utf8_path(&status.path);
     RootFigures {
         images: images.get(&root).copied().unwrap_or(0),
-        available: !matches!(status.root_state, RootState::Unavailable(_)),
+        available: !status.root_state.is_unavailable(),
         scanning: status.progress.is_some(),
-        width: match (&status.progress, &status.last) {
-            (Some((progress, _)), _) => progress.width(),
-            (None, Some(last)) => last.width,
-            (None, None) => 0,
-        },
+        width: status.width(),
         problems: status
             .last
             .as_ref()

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use sifter_proto::v1;
 
-use crate::catalog::{Catalog, FileTime, Snapshot};
+use crate::catalog::{Catalog, FileTime, RootIndex, Snapshot};
+use crate::config::RootSettings;
 use crate::confine::Confined;
 use crate::engine::Engines;
 use crate::escape::utf8_path;
@@ -29,12 +30,17 @@ impl Wired {
         Arc::clone(&self.engines.current().supervisor)
     }
 
-    fn find(&self, root: &str) -> Option<RootStatus> {
+    fn status(&self, root: &str) -> Option<RootStatus> {
         let supervisor = self.supervisor();
-        let mut roots = supervisor.settings();
-        let (index, _) = roots.find(|(_, settings)| utf8_path(&settings.path) == root)?;
+        let (index, _) = find(&supervisor, root)?;
         supervisor.status_of(index)
     }
+}
+
+/// A root by its path as text.
+fn find<'s>(supervisor: &'s Supervisor, root: &str) -> Option<(RootIndex, &'s RootSettings)> {
+    let mut roots = supervisor.settings();
+    roots.find(|(_, settings)| utf8_path(&settings.path) == root)
 }
 
 impl ImageSource for Wired {
@@ -72,9 +78,8 @@ impl ImageSource for Wired {
 
     fn is_ready(&self) -> bool {
         let engine = self.engines.current();
-        engine.supervisor.unknown().iter().all(|root| {
-            matches!(root.root_state, RootState::Unavailable(_)) || !engine.waits_for(&root.path)
-        })
+        let mut unknown = engine.supervisor.unknown().into_iter();
+        unknown.all(|root| root.root_state.is_unavailable() || !engine.waits_for(&root.path))
     }
 
     fn knows_all_roots(&self) -> bool {
@@ -129,10 +134,7 @@ impl ImageSource for Wired {
     fn scan(&self, root: &str, full: bool) -> Option<Ticket> {
         let roots_number = self.engines.number();
         let supervisor = self.supervisor();
-        let index = supervisor
-            .settings()
-            .find(|(_, settings)| utf8_path(&settings.path) == root)?
-            .0;
+        let (index, _) = find(&supervisor, root)?;
         Some(Ticket {
             finished: supervisor.finished(index)?,
             number: supervisor.request(index, full, true),
@@ -142,10 +144,8 @@ impl ImageSource for Wired {
 
     fn rescan_interval(&self, root: &str) -> Duration {
         let supervisor = self.supervisor();
-        let mut roots = supervisor.settings();
-        roots
-            .find(|(_, settings)| utf8_path(&settings.path) == root)
-            .map_or(Duration::ZERO, |(_, settings)| settings.rescan_interval)
+        let found = find(&supervisor, root);
+        found.map_or(Duration::ZERO, |(_, settings)| settings.rescan_interval)
     }
 
     fn root_paths(&self) -> Vec<String> {
@@ -156,12 +156,12 @@ impl ImageSource for Wired {
     }
 
     fn progress(&self, root: &str) -> Option<v1::ScanProgress> {
-        let (progress, started) = self.find(root)?.progress?;
+        let (progress, started) = self.status(root)?.progress?;
         Some(scan_progress(&progress, started))
     }
 
     fn result(&self, root: &str) -> Option<v1::ScanResult> {
-        self.find(root)?.last.map(|report| scan_result(&report))
+        self.status(root)?.last.map(|report| scan_result(&report))
     }
 }
 
@@ -173,9 +173,9 @@ fn root(status: RootStatus, images: &BTreeMap<String, u64>) -> v1::Root {
         (RootState::Pending, Some(_)) => (v1::RootState::Scanning, String::new()),
         (RootState::Pending, None) => (v1::RootState::Pending, String::new()),
     };
-    let (hint_mode, hint_message) = match status.hint {
+    let (hint_mode, hint_message) = match &status.hint {
         HintState::Interval => (v1::HintMode::Interval, String::new()),
-        HintState::Fallback(message) => (v1::HintMode::Interval, message),
+        HintState::Fallback(message) => (v1::HintMode::Interval, message.clone()),
         HintState::Inotify => (v1::HintMode::Inotify, String::new()),
     };
     let problems = status.last.as_ref().map(|last| {
@@ -202,11 +202,7 @@ fn root(status: RootStatus, images: &BTreeMap<String, u64>) -> v1::Root {
             .is_some_and(|kind| kind.nature == Nature::Network),
         hint_mode: hint_mode.into(),
         hint_message,
-        width: match (&status.progress, &status.last) {
-            (Some((progress, _)), _) => progress.width(),
-            (None, Some(last)) => last.width,
-            (None, None) => 0,
-        },
+        width: status.width(),
         last_scan: status.last.as_deref().map(scan_result),
         progress: status
             .progress

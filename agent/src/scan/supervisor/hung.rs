@@ -22,7 +22,7 @@ impl Supervised {
             }
             let hangs = RootState::Unavailable(message.clone());
             let before = std::mem::replace(&mut state.root_state, hangs);
-            if matches!(before, RootState::Unavailable(_)) {
+            if before.is_unavailable() {
                 return;
             }
             state.before_hanging = Some(before);

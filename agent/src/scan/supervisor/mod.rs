@@ -128,6 +128,14 @@ pub enum RootState {
     Unavailable(String),
 }
 
+impl RootState {
+    /// Whether it cannot be read now.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
 /// What is known of a root and its scans.
 #[derive(Debug, Clone)]
 pub struct RootStatus {
@@ -147,6 +155,18 @@ pub struct RootStatus {
     pub next: Option<FileTime>,
     /// Whether changes between scans are learned of.
     pub hint: HintState,
+}
+
+impl RootStatus {
+    /// Operations in flight at most: of the running scan, or of the last one; 0 before the first.
+    #[must_use]
+    pub fn width(&self) -> u32 {
+        match (&self.progress, &self.last) {
+            (Some((progress, _)), _) => progress.width(),
+            (None, Some(last)) => last.width,
+            (None, None) => 0,
+        }
+    }
 }
 
 /// A finished scan.

@@ -128,7 +128,7 @@ impl Supervised {
                 request.check_files |= is_old;
                 // What is listed of a root that comes back is old as a whole, too.
                 request.whole |= is_old
-                    || self.is_unavailable()
+                    || self.lock().root_state.is_unavailable()
                     // That walk begins at the root, whatever it knows.
                     || self.settings.follow_symlinks;
                 self.scan(catalog, &request, &progress)
@@ -164,10 +164,6 @@ impl Supervised {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-    }
-
-    fn is_unavailable(&self) -> bool {
-        matches!(self.lock().root_state, RootState::Unavailable(_))
     }
 
     pub(super) fn begin(&self) -> (Arc<Progress>, FileTime) {

@@ -89,7 +89,7 @@ fn only_roots_of_which_nothing_is_known_are_asked_for_what_they_lack() {
         panic!("{unknown:?}")
     };
     assert_eq!(missing.path, names[2]);
-    assert!(matches!(missing.root_state, RootState::Unavailable(_)));
+    assert!(missing.root_state.is_unavailable());
     assert_eq!(supervisor.asked(), before + 1);
     write_image(&names[2].join("image.sif"));
     wait(
@@ -247,7 +247,7 @@ fn a_root_that_cannot_be_read_is_none_that_can_before_a_scan_shows_it() {
         status.map(|root| root.root_state).collect::<Vec<_>>()
     };
     let before = root_states(&former);
-    assert!(matches!(&before[0], RootState::Unavailable(_)));
+    assert!(before[0].is_unavailable());
     // In another order, and with one that was not there.
     let roots = [tree.path().join("new"), there, away];
     let catalog = Arc::new(Catalog::open(None, &roots));

@@ -30,7 +30,7 @@ fn a_scan_that_has_ended_does_not_hang() {
     let hangs = || {
         root.hangs(&catalog, Duration::from_secs(31));
         let status = root.status(&catalog);
-        let is_unavailable = matches!(status.root_state, RootState::Unavailable(_));
+        let is_unavailable = status.root_state.is_unavailable();
         assert_eq!(!catalog.snapshot().unavailable.is_empty(), is_unavailable);
         is_unavailable
     };
@@ -95,13 +95,13 @@ fn a_root_that_answers_again_is_available_before_its_scan_ends() {
     for root in &supervisor.roots {
         let (progress, _) = root.begin();
         root.hangs(&catalog, Duration::from_secs(31));
-        assert!(matches!(&root.lock().root_state, RootState::Unavailable(_)));
+        assert!(root.lock().root_state.is_unavailable());
         progress.note_activity();
         supervisor.look_for_hung();
     }
     // Of the other one nothing is known.
     assert_eq!(root_states()[0], before[0]);
-    assert!(matches!(&root_states()[1], RootState::Unavailable(_)));
+    assert!(root_states()[1].is_unavailable());
     assert_eq!(catalog.snapshot().unavailable.len(), unavailable);
     supervisor.stop(PATIENCE);
 }

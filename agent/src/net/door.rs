@@ -178,7 +178,8 @@ impl Door {
                 (Io::Tls(Box::new(stream)), peer, source)
             }
             (Stranger::Tcp(stream, address), _) => {
-                has_spoken(&stream).await.map_err(gone)?;
+                let spoken = stream.async_io(Interest::READABLE, || peek(&stream));
+                spoken.await.map_err(gone)?;
                 let local = stream.local_addr().map_err(gone)?;
                 let uid = tokio::task::spawn_blocking(move || owner::of(local, address))
                     .await
@@ -199,7 +200,8 @@ impl Door {
                 }
             }
             (Stranger::Unix(stream), _) => {
-                has_spoken(&stream).await.map_err(gone)?;
+                let spoken = stream.async_io(Interest::READABLE, || peek(&stream));
+                spoken.await.map_err(gone)?;
                 match stream.peer_cred() {
                     Ok(user) => {
                         let peer = Peer::Local(Credentials {
@@ -221,47 +223,12 @@ impl Door {
     }
 }
 
-/// Waits for a client's first byte, and leaves it where it is. That a socket is said to be readable
-/// does not mean that there is anything.
-async fn has_spoken(stream: &impl Spoken) -> io::Result<()> {
-    loop {
-        stream.wait().await?;
-        match stream.peek() {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// A connection whose first byte can be waited for, over a unix socket or TCP.
-trait Spoken: Sync {
-    fn wait(&self) -> impl Future<Output = io::Result<()>> + Send;
-    fn peek(&self) -> io::Result<usize>;
-}
-
-fn peek(socket: &impl AsRawFd) -> io::Result<usize> {
+/// Looks for a client's first byte, and leaves it where it is. That a socket is said to be readable does not mean that
+/// there is anything.
+fn peek(socket: &impl AsRawFd) -> io::Result<()> {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    Ok(recv(socket.as_raw_fd(), &mut [0], flags)?)
-}
-
-impl Spoken for TcpStream {
-    fn wait(&self) -> impl Future<Output = io::Result<()>> + Send {
-        self.readable()
-    }
-
-    fn peek(&self) -> io::Result<usize> {
-        self.try_io(Interest::READABLE, || peek(self))
-    }
-}
-
-impl Spoken for UnixStream {
-    fn wait(&self) -> impl Future<Output = io::Result<()>> + Send {
-        self.readable()
-    }
-
-    fn peek(&self) -> io::Result<usize> {
-        self.try_io(Interest::READABLE, || peek(self))
+    match recv(socket.as_raw_fd(), &mut [0], flags)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
-use tower::{Layer, Service};
+use tower::Service;
 
 /// What a client is told whose call is ended.
 const MESSAGE: &str = "the agent is stopping: call again when it is back";
@@ -17,29 +17,12 @@ const MESSAGE: &str = "the agent is stopping: call again when it is back";
 /// Calls that end by themselves, and are given the time for it. All others may go on for ever.
 const FINITE: [&str; 2] = ["StreamImages", "ListImages"];
 
-/// Puts [`Ending`] around a service.
-#[derive(Debug, Clone)]
-pub(super) struct EndingLayer {
-    /// Turns true when the agent stops.
-    pub(super) stopping: watch::Receiver<bool>,
-}
-
-impl<S> Layer<S> for EndingLayer {
-    type Service = Ending<S>;
-
-    fn layer(&self, inner: S) -> Ending<S> {
-        Ending {
-            inner,
-            stopping: self.stopping.clone(),
-        }
-    }
-}
-
 /// A service whose endless answers end with the agent.
 #[derive(Debug, Clone)]
 pub(super) struct Ending<S> {
-    inner: S,
-    stopping: watch::Receiver<bool>,
+    pub(super) inner: S,
+    /// Turns true when the agent stops.
+    pub(super) stopping: watch::Receiver<bool>,
 }
 
 impl<S> Service<Request<Body>> for Ending<S>

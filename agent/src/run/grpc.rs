@@ -11,12 +11,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{self, Server};
+use tower::layer::layer_fn;
 
-use super::ending::EndingLayer;
+use super::ending::Ending;
 use super::wired::Wired;
 use crate::net::Connection;
 use crate::service::{AgentState, ImageSource, Images, Owners, Sights, Visibility};
-use crate::telemetry::{Metrics, RpcLayer};
+use crate::telemetry::{Metrics, Rpc};
 
 /// How long running RPCs may take to finish at the end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -61,8 +62,14 @@ pub(super) async fn serve(
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         // Outside, so that it sees with which status the other ends a call.
-        .layer(RpcLayer(metrics))
-        .layer(EndingLayer { stopping })
+        .layer(layer_fn(move |inner| Rpc {
+            inner,
+            metrics: Arc::clone(&metrics),
+        }))
+        .layer(layer_fn(move |inner| Ending {
+            inner,
+            stopping: stopping.clone(),
+        }))
         .add_service(health)
         .add_service(reflection().build_v1().context("reflection v1")?)
         .add_service(reflection().build_v1alpha().context("reflection v1alpha")?)

@@ -19,7 +19,7 @@ use crate::config::LogSettings;
 
 pub use self::metrics::{Metrics, RootFigures, Scanned};
 pub use self::quiet::Quiet;
-pub use self::rpc::RpcLayer;
+pub use self::rpc::Rpc;
 pub use self::scrape::{Pages, Scrapes};
 pub use self::terminal::Terminal;
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Code;
 use tonic::body::Body;
-use tower::{Layer, Service};
+use tower::Service;
 use tracing::{Instrument, Span};
 
 use super::Metrics;
@@ -89,26 +89,13 @@ fn request_id(headers: &HeaderMap) -> Option<&str> {
         .filter(|id| !id.is_empty() && id.len() <= REQUEST_ID_MAX)
 }
 
-/// Puts [`Rpc`] around a service.
-#[derive(Debug, Clone)]
-pub struct RpcLayer(pub Arc<Metrics>);
-
-impl<S> Layer<S> for RpcLayer {
-    type Service = Rpc<S>;
-
-    fn layer(&self, inner: S) -> Rpc<S> {
-        Rpc {
-            inner,
-            metrics: Arc::clone(&self.0),
-        }
-    }
-}
-
 /// A service whose RPCs are logged and counted.
 #[derive(Debug, Clone)]
 pub struct Rpc<S> {
-    inner: S,
-    metrics: Arc<Metrics>,
+    /// The service.
+    pub inner: S,
+    /// Where they are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl<S> Service<Request<Body>> for Rpc<S>

@@ -40,38 +40,35 @@ const STREAM: &str = "server_stream";
 const BOTH: &str = "bidi_stream";
 
 /// All methods: what anybody may call otherwise has no series of its own.
-const METHODS: [(&str, &str, &str); 11] = [
-    (IMAGES, "ListImages", UNARY),
-    (IMAGES, "StreamImages", STREAM),
-    (IMAGES, "GetImage", UNARY),
-    (IMAGES, "WatchImages", STREAM),
-    (AGENT, "GetStatus", UNARY),
-    (AGENT, "Scan", STREAM),
-    (HEALTH, "Check", UNARY),
-    (HEALTH, "List", UNARY),
-    (HEALTH, "Watch", STREAM),
-    (REFLECTION, "ServerReflectionInfo", BOTH),
-    (REFLECTION_ALPHA, "ServerReflectionInfo", BOTH),
+const METHODS: [Method; 11] = [
+    Method::new(IMAGES, "ListImages", UNARY),
+    Method::new(IMAGES, "StreamImages", STREAM),
+    Method::new(IMAGES, "GetImage", UNARY),
+    Method::new(IMAGES, "WatchImages", STREAM),
+    Method::new(AGENT, "GetStatus", UNARY),
+    Method::new(AGENT, "Scan", STREAM),
+    Method::new(HEALTH, "Check", UNARY),
+    Method::new(HEALTH, "List", UNARY),
+    Method::new(HEALTH, "Watch", STREAM),
+    Method::new(REFLECTION, "ServerReflectionInfo", BOTH),
+    Method::new(REFLECTION_ALPHA, "ServerReflectionInfo", BOTH),
 ];
 
 impl Method {
+    const fn new(service: &'static str, name: &'static str, kind: &'static str) -> Self {
+        Self {
+            service,
+            name,
+            kind,
+        }
+    }
+
     pub(super) fn of(path: &str) -> Self {
         let asked = path.trim_start_matches('/').split_once('/');
-        METHODS
-            .iter()
-            .find(|(service, name, _)| asked == Some((service, name)))
-            .map_or(
-                Self {
-                    service: "unknown",
-                    name: "unknown",
-                    kind: UNARY,
-                },
-                |(service, name, kind)| Self {
-                    service,
-                    name,
-                    kind,
-                },
-            )
+        let known = METHODS
+            .into_iter()
+            .find(|method| asked == Some((method.service, method.name)));
+        known.unwrap_or(Self::new("unknown", "unknown", UNARY))
     }
 
     /// Whether calls are part of every day's noise.
@@ -261,7 +258,7 @@ mod tests {
         }
         // Every method of the descriptor has its own series.
         let set = String::from_utf8_lossy(sifter_proto::FILE_DESCRIPTOR_SET);
-        for (service, name, _) in super::METHODS {
+        for Method { service, name, .. } in super::METHODS {
             if let Some(short) = service.strip_prefix("sifter.v1.") {
                 assert!(
                     set.contains(short) && set.contains(name),

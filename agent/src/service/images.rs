@@ -281,9 +281,8 @@ impl<A: ImageSource> ImageService for Images<A> {
         let selection = Arc::new(selection);
         let unlisted = this.unlisted(seen.as_deref());
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
-        let service = this;
         tokio::spawn(
-            async move { service.send_all(&selection, view, unlisted, &sender).await }
+            async move { this.send_all(&selection, view, unlisted, &sender).await }
                 .in_current_span(),
         );
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -325,25 +324,20 @@ impl<A: ImageSource> ImageService for Images<A> {
         let request = request.into_inner();
         let view = view_of(request.view)?;
         let query = Reading::<A>::query(&request.filter, "", FileTime::now()).await?;
+        let resume = request.resume_generation;
         // The history is of all images: whose changes a user may know is not known any more.
-        if request.resume_generation != 0 && sight != Sight::All {
-            return Err(status::generation_expired(request.resume_generation));
-        }
-        if request.resume_generation != 0
-            && this
-                .catalog
-                .changes_after(request.resume_generation)
-                .is_none()
-        {
-            return Err(status::generation_expired(request.resume_generation));
+        let is_held = || sight == Sight::All && this.catalog.changes_after(resume).is_some();
+        if resume != 0 && !is_held() {
+            return Err(status::generation_expired(resume));
         }
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
-        let watcher = Watcher::new(this.clone(), Arc::clone(&this.catalog), query, view, sender);
-        tokio::spawn(
-            watcher
-                .run(sight, request.resume_generation)
-                .in_current_span(),
-        );
+        let watcher = Watcher {
+            reading: this,
+            query,
+            view,
+            sender,
+        };
+        tokio::spawn(watcher.run(sight, resume).in_current_span());
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }

@@ -13,7 +13,7 @@ use sifter_proto::v1::{Image, ImageView, WatchImagesResponse};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::catalog::{Catalog, Changes, FileTime, KeptRow, Query, Selection, Snapshot, StoreError};
+use crate::catalog::{Changes, FileTime, KeptRow, Query, Selection, Snapshot, StoreError};
 
 use super::aside;
 use super::convert;
@@ -28,11 +28,10 @@ const BATCH: usize = 100;
 
 /// One client's watch.
 pub(super) struct Watcher<A> {
-    service: Reading<A>,
-    catalog: Arc<Catalog>,
-    query: Query,
-    view: ImageView,
-    sender: mpsc::Sender<Result<WatchImagesResponse, Status>>,
+    pub(super) reading: Reading<A>,
+    pub(super) query: Query,
+    pub(super) view: ImageView,
+    pub(super) sender: mpsc::Sender<Result<WatchImagesResponse, Status>>,
 }
 
 /// Images that were sent, by their numbers.
@@ -42,22 +41,6 @@ type Sent = HashMap<i64, (Arc<KeptRow>, ImageStatus)>;
 struct Ended;
 
 impl<A: ImageSource> Watcher<A> {
-    pub fn new(
-        service: Reading<A>,
-        catalog: Arc<Catalog>,
-        query: Query,
-        view: ImageView,
-        sender: mpsc::Sender<Result<WatchImagesResponse, Status>>,
-    ) -> Self {
-        Self {
-            service,
-            catalog,
-            query,
-            view,
-            sender,
-        }
-    }
-
     /// Runs until the client ends the call.
     pub async fn run(self, sight: Sight, resume: u64) {
         let _ = match sight {
@@ -68,15 +51,15 @@ impl<A: ImageSource> Watcher<A> {
 
     /// The watch of a caller who does not see everything.
     async fn watch_own(&self, sight: &Sight) -> Result<(), Ended> {
-        let mut generations = self.catalog.subscribe();
-        let mut replaced = self.service.agent.replaced();
-        if !Arc::ptr_eq(&self.catalog, &self.service.agent.catalog()) {
+        let mut generations = self.reading.catalog.subscribe();
+        let mut replaced = self.reading.agent.replaced();
+        if !Arc::ptr_eq(&self.reading.catalog, &self.reading.agent.catalog()) {
             return self.expired(0).await;
         }
         let mut sent: Option<Sent> = None;
         loop {
             generations.borrow_and_update();
-            let (snapshot, _) = self.service.present(sight).await;
+            let (snapshot, _) = self.reading.present(sight).await;
             let at = (snapshot.generation, snapshot.as_of);
             let mut gone = sent.clone().unwrap_or_default();
             let (mut added, mut changed) = (Vec::new(), Vec::new());
@@ -123,13 +106,13 @@ impl<A: ImageSource> Watcher<A> {
     }
 
     async fn watch(&self, resume: u64) -> Result<(), Ended> {
-        let mut generations = self.catalog.subscribe();
-        let mut replaced = self.service.agent.replaced();
-        if !Arc::ptr_eq(&self.catalog, &self.service.agent.catalog()) {
+        let mut generations = self.reading.catalog.subscribe();
+        let mut replaced = self.reading.agent.replaced();
+        if !Arc::ptr_eq(&self.reading.catalog, &self.reading.agent.catalog()) {
             return self.expired(0).await;
         }
         let mut seen = if resume == 0 {
-            let snapshot = self.catalog.snapshot();
+            let snapshot = self.reading.catalog.snapshot();
             self.snapshot(&snapshot).await?;
             snapshot.generation
         } else {
@@ -137,7 +120,7 @@ impl<A: ImageSource> Watcher<A> {
         };
         loop {
             generations.borrow_and_update();
-            let Some(all) = self.catalog.changes_after(seen) else {
+            let Some(all) = self.reading.catalog.changes_after(seen) else {
                 let message = "too slow: the changes are not held any more; watch again";
                 let _ = self.sender.send(Err(status::overloaded(message))).await;
                 return Err(Ended);
@@ -157,7 +140,7 @@ impl<A: ImageSource> Watcher<A> {
     /// The images of a snapshot that are watched.
     async fn select(&self, snapshot: &Arc<Snapshot>) -> Result<Selection, Ended> {
         let (snapshot, query) = (Arc::clone(snapshot), self.query.clone());
-        let selection = aside::select_once(&self.catalog, snapshot, query).await;
+        let selection = aside::select_once(&self.reading.catalog, snapshot, query).await;
         self.answered(selection).await
     }
 
@@ -185,11 +168,11 @@ impl<A: ImageSource> Watcher<A> {
     }
 
     async fn changes(&self, changes: &Arc<Changes>) -> Result<(), Ended> {
-        let snapshot = self.catalog.snapshot();
+        let snapshot = self.reading.catalog.snapshot();
         let at = (changes.generation, changes.as_of);
         let watched = {
             let (changes, snapshot) = (Arc::clone(changes), Arc::clone(&snapshot));
-            let (catalog, query) = (Arc::clone(&self.catalog), self.query.clone());
+            let (catalog, query) = (Arc::clone(&self.reading.catalog), self.query.clone());
             aside::look_through(move || {
                 watched(&changes, |row| {
                     query.matches(&snapshot, &row.view(), &*catalog)
@@ -219,14 +202,14 @@ impl<A: ImageSource> Watcher<A> {
         let mut rest = rows;
         while !rest.is_empty() {
             let batch = &rest[..rest.len().min(BATCH)];
-            self.service.learn_owners(batch).await;
+            self.reading.learn_owners(batch).await;
             let images = match self.view {
                 ImageView::Full => {
-                    let (service, view) = (self.service.clone(), self.view);
+                    let (reading, view) = (self.reading.clone(), self.view);
                     let (snapshot, batch) = (Arc::clone(snapshot), batch.to_vec());
-                    aside::run(move || service.messages(&snapshot, &batch, view)).await
+                    aside::run(move || reading.messages(&snapshot, &batch, view)).await
                 }
-                view => self.service.messages(snapshot, batch, view),
+                view => self.reading.messages(snapshot, batch, view),
             };
             let images = self.answered(images).await?;
             rest = &rest[images.len()..];

@@ -3,13 +3,14 @@
 //! time: what that takes grows with the listing, and anybody may ask for it a thousand times.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore};
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
 use super::status;
-use crate::catalog::{Catalog, Query, Selection, Snapshot};
+use crate::catalog::{Catalog, Query, Selection, Snapshot, StoreError};
 
 /// How many look through a listing at a time, whoever they are: to put a million images in order takes 100 MiB while
 /// it lasts, and more processors than these gain little.
@@ -40,6 +41,25 @@ pub(super) async fn run<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(Status::internal(error.to_string())))
 }
 
+/// Work on a thread of its own that may hang, when there is a slot for it; `None` if that is not done in time. The slot
+/// is given back by the thread itself, however long it takes.
+pub(super) async fn in_time<S: Send + 'static, T: Send + 'static>(
+    slot: impl Future<Output = Result<S, AcquireError>>,
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let done = async {
+        let slot = slot.await.ok()?;
+        let thread = spawn_blocking(move || {
+            let done = work();
+            drop(slot);
+            done
+        });
+        thread.await.ok()
+    };
+    tokio::time::timeout(patience, done).await.ok().flatten()
+}
+
 /// The images that a query selects; see [`Catalog::select`].
 pub(super) async fn select(
     catalog: &Arc<Catalog>,
@@ -49,16 +69,10 @@ pub(super) async fn select(
     now: i64,
 ) -> Result<Arc<Selection>, Status> {
     let catalog = Arc::clone(catalog);
-    let is_plain = query.is_plain();
-    let work = move || {
-        let selection = catalog.select(snapshot, &query, number, now);
-        selection.map_err(|error| status::catalog_failed(&error))
-    };
-    if is_plain {
-        work()
-    } else {
-        look_through(work).await
-    }
+    selected(query, move |query| {
+        catalog.select(snapshot, query, number, now)
+    })
+    .await
 }
 
 /// The same for somebody who reads it in one go.
@@ -68,11 +82,16 @@ pub(super) async fn select_once(
     query: Query,
 ) -> Result<Selection, Status> {
     let catalog = Arc::clone(catalog);
+    selected(query, move |query| catalog.select_once(snapshot, query)).await
+}
+
+/// What a plain query selects is there already.
+async fn selected<T: Send + 'static>(
+    query: Query,
+    select: impl FnOnce(&Query) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Status> {
     let is_plain = query.is_plain();
-    let work = move || {
-        let selection = catalog.select_once(snapshot, &query);
-        selection.map_err(|error| status::catalog_failed(&error))
-    };
+    let work = move || select(&query).map_err(|error| status::catalog_failed(&error));
     if is_plain {
         work()
     } else {

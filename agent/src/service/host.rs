@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tonic::Status;
 
-use super::status;
+use super::{aside, status};
 
 /// Questions at a time, those that hang included.
 const AT_ONCE: usize = 4;
@@ -34,18 +34,8 @@ async fn ask_within<T: Send + 'static>(
     patience: Duration,
     question: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Status> {
-    let answered = async {
-        let slot = slots.acquire().await.ok()?;
-        let thread = tokio::task::spawn_blocking(move || {
-            let answer = question();
-            // Given back by the thread itself, however long it takes.
-            drop(slot);
-            answer
-        });
-        thread.await.ok()
-    };
-    let answer = tokio::time::timeout(patience, answered).await;
-    answer.ok().flatten().ok_or_else(status::host_is_silent)
+    let answer = aside::in_time(slots.acquire(), patience, question).await;
+    answer.ok_or_else(status::host_is_silent)
 }
 
 /// As if as many questions hung as can be asked.

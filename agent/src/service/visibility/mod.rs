@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 use self::permission::Subject;
 use self::places::{Basis, Evaluation, Places};
 pub use self::sight::{Sight, Sights};
+use super::aside;
 use crate::catalog::{FileTime, KeptRow, Rows, Snapshot};
 
 /// How long a listing of a user is taken for a new request. A directory that was closed or opened
@@ -256,32 +257,15 @@ impl Visibility {
                 .or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))),
         );
         let places = Arc::clone(&self.places);
-        async move {
-            let evaluated = async {
-                let slot = slots.acquire_owned().await.ok()?;
-                tokio::task::spawn_blocking(move || {
-                    let evaluation = |basis| Evaluation::new(&places, &subject, basis);
-                    let mut now = evaluation(Basis::Now);
-                    let mut either = evaluation(Basis::NowOrRemembered);
-                    let mut remembered = evaluation(Basis::Remembered);
-                    let mut rows = rows;
-                    rows.retain(|(_, row, basis)| match basis {
-                        Basis::Now => now.sees(row),
-                        Basis::NowOrRemembered => either.sees(row),
-                        Basis::Remembered => remembered.sees(row),
-                    });
-                    // Given back by the thread itself, however long it takes.
-                    drop(slot);
-                    rows.into_iter().map(|(place, ..)| place).collect()
-                })
-                .await
-                .ok()
-            };
-            tokio::time::timeout(PATIENCE, evaluated)
-                .await
-                .ok()
-                .flatten()
-        }
+        let evaluate = move || {
+            // In their own order, by which they are found.
+            let bases = [Basis::Now, Basis::NowOrRemembered, Basis::Remembered];
+            let mut by_basis = bases.map(|basis| Evaluation::new(&places, &subject, basis));
+            let mut rows = rows;
+            rows.retain(|(_, row, basis)| by_basis[*basis as usize].sees(row));
+            rows.into_iter().map(|(place, ..)| place).collect()
+        };
+        aside::in_time(slots.acquire_owned(), PATIENCE, evaluate)
     }
 }
 

@@ -46,15 +46,6 @@ const LOCK_FILE: &str = "agent.lock";
 /// Time between two looks at the mounts, where the kernel does not tell that they have changed.
 const LOOK_AT_MOUNTS: Duration = Duration::from_secs(10);
 
-/// What the agent starts from.
-struct Start {
-    settings: Settings,
-    passed: Vec<Passed>,
-    confined: Confined,
-    reload: reload::Read,
-    terminal: Option<Terminal>,
-}
-
 /// Has SIGHUP wait until it can be acted on: by itself it would end a process that has only begun. To be called
 /// first of all, before the configuration is read that it says has changed, and before there are threads.
 pub fn hold_back_hangup() {
@@ -96,14 +87,8 @@ pub fn agent(
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let start = Start {
-        settings,
-        passed,
-        confined,
-        reload,
-        terminal,
-    };
-    let result = runtime.block_on(serve(start, ready));
+    let serving = serve(settings, passed, confined, reload, terminal, ready);
+    let result = runtime.block_on(serving);
     // Blocking tasks on a hung file system do not come back.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
@@ -145,15 +130,15 @@ fn lock(directory: &Path) -> anyhow::Result<Option<File>> {
     }
 }
 
-async fn serve(start: Start, ready: impl FnOnce(&[String])) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    passed: Vec<Passed>,
+    confined: Confined,
+    reload: reload::Read,
+    terminal: Option<Terminal>,
+    ready: impl FnOnce(&[String]),
+) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let Start {
-        settings,
-        passed,
-        confined,
-        reload,
-        terminal,
-    } = start;
     let (listeners, passed_metrics) = listeners::bind(&settings, passed).await?;
     let metrics = Arc::new(Metrics::default());
     let tls = match &settings.tls {

@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::Metrics;
@@ -106,14 +106,10 @@ impl Pages {
                 let (metrics, refresh) = (Arc::clone(&metrics), Arc::clone(&refresh));
                 let accepted = match &scrapes {
                     Scrapes::Unix(socket, _) => socket.accept().await.map(|stream| {
-                        tokio::spawn(
-                            async move { (answer(stream, metrics, refresh).await, slot).1 },
-                        )
+                        tokio::spawn(answer(stream, metrics, refresh, slot));
                     }),
                     Scrapes::Tcp(listener, _) => listener.accept().await.map(|(stream, _)| {
-                        tokio::spawn(
-                            async move { (answer(stream, metrics, refresh).await, slot).1 },
-                        )
+                        tokio::spawn(answer(stream, metrics, refresh, slot));
                     }),
                 };
                 if accepted.is_err() {
@@ -138,10 +134,12 @@ impl Drop for Serving {
     }
 }
 
+/// Answers one connection, which has its slot until then.
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     metrics: Arc<Metrics>,
     refresh: Refresh,
+    _slot: OwnedSemaphorePermit,
 ) {
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (metrics, refresh) = (Arc::clone(&metrics), Arc::clone(&refresh));

@@ -118,20 +118,15 @@ async fn try_bind(address: &Listen, socket_mode: u32) -> io::Result<Bound> {
             listener: Listener::Unix(UnixSocket::bind(path, socket_mode)?),
             address: address.clone(),
         }),
-        Listen::Tcp(wanted) => {
+        Listen::Tcp(wanted) | Listen::Tls(wanted) => {
             let listener = TcpListener::bind(wanted).await?;
-            let address = Listen::Tcp(listener.local_addr()?);
+            let bound = listener.local_addr()?;
             Ok(Bound {
                 listener: Listener::Tcp(listener),
-                address,
-            })
-        }
-        Listen::Tls(wanted) => {
-            let listener = TcpListener::bind(wanted).await?;
-            let address = Listen::Tls(listener.local_addr()?);
-            Ok(Bound {
-                listener: Listener::Tcp(listener),
-                address,
+                address: match address {
+                    Listen::Tls(_) => Listen::Tls(bound),
+                    _ => Listen::Tcp(bound),
+                },
             })
         }
     }

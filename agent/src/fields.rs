@@ -33,6 +33,11 @@ impl Fields<'_> {
         }
     }
 
+    /// A value of an enumeration, of which none is negative.
+    pub fn enumeration(&mut self, tag: u32, value: impl Into<i32>) {
+        self.number(tag, value.into().unsigned_abs().into());
+    }
+
     /// A time.
     pub fn time(&mut self, tag: u32, time: &Timestamp) {
         let (seconds, nanos) = (

@@ -70,22 +70,16 @@ impl<'o> Encoder<'o> {
         if let Some(id) = row.image_id {
             image.text(3, Sha256Text::of(&id.0).as_str());
         }
-        image.number(4, v1_number(convert::format(row.format).into()));
+        image.enumeration(4, convert::format(row.format));
         image.text(5, row.format_version);
-        image.number(6, v1_number(convert::status(status).into()));
+        image.enumeration(6, convert::status(status));
         image.text(7, message);
         image.text(8, row.repository);
         image.text(9, row.tag);
-        image.number(
-            10,
-            v1_number(convert::reference_source(row.reference_source).into()),
-        );
+        image.enumeration(10, convert::reference_source(row.reference_source));
         image.text(11, row.base);
         image.time(12, &convert::timestamp(row.update_time));
-        image.number(
-            13,
-            v1_number(convert::time_source(row.update_time_source).into()),
-        );
+        image.enumeration(13, convert::time_source(row.update_time_source));
         if let Some(time) = row.create_time {
             image.time(14, &convert::timestamp(time));
         }
@@ -108,7 +102,7 @@ impl<'o> Encoder<'o> {
         for signature in row.signatures.as_ref() {
             image.element(31, &signature.encode_to_vec());
         }
-        image.number(32, v1_number(convert::encryption(row.encryption).into()));
+        image.enumeration(32, convert::encryption(row.encryption));
         image.text(33, row.sbom);
         if let Some(digest) = &row.content_digest {
             image.text(34, Sha256Text::of(digest).as_str());
@@ -119,11 +113,6 @@ impl<'o> Encoder<'o> {
         self.image.extend_from_slice(details);
         Fields(&mut self.images).element(IMAGES, &self.image);
     }
-}
-
-/// The number of an enumeration's value, of which none is negative.
-fn v1_number(value: i32) -> u64 {
-    u64::from(value.unsigned_abs())
 }
 
 #[cfg(test)]

@@ -17,8 +17,37 @@ const CONDITIONS: [&str; 3] = ["ok", "memory", "failed"];
 /// Images by status and format.
 type ByStatus = BTreeMap<(&'static str, &'static str), u64>;
 
-/// A listing, of which nothing is held, and its images by status and by root.
-type Counted = (Weak<Snapshot>, ByStatus, BTreeMap<String, u64>);
+/// How many images a listing has, of which nothing is held.
+struct Counted {
+    of: Weak<Snapshot>,
+    by_status: ByStatus,
+    by_root: BTreeMap<String, u64>,
+}
+
+impl Counted {
+    fn new(snapshot: &Arc<Snapshot>) -> Self {
+        let mut by_status = ByStatus::new();
+        let mut by_root: BTreeMap<String, u64> = BTreeMap::new();
+        for row in snapshot.rows.iter() {
+            let status = status_name(snapshot.status_of(row));
+            let format = format_name(row.format());
+            *by_status.entry((status, format)).or_default() += 1;
+            match by_root.get_mut(&**row.root()) {
+                Some(count) => *count += 1,
+                None => drop(by_root.insert(row.root().as_ref().to_owned(), 1)),
+            }
+        }
+        Self {
+            of: Arc::downgrade(snapshot),
+            by_status,
+            by_root,
+        }
+    }
+
+    fn is_of(&self, snapshot: &Arc<Snapshot>) -> bool {
+        std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(snapshot))
+    }
+}
 
 /// What the metrics are taken from.
 pub struct Observed {
@@ -45,34 +74,14 @@ impl Observed {
             let snapshot = engine.catalog.snapshot();
             let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
             // A million images need not be counted again for every scrape.
-            let current = counted
-                .as_ref()
-                .is_some_and(|(of, ..)| std::ptr::eq(of.as_ptr(), Arc::as_ptr(&snapshot)));
-            if !current {
-                let mut images = ByStatus::new();
-                let mut by_root: BTreeMap<String, u64> = BTreeMap::new();
-                for row in snapshot.rows.iter() {
-                    let status = status_name(snapshot.status_of(row));
-                    *images
-                        .entry((status, format_name(row.format())))
-                        .or_default() += 1;
-                    match by_root.get_mut(&**row.root()) {
-                        Some(count) => *count += 1,
-                        None => drop(by_root.insert(row.root().as_ref().to_owned(), 1)),
-                    }
-                }
-                *counted = Some((Arc::downgrade(&snapshot), images, by_root));
-            }
-            if let Some((_, images, by_root)) = &*counted {
-                metrics.set_images(images);
-                let roots: Vec<RootFigures> = engine
-                    .supervisor
-                    .status()
-                    .iter()
-                    .map(|status| figures(status, by_root))
-                    .collect();
-                metrics.set_roots(&roots);
-            }
+            drop(counted.take_if(|counted| !counted.is_of(&snapshot)));
+            let counted = counted.get_or_insert_with(|| Counted::new(&snapshot));
+            metrics.set_images(&counted.by_status);
+            let roots = engine.supervisor.status().into_iter();
+            let roots: Vec<_> = roots
+                .map(|status| figures(&status, &counted.by_root))
+                .collect();
+            metrics.set_roots(&roots);
             metrics
                 .generation
                 .set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));

@@ -253,12 +253,7 @@ impl Engines {
                 .former
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            if former
-                .as_ref()
-                .is_some_and(|held| std::ptr::eq(Arc::as_ptr(held), catalog.as_ptr()))
-            {
-                *former = None;
-            }
+            drop(former.take_if(|held| std::ptr::eq(Arc::as_ptr(held), catalog.as_ptr())));
         });
     }
 

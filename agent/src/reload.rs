@@ -8,10 +8,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sifter_proto::v1::Confinement;
 use tokio::signal::unix::Signal;
-use v1::Confinement;
-
-use sifter_proto::v1;
 
 use crate::config::{RootSettings, Settings};
 use crate::confine::Confined;

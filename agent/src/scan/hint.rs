@@ -46,7 +46,7 @@ const EVENTS: AddWatchFlags = AddWatchFlags::IN_CREATE
 /// Whether changes between scans are learned of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum HintState {
-    /// By the interval alone, and why.
+    /// By the interval alone: hints were not asked for, or are not set up yet.
     #[default]
     Interval,
     /// By the interval alone, although hints were asked for, and why.

@@ -204,6 +204,25 @@ impl Access {
         OpenFile::new(fd, facts, reading)
     }
 
+    /// Opens a regular file where its path really leads: links in it are followed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Access::open_file`].
+    pub fn open_path(
+        &self,
+        path: &Path,
+        reading: Reading,
+        operations: &mut Operations,
+    ) -> io::Result<OpenFile> {
+        let path = path.canonicalize()?;
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let dir = self.open_root(directory, operations)?;
+        self.open_file(&dir, &c_name(name.as_bytes())?, reading, operations)
+    }
+
     /// Refuses what is mounted in a directory. Another device alone says nothing: a subvolume of btrfs has one of
     /// its own, and so have the files of each layer of an overlay.
     fn check_mount(

@@ -329,15 +329,7 @@ fn processors() -> u32 {
 ///
 /// What the operating system says.
 pub fn open_file(path: &Path) -> io::Result<OpenFile> {
-    let path = path.canonicalize()?;
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let access = Access::new(true);
-    let mut operations = Operations::default();
-    let dir = access.open_root(directory, &mut operations)?;
-    let name = dir::c_name(std::os::unix::ffi::OsStrExt::as_bytes(name))?;
-    access.open_file(&dir, &name, Reading::default(), &mut operations)
+    Access::new(true).open_path(path, Reading::default(), &mut Operations::default())
 }
 
 /// Opens a directory by its path for [`sifter_image::probe_directory`], and hands it to `probe`.

@@ -7,8 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use sifter_image::record::Status;
+use sifter_image::{NotImage, Subject, Verdict};
+use walkdir::DirEntry;
+
 use super::super::candidates::{Candidacy, SIZE_MIN, candidacy};
-use super::super::dir::c_name;
 use super::super::file::{Reading, released};
 use super::super::operations::Operations;
 use super::super::panics;
@@ -19,6 +22,7 @@ use super::super::work::Shared;
 use super::copy_of;
 use crate::catalog::{
     ChangeKind, Content, DirectoryChange, FileFacts, FileTime, Found, Identity, KnownDirectory,
+    KnownFile,
 };
 
 /// A directory of which not all entries were seen yet.
@@ -26,7 +30,7 @@ pub(super) struct OpenDirectory {
     id: Option<i64>,
     path: Box<[u8]>,
     identity: Identity,
-    known_files: HashMap<Box<[u8]>, crate::catalog::KnownFile>,
+    known_files: HashMap<Box<[u8]>, KnownFile>,
     children: Vec<Box<[u8]>>,
     found: Vec<Found>,
     is_known: bool,
@@ -70,11 +74,7 @@ impl OpenDirectory {
     }
 
     /// Whether the directory is one image, of which nothing but itself is listed then.
-    pub(super) fn sandbox(
-        &mut self,
-        entry: &walkdir::DirEntry,
-        scan: &Shared<'_>,
-    ) -> io::Result<bool> {
+    pub(super) fn sandbox(&mut self, entry: &DirEntry, scan: &Shared<'_>) -> io::Result<bool> {
         let (access, options) = (scan.access, scan.options);
         let known = self.known_files.get(b"".as_slice());
         if let Some(known) = known
@@ -98,7 +98,7 @@ impl OpenDirectory {
         let dir = access.open_root(entry.path(), &mut operations)?;
         let (_, facts) = dir.identity(&mut operations)?;
         let now = FileTime::now();
-        let subject = sifter_image::Subject {
+        let subject = Subject {
             path: entry.path(),
             modified: facts.modified.timestamp(),
             now: now.timestamp(),
@@ -112,17 +112,14 @@ impl OpenDirectory {
         let verdict = panics::probe_directory(&tree, &subject, &scan.probe)?;
         let cost = tree.operations();
         scan.add(&Counts {
+            images: u64::from(matches!(verdict, Verdict::Image(_))),
             operations: operations.calls + cost.calls,
             bytes: cost.bytes,
             ..Counts::default()
         });
-        let sifter_image::Verdict::Image(image) = verdict else {
+        let Verdict::Image(image) = verdict else {
             return Ok(false);
         };
-        scan.add(&Counts {
-            images: 1,
-            ..Counts::default()
-        });
         self.known_files.remove(b"".as_slice());
         self.found.push(Found {
             name: Box::default(),
@@ -139,7 +136,7 @@ impl OpenDirectory {
         }
     }
 
-    pub(super) fn file(&mut self, entry: &walkdir::DirEntry, scan: &Shared<'_>) {
+    pub(super) fn file(&mut self, entry: &DirEntry, scan: &Shared<'_>) {
         let name = entry.file_name().as_bytes();
         let mut counts = Counts {
             files: 1,
@@ -198,13 +195,13 @@ enum Look {
 }
 
 fn look_at(
-    entry: &walkdir::DirEntry,
+    entry: &DirEntry,
     candidacy: Candidacy,
-    known: Option<&crate::catalog::KnownFile>,
+    known: Option<&KnownFile>,
     scan: &Shared<'_>,
     counts: &mut Counts,
 ) -> io::Result<Look> {
-    let (access, options) = (scan.access, scan.options);
+    let options = scan.options;
     counts.operations += 1;
     // Of its error only what the system says: the path in it is not escaped, and told anyway.
     let metadata = entry.metadata().map_err(|error| {
@@ -224,29 +221,27 @@ fn look_at(
     if candidacy == Candidacy::IfLarge && goes_by_size && metadata.len() < SIZE_MIN {
         return Ok(Look::Gone);
     }
+    let found = read(entry, scan, counts)?;
+    Ok(Look::Found(Box::new(found)))
+}
+
+/// Opens and probes a file where it really is.
+fn read(entry: &DirEntry, scan: &Shared<'_>, counts: &mut Counts) -> io::Result<Found> {
+    let network = scan.options.network;
     let mut operations = Operations::default();
-    let target = entry.path().canonicalize()?;
-    let (Some(directory), Some(target_name)) = (target.parent(), target.file_name()) else {
-        return Ok(Look::Gone);
+    let reading = Reading {
+        tape: network,
+        window: scan.options.window,
+        cold: false,
     };
-    let dir = access.open_root(directory, &mut operations)?;
-    let file = access.open_file(
-        &dir,
-        &c_name(target_name.as_bytes())?,
-        Reading {
-            tape: options.network,
-            window: options.window,
-            cold: false,
-        },
-        &mut operations,
-    )?;
+    let file = (scan.access).open_path(entry.path(), reading, &mut operations)?;
     if file.released {
         counts.operations += operations.calls;
         return Err(released());
     }
     counts.files_read += 1;
     let now = FileTime::now();
-    let subject = sifter_image::Subject {
+    let subject = Subject {
         path: entry.path(),
         modified: file.facts.modified.timestamp(),
         now: now.timestamp(),
@@ -256,26 +251,24 @@ fn look_at(
     counts.operations += operations.calls + read.calls + 1;
     counts.bytes += read.bytes;
     let (content, volatile) = match verdict {
-        sifter_image::Verdict::Image(image) => {
+        Verdict::Image(image) => {
             counts.images += 1;
-            let volatile = image.status == sifter_image::record::Status::Transfer
-                || is_racy(&Identity::from(&file.facts), now, options.network);
+            let volatile = image.status == Status::Transfer
+                || is_racy(&Identity::from(&file.facts), now, network);
             (Content::Image(image), volatile)
         }
-        sifter_image::Verdict::NotImage(why) => {
-            counts.misnamed += u64::from(why == sifter_image::NotImage::Misnamed);
-            (
-                Content::Other,
-                is_young(&file.facts, scan.settings.transfer_age, now),
-            )
+        Verdict::NotImage(why) => {
+            counts.misnamed += u64::from(why == NotImage::Misnamed);
+            let volatile = is_young(&file.facts, scan.settings.transfer_age, now);
+            (Content::Other, volatile)
         }
     };
-    Ok(Look::Found(Box::new(Found {
+    Ok(Found {
         name: entry.file_name().as_bytes().into(),
         facts: file.facts,
         volatile,
         content,
-    })))
+    })
 }
 
 /// Whether there are the marks of a sandbox: `.singularity.d`, or the scripts of Singularity 2.2 and earlier.

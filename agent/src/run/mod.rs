@@ -161,19 +161,7 @@ async fn serve(
     let doors = Arc::new(doors);
 
     let mounts = Mounts::now(&confined);
-    let catalog = settings
-        .state_directory
-        .as_ref()
-        .map(|directory| directory.join(CATALOG_FILE));
-    if let Some(version) = catalog.as_deref().and_then(older_at) {
-        tracing::info!(version, "an older schema: the catalogue is rewritten first");
-        manager::extend_start(REWRITE_TIME);
-    }
-    let engines = Arc::new(Engines::start(
-        catalog,
-        settings.roots.clone(),
-        Arc::clone(&metrics),
-    )?);
+    let engines = Arc::new(start_engines(&settings, &metrics)?);
     if let Some(terminal) = terminal {
         bars::show(terminal, &engines).context("start the thread of the bars")?;
     }
@@ -247,6 +235,17 @@ async fn serve(
     tokio::task::spawn_blocking(move || engines.stop()).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts the scans, over a catalogue that is brought to the present schema first.
+fn start_engines(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Engines> {
+    let directory = settings.state_directory.as_deref();
+    let catalog = directory.map(|directory| directory.join(CATALOG_FILE));
+    if let Some(version) = catalog.as_deref().and_then(older_at) {
+        tracing::info!(version, "an older schema: the catalogue is rewritten first");
+        manager::extend_start(REWRITE_TIME);
+    }
+    Engines::start(catalog, settings.roots.clone(), Arc::clone(metrics))
 }
 
 /// Serves the metrics through what the service manager passes, and where the configuration says.

@@ -222,26 +222,13 @@ impl Worker {
             .filter_map(|row| Some((row.identity(), row.content_digest()?)))
             .collect();
         for row in rows.iter() {
-            if **row.root() != *self.root
-                || row.content_digest().is_some()
-                || row.format() == Format::Sandbox
-            {
+            if !self.wants(snapshot, row) {
                 continue;
             }
-            let (identity, facts) = (row.identity(), row.facts());
-            let released = facts.allocated == 0 && facts.size > 0;
-            let status = snapshot.status_of(row);
-            // What can be read again is another listing's.
-            if released
-                || status == Status::Unavailable
-                || self
-                    .failed
-                    .get(&row.id())
-                    .is_some_and(|(failed, _)| *failed == identity)
+            let identity = row.identity();
+            if snapshot.status_of(row) == Status::Transfer
+                || !is_at_rest(&identity, FileTime::now())
             {
-                continue;
-            }
-            if status == Status::Transfer || !is_at_rest(&identity, FileTime::now()) {
                 complete = false;
                 continue;
             }
@@ -254,7 +241,7 @@ impl Worker {
             };
             match digest {
                 Ok(Some(digest)) => {
-                    if facts.links > 1 {
+                    if row.facts().links > 1 {
                         linked.insert(identity, digest);
                     }
                     self.done.push(ContentDigest {
@@ -278,6 +265,20 @@ impl Worker {
             }
         }
         self.publish() && complete
+    }
+
+    /// Whether it is an image of this root that may get a digest, now or once it is at rest.
+    fn wants(&self, snapshot: &Snapshot, row: &KeptRow) -> bool {
+        let has_none = || {
+            let facts = row.facts();
+            let is_released = facts.allocated == 0 && facts.size > 0;
+            // What can be read again is another listing's.
+            let is_unavailable = snapshot.status_of(row) == Status::Unavailable;
+            let failed = self.failed.get(&row.id());
+            let has_failed = failed.is_some_and(|(failed, _)| *failed == row.identity());
+            row.format() == Format::Sandbox || is_released || is_unavailable || has_failed
+        };
+        **row.root() == *self.root && row.content_digest().is_none() && !has_none()
     }
 
     /// The digest of an image, if its file is the one that is listed.

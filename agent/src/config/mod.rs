@@ -130,29 +130,7 @@ impl Settings {
             )
         });
         let log = LogSettings::validate(raw.log_format.as_deref(), raw.log, problems);
-        let system = raw.system.unwrap_or_else(host_name);
-        if system.trim().is_empty() {
-            problems.add(
-                "system",
-                "is empty: name the cluster, or leave it out for this host's name",
-            );
-        }
-        // It is in every answer, and in logs and tables.
-        if system.contains(char::is_control) {
-            problems.add(
-                "system",
-                format!("`{system}` has control characters in it: a name is one line of text"),
-            );
-        }
-        if system.len() > MAX_SYSTEM {
-            problems.add(
-                "system",
-                format!(
-                    "has {} bytes: a name has at most {MAX_SYSTEM}",
-                    system.len()
-                ),
-            );
-        }
+        let system = system_name(raw.system, problems);
         if let Some(directory) = &raw.state_directory
             && !directory.is_absolute()
         {
@@ -197,6 +175,34 @@ impl Settings {
             roots,
         }
     }
+}
+
+/// The cluster's name: this host's where none is given.
+fn system_name(given: Option<String>, problems: &mut ConfigProblems) -> String {
+    let system = given.unwrap_or_else(host_name);
+    if system.trim().is_empty() {
+        problems.add(
+            "system",
+            "is empty: name the cluster, or leave it out for this host's name",
+        );
+    }
+    // It is in every answer, and in logs and tables.
+    if system.contains(char::is_control) {
+        problems.add(
+            "system",
+            format!("`{system}` has control characters in it: a name is one line of text"),
+        );
+    }
+    if system.len() > MAX_SYSTEM {
+        problems.add(
+            "system",
+            format!(
+                "has {} bytes: a name has at most {MAX_SYSTEM}",
+                system.len()
+            ),
+        );
+    }
+    system
 }
 
 impl LogSettings {

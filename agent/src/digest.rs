@@ -25,6 +25,7 @@ use crate::catalog::{
 };
 use crate::config::RootSettings;
 use crate::escape;
+use crate::lock::lock;
 use crate::scan::{self, Access, OpenFile, Pace, Reading};
 
 /// Bytes read at a time: large enough for a network file system, small enough for the rate.
@@ -94,12 +95,12 @@ struct Stop {
 
 impl Stop {
     fn is_set(&self) -> bool {
-        *self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.stopping)
     }
 
     /// Waits; true if it is time to end.
     fn wait(&self, time: Duration) -> bool {
-        let stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
+        let stopping = lock(&self.stopping);
         let (stopping, _) = self
             .wake
             .wait_timeout_while(stopping, time, |stopping| !*stopping)
@@ -154,11 +155,7 @@ impl Digester {
 
     /// Ends the threads. One that hangs on a file system is left behind after `patience`.
     pub fn stop(self, patience: Duration) {
-        *self
-            .stop
-            .stopping
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = true;
+        *lock(&self.stop.stopping) = true;
         self.stop.wake.notify_all();
         let end = Instant::now() + patience;
         for thread in self.threads {

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -17,6 +17,7 @@ use crate::catalog::{Catalog, Condition, FileTime};
 use crate::config::RootSettings;
 use crate::digest::Digester;
 use crate::escape;
+use crate::lock::lock;
 use crate::scan::{ScanReport, Supervisor};
 use crate::telemetry::{Metrics, Scanned};
 
@@ -83,11 +84,7 @@ impl Engine {
     /// Ends scans and digests; an operation on a hung file system does not come back.
     fn stop(&self) {
         self.supervisor.stop(PATIENCE);
-        let digester = self
-            .digester
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let digester = lock(&self.digester).take();
         if let Some(digester) = digester {
             digester.stop(PATIENCE);
         }
@@ -152,10 +149,7 @@ impl Engines {
     /// The catalogue of before the roots changed, for a while.
     #[must_use]
     pub fn former(&self) -> Option<Arc<Catalog>> {
-        self.former
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.former).clone()
     }
 
     /// Number of the engine that does the work: another one, and a scan that was asked for may not
@@ -238,7 +232,7 @@ impl Engines {
     /// Uses another engine.
     fn put(self: &Arc<Self>, old: &Engine, new: Engine) {
         let catalog = Arc::clone(&old.catalog);
-        *self.former.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&catalog));
+        *lock(&self.former) = Some(Arc::clone(&catalog));
         catalog.end_leases();
         self.current.store(Arc::new(new));
         self.replaced.send_replace(self.number());
@@ -249,10 +243,7 @@ impl Engines {
             let Some(engines) = engines.upgrade() else {
                 return;
             };
-            let mut former = engines
-                .former
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut former = lock(&engines.former);
             drop(former.take_if(|held| std::ptr::eq(Arc::as_ptr(held), catalog.as_ptr())));
         });
     }

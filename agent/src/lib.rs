@@ -12,6 +12,7 @@ pub mod digest;
 pub mod engine;
 pub mod escape;
 pub mod fields;
+pub mod lock;
 pub mod manager;
 pub mod mounts;
 pub mod net;

@@ -1,12 +1,13 @@
 //! Brings what the agent is and does into the metrics.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::catalog::{Condition, Snapshot};
 use crate::catalog::{format_name, status_name};
 use crate::engine::Engines;
 use crate::escape;
+use crate::lock::lock;
 use crate::net::{Doorkeeper, Tls};
 use crate::scan::RootStatus;
 use crate::telemetry::{Metrics, RootFigures};
@@ -72,7 +73,7 @@ impl Observed {
             let metrics = &self.metrics;
             let engine = self.engines.current();
             let snapshot = engine.catalog.snapshot();
-            let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counted = lock(&counted);
             // A million images need not be counted again for every scrape.
             drop(counted.take_if(|counted| !counted.is_of(&snapshot)));
             let counted = counted.get_or_insert_with(|| Counted::new(&snapshot));

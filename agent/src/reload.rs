@@ -5,7 +5,7 @@
 //! the log, and stays as it was; so does everything if the configuration has a mistake or an address
 //! cannot be bound.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sifter_proto::v1::Confinement;
@@ -15,6 +15,7 @@ use crate::config::{RootSettings, Settings};
 use crate::confine::Confined;
 use crate::engine::{Engines, KeepsRoots};
 use crate::escape;
+use crate::lock::lock;
 use crate::net::{self, Doors, Tls};
 use crate::service::Sights;
 use crate::telemetry::{self, Metrics, Pages};
@@ -247,10 +248,6 @@ impl Reloader {
         tracing::info!(roots = count, "roots in use");
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What Landlock has to do with an error of a reload, if that can be. It denies as permissions do,

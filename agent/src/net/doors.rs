@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::door::{Door, Doorkeeper};
 use super::{BindError, Bound, bind};
 use crate::config::Listen;
+use crate::lock::lock;
 
 /// Connections ready and not yet taken by the server.
 const BACKLOG: usize = 64;
@@ -58,7 +59,7 @@ impl Doors {
         };
         let (close, closed) = oneshot::channel();
         tokio::spawn(door.accept(bound, closed));
-        self.lock().push(Open {
+        lock(&self.open).push(Open {
             asked,
             passed,
             _close: close,
@@ -75,7 +76,10 @@ impl Doors {
         wanted: &[Listen],
         socket_mode: u32,
     ) -> Result<Vec<(Listen, Bound)>, BindError> {
-        let mut have: Vec<Listen> = self.lock().iter().map(|open| open.asked.clone()).collect();
+        let mut have: Vec<Listen> = lock(&self.open)
+            .iter()
+            .map(|open| open.asked.clone())
+            .collect();
         let mut new = Vec::new();
         for address in wanted {
             if have.contains(address) {
@@ -90,7 +94,7 @@ impl Doors {
     /// Opens what [`Doors::bind_new`] has bound, closes what is not wanted any more, and gives unix
     /// sockets their mode. Connections stay.
     pub fn change(&self, wanted: &[Listen], new: Vec<(Listen, Bound)>, socket_mode: u32) {
-        self.lock().retain(|open| {
+        lock(&self.open).retain(|open| {
             let stays = open.passed || wanted.contains(&open.asked);
             if !stays {
                 tracing::info!(address = %open.asked, "does not listen there any more");
@@ -107,10 +111,6 @@ impl Doors {
             tracing::info!(address = %bound.address, "listening");
             self.open(bound, asked, false);
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

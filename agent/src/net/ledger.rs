@@ -6,9 +6,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
+
+use crate::lock::lock;
 
 /// How many connections are held.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +115,7 @@ impl Ledger {
     /// A place for a new connection; `None` if there is none.
     #[must_use]
     pub fn admit(self: &Arc<Self>, source: Source) -> Option<Admitted> {
-        let mut entries = self.lock();
+        let mut entries = lock(&self.entries);
         let mut evicted = false;
         if entries.count(|entry| entry.source == source) >= self.limits.per_source {
             if !entries.evict(Some(source)) {
@@ -153,11 +155,7 @@ impl Ledger {
     /// Connections held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lock().held.len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries).held.len()
     }
 }
 
@@ -200,7 +198,7 @@ impl Ticket {
     /// share already, or the connection had to give way.
     #[must_use]
     pub fn spoke(&self, source: Source) -> bool {
-        let mut entries = self.ledger.lock();
+        let mut entries = lock(&self.ledger.entries);
         let others = entries.count(|entry| entry.source == source && entry.end.is_none());
         match entries.held.get_mut(&self.number) {
             Some(entry) if others < self.ledger.limits.per_source => {
@@ -215,7 +213,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.ledger.lock().held.remove(&self.number);
+        lock(&self.ledger.entries).held.remove(&self.number);
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 use super::identity::{Allow, Names};
 use crate::config::TlsSettings;
 use crate::escape;
+use crate::lock::lock;
 use crate::peer::Certified;
 
 /// The agent's own certificate, by its key in the configuration.
@@ -103,7 +104,7 @@ impl Tls {
     ///
     /// What is wrong with them; what was in use stays.
     pub fn reload(&self, settings: TlsSettings) -> Result<(), TlsError> {
-        let mut held = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.settings);
         let watch = watch(&settings);
         let loaded = Loaded::read(&settings);
         // What was tried once is tried again only when it has changed. If it was other files than those in use,
@@ -123,7 +124,7 @@ impl Tls {
     ///
     /// What is wrong with them; what was in use stays.
     pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
-        let mut held = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.settings);
         if !held.1.changed() {
             return Ok(false);
         }

@@ -1,10 +1,11 @@
 //! The way of a scan's changes into the catalogue: many at a time, for each time wakes a thread and is
 //! a transaction.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::catalog::{Catalog, DirectoryChange, KnownRoot, RootIndex, StoreError};
+use crate::lock::lock;
 
 use super::progress::Progress;
 
@@ -46,15 +47,11 @@ struct Waiting {
 }
 
 impl Intake {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Hands a change on; waits where too many wait already.
     pub(super) fn send(&self, change: DirectoryChange) {
         let mut waiting = self
             .room
-            .wait_while(self.lock(), |waiting| {
+            .wait_while(lock(&self.waiting), |waiting| {
                 waiting.size >= WAITING_MAX && !waiting.abandoned
             })
             .unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +76,7 @@ impl Intake {
     fn next(&self) -> Vec<DirectoryChange> {
         let mut waiting = self
             .ready
-            .wait_while(self.lock(), |waiting| {
+            .wait_while(lock(&self.waiting), |waiting| {
                 waiting.changes.is_empty() && !waiting.complete
             })
             .unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +94,7 @@ impl Intake {
     }
 
     fn abandon(&self) {
-        let mut waiting = self.lock();
+        let mut waiting = lock(&self.waiting);
         waiting.abandoned = true;
         waiting.changes.clear();
         waiting.size = 0;
@@ -175,7 +172,7 @@ pub(super) struct Complete<'a>(&'a Intake);
 
 impl Drop for Complete<'_> {
     fn drop(&mut self) {
-        self.0.lock().complete = true;
+        lock(&self.0.waiting).complete = true;
         self.0.ready.notify_one();
     }
 }
@@ -184,7 +181,7 @@ impl Drop for Complete<'_> {
 mod tests {
     use std::time::Duration;
 
-    use super::{BATCH, Intake, PUBLISH_EVERY, WAITING_MAX, until_next};
+    use super::{BATCH, Intake, PUBLISH_EVERY, WAITING_MAX, lock, until_next};
     use crate::catalog::{ChangeKind, DirectoryChange};
 
     fn change(number: usize) -> DirectoryChange {
@@ -240,11 +237,11 @@ mod tests {
         let intake = Intake::default();
         std::thread::scope(|scope| {
             scope.spawn(|| (0..=2 * WAITING_MAX).for_each(|number| intake.send(change(number))));
-            while intake.lock().changes.len() < BATCH {
+            while lock(&intake.waiting).changes.len() < BATCH {
                 std::thread::yield_now();
             }
             intake.abandon();
         });
-        assert!(intake.lock().changes.is_empty());
+        assert!(lock(&intake.waiting).changes.is_empty());
     }
 }

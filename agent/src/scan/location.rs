@@ -10,10 +10,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use crate::catalog::{RootDirectory, RootIndex};
 use crate::config::RootSettings;
+use crate::lock::lock;
 use crate::mounts::{self, MOUNTINFO};
 
 use super::candidates::is_entered;
@@ -131,10 +132,6 @@ impl Locations {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Located> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes where a root is that is open, or with `None` that it is nowhere. Costs no operation on a file
     /// system.
     pub fn note(&self, root: RootIndex, opened: Option<&Root>) {
@@ -149,7 +146,7 @@ impl Locations {
                 })
                 .ok()
         });
-        let mut known = self.lock();
+        let mut known = lock(&self.known);
         let mut locations = known.locations.clone();
         locations[root.0] = location;
         for other in (0..locations.len()).filter(|other| *other != root.0) {
@@ -182,7 +179,7 @@ impl Locations {
     /// Why nothing is to be listed of a root, if another one lists its images. A root that overlaps no other one
     /// costs no operation on a file system, and another one is told by its own.
     pub fn overlap(&self, root: RootIndex) -> Option<ScanError> {
-        let locations = self.lock().locations.clone();
+        let locations = lock(&self.known).locations.clone();
         let inner = locations.get(root.0)?.as_ref()?;
         for other in (0..locations.len()).filter(|other| *other != root.0) {
             let (Some(outer), settings) = (&locations[other], &self.roots[other]) else {
@@ -205,7 +202,7 @@ impl Locations {
 
     /// The roots whose overlaps may be others since this was last asked.
     pub fn take_concerned(&self) -> BTreeSet<RootIndex> {
-        std::mem::take(&mut self.lock().concerned)
+        std::mem::take(&mut lock(&self.known).concerned)
     }
 }
 

@@ -7,9 +7,11 @@
 //! or what it began with if that is less. A file system that answers from memory needs no more threads than
 //! the scan began with, and gets no more once it has done so for a while.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// Below this an operation was answered from memory (some 5 µs; a local flash disk takes 60 and
 /// more): more threads only cost switches.
@@ -140,7 +142,7 @@ impl Pace {
 
     /// Takes the latencies of single operations of one kind and adapts the width. Empties `samples`.
     pub fn record(&self, kind: Timed, samples: &mut Vec<u64>) {
-        let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latency = lock(&self.latency);
         let kind = kind as usize;
         latency.samples[kind].append(samples);
         let width = self.width();
@@ -213,10 +215,7 @@ impl Pace {
         #[allow(clippy::cast_precision_loss)] // operations of one item: far below 2^52
         let cost = Duration::from_secs_f64(operations as f64 / rate);
         let until = {
-            let mut next_free = self
-                .next_free
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut next_free = lock(&self.next_free);
             *next_free = (*next_free).max(Instant::now()) + cost;
             *next_free
         };

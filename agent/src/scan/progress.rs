@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use super::automount::NotMounted;
 use super::submounts::Unmounted;
+use crate::lock::lock;
 
 /// Problems that are kept with path and message; all of them are counted.
 pub const PROBLEMS_KEPT: usize = 100;
@@ -96,7 +97,7 @@ impl Progress {
     /// The counts now.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        *self.lock_counts()
+        *lock(&self.counts)
     }
 
     /// Directories known of and not visited yet.
@@ -138,7 +139,7 @@ impl Progress {
     /// Takes that back, for another attempt: what was found is found again, and what it cost was spent. No worker
     /// is left.
     pub fn resume(&self) {
-        let mut counts = self.lock_counts();
+        let mut counts = lock(&self.counts);
         *counts = Counts {
             files_read: counts.files_read,
             operations: counts.operations,
@@ -146,7 +147,7 @@ impl Progress {
             ..Counts::default()
         };
         drop(counts);
-        *self.lock_problems() = Problems::default();
+        *lock(&self.problems) = Problems::default();
         self.cancelled.store(false, Ordering::Relaxed);
     }
 
@@ -159,19 +160,11 @@ impl Progress {
     /// The problems so far.
     #[must_use]
     pub fn problems(&self) -> Problems {
-        self.lock_problems().clone()
-    }
-
-    fn lock_counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_problems(&self) -> MutexGuard<'_, Problems> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.problems).clone()
     }
 
     pub(super) fn add(&self, counts: &Counts) {
-        let mut all = self.lock_counts();
+        let mut all = lock(&self.counts);
         all.directories += counts.directories;
         all.files += counts.files;
         all.images += counts.images;
@@ -202,7 +195,7 @@ impl Progress {
 
     pub(super) fn problem(&self, path: &Path, doing: &str, error: &io::Error) {
         let kind = problem_kind(error);
-        let mut problems = self.lock_problems();
+        let mut problems = lock(&self.problems);
         *problems.by_kind.entry(kind).or_default() += 1;
         if problems.first.len() < PROBLEMS_KEPT {
             problems.first.push(Problem {

@@ -11,6 +11,7 @@ use super::panics::caught;
 use super::visit::Visitor;
 use super::work::{Item, Pending, Shared};
 use super::{ScanError, no_thread};
+use crate::lock::lock;
 
 /// Known directories that one thread takes at a time, where memory answers and where each operation costs a round trip.
 const KNOWN_FAST: usize = 256;
@@ -67,7 +68,7 @@ impl<'a> Walk<'a> {
     /// The catalogue could not say what is known, or a worker could not go on.
     pub fn run(&self) -> Result<(), ScanError> {
         std::thread::scope(|scope| {
-            let mut queue = self.lock();
+            let mut queue = lock(&self.queue);
             queue.known_done = self.shared.known.is_none();
             if !self.shared.known.is_some_and(|known| known.knows_root()) {
                 queue.items.push(Item::Directory(Pending {
@@ -78,12 +79,7 @@ impl<'a> Walk<'a> {
             }
             self.spawn_up_to_width(scope, &mut queue);
         });
-        self.lock().failure.take().map_or(Ok(()), Err)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // A worker that panicked holds nothing half-done in the queue.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue).failure.take().map_or(Ok(()), Err)
     }
 
     fn spawn_up_to_width<'scope>(
@@ -112,7 +108,7 @@ impl<'a> Walk<'a> {
     /// What a worker was about when it panicked is lost, and its count stays: the others wait for nothing.
     fn work_or_fail<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         if let Err(message) = caught(|| self.work(scope)) {
-            let mut queue = self.lock();
+            let mut queue = lock(&self.queue);
             let failure = ScanError::internal(self.shared.settings, message);
             queue.failure.get_or_insert(failure);
             self.wake.notify_all();
@@ -125,7 +121,7 @@ impl<'a> Walk<'a> {
         }
         let mut visitor = Visitor::new(&self.shared);
         let mut new = Vec::new();
-        let mut queue = self.lock();
+        let mut queue = lock(&self.queue);
         loop {
             if queue.finished || self.shared.progress.is_cancelled() || queue.failure.is_some() {
                 break;
@@ -137,7 +133,7 @@ impl<'a> Walk<'a> {
                     visitor.visit(item, &mut new);
                     self.go_on(&mut visitor, &mut new);
                     visitor.hand_on();
-                    queue = self.lock();
+                    queue = lock(&self.queue);
                     queue.active -= 1;
                     self.enqueue(scope, &mut queue, &mut new);
                     continue;
@@ -212,7 +208,7 @@ impl<'a> Walk<'a> {
         queue.fetching = true;
         drop(queue);
         let batch = known.next_directories();
-        let mut queue = self.lock();
+        let mut queue = lock(&self.queue);
         queue.fetching = false;
         match batch {
             Ok(batch) if batch.is_empty() => queue.known_done = true,

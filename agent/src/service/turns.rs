@@ -4,12 +4,13 @@
 //! come, and so sees what was there when they asked.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::source::{ImageSource, Ticket};
+use crate::lock::lock;
 
 /// A scan that was asked for, once it could begin. Without a sender there will be none.
 pub(super) type Turn = watch::Receiver<Option<Ticket>>;
@@ -51,10 +52,6 @@ impl Turns {
         });
         turn
     }
-}
-
-fn lock(turns: &Mutex<Last>) -> MutexGuard<'_, Last> {
-    turns.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until a scan begins that is to begin at `at`. An administrator may shorten the interval meanwhile: nobody

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,6 +15,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::lock::lock;
 
 /// Bounds of RPCs: a page from memory, a stream of all images, a slow client.
 const RPC_SECONDS: [f64; 11] = [
@@ -273,7 +275,7 @@ impl Metrics {
     /// A scan ended.
     pub fn scanned(&self, root: &str, scan: &Scanned) {
         let labels = RootLabels { root: root.into() };
-        self.roots().insert(Arc::clone(&labels.root));
+        lock(&self.roots).insert(Arc::clone(&labels.root));
         self.scans
             .get_or_create(&ScanLabels {
                 root: Arc::clone(&labels.root),
@@ -303,7 +305,7 @@ impl Metrics {
     /// from the configuration would be an alert without end.
     pub fn set_roots(&self, roots: &[RootFigures]) {
         self.problems.clear();
-        self.roots().retain(|known| {
+        lock(&self.roots).retain(|known| {
             let is_one = roots.iter().any(|root| *root.root == **known);
             if !is_one {
                 self.forget(known);
@@ -314,7 +316,7 @@ impl Metrics {
             let labels = RootLabels {
                 root: root.root.as_str().into(),
             };
-            self.roots().insert(Arc::clone(&labels.root));
+            lock(&self.roots).insert(Arc::clone(&labels.root));
             for (family, value) in [
                 (&self.root_available, i64::from(root.available)),
                 (&self.scan_running, i64::from(root.scanning)),
@@ -332,10 +334,6 @@ impl Metrics {
                     .set(count(*number));
             }
         }
-    }
-
-    fn roots(&self) -> MutexGuard<'_, BTreeSet<Name>> {
-        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Drops the series of a root; those of its problems are set anew each time.
@@ -409,7 +407,7 @@ impl Metrics {
     #[must_use]
     pub fn render(&self, refresh: impl FnOnce()) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = lock(&self.registry);
         refresh();
         // Writing into a string does not fail.
         let _ = encode(&mut text, &registry);

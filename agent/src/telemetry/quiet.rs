@@ -1,8 +1,10 @@
 //! Keeps clients from filling the log.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// Lines of one kind in a window.
 const LINES: u64 = 10;
@@ -27,7 +29,7 @@ impl Quiet {
     }
 
     fn may_speak_at(&self, kind: &'static str, now: Instant) -> Option<u64> {
-        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = lock(&self.0);
         let window = windows.entry(kind).or_insert(Window {
             began: now,
             lines: 0,

@@ -1,7 +1,7 @@
 //! The metrics over HTTP, for Prometheus: one page, of a few kilobytes, to whoever reaches it.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Method, Response, StatusCode, header};
@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 
 use super::Metrics;
 use crate::config::Listen;
+use crate::lock::lock;
 use crate::socket::UnixSocket;
 
 /// How the text is called.
@@ -80,7 +81,7 @@ impl Pages {
     /// Whether they are served where the configuration says.
     #[must_use]
     pub fn are_at(&self, address: Option<&Listen>) -> bool {
-        self.lock().as_ref().map(|serving| &serving.at) == address
+        lock(&self.current).as_ref().map(|serving| &serving.at) == address
     }
 
     /// Serves there, as the configuration asks, and nowhere else any more. Answers under way outlive
@@ -91,11 +92,7 @@ impl Pages {
             let task = self.spawn(scrapes);
             Serving { at, task }
         });
-        *self.lock() = new;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Serving>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.current) = new;
     }
 
     fn spawn(&self, scrapes: Scrapes) -> AbortHandle {

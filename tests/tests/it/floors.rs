@@ -11,7 +11,7 @@ const CRATES: [(&str, &[&[&str]]); 2] = [
     (
         "agent",
         &[
-            &["escape", "fields", "mounts", "socket", "words"],
+            &["escape", "fields", "lock", "mounts", "socket", "words"],
             &["config"],
             &["catalog"],
             &["peer"],

@@ -4,9 +4,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::catalog::{ChangeKind, DirectoryChange, Snapshot};
+use crate::lock::lock;
 
 /// Files with several names that a scan of some directories found changed.
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ impl Linked {
         let linked = found
             .iter()
             .filter(|file| file.facts.links > 1 && !file.name.is_empty());
-        let mut inodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inodes = lock(&self.0);
         inodes.extend(linked.map(|file| file.facts.inode));
     }
 
@@ -36,7 +37,7 @@ impl Linked {
         root: &Path,
         seen: &BTreeSet<Box<[u8]>>,
     ) -> Vec<Box<[u8]>> {
-        let inodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inodes = lock(&self.0);
         if inodes.is_empty() {
             return Vec::new();
         }

@@ -12,7 +12,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::catalog::{Catalog, FileTime, RootIndex};
 use crate::config::RootSettings;
+use crate::lock::lock;
 
 use super::bell::Bell;
 use super::hint::{self, HintState};
@@ -256,7 +257,7 @@ impl Supervisor {
     fn start_threads(self: &Arc<Self>, spawn: &mut Spawn<'_>) -> std::io::Result<()> {
         let mut start = |name, run| {
             let thread = spawn(name, run)?;
-            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut threads = lock(&self.threads);
             threads.push(thread);
             Ok::<_, std::io::Error>(())
         };
@@ -366,8 +367,7 @@ impl Supervisor {
             root.ring();
         }
         let until = Instant::now() + patience;
-        let mut threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut threads = std::mem::take(&mut *lock(&self.threads));
         while !threads.is_empty() && Instant::now() < until {
             threads.retain(|thread| !thread.is_finished());
             std::thread::sleep(Duration::from_millis(5));

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::catalog::{Catalog, FileTime, KnownRoot, RootIndex, StoreError};
 use crate::config::RootSettings;
+use crate::lock::lock;
 use crate::scan::hint::HintState;
 use crate::scan::intake::Intake;
 use crate::scan::location::Locations;
@@ -58,12 +59,12 @@ impl Supervised {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Whoever has this may tell the catalogue whether the root can be read.
     pub(super) fn tell(&self) -> MutexGuard<'_, ()> {
-        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.telling)
     }
 
     /// Whether its images are known: it was scanned to the end, now or before.

@@ -10,7 +10,7 @@ mod places;
 mod sight;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -21,6 +21,7 @@ use self::places::{Basis, Evaluation, Places};
 pub use self::sight::{Sight, Sights};
 use super::aside;
 use crate::catalog::{FileTime, KeptRow, Rows, Snapshot};
+use crate::lock::lock;
 
 /// How long a listing of a user is taken for a new request. A directory that was closed or opened
 /// in between counts afterwards.
@@ -275,10 +276,6 @@ impl std::fmt::Debug for Visibility {
             .field("sights", &self.sights)
             .finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use super::permission::{Acl, Facts, READ, SEARCH, Subject};
 use crate::catalog::{FileTime, KeptRow};
+use crate::lock::lock;
 
 /// How long a directory's mode is taken as it was seen.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -351,10 +352,6 @@ fn join(directory: &[u8], name: &[u8]) -> Box<[u8]> {
     }
     path.extend_from_slice(name);
     path.into()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -12,6 +12,7 @@ use tonic::{Extensions, Status};
 
 use super::permission::Subject;
 use crate::config::{AccessSettings, PlainTcp};
+use crate::lock::lock;
 use crate::peer::{Certified, Credentials, Peer};
 use crate::service::{host, status};
 
@@ -130,7 +131,7 @@ impl Sights {
     }
 
     fn known_groups(&self, key: Credentials) -> Option<Arc<[u32]>> {
-        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let groups = lock(&self.groups);
         groups
             .get(&key)
             .filter(|(asked, _)| asked.elapsed() < REMEMBERED)
@@ -138,7 +139,7 @@ impl Sights {
     }
 
     fn known_admins(&self, name: &str) -> Option<Option<u32>> {
-        let admins = self.admins.lock().unwrap_or_else(PoisonError::into_inner);
+        let admins = lock(&self.admins);
         admins
             .as_ref()
             .filter(|(asked, of, _)| asked.elapsed() < REMEMBERED && of == name)
@@ -151,13 +152,13 @@ impl Sights {
             .ok()
             .flatten()
             .map(|group| group.gid.as_raw());
-        let mut known = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.groups);
         if known.len() >= USERS_MAX {
             known.clear();
         }
         known.insert(key, (Instant::now(), Arc::clone(&groups)));
         drop(known);
-        let mut known = self.admins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.admins);
         *known = Some((Instant::now(), name, admins));
         (groups, admins)
     }

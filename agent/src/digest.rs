@@ -157,15 +157,7 @@ impl Digester {
     pub fn stop(self, patience: Duration) {
         *lock(&self.stop.stopping) = true;
         self.stop.wake.notify_all();
-        let end = Instant::now() + patience;
-        for thread in self.threads {
-            while !thread.is_finished() && Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if thread.is_finished() {
-                let _ = thread.join();
-            }
-        }
+        scan::wait_for_end(self.threads, patience);
     }
 }
 

@@ -31,6 +31,8 @@ mod work;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -315,6 +317,17 @@ impl Root {
 /// What is said where a thread cannot be started.
 pub(crate) fn no_thread(error: &io::Error) -> String {
     format!("cannot start a thread: {error}: raise TasksMax= of the service, or `ulimit -u`")
+}
+
+/// Waits until threads have ended, but no longer than `patience`: an operation on a hung file system does not come
+/// back.
+pub(crate) fn wait_for_end(threads: Vec<JoinHandle<()>>, patience: Duration) {
+    let end = Instant::now() + patience;
+    for thread in threads {
+        while !thread.is_finished() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 /// How many threads can run at once.

@@ -27,7 +27,7 @@ use super::hint::{self, HintState};
 use super::location::Locations;
 use super::panics::caught;
 use super::progress::{Counts, Problems, Progress};
-use super::{FileSystemType, RootFacts, no_thread};
+use super::{FileSystemType, RootFacts, no_thread, wait_for_end};
 
 /// A scan of which no operation came back for so long hangs: its root is UNAVAILABLE until one does.
 const HUNG_AFTER: Duration = Duration::from_secs(30);
@@ -353,8 +353,7 @@ impl Supervisor {
             .sum()
     }
 
-    /// Ends all scans, and waits for them, but no longer than `patience`: an operation on a hung
-    /// file system does not come back.
+    /// Ends all scans, and waits for them, but no longer than `patience`.
     pub fn stop(&self, patience: Duration) {
         for root in &self.roots {
             let mut state = root.lock();
@@ -366,12 +365,8 @@ impl Supervisor {
             drop(state);
             root.ring();
         }
-        let until = Instant::now() + patience;
-        let mut threads = std::mem::take(&mut *lock(&self.threads));
-        while !threads.is_empty() && Instant::now() < until {
-            threads.retain(|thread| !thread.is_finished());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        wait_for_end(threads, patience);
     }
 
     /// Scans all roots, if the catalogue asks for it, and those that may overlap others now, or do not any

@@ -68,8 +68,8 @@ pub struct Mount {
 /// The same one, whatever became of its options: `mount -o remount` makes no other of it.
 impl PartialEq for Mount {
     fn eq(&self, other: &Self) -> bool {
-        let identity = |mount: &Self| (mount.id.clone(), mount.device.clone());
-        identity(self) == identity(other) && self.point == other.point && self.kind == other.kind
+        (&self.id, &self.device, &self.point, &self.kind)
+            == (&other.id, &other.device, &other.point, &other.kind)
     }
 }
 

@@ -39,11 +39,17 @@ fn start(roots: &[&Path]) -> (Arc<Catalog>, Arc<Supervisor>) {
     let paths: Vec<_> = roots.iter().map(|&path| path.to_owned()).collect();
     let catalog = Arc::new(Catalog::open(None, &paths));
     let settings = roots.iter().map(|path| settings(path)).collect();
-    let supervisor = Supervisor::start(Arc::clone(&catalog), settings).unwrap();
-    for index in 0..roots.len() {
-        wait(&supervisor, RootIndex(index), 1);
-    }
+    let supervisor = start_over(&catalog, settings);
     (catalog, supervisor)
+}
+
+/// The same over this catalogue.
+fn start_over(catalog: &Arc<Catalog>, settings: Vec<RootSettings>) -> Arc<Supervisor> {
+    let supervisor = Supervisor::start(Arc::clone(catalog), settings).unwrap();
+    for (index, _) in supervisor.settings() {
+        wait(&supervisor, index, 1);
+    }
+    supervisor
 }
 
 fn wait(supervisor: &Supervisor, root: RootIndex, number: u64) {
@@ -137,8 +143,7 @@ fn a_scan_that_is_begun_anew_counts_anew() {
              BEGIN SELECT RAISE(ABORT, 'hindered'); END",
         )
         .unwrap();
-    let supervisor = Supervisor::start(Arc::clone(&catalog), vec![settings(tree.path())]).unwrap();
-    wait(&supervisor, RootIndex(0), 1);
+    let supervisor = start_over(&catalog, vec![settings(tree.path())]);
     let last = supervisor.status().remove(0).last.unwrap();
     let counts = (last.counts.images, last.counts.files);
     assert_eq!((counts, last.counts.directories), ((1, 1), 1));
@@ -160,8 +165,7 @@ fn a_probe_that_panics_costs_its_file_alone() {
         let mut settings = settings(&root);
         settings.follow_symlinks = follow_symlinks;
         settings.candidates = crate::config::Candidates::All;
-        let supervisor = Supervisor::start(Arc::clone(&catalog), vec![settings]).unwrap();
-        wait(&supervisor, RootIndex(0), 1);
+        let supervisor = start_over(&catalog, vec![settings]);
         assert_eq!(supervisor.status()[0].root_state, RootState::Ok);
         let snapshot = catalog.snapshot();
         assert_eq!(snapshot.rows.len(), 4);
@@ -297,8 +301,7 @@ fn a_database_that_is_found_damaged_is_made_anew_at_once() {
     let path = state.path().join("catalog.sqlite");
     let roots = [tree.path().to_owned()];
     let catalog = Arc::new(Catalog::open(Some(&path), &roots));
-    let supervisor = Supervisor::start(Arc::clone(&catalog), vec![settings(tree.path())]).unwrap();
-    wait(&supervisor, RootIndex(0), 1);
+    let supervisor = start_over(&catalog, vec![settings(tree.path())]);
     let id = || catalog.snapshot().rows.iter().next().unwrap().id();
     assert!(catalog.details(id()).is_ok());
     let other = rusqlite::Connection::open(&path).unwrap();
@@ -451,9 +454,8 @@ fn a_root_that_another_one_does_not_come_to_is_listed() {
         let catalog = Arc::new(Catalog::open(None, &roots));
         let mut settings = roots.map(|path| settings(&path));
         change(&mut settings[0]);
-        let supervisor = Supervisor::start(Arc::clone(&catalog), settings.to_vec()).unwrap();
+        let supervisor = start_over(&catalog, settings.to_vec());
         for root in 0..2 {
-            wait(&supervisor, RootIndex(root), 1);
             let again = supervisor.request(RootIndex(root), false, false);
             wait(&supervisor, RootIndex(root), again);
         }

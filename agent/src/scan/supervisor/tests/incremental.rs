@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{settings, wait};
+use super::{settings, start_over, wait};
 use crate::catalog::{Catalog, RootIndex};
 use crate::config::RootSettings;
 use crate::scan::supervisor::{Request, Supervisor};
@@ -206,8 +206,7 @@ fn listed(catalog: &Catalog) -> Vec<String> {
 
 fn start(settings: &RootSettings) -> (Arc<Catalog>, Arc<Supervisor>) {
     let catalog = Arc::new(Catalog::open(None, std::slice::from_ref(&settings.path)));
-    let supervisor = Supervisor::start(Arc::clone(&catalog), vec![settings.clone()]).unwrap();
-    wait(&supervisor, ROOT, 1);
+    let supervisor = start_over(&catalog, vec![settings.clone()]);
     (catalog, supervisor)
 }
 

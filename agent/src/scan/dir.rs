@@ -12,9 +12,9 @@ mod tests;
 use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
@@ -339,6 +339,15 @@ impl Dir {
         self.device
     }
 
+    /// Where it really is, as the kernel knows it: no operation on the file system.
+    ///
+    /// # Errors
+    ///
+    /// There is no `/proc`.
+    pub fn path(&self) -> io::Result<PathBuf> {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
+    }
+
     /// The directory's own identity.
     ///
     /// # Errors
@@ -467,7 +476,7 @@ pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// The absolute path of `path` below `root`.
 #[must_use]
-pub fn absolute(root: &Path, path: &[u8]) -> std::path::PathBuf {
+pub fn absolute(root: &Path, path: &[u8]) -> PathBuf {
     root.join(std::ffi::OsStr::from_bytes(path))
 }
 

@@ -51,9 +51,9 @@ struct Located {
 
 impl Location {
     fn of(dir: &Dir, directory: RootDirectory) -> io::Result<Self> {
-        let fd = dir.as_fd().as_raw_fd();
-        let path = fs::read_link(format!("/proc/self/fd/{fd}"))?;
-        let of_fd = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+        let path = dir.path()?;
+        let of_fd = format!("/proc/self/fdinfo/{}", dir.as_fd().as_raw_fd());
+        let of_fd = fs::read_to_string(of_fd)?;
         let id = of_fd.lines().find_map(|line| line.strip_prefix("mnt_id:"));
         let mountinfo = fs::read(MOUNTINFO)?;
         let mount = mounts::all(&mountinfo)

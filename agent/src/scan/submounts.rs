@@ -3,15 +3,16 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use crate::config::RootSettings;
+use crate::lock::lock;
 use crate::mounts::{self, MOUNTINFO, Mount};
 
 use super::dir::{Dir, absolute};
@@ -78,8 +79,7 @@ impl<'a> Submounts<'a> {
         let Some(known) = known.filter(|_| settings.cross_file_systems) else {
             return Ok(Self::default());
         };
-        let number = root.as_fd().as_raw_fd();
-        let opened = std::fs::read_link(format!("/proc/self/fd/{number}")).and_then(|root| {
+        let opened = root.path().and_then(|root| {
             let mut mountinfo = File::open(MOUNTINFO)?;
             let mounted = Mounted::read(&mut mountinfo, &root)?;
             Ok((root, mountinfo, mounted))
@@ -122,7 +122,7 @@ impl<'a> Submounts<'a> {
         if !watched.points.iter().any(|point| is_within(path, point)) {
             return false;
         }
-        let mut now = watched.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = lock(&watched.now);
         if now.has_changed()
             && let Ok(mounted) = Mounted::read(&mut now.mountinfo, &watched.root)
             && let Ok(missing) = mounted.missing(&watched.points, &watched.root, watched.known)
@@ -142,7 +142,7 @@ impl<'a> Submounts<'a> {
         if !self.any_missing.load(Ordering::Relaxed) {
             return false;
         }
-        let now = watched.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = lock(&watched.now);
         let mut missing = now.missing.iter();
         missing.any(|point| **point != *path && is_within(path, point))
     }

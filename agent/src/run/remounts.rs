@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::catalog::RootIndex;
 use crate::engine::Engines;
 use crate::mounts::{self, MOUNTINFO};
-use crate::scan::{RootState, RootStatus};
+use crate::scan::RootStatus;
 
 /// Asks for scans whenever something was mounted that some root lacked.
 pub(super) async fn watch(engines: Arc<Engines>) {
@@ -31,7 +31,7 @@ fn may_be_back(root: &RootStatus, mountinfo: &[u8]) -> bool {
     };
     let problems = root.last.iter().flat_map(|last| &last.problems.first);
     // Of a root itself any mount above it may be what was missing.
-    matches!(root.root_state, RootState::Unavailable(_))
+    root.root_state.is_unavailable()
         || problems
             .filter(|problem| problem.kind == "NOT_MOUNTED")
             .any(|problem| is_mounted(&problem.path))

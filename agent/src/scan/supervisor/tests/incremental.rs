@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use super::{settings, start_over, wait};
 use crate::catalog::{Catalog, RootIndex};
 use crate::config::RootSettings;
+use crate::scan::submounts::is_within;
 use crate::scan::supervisor::{Request, Supervisor};
 
 const ROOT: RootIndex = RootIndex(0);
@@ -231,12 +232,6 @@ fn next_tick(scratch: &Path) {
     while time() == first {
         std::thread::yield_now();
     }
-}
-
-/// Whether a path is another one, or lies below it.
-fn is_within(path: &[u8], other: &[u8]) -> bool {
-    let rest = path.strip_prefix(other);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 fn follow(steps: &[Step], follow_symlinks: bool) -> Result<(), TestCaseError> {

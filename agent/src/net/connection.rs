@@ -1,44 +1,41 @@
 //! A connection that the server may have.
 
+use std::fmt::Debug;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::ledger::Ticket;
 use crate::peer::Peer;
 
+/// What the bytes go through: a unix socket, TCP or TLS.
+pub(super) trait Io: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Io for T {}
+
 /// A connection, with who is at the other end.
 #[derive(Debug)]
 pub struct Connection {
-    io: Io,
+    io: Box<dyn Io>,
     peer: Peer,
     /// Its place, given back at the end.
     _ticket: Ticket,
 }
 
-/// What the bytes go through.
-#[derive(Debug)]
-pub(super) enum Io {
-    /// Over a unix socket.
-    Unix(UnixStream),
-    /// Over TCP.
-    Tcp(TcpStream),
-    /// Over TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 impl Connection {
-    pub(super) fn new(io: Io, peer: Peer, ticket: Ticket) -> Self {
+    pub(super) fn new(io: Box<dyn Io>, peer: Peer, ticket: Ticket) -> Self {
         Self {
             io,
             peer,
             _ticket: ticket,
         }
+    }
+
+    fn io(self: Pin<&mut Self>) -> Pin<&mut dyn Io> {
+        Pin::new(&mut *self.get_mut().io)
     }
 }
 
@@ -56,11 +53,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
-            Io::Unix(stream) => Pin::new(stream).poll_read(context, buf),
-            Io::Tcp(stream) => Pin::new(stream).poll_read(context, buf),
-            Io::Tls(stream) => Pin::new(stream).poll_read(context, buf),
-        }
+        self.io().poll_read(context, buf)
     }
 }
 
@@ -70,27 +63,15 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
-            Io::Unix(stream) => Pin::new(stream).poll_write(context, buf),
-            Io::Tcp(stream) => Pin::new(stream).poll_write(context, buf),
-            Io::Tls(stream) => Pin::new(stream).poll_write(context, buf),
-        }
+        self.io().poll_write(context, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
-            Io::Unix(stream) => Pin::new(stream).poll_flush(context),
-            Io::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            Io::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
+        self.io().poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
-            Io::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-            Io::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Io::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
+        self.io().poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -98,14 +79,10 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
-            Io::Unix(stream) => Pin::new(stream).poll_write_vectored(context, bufs),
-            Io::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, bufs),
-            Io::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bufs),
-        }
+        self.io().poll_write_vectored(context, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.io.is_write_vectored()
     }
 }

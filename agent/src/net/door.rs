@@ -170,12 +170,12 @@ impl Door {
     /// Waits until the client has spoken, and finds out who it is.
     async fn welcome(&self, stranger: Stranger, ticket: Ticket) -> Result<Connection, Failure> {
         let gone = |_| Failure::new("gone", "the client went away");
-        let (io, peer, source) = match (stranger, &self.keeper.tls) {
+        let (io, peer, source): (Box<dyn Io>, _, _) = match (stranger, &self.keeper.tls) {
             (Stranger::Tcp(stream, address), Some(tls)) if self.tls => {
                 let (stream, certified) = tls.handshake(stream, address).await?;
                 let source = Source::at(address.ip());
                 let peer = Peer::Certified(Arc::new(certified));
-                (Io::Tls(Box::new(stream)), peer, source)
+                (Box::new(stream), peer, source)
             }
             (Stranger::Tcp(stream, address), _) => {
                 let spoken = stream.async_io(Interest::READABLE, || peek(&stream));
@@ -191,11 +191,11 @@ impl Door {
                             gid: None,
                             pid: None,
                         });
-                        (Io::Tcp(stream), peer, Source::User(uid))
+                        (Box::new(stream), peer, Source::User(uid))
                     }
                     None => {
                         let source = Source::at(address.ip());
-                        (Io::Tcp(stream), Peer::Unknown(Some(address)), source)
+                        (Box::new(stream), Peer::Unknown(Some(address)), source)
                     }
                 }
             }
@@ -209,9 +209,9 @@ impl Door {
                             gid: Some(user.gid()),
                             pid: user.pid(),
                         });
-                        (Io::Unix(stream), peer, Source::User(user.uid()))
+                        (Box::new(stream), peer, Source::User(user.uid()))
                     }
-                    Err(_) => (Io::Unix(stream), Peer::Unknown(None), Source::Unknown),
+                    Err(_) => (Box::new(stream), Peer::Unknown(None), Source::Unknown),
                 }
             }
         };

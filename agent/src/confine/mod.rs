@@ -148,28 +148,11 @@ fn restrict(
             .add_rule(PathBeneath::new(fd, access))
             .map(|_| ())
     };
-    for path in SYSTEM.map(Path::new) {
+    for path in read_paths(settings, files) {
         allow(path, read)?;
     }
-    // Files that are renewed by renaming are other files then: their directories.
-    let tls = settings
-        .tls
-        .iter()
-        .flat_map(|tls| [&tls.cert, &tls.key, &tls.client_ca]);
-    for directory in tls.chain(files).filter_map(|path| path.parent()) {
-        allow(directory, read)?;
-    }
-    let sockets = settings.listen.iter().chain(&settings.metrics);
-    let sockets = sockets.filter_map(|listen| match listen {
-        Listen::Unix(path) => path.parent(),
-        Listen::Tcp(_) | Listen::Tls(_) => None,
-    });
-    let temporary = temporary();
-    for directory in sockets
-        .chain(settings.state_directory.as_deref())
-        .chain(temporary.as_deref())
-    {
-        allow(directory, read | write)?;
+    for directory in written_directories(settings) {
+        allow(&directory, read | write)?;
     }
     let mut readable = BTreeMap::new();
     let unread = roots.as_ref().err().cloned();
@@ -199,6 +182,27 @@ fn restrict(
             roots: Some(readable),
         },
     })
+}
+
+/// What is read besides the roots.
+fn read_paths<'s>(settings: &'s Settings, files: &'s [PathBuf]) -> impl Iterator<Item = &'s Path> {
+    let tls = settings.tls.iter();
+    let tls = tls.flat_map(|tls| [&tls.cert, &tls.key, &tls.client_ca]);
+    // Files that are renewed by renaming are other files then: their directories.
+    let directories = tls.chain(files).filter_map(|path| path.parent());
+    SYSTEM.map(Path::new).into_iter().chain(directories)
+}
+
+/// The directories in which something is written.
+fn written_directories(settings: &Settings) -> impl Iterator<Item = PathBuf> {
+    let sockets = settings.listen.iter().chain(&settings.metrics);
+    let sockets = sockets.filter_map(|listen| match listen {
+        Listen::Unix(path) => Some(path.parent()?.to_owned()),
+        Listen::Tcp(_) | Listen::Tls(_) => None,
+    });
+    sockets
+        .chain(settings.state_directory.clone())
+        .chain(temporary())
 }
 
 /// Where SQLite puts what does not fit into memory: the first of its places that may be written.

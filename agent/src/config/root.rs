@@ -147,12 +147,10 @@ impl RootSettings {
             digest_bytes_per_second: DIGEST_BYTES_PER_SECOND,
         }
     }
-}
 
-impl RootSettings {
     /// Validates; nothing without a path.
-    pub(super) fn validate(raw: RawRoot, problems: &mut ConfigProblems) -> Option<Self> {
-        let Some(path) = raw.path else {
+    pub(super) fn validate(mut raw: RawRoot, problems: &mut ConfigProblems) -> Option<Self> {
+        let Some(path) = raw.path.take() else {
             problems.add_absent("root.path", "missing");
             return None;
         };
@@ -166,36 +164,8 @@ impl RootSettings {
             add("path", "must do without `..`");
         }
         // Without a slash at the end, say: it is the beginning of the paths of all images in it.
-        let mut root = RootSettings::new(path.components().collect());
-        for (name, text, span) in [
-            ("interval", &raw.interval, &mut root.interval),
-            ("file_interval", &raw.file_interval, &mut root.file_interval),
-            (
-                "rescan_interval",
-                &raw.rescan_interval,
-                &mut root.rescan_interval,
-            ),
-            ("transfer_age", &raw.transfer_age, &mut root.transfer_age),
-        ] {
-            let Some(text) = text else { continue };
-            match duration(text) {
-                Some(given) => *span = given,
-                None => add(
-                    name,
-                    &format!("`{text}` is no duration, as in 30s, 5m, 12h, 2d, 2w, 1y"),
-                ),
-            }
-        }
-        if !(INTERVAL_MIN..=INTERVAL_MAX).contains(&root.interval) {
-            add("interval", "must be from 1s to 100y");
-        }
-        if root.file_interval > INTERVAL_MAX {
-            add("file_interval", "must be at most 100y");
-        }
-        if root.rescan_interval > INTERVAL_MAX {
-            add("rescan_interval", "must be at most 100y");
-        }
-        root.file_interval = root.file_interval.max(root.interval);
+        let mut root = Self::new(path.components().collect());
+        root.take_durations(&raw, &mut add);
         if raw.width == Some(0) {
             add("width", "must be at least 1");
         }
@@ -248,6 +218,38 @@ impl RootSettings {
             .digest_bytes_per_second
             .unwrap_or(root.digest_bytes_per_second);
         Some(root)
+    }
+
+    fn take_durations(&mut self, raw: &RawRoot, add: &mut dyn FnMut(&'static str, &str)) {
+        for (name, text, span) in [
+            ("interval", &raw.interval, &mut self.interval),
+            ("file_interval", &raw.file_interval, &mut self.file_interval),
+            (
+                "rescan_interval",
+                &raw.rescan_interval,
+                &mut self.rescan_interval,
+            ),
+            ("transfer_age", &raw.transfer_age, &mut self.transfer_age),
+        ] {
+            let Some(text) = text else { continue };
+            match duration(text) {
+                Some(given) => *span = given,
+                None => add(
+                    name,
+                    &format!("`{text}` is no duration, as in 30s, 5m, 12h, 2d, 2w, 1y"),
+                ),
+            }
+        }
+        if !(INTERVAL_MIN..=INTERVAL_MAX).contains(&self.interval) {
+            add("interval", "must be from 1s to 100y");
+        }
+        if self.file_interval > INTERVAL_MAX {
+            add("file_interval", "must be at most 100y");
+        }
+        if self.rescan_interval > INTERVAL_MAX {
+            add("rescan_interval", "must be at most 100y");
+        }
+        self.file_interval = self.file_interval.max(self.interval);
     }
 }
 

@@ -19,32 +19,24 @@ pub fn size(bytes: u64) -> String {
     if bytes < 1000 {
         return with_number(bytes, &[" B"]);
     }
-    let mut divisor: u64 = 1000;
-    for (index, unit) in UNITS.iter().enumerate() {
-        let is_last = index + 1 == UNITS.len();
-        // Without floating point, whose nearest number may be below the half. Rounding may give a digit
-        // more: 9.999 is 10.0, and 999.9 kB is 1.00 MB.
-        let in_parts = |parts: u64| {
-            let part = divisor / parts;
-            bytes.saturating_add(part / 2) / part
-        };
-        let whole = in_parts(1);
-        if whole >= 1000 && !is_last {
-            divisor *= 1000;
-            continue;
-        }
-        // A point between the digits of hundredths or tenths leaves three of them.
-        for (parts, before_point) in [(100, 1), (10, 2)] {
-            let number = in_parts(parts);
-            if number < 1000 {
-                let mut text = with_number(number, &[" ", unit]);
-                text.insert(before_point, '.');
-                return text;
-            }
-        }
-        return with_number(whole, &[" ", unit]);
+    // Without floating point, whose nearest number may be below the half. Rounding may give a digit more: 9.999 is
+    // 10.0, and 999.9 kB is 1.00 MB.
+    let rounded = |divisor: u64| bytes.saturating_add(divisor / 2) / divisor;
+    let (mut divisor, mut unit) = (1000, 0);
+    while rounded(divisor) >= 1000 && unit + 1 < UNITS.len() {
+        divisor *= 1000;
+        unit += 1;
     }
-    unreachable!("the last unit has no end")
+    // A point between the digits of hundredths or tenths leaves three of them.
+    for (parts, before_point) in [(100, 1), (10, 2)] {
+        let number = rounded(divisor / parts);
+        if number < 1000 {
+            let mut text = with_number(number, &[" ", UNITS[unit]]);
+            text.insert(before_point, '.');
+            return text;
+        }
+    }
+    with_number(rounded(divisor), &[" ", UNITS[unit]])
 }
 
 /// A number and what is counted: `1 file`, `2 files`, `3 directories`.

@@ -409,8 +409,11 @@ fn roots_may_come_to_overlap_and_cease_to() {
     until("the first one is back", once);
     lead_to("else");
     until("they are apart", || listed(&catalog, tree.path()) == apart);
-    let root_states = || supervisor.status().into_iter().map(|root| root.root_state);
-    assert!(root_states().all(|root_state| root_state == RootState::Ok));
+    // What a scan has found is listed before it ends.
+    until("both can be read", || {
+        let mut roots = supervisor.status().into_iter();
+        roots.all(|root| root.root_state == RootState::Ok)
+    });
     supervisor.stop(PATIENCE);
 }
 

@@ -12,6 +12,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use tokio::sync::mpsc;
 
+/// What is to be mounted, as the administrator has it (fstab(5)).
+pub const FSTAB: &str = "/etc/fstab";
+
 /// Where the kernel tells it.
 pub const MOUNTINFO: &str = "/proc/self/mountinfo";
 
@@ -148,11 +151,29 @@ pub fn is_automounted<'m>(mounts: impl IntoIterator<Item = &'m Mount>, path: &Pa
     })
 }
 
+/// Where on the way to a path a file system belongs (fstab(5)) that is not mounted, innermost.
+#[must_use]
+pub fn missing_on_the_way(fstab: &[u8], mountinfo: &[u8], path: &Path) -> Option<PathBuf> {
+    fstab
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| {
+            let mut words = line
+                .split(u8::is_ascii_whitespace)
+                .filter(|word| !word.is_empty());
+            let is_comment = words.next()?.starts_with(b"#");
+            words.next().filter(|_| !is_comment).map(unescape)
+        })
+        // The root itself is there, also where a container does not show it.
+        .filter(|point| point.parent().is_some() && path.starts_with(point))
+        .filter(|point| !all(mountinfo).any(|mount| mount.point == *point))
+        .max_by_key(|point| point.as_os_str().len())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
-    use super::{Mount, all, is_automounted, leading_to};
+    use super::{Mount, all, is_automounted, leading_to, missing_on_the_way};
 
     const MOUNTS: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw\n\
         34 22 0:44 /a\\040b /opt/with\\040blank rw shared:6 - nfs4 server:/opt rw\n";
@@ -169,6 +190,34 @@ mod tests {
         assert!(last.has_option(b"rw") && !last.is_read_only);
         assert_eq!(Mount::parse(b""), None);
         assert_eq!(Mount::parse(b"1 2 3"), None);
+    }
+
+    #[test]
+    fn what_is_to_be_mounted_and_is_not_is_told() {
+        let fstab = b"# device point type options\n\
+            UUID=1 / ext4 defaults 0 1\n\
+            UUID=2 none swap sw 0 0\n\
+            server:/opt\t/opt/with\\040blank\tnfs4\tdefaults\n\
+              server:/srv   /srv nfs4 noauto 0 0\n\
+            server:/srv/a /srv/a nfs4 defaults 0 0\n\
+            #server:/data /data nfs4 defaults 0 0\n\
+            broken\n\n";
+        for (path, expected) in [
+            ("/opt/with blank/images", None),
+            ("/opt/images", None),
+            ("/srv", Some("/srv")),
+            ("/srv/images", Some("/srv")),
+            ("/srv/a/images", Some("/srv/a")),
+            ("/srva", None),
+            ("/data", None),
+            ("/", None),
+        ] {
+            let missing = missing_on_the_way(fstab, MOUNTS, Path::new(path));
+            assert_eq!(missing, expected.map(PathBuf::from), "{path}");
+        }
+        let all = missing_on_the_way(fstab, b"", Path::new("/opt/with blank"));
+        assert_eq!(all, Some("/opt/with blank".into()));
+        assert_eq!(missing_on_the_way(fstab, b"", Path::new("/opt")), None);
     }
 
     #[test]

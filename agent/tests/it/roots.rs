@@ -18,7 +18,7 @@ use nix::sys::signal::Signal;
 use crate::support::mounted::{Automounter, Mounted};
 use crate::support::site::{Site, is_listed, until_seen};
 use crate::support::tree::{outwait_granularity, sif, write};
-use crate::support::{Agent, images, open_directory, unprivileged, until};
+use crate::support::{Agent, images, open_directory, skip, unprivileged, until};
 use crate::tool::sifter;
 
 /// A root that is watched, and scanned besides only when asked.
@@ -564,4 +564,68 @@ fn what_is_mounted_again_is_scanned_without_waiting_for_the_interval() {
         scope.spawn(|| scanned("images"));
         scope.spawn(|| scanned("images/project"));
     });
+}
+
+/// An agent that knows nothing yet, started before its file system is mounted, must not list an empty one.
+#[test]
+fn an_empty_root_that_is_to_be_mounted_is_not_taken_for_empty() {
+    let temporary = tempfile::tempdir().unwrap();
+    let at = |name: &str| temporary.path().join(name);
+    let root = at("images");
+    fs::create_dir(&root).unwrap();
+    for (line, is_listed) in [
+        (
+            format!("server:/images {} nfs4 defaults 0 0", root.display()),
+            false,
+        ),
+        (
+            format!("server:/other {}-other nfs4 defaults 0 0", root.display()),
+            true,
+        ),
+    ] {
+        fs::write(at("fstab"), line).unwrap();
+        let socket = at("agent.sock");
+        let config = format!(
+            "listen = ['unix:{}']\n[[root]]\npath = '{}'\n",
+            socket.display(),
+            root.display()
+        );
+        fs::write(at("agent.toml"), config).unwrap();
+        // With a table of its own.
+        let mut agent = Command::new("unshare")
+            .args(["--mount", "sh", "-c"])
+            .arg("mount --bind \"$1\" /etc/fstab && exec \"$0\" agent --config \"$2\"")
+            .arg(sifter().get_program())
+            .args([at("fstab"), at("agent.toml")])
+            .stdout(fs::File::create(at("out")).unwrap())
+            .stderr(fs::File::create(at("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let asked = |arguments: &[&str]| {
+            let address = format!("unix:{}", socket.display());
+            sifter()
+                .args(arguments)
+                .args(["--address", &address])
+                .output()
+                .unwrap()
+        };
+        let mut ended = false;
+        until("the first scan, or that this user may not mount", || {
+            ended = agent.try_wait().unwrap().is_some();
+            let log = fs::read_to_string(at("log")).unwrap();
+            ended || log.contains("scanned")
+        });
+        if ended {
+            return skip("a table of mounts of its own", "this user may not mount");
+        }
+        let listed = asked(&["ls", "-q"]);
+        assert_eq!(listed.status.success(), is_listed, "{listed:?}");
+        let said = String::from_utf8_lossy(&listed.stderr).into_owned();
+        assert_eq!(said.contains("/etc/fstab"), !is_listed, "{said}");
+        // Who knows better says so.
+        asked(&["rescan", "--full"]);
+        assert!(asked(&["ls", "-q"]).status.success());
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::catalog::{Catalog, ChangeKind, Content, Found, KeptRow};
+use crate::mounts::{self, FSTAB, MOUNTINFO};
 use crate::scan::progress::{Counts, Progress};
 use crate::scan::{Root, ScanError, ScanOptions};
 
@@ -16,6 +17,35 @@ use super::{Request, Supervised};
 const LOOKED_FOR: usize = 16;
 
 impl Supervised {
+    /// A root of which nothing is known may be the place of a file system that is not mounted: it is, if nothing is
+    /// in it and fstab(5) has one for that place, unless the scan was asked for as a full one. One that may be
+    /// entered but not listed is as good as unreadable.
+    pub(super) fn check_place(
+        &self,
+        root: &Root,
+        request: &Request,
+        progress: &Arc<Progress>,
+    ) -> Result<(), ScanError> {
+        let path = &self.settings.path;
+        if !root.is_empty(&self.settings, progress)? || request.full {
+            return Ok(());
+        }
+        // Where there is none nothing belongs anywhere.
+        let [fstab, mountinfo] =
+            [FSTAB, MOUNTINFO].map(|path| std::fs::read(path).unwrap_or_default());
+        let Some(missing) = mounts::missing_on_the_way(&fstab, &mountinfo, path) else {
+            return Ok(());
+        };
+        Err(ScanError::Root {
+            path: path.clone(),
+            error: io::Error::other(format!(
+                "nothing is in it, and what {FSTAB} has for {} is not mounted (if nothing is to be in it: \
+                 sifter rescan --full)",
+                crate::escape::path(&missing)
+            )),
+        })
+    }
+
     /// An empty mount point must not empty the catalogue: where the root is another directory than last time,
     /// be it on another device or, under a bind mount that is gone, on the same, it must hold an image, or the
     /// scan must have been asked for as a full one.

@@ -323,8 +323,7 @@ impl Supervised {
         let root = Root::open(&self.settings, progress)?;
         self.lock().facts = Some(root.facts().clone());
         if !self.was_scanned(catalog) {
-            // One that may be entered but not listed is as good as unreadable.
-            root.is_empty(&self.settings, progress)?;
+            self.check_place(&root, request, progress)?;
         }
         // Also when only some directories are looked at: that all is gone from them is what an unmounted
         // file system looks like.

@@ -5,8 +5,10 @@
 //! published. Whoever publishes one waits for the end of all leases, and none is granted meanwhile, so
 //! that it waits for [`LEASE_MAX`] at most.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// The longest lease. A new listing may come later by so much: nothing to somebody who looks, and
 /// nothing beside the time between two scans.
@@ -26,7 +28,7 @@ struct State {
 
 impl Leases {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Promises that what is published now stays for a time, `wanted` at most, and says how long.

@@ -32,7 +32,7 @@ mod writing;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,7 @@ use self::failure::open_at_start;
 use self::lease::Leases;
 use self::selections::{Asked, Selections};
 use self::state::{Given, RootRecord, State};
+use crate::lock::lock;
 
 /// The catalogue.
 #[derive(Debug)]
@@ -157,11 +158,11 @@ impl Catalog {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn write(&self) -> MutexGuard<'_, ()> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.writing)
     }
 
     // === reading ===
@@ -350,7 +351,7 @@ impl Catalog {
     }
 
     fn granter(&self) -> MutexGuard<'_, Option<Thread>> {
-        self.granter.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.granter)
     }
 
     /// Whether the database has images of a root, also such as are not listed: a listing that was made

@@ -1,7 +1,7 @@
 //! From what a scan reads to what is stored and listed, on the thread that read it: so the thread that
 //! stores has less to do, and the many small pieces of an image end where they began.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::change::{ChangeKind, DirectoryChange};
 use super::detail;
@@ -9,6 +9,7 @@ use super::entry::{Content, Prepared};
 use super::facts::FileFacts;
 use super::kept::{Common, Commons, KeptRow};
 use super::row::{Row, join_path};
+use crate::lock::lock;
 
 /// What of a root its images are made ready with.
 #[derive(Debug, Clone)]
@@ -59,7 +60,7 @@ impl Preparation {
 
     /// What a row has in common with others.
     pub(super) fn common(&self, row: &Row<'_>) -> Arc<Common> {
-        let mut commons = self.commons.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut commons = lock(&self.commons);
         commons.of(row)
     }
 }

@@ -1,10 +1,11 @@
 //! Results of filters that are kept, so that their next pages cost nothing.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::rows::Rows;
 use super::snapshot::Snapshot;
+use crate::lock::lock;
 
 /// How many are kept.
 const MOST: usize = 16;
@@ -38,7 +39,7 @@ pub(super) struct Selections(Mutex<VecDeque<(Asked, Arc<Selection>)>>);
 
 impl Selections {
     fn lock(&self) -> MutexGuard<'_, VecDeque<(Asked, Arc<Selection>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     pub(super) fn get(&self, asked: Asked) -> Option<Arc<Selection>> {

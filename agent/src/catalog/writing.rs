@@ -1,7 +1,7 @@
 //! What scans do to the catalogue: they store what they find, and make listings of it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use super::lease::Publishing;
 use super::state::{Finished, Past, forget_oldest};
@@ -9,6 +9,7 @@ use super::{
     Catalog, ContentDigest, DirectoryChange, FileTime, KeptRow, KnownRoot, Preparation,
     RootDirectory, RootIndex, Snapshot, Store, StoreError,
 };
+use crate::lock::lock;
 
 /// Snapshots of past generations that are kept, so that a listing that was begun can be read to
 /// its end. They share what did not change.
@@ -275,8 +276,7 @@ impl Catalog {
     /// Waits until no lease holds and nobody else makes a listing.
     fn begin_publishing(&self) -> Turn<'_> {
         let leases = self.leases.end();
-        let alone = self.publishing.lock();
-        (leases, alone.unwrap_or_else(PoisonError::into_inner))
+        (leases, lock(&self.publishing))
     }
 
     /// Makes the next listing of what has changed. Nobody who reads waits for that: it is made while the state is

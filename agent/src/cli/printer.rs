@@ -17,6 +17,7 @@ use crate::catalog::{
     Commons, Content, Found, KeptRow, Labels, OrderKey, Query, Row, Snapshot, StoreError, in_order,
     join_path,
 };
+use crate::lock::lock;
 use crate::service::{Owners, convert};
 
 use super::lines::Lines;
@@ -218,7 +219,7 @@ impl Printer {
 
     fn printed(&self) -> std::sync::MutexGuard<'_, Printed> {
         // Lines are written whole: a thread that panicked left none half-written.
-        self.printed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.printed)
     }
 
     /// Prints what waits for the last image.

@@ -32,6 +32,7 @@ use super::{ScanError, no_thread};
 /// unchanged are not opened. The walk has a thread of its own, for a priority is never raised again.
 pub(super) fn scan(shared: &Shared<'_>) -> Result<(), ScanError> {
     let settings = shared.settings;
+    shared.progress.set_queue(0, 1);
     std::thread::scope(|scope| {
         let walk = || {
             caught(|| {
@@ -56,18 +57,6 @@ pub(super) fn scan(shared: &Shared<'_>) -> Result<(), ScanError> {
 }
 
 impl Shared<'_> {
-    /// Hands counts on, and gives way if the rate asks for it.
-    fn add(&self, counts: &Counts) {
-        let progress = self.progress;
-        progress.set_queue(0, 1);
-        progress.add(counts);
-        let waited = self.pace.throttle(counts.operations, || {
-            progress.note_activity();
-            progress.is_cancelled()
-        });
-        progress.add_throttled(waited);
-    }
-
     /// Tells that nothing is mounted where something was.
     fn unmounted(&self, path: &Path) {
         self.progress

@@ -11,7 +11,7 @@ use super::candidates::Candidate;
 use super::dir::{Access, Dir};
 use super::pace::Pace;
 use super::plan::Known;
-use super::progress::Progress;
+use super::progress::{Counts, Progress};
 use super::submounts::Submounts;
 
 /// Bytes of a path, with its end, that the kernel takes in one call.
@@ -92,6 +92,17 @@ pub(super) struct Task {
 }
 
 impl Shared<'_> {
+    /// Hands counts on to the progress, and gives way if the rate asks for it.
+    pub fn add(&self, counts: &Counts) {
+        let progress = self.progress;
+        progress.add(counts);
+        let waited = self.pace.throttle(counts.operations, || {
+            progress.note_activity();
+            progress.is_cancelled()
+        });
+        progress.add_throttled(waited);
+    }
+
     /// Holds on to an open directory for its subdirectories, unless too many are held already.
     pub fn hold(&self, dir: Dir) -> Result<Arc<Held>, Dir> {
         let held = self.descriptors.0.fetch_add(1, Ordering::Relaxed);

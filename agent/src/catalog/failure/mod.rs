@@ -5,7 +5,7 @@
 mod tests;
 
 use std::path::Path;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use rusqlite::ErrorCode;
@@ -15,6 +15,7 @@ use super::state::State;
 use super::store::{beside, to_make_writable};
 use super::{Catalog, FileTime, KnownRoot, RootIndex, Store, StoreError, StoredRoot};
 use crate::escape;
+use crate::lock::lock;
 
 impl Catalog {
     /// Tries to use the database on disk again after a failure. Its listing replaces the present
@@ -95,7 +96,7 @@ impl Catalog {
 
     /// Alone with the database's file; gives when the last attempt to use it again ended in vain.
     pub(super) fn mend(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.mending.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.mending)
     }
 
     /// Whether what is listed of a root comes from another database, and stays so until a scan of all of it is

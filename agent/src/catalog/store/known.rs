@@ -1,7 +1,7 @@
 //! What the catalogue knows of a root, as a scan asks for it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -12,6 +12,7 @@ use super::super::facts::{self, FileTime, Identity};
 use super::super::kept::{Commons, KeptRow};
 use super::super::snapshot::Snapshot;
 use super::{Store, StoreError, stored_details};
+use crate::lock::lock;
 
 /// Known directories handed out at a time.
 const KNOWN_BATCH: i64 = 1024;
@@ -147,7 +148,7 @@ impl KnownRoot {
     ///
     /// The database fails.
     pub fn next_directories(&self) -> Result<Vec<KnownDirectory>, StoreError> {
-        let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cursor = lock(&self.cursor);
         let connection = self.store.read();
         // One transaction: each statement alone would lock the file and let go of it.
         let transaction = connection.unchecked_transaction()?;

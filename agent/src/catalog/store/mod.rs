@@ -22,7 +22,7 @@ mod tests;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use sifter_proto::v1;
@@ -44,6 +44,7 @@ use super::facts::{self, IDENTITY};
 use super::kept::KeptRow;
 use super::packed::unpack;
 use super::prepare::Preparation;
+use crate::lock::lock;
 
 /// Bytes for which there must be room where a database is used again that could not be written.
 const TRIAL_SIZE: u32 = 1 << 20;
@@ -169,7 +170,7 @@ impl Store {
     }
 
     fn write(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.writer)
     }
 
     /// Writes about as much as a batch of a scan, and forgets it; also what an earlier trial could not forget, for
@@ -212,7 +213,7 @@ impl Store {
 
     fn read(&self) -> Reader<'_> {
         match &self.reader {
-            Some(reader) => Reader::Own(reader.lock().unwrap_or_else(PoisonError::into_inner)),
+            Some(reader) => Reader::Own(lock(reader)),
             None => Reader::Writer(self.write()),
         }
     }

@@ -12,12 +12,13 @@ use std::collections::HashSet;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use nix::errno::Errno;
 
 use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownFile};
+use crate::lock::lock;
 
 use self::listing::{Listing, recognise};
 use self::look::{Looked, Parent};
@@ -82,16 +83,8 @@ impl<'a> Visitor<'a> {
     pub fn hand_on(&mut self) {
         self.counts.operations = self.operations.calls;
         self.counts.bytes = self.operations.bytes;
-        self.shared.progress.add(&self.counts);
-        let calls = self.operations.calls;
-        self.counts = Counts::default();
         self.operations = Operations::default();
-        let progress = self.shared.progress;
-        let waited = self.shared.pace.throttle(calls, || {
-            progress.note_activity();
-            progress.is_cancelled()
-        });
-        progress.add_throttled(waited);
+        self.shared.add(&std::mem::take(&mut self.counts));
     }
 
     /// Runs operations on the file system and takes the latency of one, their mean, now and then.
@@ -459,7 +452,7 @@ impl<'a> Visitor<'a> {
                 kind: ChangeKind::Part { found },
             });
         }
-        let mut change = task.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut change = lock(&task.change);
         if let ChangeKind::Read { removed: all, .. } = &mut change.kind {
             all.extend(removed);
         }

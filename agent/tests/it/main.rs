@@ -10,6 +10,7 @@ mod golden;
 mod links;
 mod log;
 mod ls;
+mod mounts;
 mod overlap;
 mod paths;
 mod rescan;

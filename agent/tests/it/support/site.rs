@@ -26,6 +26,14 @@ impl Site {
         Self::with(settings, state)
     }
 
+    /// A root that is watched, and scanned besides only when asked.
+    pub fn watched(root: &Path) -> Self {
+        let mut settings = RootSettings::new(root.to_owned());
+        settings.interval = Duration::from_secs(86_400);
+        settings.file_interval = settings.interval;
+        Self::with(settings, None)
+    }
+
     pub fn with(settings: RootSettings, state: Option<&Path>) -> Self {
         let path = state.map(|state| state.join("catalog.sqlite"));
         let catalog = Arc::new(Catalog::open(

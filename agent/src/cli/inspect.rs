@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// One JSON object an image, in the spelling of the gRPC contract
+    /// One JSON object an image, with every field there is, in the spelling of the gRPC contract
     #[arg(long)]
     json: bool,
 
@@ -157,7 +157,7 @@ impl Inspector {
             if self.shown > 0 {
                 writeln!(out)?;
             }
-            super::render::write_all(out, &message)?;
+            super::details::write(out, &message)?;
             if let Some(rules) = rules {
                 write_rules(out, rules)?;
             }

@@ -5,6 +5,7 @@ mod bar;
 mod candidates;
 mod column;
 mod connect;
+mod details;
 mod doctor;
 mod duplicates;
 mod exit;

@@ -4,13 +4,12 @@ use std::io::{self, Write};
 use std::str::FromStr;
 
 use anyhow::Context;
-use serde_json::Value;
 use sifter_proto::v1::Image;
 
 use crate::escape;
 use crate::words::short_id;
 
-use super::column::{Column, FIELDS, Field, snake_case};
+use super::column::Column;
 use super::lines::Lines;
 use super::table::{Table, push_cell};
 
@@ -230,82 +229,6 @@ impl ImageTable {
     }
 }
 
-/// Everything that is known of an image, a line a field.
-///
-/// # Errors
-///
-/// What writing says.
-pub fn write_all(out: &mut dyn Write, image: &Image) -> io::Result<()> {
-    let value = serde_json::to_value(image)?;
-    for Field { name, .. } in FIELDS {
-        let Ok(column) = name.parse::<Column>() else {
-            continue;
-        };
-        let title = format!("{}:", name.replace('_', " "));
-        match value.get(column.key()) {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(entries)) => {
-                writeln!(out, "{title}")?;
-                for (key, entry) in entries {
-                    let entry = entry
-                        .as_str()
-                        .map_or_else(|| entry.to_string(), str::to_owned);
-                    writeln!(
-                        out,
-                        "    {} = {}",
-                        escape::terminal(key),
-                        escape::terminal(&entry)
-                    )?;
-                }
-            }
-            Some(Value::Array(entries)) => {
-                writeln!(out, "{title}")?;
-                for entry in entries {
-                    writeln!(out, "    {}", escape::terminal(&line_of(entry)))?;
-                }
-            }
-            // The one text that is made of lines: indented, none of them can pass for a field.
-            Some(Value::String(text)) if *name == "definition" && text.contains('\n') => {
-                writeln!(out, "{title}")?;
-                for line in text.lines() {
-                    writeln!(out, "    {}", escape::terminal(line))?;
-                }
-            }
-            Some(_) => {
-                let shown = column.show(image, true);
-                writeln!(out, "{title:<22}{}", escape::terminal(&shown))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn line_of(entry: &Value) -> String {
-    let Value::Object(fields) = entry else {
-        return entry
-            .as_str()
-            .map_or_else(|| entry.to_string(), str::to_owned);
-    };
-    // What others refer to it by comes first.
-    let (ids, rest): (Vec<_>, Vec<_>) = fields
-        .iter()
-        .partition(|(key, _)| matches!(key.as_str(), "id" | "objectId"));
-    ids.into_iter()
-        .chain(rest)
-        .map(|(key, value)| {
-            let value = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
-            let word = ["DATA_TYPE_", "SIGNATURE_FORM_"]
-                .iter()
-                .find_map(|prefix| value.strip_prefix(prefix))
-                .map(str::to_lowercase);
-            format!("{}={}", snake_case(key), word.unwrap_or(value))
-        })
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
 fn template(text: &str) -> anyhow::Result<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -337,7 +260,7 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Column, Format, Lines, Output};
-    use sifter_proto::v1::{self, Image};
+    use sifter_proto::v1::Image;
 
     fn printed(output: &Output, image: &Image) -> String {
         let mut written = Vec::new();
@@ -450,55 +373,6 @@ mod tests {
             "0123456789ab\n"
         );
         assert_eq!(printed(&output, &image("")), "");
-    }
-
-    /// A text of an image that begins a line would pass for a field of another name.
-    #[test]
-    fn a_text_of_several_lines_is_one_line_unless_it_is_the_definition() {
-        let image = Image {
-            repository: "a\nstatus:               READY".to_owned(),
-            labels: [("k\nl".to_owned(), "v\r\nw".to_owned())].into(),
-            definition: "Bootstrap: docker\nstatus: \u{1b}[2J\n".to_owned(),
-            ..Image::default()
-        };
-        let mut written = Vec::new();
-        super::write_all(&mut written, &image).unwrap();
-        let text = String::from_utf8(written).unwrap();
-        for line in [
-            "repository:           a\\nstatus:               READY\n",
-            "labels:\n    k\\nl = v\\r\\nw\n",
-            "definition:\n    Bootstrap: docker\n    status: \\u{1b}[2J\n",
-        ] {
-            assert!(text.contains(line), "{line} in {text}");
-        }
-    }
-
-    #[test]
-    fn objects_and_signatures_begin_with_their_number() {
-        let image = Image {
-            objects: vec![v1::Object {
-                id: 4,
-                data_type: v1::DataType::GenericJson.into(),
-                size_bytes: 7,
-                ..v1::Object::default()
-            }],
-            signatures: vec![v1::Signature {
-                object_id: 5,
-                form: v1::SignatureForm::Pgp.into(),
-                fingerprint: "AB".to_owned(),
-                ..v1::Signature::default()
-            }],
-            ..Image::default()
-        };
-        let mut written = Vec::new();
-        super::write_all(&mut written, &image).unwrap();
-        let text = String::from_utf8(written).unwrap();
-        for lines in [
-            "objects:\n    id=4 data_type=generic_json size_bytes=7\n",
-            "signatures:\n    object_id=5 fingerprint=AB form=pgp\n",
-        ] {
-            assert!(text.contains(lines), "{lines} in {text}");
-        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use sifter_proto::ERROR_DOMAIN;
 use sifter_proto::reason;
 use tonic::Code;
+use tonic::ConnectError;
 use tonic::Status;
 use tonic::TimeoutExpired;
 use tonic_types::StatusExt;
@@ -149,6 +150,26 @@ impl Failure {
             Self::Restricted => "restricted",
             Self::CatalogFailed(_) => "catalog_failed",
             Self::Other { .. } => "other",
+        }
+    }
+}
+
+/// What a call that failed had of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connection {
+    /// None could be made.
+    None,
+    /// There was one. If nothing came over it, it broke.
+    Broken,
+}
+
+impl Connection {
+    /// Reads a status.
+    pub(super) fn of(status: &Status) -> Self {
+        if causes(status).any(|error| error.is::<ConnectError>()) {
+            Self::None
+        } else {
+            Self::Broken
         }
     }
 }

@@ -17,6 +17,7 @@ use super::breaker::BreakerSettings;
 use super::breaker::BreakerState;
 use super::channel;
 use super::channel::Observed;
+use super::failure::Connection;
 use crate::config::AgentSettings;
 use crate::config::NodeAddress;
 
@@ -26,9 +27,6 @@ pub const REQUEST_ID_METADATA: &str = "x-request-id";
 /// A page of 50 images without labels and definitions has some 50 KiB; this is room for long paths
 /// and a limit for what a broken agent can make us hold.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
-
-/// A connection that breaks at once was an old one (the agent was restarted): worth a second try.
-const RETRY_WITHIN: Duration = Duration::from_millis(200);
 
 /// A login node.
 #[derive(Debug)]
@@ -81,14 +79,15 @@ impl Node {
     ) -> Result<ListImagesResponse, Failure> {
         let started = Instant::now();
         let call = async {
-            let first = self.call(request, request_id, budget).await;
-            match first {
-                Err(Failure::Transport(_)) if started.elapsed() < RETRY_WITHIN => {
+            match self.call(request, request_id, budget).await {
+                // The agent was restarted, and may be there again.
+                Err((Failure::Transport(_), Connection::Broken)) => {
                     let rest = budget.saturating_sub(started.elapsed());
                     self.call(request, request_id, rest).await
                 }
                 other => other,
             }
+            .map_err(|(failure, _)| failure)
         };
         tokio::time::timeout(budget, call)
             .await
@@ -100,7 +99,7 @@ impl Node {
         message: &ListImagesRequest,
         request_id: &str,
         budget: Duration,
-    ) -> Result<ListImagesResponse, Failure> {
+    ) -> Result<ListImagesResponse, (Failure, Connection)> {
         let mut request = tonic::Request::new(message.clone());
         // Tells the agent how long an answer is of use.
         request.set_timeout(budget);
@@ -114,7 +113,10 @@ impl Node {
             .list_images(request)
             .await
             .map(tonic::Response::into_inner)
-            .map_err(|status| Failure::from_status(&status, refused.load(Ordering::Relaxed)))
+            .map_err(|status| {
+                let failure = Failure::from_status(&status, refused.load(Ordering::Relaxed));
+                (failure, Connection::of(&status))
+            })
     }
 }
 

@@ -421,3 +421,21 @@ async fn a_restarted_agent_costs_no_request() {
     })
     .await;
 }
+
+/// However long it was under way: a first scan, or a crowd, makes an answer slow.
+#[tokio::test]
+async fn a_request_that_the_old_agent_took_along_is_answered_by_the_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    let agent = Agent::unix(&path, "before", Act::Hang);
+    let control = Control::over(&[agent.address()]).await;
+    let (answer, _agent) = tokio::join!(control.list(""), async {
+        until("the old agent is asked", async || agent.asked().len() == 1).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        std::fs::remove_file(&path).unwrap();
+        let new = Agent::unix(&path, "after", Act::List(1));
+        drop(agent);
+        new
+    });
+    assert_eq!(system(&answer), "after");
+}

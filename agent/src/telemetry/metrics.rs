@@ -14,7 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::lock::lock;
 
@@ -150,36 +150,65 @@ impl fmt::Debug for Metrics {
     }
 }
 
+/// Registers a metric and hands it back, to be counted with.
+fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// The same for one that has a unit.
+fn add_in<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    unit: Unit,
+    metric: M,
+) -> M {
+    registry.register_with_unit(name, help, unit, metric.clone());
+    metric
+}
+
 impl Default for Metrics {
+    #[rustfmt::skip]
     fn default() -> Self {
+        let mut registry = Registry::default();
+        let all = &mut registry;
+        // The names that every gRPC library uses.
+        let rpcs_started = add(all, "grpc_server_started", "RPCs begun", Family::default());
+        let rpcs_handled = add(all, "grpc_server_handled", "RPCs ended, by code", Family::default());
+        let rpc_duration: Histograms<_> = Family::new_with_constructor(|| Histogram::new(RPC_SECONDS));
+        let rpc_duration = add_in(all, "grpc_server_handling", "Time from an RPC's begin to its end", Unit::Seconds, rpc_duration);
+        let scan_duration: Histograms<_> = Family::new_with_constructor(|| Histogram::new(SCAN_SECONDS));
+        let own = registry.sub_registry_with_prefix("sifter_agent");
+        own.register("build", "Version of this program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let metrics = Self {
-            registry: Mutex::default(),
+            rpcs_started,
+            rpcs_handled,
+            rpc_duration,
+            scans: add(own, "scans", "Scans ended, by result", Family::default()),
+            scan_duration: add_in(own, "scan_duration", "Time that a scan took", Unit::Seconds, scan_duration),
+            scan_directories: add(own, "scan_directories", "Directories visited by scans", Family::default()),
+            scan_files_read: add(own, "scan_files_read", "Files that scans opened and read", Family::default()),
+            scan_operations: add(own, "scan_operations", "System calls that scans made on the file system", Family::default()),
+            scan_bytes: add_in(own, "scan_read", "Bytes that scans read from files", Unit::Bytes, Family::default()),
+            scan_throttled: add_in(own, "scan_throttled", "Time that scans waited to keep their rate", Unit::Seconds, Family::default()),
+            scan_success: add_in(own, "scan_last_success_timestamp", "When a scan of the root last succeeded", Unit::Seconds, Family::default()),
+            scan_running: add(own, "scan_running", "Whether a scan of the root is under way", Family::default()),
+            scan_width: add(own, "scan_width", "Operations in flight at most", Family::default()),
+            root_available: add(own, "root_available", "Whether the root can be read", Family::default()),
+            root_images: add(own, "root_images", "Images listed, by root", Family::default()),
+            problems: add(own, "problems", "Problems of the last scan, by root and kind", Family::default()),
+            images: add(own, "images", "Images listed, by status and format", Family::default()),
+            condition: add(own, "catalog_condition", "1 for the condition that the catalogue's database is in", Family::default()),
+            generation: add(own, "catalog_generation", "Generation of the listing", Gauge::default()),
+            ready: add(own, "ready", "Whether listings are answered", Gauge::default()),
+            connections: add(own, "connections", "Connections held", Gauge::default()),
+            refused: add(own, "connections_refused", "Connections that were not let in, or had to leave, by reason", Family::default()),
+            certificate_expiry: add_in(own, "tls_certificate_expiry_timestamp", "Until when a certificate is valid, by its key in the configuration", Unit::Seconds, Family::default()),
+            certificate_renewal: add_in(own, "tls_certificate_renewal_timestamp", "When a certificate should have been renewed, by its key in the configuration", Unit::Seconds, Family::default()),
+            reloads: add(own, "reloads", "Configuration and certificates read again, by result", Family::default()),
             roots: Mutex::default(),
-            scans: Family::default(),
-            scan_duration: Family::new_with_constructor(|| Histogram::new(SCAN_SECONDS)),
-            scan_directories: Family::default(),
-            scan_files_read: Family::default(),
-            scan_operations: Family::default(),
-            scan_bytes: Family::default(),
-            scan_throttled: Family::default(),
-            scan_success: Family::default(),
-            scan_running: Family::default(),
-            scan_width: Family::default(),
-            root_available: Family::default(),
-            root_images: Family::default(),
-            problems: Family::default(),
-            images: Family::default(),
-            condition: Family::default(),
-            generation: Gauge::default(),
-            ready: Gauge::default(),
-            connections: Gauge::default(),
-            refused: Family::default(),
-            certificate_expiry: Family::default(),
-            certificate_renewal: Family::default(),
-            reloads: Family::default(),
-            rpcs_started: Family::default(),
-            rpcs_handled: Family::default(),
-            rpc_duration: Family::new_with_constructor(|| Histogram::new(RPC_SECONDS)),
+            registry: Mutex::new(registry),
         };
         // There from the start, so that a first refusal is an increase.
         for reason in REFUSALS {
@@ -187,53 +216,14 @@ impl Default for Metrics {
         }
         for what in ["configuration", "certificates"] {
             for result in ["ok", "error"] {
-                let labels = ReloadLabels { what, result };
-                drop(metrics.reloads.get_or_create(&labels));
+                drop(metrics.reloads.get_or_create(&ReloadLabels { what, result }));
             }
         }
-        let registry = metrics.register();
-        Self {
-            registry: Mutex::new(registry),
-            ..metrics
-        }
+        metrics
     }
 }
 
 impl Metrics {
-    #[rustfmt::skip]
-    fn register(&self) -> Registry {
-        let mut registry = Registry::default();
-        // The names that every gRPC library uses.
-        registry.register("grpc_server_started", "RPCs begun", self.rpcs_started.clone());
-        registry.register("grpc_server_handled", "RPCs ended, by code", self.rpcs_handled.clone());
-        registry.register_with_unit("grpc_server_handling", "Time from an RPC's begin to its end", Unit::Seconds, self.rpc_duration.clone());
-        let own = registry.sub_registry_with_prefix("sifter_agent");
-        own.register("scans", "Scans ended, by result", self.scans.clone());
-        own.register_with_unit("scan_duration", "Time that a scan took", Unit::Seconds, self.scan_duration.clone());
-        own.register("scan_directories", "Directories visited by scans", self.scan_directories.clone());
-        own.register("scan_files_read", "Files that scans opened and read", self.scan_files_read.clone());
-        own.register("scan_operations", "System calls that scans made on the file system", self.scan_operations.clone());
-        own.register_with_unit("scan_read", "Bytes that scans read from files", Unit::Bytes, self.scan_bytes.clone());
-        own.register_with_unit("scan_throttled", "Time that scans waited to keep their rate", Unit::Seconds, self.scan_throttled.clone());
-        own.register_with_unit("scan_last_success_timestamp", "When a scan of the root last succeeded", Unit::Seconds, self.scan_success.clone());
-        own.register("scan_running", "Whether a scan of the root is under way", self.scan_running.clone());
-        own.register("scan_width", "Operations in flight at most", self.scan_width.clone());
-        own.register("root_available", "Whether the root can be read", self.root_available.clone());
-        own.register("root_images", "Images listed, by root", self.root_images.clone());
-        own.register("problems", "Problems of the last scan, by root and kind", self.problems.clone());
-        own.register("images", "Images listed, by status and format", self.images.clone());
-        own.register("catalog_condition", "1 for the condition that the catalogue's database is in", self.condition.clone());
-        own.register("catalog_generation", "Generation of the listing", self.generation.clone());
-        own.register("ready", "Whether listings are answered", self.ready.clone());
-        own.register("connections", "Connections held", self.connections.clone());
-        own.register("connections_refused", "Connections that were not let in, or had to leave, by reason", self.refused.clone());
-        own.register_with_unit("tls_certificate_expiry_timestamp", "Until when a certificate is valid, by its key in the configuration", Unit::Seconds, self.certificate_expiry.clone());
-        own.register_with_unit("tls_certificate_renewal_timestamp", "When a certificate should have been renewed, by its key in the configuration", Unit::Seconds, self.certificate_renewal.clone());
-        own.register("reloads", "Configuration and certificates read again, by result", self.reloads.clone());
-        own.register("build", "Version of this program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        registry
-    }
-
     /// A connection was not let in, or had to leave.
     pub fn connection_refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();

@@ -138,7 +138,7 @@ async fn who_cannot_read_its_roots_answers_only_if_nobody_else_does_better() {
 async fn who_is_silent_is_not_waited_for_long_where_there_is_an_answer() {
     let first = Agent::tcp("", stale("first", 1)).await;
     let silent = Agent::tcp("silent", Act::Hang).await;
-    let tables = "[agents]\nhedge_after_ms = 50\nbreaker_failures = 1\n\
+    let tables = "[agents]\nhedge_after_ms = 1000\nbreaker_failures = 1\n\
                   breaker_open_ms = 60000\nbreaker_open_max_ms = 60000\n\
                   [limits]\nanswer_within_ms = 60000";
     let control = Control::with(tables, &[first.address(), silent.address()]).await;
@@ -315,7 +315,7 @@ async fn a_slow_answer_is_still_taken() {
 async fn a_node_that_keeps_failing_is_left_alone() {
     let first = Agent::tcp("first", Act::Hang).await;
     let second = Agent::tcp("second", Act::List(1)).await;
-    let tables = "[agents]\nhedge_after_ms = 20\nbreaker_failures = 2\nbreaker_open_ms = 60000\n\
+    let tables = "[agents]\nhedge_after_ms = 1000\nbreaker_failures = 2\nbreaker_open_ms = 60000\n\
                   breaker_open_max_ms = 60000\n[limits]\nanswer_within_ms = 60000";
     let control = Control::with(tables, &[first.address(), second.address()]).await;
     until("the breaker opens", async || {

@@ -13,7 +13,7 @@ use sifter_image::signature::Keyring;
 use sifter_image::{Image, NotImage, Options, Probed, Subject, Verdict};
 use sifter_proto::v1;
 
-use crate::catalog::{FileFacts, Row};
+use crate::catalog::{FileFacts, FileTime, Row};
 use crate::digest;
 use crate::escape;
 use crate::scan;
@@ -279,7 +279,7 @@ pub fn probe(path: &Path, options: &Options) -> io::Result<(FileFacts, Probed)> 
     let subject = |facts: &FileFacts| Subject {
         path: &absolute,
         modified: facts.modified.timestamp(),
-        now: scan::now().timestamp(),
+        now: FileTime::now().timestamp(),
     };
     let kind = std::fs::metadata(path)?.file_type();
     if !kind.is_dir() && !kind.is_file() {

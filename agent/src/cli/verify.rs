@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sifter_image::record::{Link, SignatureForm};
 use sifter_image::signature::{self, Keyring, KeyringError, Outcome, verify};
 
+use crate::catalog::FileTime;
 use crate::{escape, scan};
 
 use super::{Exit, WithExit};
@@ -63,7 +64,7 @@ pub fn of(path: &Path, keyring: &Keyring) -> io::Result<Verified> {
         ));
     }
     let file = scan::open_file(path)?;
-    Ok(match verify(&file, keyring, scan::now().timestamp())? {
+    Ok(match verify(&file, keyring, FileTime::now().timestamp())? {
         Ok(verified) if verified.signatures.is_empty() => {
             Verified::Nothing("not signed".to_owned())
         }

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::catalog::{DirectoryChange, FileTime, RootDirectory};
+use crate::catalog::{DirectoryChange, RootDirectory};
 use crate::config::RootSettings;
 
 pub use self::dir::Access;
@@ -360,10 +360,4 @@ pub fn with_directory<T>(
     let (_, mut facts) = dir.identity(&mut operations)?;
     facts.size = 0;
     probe(&sandbox::SandboxTree::new(&access, &dir), facts)
-}
-
-/// The time now, as files have it.
-#[must_use]
-pub fn now() -> FileTime {
-    FileTime::now()
 }

@@ -26,13 +26,15 @@ pub(super) async fn watch(engines: Arc<Engines>) {
 
 /// Whether something that a root lacked at its last scan may be there now.
 fn may_be_back(root: &RootStatus, mountinfo: &[u8]) -> bool {
+    // By their ends: a root may be a link, and the kernel tells where that leads.
     let is_mounted = |path: &Path| {
-        mounts::all(mountinfo).any(|mount| mount.point == path && mount.kind != b"autofs")
+        mounts::all(mountinfo).any(|mount| mount.point.ends_with(path) && mount.kind != b"autofs")
     };
     let problems = root.last.iter().flat_map(|last| &last.problems.first);
     // Of a root itself any mount above it may be what was missing.
     root.root_state.is_unavailable()
         || problems
             .filter(|problem| problem.kind == "NOT_MOUNTED")
-            .any(|problem| is_mounted(&problem.path))
+            .filter_map(|problem| problem.path.strip_prefix(&root.path).ok())
+            .any(is_mounted)
 }

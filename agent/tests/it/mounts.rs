@@ -305,11 +305,14 @@ fn what_was_mounted_below_a_root_stays_listed_without_its_mount() {
 #[test]
 fn what_is_mounted_again_is_scanned_without_waiting_for_the_interval() {
     // Each waits for mounts to be done with.
-    let scanned = |place| {
+    let scanned = |root, place| {
         let temporary = tempfile::tempdir().unwrap();
         let at = |name: &str| temporary.path().join(name);
         write(&at("server/a.sif"), &sif("a:1", 1));
-        fs::create_dir_all(at("images")).unwrap();
+        fs::create_dir_all(at(root)).unwrap();
+        if root != "images" {
+            std::os::unix::fs::symlink(root, at("images")).unwrap();
+        }
         let point = at(place);
         let mount = || Mounted::bind(&point, at("server").to_str().unwrap());
         let Some(mounted) = mount() else {
@@ -328,16 +331,17 @@ fn what_is_mounted_again_is_scanned_without_waiting_for_the_interval() {
             let filter = format!("status={status}");
             asked(&["ls", "-q", "--filter", &filter]).lines().count() == 1
         };
-        assert!(are("READY"), "{place}");
+        assert!(are("READY"), "{root} {place}");
         drop(mounted);
         asked(&["rescan"]);
-        assert!(are("UNAVAILABLE"), "{place}");
+        assert!(are("UNAVAILABLE"), "{root} {place}");
         let _mounted = mount();
         until("it is scanned", || are("READY"));
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| scanned("images"));
-        scope.spawn(|| scanned("images/project"));
+        scope.spawn(|| scanned("images", "images"));
+        scope.spawn(|| scanned("images", "images/project"));
+        scope.spawn(|| scanned("linked", "images/project"));
     });
 }
 
@@ -346,18 +350,17 @@ fn what_is_mounted_again_is_scanned_without_waiting_for_the_interval() {
 fn an_empty_root_that_is_to_be_mounted_is_not_taken_for_empty() {
     let temporary = tempfile::tempdir().unwrap();
     let at = |name: &str| temporary.path().join(name);
-    let root = at("images");
-    fs::create_dir(&root).unwrap();
-    for (line, is_listed) in [
-        (
-            format!("server:/images {} nfs4 defaults 0 0", root.display()),
-            false,
-        ),
-        (
-            format!("server:/other {}-other nfs4 defaults 0 0", root.display()),
-            true,
-        ),
+    fs::create_dir(at("images")).unwrap();
+    std::os::unix::fs::symlink("images", at("link")).unwrap();
+    for (root, place, is_listed) in [
+        ("images", "images", false),
+        ("images", "images-other", true),
+        ("link", "images", false),
+        // What is mounted there is mounted where the link leads.
+        ("link", "link", true),
     ] {
+        let (root, place) = (at(root), at(place));
+        let line = format!("server:/images {} nfs4 defaults 0 0", place.display());
         fs::write(at("fstab"), line).unwrap();
         let socket = at("agent.sock");
         let config = format!(

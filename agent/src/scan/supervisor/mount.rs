@@ -33,7 +33,10 @@ impl Supervised {
         // Where there is none nothing belongs anywhere.
         let [fstab, mountinfo] =
             [FSTAB, MOUNTINFO].map(|path| std::fs::read(path).unwrap_or_default());
-        let Some(missing) = mounts::missing_on_the_way(&fstab, &mountinfo, path) else {
+        // The root may be a link to the place, or lie behind one that fstab has.
+        let real = root.dir.path().ok();
+        let missing = real.and_then(|real| mounts::missing_on_the_way(&fstab, &mountinfo, &real));
+        let Some(missing) = missing else {
             return Ok(());
         };
         Err(ScanError::Root {

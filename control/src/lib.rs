@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod explorer;
 pub mod fleet;
+mod lock;
 pub mod server;
 pub mod telemetry;
 mod words;

@@ -41,6 +41,7 @@ use super::nonce::NonceError;
 use super::nonce::NonceStore;
 use super::nonce::SLOTS;
 use super::nonce::slot;
+use crate::lock::lock;
 
 /// Nonces that may wait for the disk: seconds of any rate that is served.
 const MAX_WAITING: usize = 1 << 16;
@@ -60,7 +61,7 @@ const LOCK_FILE: &str = "control.lock";
 /// Makes sure that no other process writes down nonces in a directory: each would cut what the other is writing, and
 /// accept what the other has accepted. Such a process is [`io::ErrorKind::WouldBlock`]. The lock ends with what is
 /// returned; there is none where the directory cannot be written, or its file system has no locks.
-pub fn lock(directory: &Path) -> io::Result<Option<Flock<File>>> {
+pub fn lock_directory(directory: &Path) -> io::Result<Option<Flock<File>>> {
     let path = directory.join(LOCK_FILE);
     let mut open = OpenOptions::new();
     let file = match open.create(true).append(true).mode(0o600).open(&path) {
@@ -111,8 +112,7 @@ struct Queue {
 
 impl Waiting {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Each critical section leaves a whole queue.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     fn add(&self, slot: i64, hash: u64) {
@@ -223,11 +223,7 @@ impl NonceStore for JournaledNonces {
     fn close(&self) {
         self.waiting.lock().is_closed = true;
         self.waiting.changed.notify_one();
-        let writer = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let writer = lock(&self.writer).take();
         if let Some(writer) = writer {
             let _ = writer.join();
         }

@@ -27,6 +27,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::clock::WINDOW;
+use crate::lock::lock;
 
 /// Why a nonce was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -164,7 +165,7 @@ impl MemoryNonces {
             .map(Arc::clone)
             .collect();
         for key in keys {
-            let mut nonces = key.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut nonces = lock(&key);
             self.expire(&mut nonces, slot);
         }
     }
@@ -185,7 +186,7 @@ impl NonceStore for MemoryNonces {
     fn is_used(&self, key: &str, nonce: &str, now: Timestamp) -> bool {
         let hash = self.hasher.hash_one(nonce);
         let entry = self.key(key);
-        let mut nonces = entry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nonces = lock(&entry);
         self.expire(&mut nonces, slot(now));
         nonces.has(hash)
     }
@@ -198,7 +199,7 @@ impl NonceStore for MemoryNonces {
             self.expire_all(slot);
         }
         let entry = self.key(key);
-        let mut nonces = entry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nonces = lock(&entry);
         self.expire(&mut nonces, slot);
         if nonces.has(hash) {
             return Err(NonceError::Used);

@@ -8,9 +8,10 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
+
+use crate::lock::lock;
 
 /// When to open, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -101,8 +102,7 @@ impl Breaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Each critical section is a plain assignment, so a poisoned value is a whole one.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

@@ -29,7 +29,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::Weak;
 use std::time::Duration;
 use std::time::Instant;
@@ -67,6 +66,7 @@ use crate::api::Page;
 use crate::config::AgentSettings;
 use crate::config::ClusterSettings;
 use crate::config::NodeAddress;
+use crate::lock::lock;
 use crate::telemetry::Metrics;
 
 /// How often login nodes that are left alone are thought of.
@@ -437,8 +437,7 @@ impl Fleet {
     }
 
     fn lock_nodes(&self) -> std::sync::MutexGuard<'_, HashMap<NodeAddress, Arc<Node>>> {
-        // Map operations are whole or did not happen.
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.nodes)
     }
 }
 

@@ -19,7 +19,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use tokio::sync::SetOnce;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::lease::Lease;
+use crate::lock::lock;
 
 /// How long the next call waits for the one under way. An agent on the same network answers in a
 /// tenth of this; one that does not is not worth waiting for.
@@ -191,8 +191,7 @@ where
 
 impl<K, V> Together<K, V> {
     fn lock(&self) -> MutexGuard<'_, Turns<K, V>> {
-        // Map operations are whole or did not happen.
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.turns)
     }
 }
 

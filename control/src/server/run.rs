@@ -197,7 +197,7 @@ fn lock_state(auth: &AuthSettings) -> Result<Option<Flock<File>>, RunError> {
         AuthSettings::Signatures(signatures) => state_directory(signatures),
     };
     let Some(path) = path else { return Ok(None) };
-    journal::lock(&path).map_err(|_| RunError::StateInUse { path })
+    journal::lock_directory(&path).map_err(|_| RunError::StateInUse { path })
 }
 
 /// Starts to listen and to answer. `source`: the file that the settings came from, if changes to

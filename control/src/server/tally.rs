@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+
+use crate::lock::lock;
 
 /// What is held, counted by who holds it. Whoever holds nothing takes no memory.
 #[derive(Debug)]
@@ -58,11 +58,6 @@ impl<K: Eq + Hash> Drop for Held<K> {
             }
         }
     }
-}
-
-/// Counts are right whoever panicked.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::lock::lock;
+
 /// How long lines are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -71,8 +73,7 @@ pub(super) fn start(stream: impl Write + Send + 'static) -> io::Result<(Lines, F
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Each critical section leaves whole lines.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn add(&self, line: &[&[u8]]) {

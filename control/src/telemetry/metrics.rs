@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,6 +20,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Metric;
 use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
+
+use crate::lock::lock;
 
 /// Bounds around what matters: a loopback answer, a page, the hedge, the clients' three seconds.
 const SECONDS: [f64; 12] = [
@@ -266,8 +267,7 @@ impl Metrics {
     }
 
     fn lock_series(&self) -> MutexGuard<'_, HashMap<Arc<str>, HashSet<&'static str>>> {
-        // Map operations are whole or did not happen.
-        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.series)
     }
 
     /// Everything in the text format of OpenMetrics.
@@ -278,7 +278,7 @@ impl Metrics {
             self.breaker.get_or_create(&NodeLabels { node }).set(state);
         }
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = lock(&self.registry);
         // Writing to a string does not fail.
         encode(&mut text, &registry).expect("metrics encode");
         text

@@ -28,7 +28,7 @@ const CRATES: [(&str, &[&[&str]]); 2] = [
     (
         "control",
         &[
-            &["words"],
+            &["lock", "words"],
             &["api", "config"],
             &["telemetry", "auth"],
             &["fleet", "explorer", "call"],

@@ -11,13 +11,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use sifter_tls::Unsafe;
 
 use super::policy::Policy;
+use crate::lock::lock;
 
 mod file;
 mod guard;
@@ -264,7 +264,7 @@ impl KeyStore {
     /// every answer `AliyunError` until it is mended: the rights of yesterday may have been taken
     /// away by the very change that cannot be read. Returns whether all is right.
     pub fn reload(&self) -> bool {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = lock(&self.seen);
         self.reload_locked(&mut seen)
     }
 
@@ -297,7 +297,7 @@ impl KeyStore {
     /// when two looks in a row see the same, so that a file being written is left alone. Returns
     /// whether all is right, if the keys were read.
     pub fn poll(&self) -> Option<bool> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = lock(&self.seen);
         let now = seen.loaded.again();
         if now == seen.loaded {
             seen.candidate = None;

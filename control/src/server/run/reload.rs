@@ -5,7 +5,6 @@
 
 use std::path::PathBuf;
 use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 use jiff::Timestamp;
 use sifter_tls::FileWatch;
@@ -13,6 +12,7 @@ use sifter_tls::FileWatch;
 use super::Running;
 use crate::config::Settings;
 use crate::fleet;
+use crate::lock::lock;
 use crate::server::reminder::Reminder;
 use crate::words::chain;
 
@@ -47,7 +47,7 @@ impl Running {
     /// Reads every file again.
     pub fn reload(&self) {
         {
-            let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut watches = lock(&self.watches);
             // What has been taken over is not taken over once more at the next look.
             watches.config.catch_up();
             watches.certificate.catch_up();
@@ -67,7 +67,7 @@ impl Running {
     /// for as long as `stat` does.
     pub fn reload_changed(&self) {
         let (config, certificate, agent_tls) = {
-            let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut watches = lock(&self.watches);
             (
                 watches.config.changed(),
                 watches.certificate.changed(),
@@ -92,7 +92,7 @@ impl Running {
     }
 
     fn reminder(&self) -> MutexGuard<'_, Reminder> {
-        self.reminder.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.reminder)
     }
 
     fn reload_config(&self) {

@@ -135,7 +135,6 @@ impl Fleet {
     /// Takes other certificates to the agents. Calls under way finish on the old connections.
     pub fn set_tls(&self, tls: Option<ClientTlsConfig>) {
         self.tls.store(tls.map(Arc::new));
-        self.together.forget();
         self.lock_nodes()
             .retain(|address, _| !matches!(address, NodeAddress::Tls(_)));
     }

@@ -181,12 +181,6 @@ where
         turns.newest.insert(key, Turn { number, stage });
         Err(call)
     }
-
-    /// Forgets outcomes that last: what was asked may be asked of others from now on.
-    pub(super) fn forget(&self) {
-        let kept = |turn: &Turn<V>| matches!(turn.stage, Stage::Kept(_));
-        self.lock().newest.retain(|_, turn| !kept(turn));
-    }
 }
 
 impl<K, V> Together<K, V> {

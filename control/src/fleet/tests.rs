@@ -195,6 +195,19 @@ async fn who_comes_while_another_finds_out_waits_for_a_moment() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_is_left_alone_is_not_looked_for_before_the_time_is_up() {
+    let fleet = fleet();
+    let address = NodeAddress::parse("127.0.0.1:1", false).unwrap();
+    let node = fleet.node(&address).unwrap();
+    let permit = node.breaker().acquire_early().unwrap();
+    permit.failed(Instant::now());
+    tokio::time::sleep(10 * LOOK_EVERY).await;
+    assert_eq!(node.breaker().state(), BreakerState::Open);
+    let metrics = fleet.metrics.render(Vec::new());
+    assert!(!metrics.contains("127.0.0.1:1"), "{metrics}");
+}
+
 #[test]
 fn the_last_of_many_has_as_much_time_as_the_others() {
     let fleet = fleet();

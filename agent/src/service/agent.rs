@@ -263,3 +263,52 @@ fn counts(snapshot: &Snapshot) -> (BTreeMap<String, u64>, BTreeMap<String, u64>)
     }
     (by_status, by_root)
 }
+
+#[cfg(test)]
+mod tests {
+    use sifter_proto::v1::{Problem, Root, ScanCounts, ScanProgress, ScanResult};
+
+    use super::without_private;
+
+    #[test]
+    fn who_does_not_see_all_is_told_nothing_that_speaks_of_the_rest() {
+        let of_all = Some(ScanCounts {
+            files: 7,
+            ..ScanCounts::default()
+        });
+        let told = Root {
+            path: "/r".to_owned(),
+            message: "cannot be read".to_owned(),
+            image_count: 3,
+            last_scan: Some(ScanResult {
+                error: "scan /r: gone".to_owned(),
+                ..ScanResult::default()
+            }),
+            progress: Some(ScanProgress {
+                width: 4,
+                ..ScanProgress::default()
+            }),
+            ..Root::default()
+        };
+        let root = Root {
+            hint_message: "watch /r/private: too many".to_owned(),
+            last_scan: Some(ScanResult {
+                counts: of_all,
+                problem_count_by_kind: [("PERMISSION_DENIED".to_owned(), 1)].into(),
+                problem_count: 1,
+                ..told.last_scan.clone().unwrap()
+            }),
+            progress: Some(ScanProgress {
+                counts: of_all,
+                directories_pending: 5,
+                ..told.progress.unwrap()
+            }),
+            problems: vec![Problem {
+                path: "/r/private".to_owned(),
+                ..Problem::default()
+            }],
+            ..told.clone()
+        };
+        assert_eq!(without_private(root), told);
+    }
+}

@@ -405,6 +405,8 @@ fn a_user_who_watches_is_not_told_of_what_is_hidden() {
         set(directory, "hidden-changed.sif", BOB, BOB, 0o400);
         hidden("hidden-new.sif");
     });
+    change(&|| set(directory, "public.sif", ALICE, ALICE, 0o600));
+    all += &told_until("EVENT_CHANGED");
     change(&|| fs::remove_file(root.join("public.sif")).unwrap());
     all += &told_until("EVENT_REMOVED");
     watch.kill().unwrap();
@@ -412,8 +414,8 @@ fn a_user_who_watches_is_not_told_of_what_is_hidden() {
     assert!(!all.contains("hidden"), "{all}");
     assert_eq!(
         all.matches("/public.sif").count(),
-        2,
-        "come and gone: {all}"
+        3,
+        "come, changed and gone: {all}"
     );
 }
 

@@ -104,3 +104,61 @@ impl HttpBody for Cut {
             .map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
+    use http_body_util::StreamBody;
+    use hyper::body::{Body as _, Bytes, Frame};
+    use tokio::sync::watch;
+    use tonic::Status;
+    use tonic::body::Body;
+    use tower::Service;
+
+    use super::{Ending, Request, Response};
+
+    /// The body of a call's answer: one piece, or nothing yet, and no end.
+    async fn body(method: &str, has_piece: bool, stopping: watch::Receiver<bool>) -> Body {
+        let answer = move |_| async move {
+            let piece = Ok::<_, Status>(Frame::data(Bytes::from_static(b"piece")));
+            let pieces = tokio_stream::iter(has_piece.then_some(piece));
+            let endless = tokio_stream::StreamExt::chain(pieces, tokio_stream::pending());
+            Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(endless))))
+        };
+        let mut ending = Ending {
+            inner: tower::service_fn(answer),
+            stopping,
+        };
+        let path = format!("/sifter.v1.ImageService/{method}");
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        ending.call(request).await.unwrap().into_body()
+    }
+
+    #[tokio::test]
+    async fn answers_without_an_end_end_with_the_agent_and_others_are_finished() {
+        for (method, has_piece, is_stopping, expected) in [
+            ("WatchImages", false, false, ["waits", "waits"]),
+            ("WatchImages", false, true, ["cut", "end"]),
+            // What is there is told.
+            ("WatchImages", true, true, ["piece", "cut"]),
+            ("ListImages", false, true, ["waits", "waits"]),
+            ("StreamImages", true, true, ["piece", "waits"]),
+        ] {
+            let (_stop, stopping) = watch::channel(is_stopping);
+            let mut body = body(method, has_piece, stopping).await;
+            let told = expected.map(|_| {
+                match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Pending => "waits",
+                    Poll::Ready(None) => "end",
+                    Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => "cut",
+                    Poll::Ready(Some(Ok(_))) => "piece",
+                    Poll::Ready(Some(Err(status))) => panic!("{status}"),
+                }
+            });
+            assert_eq!(told, expected, "{method} {has_piece} {is_stopping}");
+        }
+    }
+}

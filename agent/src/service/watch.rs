@@ -315,8 +315,25 @@ fn removed_image(row: &KeptRow) -> Image {
 mod tests {
     use sifter_image::record::Status;
 
-    use super::{Sent, renumbered};
+    use super::{Sent, renumbered, watched};
+    use crate::catalog::Changes;
     use crate::catalog::testing::kept;
+
+    #[test]
+    fn what_does_not_match_any_more_is_gone() {
+        let of = |numbers: [i64; 2]| numbers.map(|id| kept(id, &format!("/r/{id}"), "a", "1"));
+        let changes = Changes {
+            added: of([1, 2]).into(),
+            changed: of([3, 4]).into(),
+            removed: of([5, 6]).into(),
+            generation: 1,
+            as_of: None,
+        };
+        let told = watched(&changes, |row| Ok(row.id() % 2 == 1)).unwrap();
+        let ids = [told.added, told.changed, told.removed]
+            .map(|rows| rows.iter().map(|row| row.id()).collect::<Vec<_>>());
+        assert_eq!(ids, [vec![1], vec![3], vec![5, 6, 4]]);
+    }
 
     #[test]
     fn what_gets_another_number_is_neither_gone_nor_new() {

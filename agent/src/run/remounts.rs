@@ -38,3 +38,58 @@ fn may_be_back(root: &RootStatus, mountinfo: &[u8]) -> bool {
             .filter_map(|problem| problem.path.strip_prefix(&root.path).ok())
             .any(is_mounted)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::may_be_back;
+    use crate::catalog::FileTime;
+    use crate::scan::{Counts, HintState, Problem, Problems, RootState, RootStatus, ScanReport};
+
+    #[test]
+    fn only_what_was_lacking_is_scanned_again() {
+        let nfs = "34 22 0:44 / /r/project rw shared:6 - nfs4 server:/p rw\n";
+        let autofs = "34 22 0:44 / /r/project rw shared:6 - autofs /etc/auto.p rw,fd=7,direct\n";
+        let elsewhere = "34 22 0:44 / /other rw shared:6 - nfs4 server:/p rw\n";
+        let away = || RootState::Unavailable("gone".to_owned());
+        for (root_state, kind, mounts, expected) in [
+            (RootState::Ok, "NOT_MOUNTED", nfs, true),
+            // It mounts nothing before somebody looks.
+            (RootState::Ok, "NOT_MOUNTED", autofs, false),
+            (RootState::Ok, "NOT_MOUNTED", elsewhere, false),
+            (RootState::Ok, "PERMISSION_DENIED", nfs, false),
+            (away(), "PERMISSION_DENIED", elsewhere, true),
+        ] {
+            let problem = Problem {
+                path: "/r/project".into(),
+                kind,
+                message: String::new(),
+            };
+            let root = RootStatus {
+                path: "/r".into(),
+                root_state,
+                unknown: false,
+                file_system: None,
+                last: Some(Arc::new(ScanReport {
+                    started: FileTime(0),
+                    duration: Duration::ZERO,
+                    counts: Counts::default(),
+                    problems: Problems {
+                        first: vec![problem],
+                        ..Problems::default()
+                    },
+                    width: 1,
+                    throttled: Duration::ZERO,
+                    error: None,
+                })),
+                progress: None,
+                next: None,
+                hint: HintState::Interval,
+            };
+            let is = may_be_back(&root, mounts.as_bytes());
+            assert_eq!(is, expected, "{:?} {kind} {mounts}", root.root_state);
+        }
+    }
+}

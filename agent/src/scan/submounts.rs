@@ -249,6 +249,18 @@ mod tests {
         assert_eq!(points, below);
     }
 
+    #[test]
+    fn what_is_mounted_again_on_demand_is_not_missing() {
+        let root = Path::new("/data");
+        let before = Mounted::parse(MOUNTS, root).points;
+        let is_left = |line: &&[u8]| !line.windows(7).any(|part| part == b"server:");
+        let lines = MOUNTS.split_inclusive(|byte| *byte == b'\n');
+        let now = lines.filter(is_left).collect::<Vec<_>>().concat();
+        let known = Everything::default();
+        let missing = Mounted::parse(&now, root).missing(&before, root, &known);
+        assert_eq!(missing.unwrap(), [Box::from(&b"a b"[..])]);
+    }
+
     /// Knows of images everywhere but in `session`.
     #[derive(Default)]
     struct Everything(Mutex<Vec<Box<[u8]>>>);

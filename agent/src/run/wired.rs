@@ -255,3 +255,77 @@ fn counts(counts: &crate::scan::Counts, problems: u64) -> v1::ScanCounts {
         problems,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::root;
+    use crate::catalog::FileTime;
+    use crate::scan::{FileSystemType, HintState, Nature, RootState, RootStatus};
+
+    #[test]
+    fn a_root_is_told_as_it_is() {
+        let images = BTreeMap::from([("/r".to_owned(), 7), ("/other".to_owned(), 9)]);
+        let gone = RootState::Unavailable("gone".to_owned());
+        let no_watch = HintState::Fallback("no watch".to_owned());
+        for (root_state, scans, hint, nature, expected) in [
+            (
+                RootState::Pending,
+                false,
+                HintState::Interval,
+                Nature::Local,
+                "PENDING  INTERVAL ",
+            ),
+            (
+                RootState::Pending,
+                true,
+                HintState::Inotify,
+                Nature::Local,
+                "SCANNING  INOTIFY ",
+            ),
+            (
+                RootState::Ok,
+                true,
+                no_watch,
+                Nature::Network,
+                "OK  INTERVAL no watch",
+            ),
+            (
+                gone,
+                true,
+                HintState::Interval,
+                Nature::User,
+                "UNAVAILABLE gone INTERVAL ",
+            ),
+        ] {
+            let progress = || (Arc::default(), FileTime::new(1, 0));
+            let told = root(
+                RootStatus {
+                    path: "/r".into(),
+                    root_state,
+                    unknown: true,
+                    file_system: Some(FileSystemType {
+                        name: "xfs",
+                        nature,
+                    }),
+                    last: None,
+                    progress: scans.then(progress),
+                    next: Some(FileTime::new(2, 0)),
+                    hint,
+                },
+                &images,
+            );
+            let (state, mode) = (told.state().as_str_name(), told.hint_mode().as_str_name());
+            let state = state.trim_start_matches("ROOT_STATE_");
+            let mode = mode.trim_start_matches("HINT_MODE_");
+            let said = format!("{state} {} {mode} {}", told.message, told.hint_message);
+            assert_eq!(said, expected);
+            assert_eq!(told.network, nature == Nature::Network, "{expected}");
+            assert_eq!((&*told.file_system_type, told.image_count), ("xfs", 7));
+            assert_eq!(told.next_scan_time.unwrap().seconds, 2);
+            assert_eq!(told.progress.is_some(), scans, "{expected}");
+        }
+    }
+}

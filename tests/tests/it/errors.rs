@@ -196,8 +196,9 @@ fn exec_fail_when_the_root_is_missing_and_nothing_is_known_of_it() {
     let agent = Agent::start(Options::roots([&root]));
     let control = control_over(&agent.unix_address());
     let command = wait::until("ExecFail", || expect_exec_fail(&control));
-    assert!(command.contains(root.to_str().unwrap()), "{command}");
-    assert!(command.contains("No such file or directory"), "{command}");
+    let root = root.display();
+    let expected = format!("scan {root}: No such file or directory (os error 2)");
+    assert_eq!(command, expected);
 }
 
 /// The `%s` of `ExecFail`, once the first scan has finished.
@@ -244,7 +245,7 @@ fn service_unavailable_before_the_first_scan_has_finished() {
 }
 
 /// A root that is scanned at one operation a second.
-fn slow_config(root: &Path) -> String {
+pub(crate) fn slow_config(root: &Path) -> String {
     format!(
         "[[root]]\npath = {:?}\noperations_per_second = 1\n",
         root.display().to_string()

@@ -235,10 +235,16 @@ fn a_missing_root_does_not_hide_another() {
     let dir = TempDir::new().unwrap();
     let missing = dir.path().join("missing");
     let agent = Agent::ready(Options::roots([images::dir(), missing]));
-    let page = runtime()
-        .block_on(agent.list(ListImagesRequest::default()))
-        .unwrap();
+    let request = ListImagesRequest {
+        max_lease: Some(sifter_proto::Duration {
+            seconds: 1,
+            nanos: 0,
+        }),
+        ..ListImagesRequest::default()
+    };
+    let page = runtime().block_on(agent.list(request)).unwrap();
     assert_eq!(page.total_size, images::truth().len() as u64);
+    assert_eq!(page.lease, None, "it may be found at any time");
 }
 
 #[test]

@@ -15,14 +15,18 @@ use sifter_tests::agent::runtime;
 use sifter_tests::grpcurl::Grpcurl;
 use sifter_tests::grpcurl::Transport;
 use sifter_tests::images;
+use sifter_tests::sif::Tiny;
 use sifter_tests::skip;
 use sifter_tests::wait;
+use tempfile::TempDir;
 use tonic::Code;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_types::StatusExt;
+
+use crate::errors::slow_config;
 
 const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Unix];
 
@@ -172,6 +176,21 @@ fn health_answers_for_the_server_and_each_service() {
                 (status == "\"SERVING\"").then_some(()).ok_or(status)
             });
         }
+    }
+    // Nothing is listed yet of a root that takes its time.
+    let root = TempDir::new().unwrap();
+    for number in 0..1_000 {
+        Tiny::numbered(number, "lab/tool:1").write(&root.path().join(format!("{number}.sif")));
+    }
+    let slow = Agent::start(Options::config(&slow_config(root.path())));
+    for (service, status) in [
+        ("", "NOT_SERVING"),
+        ("sifter.v1.ImageService", "NOT_SERVING"),
+        ("sifter.v1.AgentService", "SERVING"),
+    ] {
+        let data = serde_json::json!({ "service": service }).to_string();
+        let answer = grpcurl.call(&slow, TRANSPORTS[0], "grpc.health.v1.Health/Check", &data);
+        assert_eq!(answer["status"], status, "{service:?}");
     }
 }
 

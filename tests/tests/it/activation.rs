@@ -85,6 +85,13 @@ fn sockets_that_are_passed_are_served_and_lose_nobody_at_a_restart() {
         [unix_address.clone(), tcp_address.clone()]
     );
 
+    // One that the configuration does not name is the service manager's to close.
+    agent.signal(Signal::SIGHUP);
+    wait::until_true("the configuration is read again", || {
+        agent.output().contains("configuration in use")
+    });
+    assert_eq!(listed(list(&tcp_address)), all);
+
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
         agent.signal(signal);
         agent.wait();

@@ -194,22 +194,29 @@ fn a_root_that_is_mounted_anew_is_noticed() {
     let dir = TempDir::new().unwrap();
     let root = dir.path().join("root");
     fs::create_dir(&root).unwrap();
-    let mut command = Command::new("unshare");
-    command.arg("--mount").arg(binary("sifter"));
-    command.args(["agent", "--listen", "127.0.0.1:0", "--root"]);
-    let process = Process::start(command.arg(&root), &dir.path().join("agent.log"));
-    wait::until_true("an address", || !addresses(&process).is_empty());
-    if !process.output().contains("confined by Landlock") {
-        return leave_out(what, "no Landlock");
+    for manager in [None, Some(("NOTIFY_SOCKET", "/nowhere"))] {
+        let mut command = Command::new("unshare");
+        command.arg("--mount").arg(binary("sifter"));
+        command.args(["agent", "--listen", "127.0.0.1:0", "--root"]);
+        command.arg(&root).envs(manager);
+        let mut process = Process::start(&mut command, &dir.path().join("agent.log"));
+        wait::until_true("an address", || !addresses(&process).is_empty());
+        if !process.output().contains("confined by Landlock") {
+            return leave_out(what, "no Landlock");
+        }
+        let mounted = Command::new("nsenter")
+            .args(["--mount", "--target", &process.id().to_string()])
+            .args(["mount", "-t", "tmpfs", "none"])
+            .arg(&root)
+            .status();
+        assert!(mounted.unwrap().success());
+        wait::until_true("a word on what is mounted", || {
+            let said = process.output();
+            said.contains("other file systems are mounted there than at start")
+        });
+        // Who will be started anew ends.
+        if manager.is_some() {
+            assert!(process.wait().success());
+        }
     }
-    let mounted = Command::new("nsenter")
-        .args(["--mount", "--target", &process.id().to_string()])
-        .args(["mount", "-t", "tmpfs", "none"])
-        .arg(&root)
-        .status();
-    assert!(mounted.unwrap().success());
-    wait::until_true("a word on what is mounted", || {
-        let said = process.output();
-        said.contains("other file systems are mounted there than at start")
-    });
 }

@@ -18,6 +18,9 @@ use rcgen::KeyPair;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
+use sifter_control::config::AgentTls;
+use sifter_control::fleet::AgentTlsError;
+use sifter_control::fleet::load_agent_tls;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -332,6 +335,44 @@ async fn mutual_tls_to_the_agents() {
     fs::write(control.dir().join("ca.pem"), strangers.pem()).unwrap();
     control.running.reload();
     control.list("").await.assert_error(406, "AgentError");
+}
+
+#[tokio::test]
+async fn an_agent_may_have_a_certificate_for_another_name_than_its_address() {
+    let sites = Authority::new();
+    let (cert, key) = sites.issue();
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(cert, key))
+        .client_ca_root(Certificate::from_pem(sites.pem()));
+    let agent = Agent::tls("mycluster", Act::List(1), tls).await;
+    let address = agent.address().replace("localhost", "127.0.0.1");
+    for (server_name, code) in [("", "AgentError"), ("server_name = \"localhost\"", "OK")] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("ca.pem"), sites.pem()).unwrap();
+        sites.write(dir.path(), "client");
+        let tables = format!(
+            "[agent_tls]\nca = \"ca.pem\"\ncert = \"client.pem\"\nkey = \"client.key\"\n{server_name}"
+        );
+        let text = config(&tables, &[(CLUSTER, std::slice::from_ref(&address))]);
+        let control = Control::start(dir, &text).await;
+        assert_eq!(control.list("").await.code(), code, "{server_name:?}");
+    }
+}
+
+#[test]
+fn a_name_that_no_agent_can_have_is_refused() {
+    let (sites, dir) = (Authority::new(), tempfile::tempdir().unwrap());
+    fs::write(dir.path().join("ca.pem"), sites.pem()).unwrap();
+    sites.write(dir.path(), "client");
+    let files = |server_name: &str| AgentTls {
+        ca: dir.path().join("ca.pem"),
+        cert: dir.path().join("client.pem"),
+        key: dir.path().join("client.key"),
+        server_name: Some(server_name.to_owned()),
+    };
+    assert!(load_agent_tls(&files("node1.example")).is_ok());
+    let refused = load_agent_tls(&files("node 1"));
+    assert!(matches!(refused, Err(AgentTlsError::Unusable(_))));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use rusqlite::ErrorCode;
 use rustix::fs::{Access, access};
 
 use super::state::State;
-use super::store::{beside, to_make_writable};
+use super::store::{beside, is_on_server, to_make_writable};
 use super::{Catalog, FileTime, KnownRoot, RootIndex, Store, StoreError, StoredRoot};
 use crate::escape;
 use crate::lock::lock;
@@ -261,6 +261,13 @@ fn explained(error: &StoreError, path: &Path) -> String {
 
 /// Opens the database, or one in memory in its place, and says why.
 pub(super) fn open_at_start(path: &Path) -> (Store, Option<String>) {
+    if is_on_server(path) {
+        tracing::warn!(
+            path = %escape::path(path),
+            "catalogue: on a network file system, where two machines that use it damage it, and a server that does not \
+             answer stops its scans: set state_directory to a directory on a local disk"
+        );
+    }
     let open = |path: &_| Store::open_within(path, Store::START_PATIENCE);
     match open_or_set_aside(path, open) {
         Ok(store) => (store, None),

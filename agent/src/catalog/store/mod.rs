@@ -31,7 +31,7 @@ use self::batch::Batch;
 pub use self::error::StoreError;
 pub(super) use self::error::to_make_writable;
 use self::file::File;
-pub(super) use self::file::{beside, file_at};
+pub(super) use self::file::{beside, file_at, is_on_server};
 use self::frontier::Frontier;
 pub use self::known::KnownRoot;
 pub use self::load::{Loaded, Tally};

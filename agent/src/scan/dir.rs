@@ -58,6 +58,8 @@ pub struct Access {
 pub struct Dir {
     fd: OwnedFd,
     device: u64,
+    /// See [`Dir::ask_server`].
+    asks_server: bool,
 }
 
 impl Access {
@@ -94,7 +96,11 @@ impl Access {
             nix::sys::stat::Mode::empty(),
         )?;
         let device = device_of(&fd)?;
-        Ok(Dir { fd, device })
+        Ok(Dir {
+            fd,
+            device,
+            asks_server: false,
+        })
     }
 
     /// Opens the directory `name` of `parent`.
@@ -127,7 +133,11 @@ impl Access {
             device_of(&fd)?
         };
         self.check_mount(parent, &fd, device, operations)?;
-        Ok(Dir { fd, device })
+        Ok(Dir {
+            fd,
+            device,
+            asks_server: parent.asks_server,
+        })
     }
 
     /// Opens the directory at `path` below `root`, one component after the other: for directories
@@ -339,6 +349,13 @@ impl Dir {
         self.device
     }
 
+    /// Has [`Dir::stat`], also of directories opened below, ask the server, whatever the kernel remembers of what is
+    /// asked for: NFS does so for up to a minute (`acdirmax` of nfs(5)), and does not learn what other clients
+    /// change meanwhile.
+    pub fn ask_server(&mut self) {
+        self.asks_server = true;
+    }
+
     /// Where it really is, as the kernel knows it: no operation on the file system.
     ///
     /// # Errors
@@ -417,12 +434,11 @@ impl Dir {
         operations: &mut Operations,
     ) -> io::Result<(EntryKind, FileFacts)> {
         operations.calls += 1;
-        let stat = rustix::fs::statx(
-            &self.fd,
-            path,
-            AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH,
-            STATX,
-        )?;
+        let mut flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
+        if self.asks_server {
+            flags |= AtFlags::STATX_FORCE_SYNC;
+        }
+        let stat = rustix::fs::statx(&self.fd, path, flags, STATX)?;
         Ok((kind_of_statx(&stat), facts_of_statx(&stat)))
     }
 

@@ -224,6 +224,12 @@ impl Root {
         &self.facts
     }
 
+    /// Has a scan see what other clients of a network file system have changed until now, and not what the kernel
+    /// remembers.
+    pub fn ask_server(&mut self) {
+        self.dir.ask_server();
+    }
+
     /// Whether there is nothing in the root directory. Costs two operations, which no scan needs that knows
     /// what is there.
     ///

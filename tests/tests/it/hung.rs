@@ -30,6 +30,9 @@ use tempfile::TempDir;
 /// How long a listing may take that has no reason to wait.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
+/// Of timestamps, as the agent takes it to be at worst.
+const GRANULARITY: Duration = Duration::from_secs(2);
+
 /// A mounted file system whose server can be stopped; let go of and unmounted at the end.
 struct Slow {
     server: Process,
@@ -37,9 +40,11 @@ struct Slow {
 }
 
 impl Slow {
-    fn mount(program: &Path, source: &Path, mount: &Path, log: &Path) -> Self {
+    /// The kernel remembers attributes for so many seconds.
+    fn mount(program: &Path, source: &Path, mount: &Path, log: &Path, remembered: u32) -> Self {
         let mut command = Command::new(program);
-        command.args(["-d", "0"]).arg(source).arg(mount);
+        command.args(["-d", "0", "-t", &remembered.to_string()]);
+        command.arg(source).arg(mount);
         let server = Process::start(&mut command, log);
         let mut slow = Self {
             server,
@@ -116,7 +121,7 @@ fn a_root_that_hangs_holds_up_neither_another_nor_any_answer() {
     });
     Tiny::numbered(1, "lab/far:1").write(&source.join("far.sif"));
     Tiny::numbered(2, "lab/near:1").write(&local.join("near.sif"));
-    let slow = Slow::mount(&program, &source, &mount, &dir.path().join("log"));
+    let slow = Slow::mount(&program, &source, &mount, &dir.path().join("log"), 0);
     let roots = [&mount, &local].map(|path| format!("[[root]]\npath = '{}'\n", path.display()));
     let agent = Agent::ready(Options::config(&roots.concat()));
     let runtime = runtime();
@@ -181,6 +186,60 @@ fn a_root_that_hangs_holds_up_neither_another_nor_any_answer() {
     // On return it is scanned, by itself.
     slow.server.signal(Signal::SIGCONT);
     wait::until_true("the image to be back", || listed()[0] == far(Status::Ready));
+}
+
+/// As on NFS, where the kernel does not learn at once what another client does.
+#[test]
+fn who_asks_for_a_scan_sees_what_another_client_has_changed() {
+    let what = "who_asks_for_a_scan_sees_what_another_client_has_changed";
+    let dir = TempDir::new().unwrap();
+    let Some(source) = source() else {
+        return leave_out(
+            what,
+            "no latency file system beside the work tree (SIFTER_SHARED)",
+        );
+    };
+    let program = match program(&source, dir.path()) {
+        Ok(program) => program,
+        Err(why) => return skip(what, why),
+    };
+    let [source, mount] = ["source", "mount"].map(|name| {
+        let path = dir.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    });
+    for name in ["gone", "rewritten"] {
+        Tiny::numbered(1, &format!("lab/{name}:1")).write(&source.join(name));
+    }
+    // What has changed within a timestamp's granularity is read again anyway.
+    let written = Instant::now();
+    wait::until_true("the files to be older than that", || {
+        written.elapsed() > GRANULARITY
+    });
+    let log = dir.path().join("log");
+    let _server = Slow::mount(&program, &source, &mount, &log, 3600);
+    let agent = Agent::ready(Options::roots([&mount]));
+    let runtime = runtime();
+    let listed = || {
+        let page = runtime.block_on(agent.list(ListImagesRequest::default()));
+        let images = page.unwrap().images.into_iter();
+        images.map(|image| image.repository).collect::<Vec<_>>()
+    };
+    wait::until_true("both images", || listed() == ["lab/gone", "lab/rewritten"]);
+
+    fs::remove_file(source.join("gone")).unwrap();
+    Tiny::numbered(2, "lab/changed:1").write(&source.join("rewritten"));
+    Tiny::numbered(3, "lab/new:1").write(&source.join("new"));
+    runtime.block_on(async {
+        let request = ScanRequest {
+            wait: true,
+            ..ScanRequest::default()
+        };
+        let mut client = AgentServiceClient::new(agent.channel().await);
+        let mut progress = client.scan(request).await.unwrap().into_inner();
+        while progress.message().await.unwrap().is_some() {}
+    });
+    assert_eq!(listed(), ["lab/changed", "lab/new"]);
 }
 
 /// Where Landlock confines the agent to what was mounted when it started, another mount is out of its reach.

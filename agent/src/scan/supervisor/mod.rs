@@ -114,6 +114,8 @@ struct Request {
     whole: bool,
     full: bool,
     check_files: bool,
+    /// Somebody waits for what has changed until now.
+    asked: bool,
     /// Directories, relative to the root, in which something is said to have changed.
     hinted: BTreeSet<Box<[u8]>>,
 }
@@ -329,6 +331,7 @@ impl Supervisor {
             whole: true,
             full,
             check_files,
+            asked: true,
             hinted: BTreeSet::new(),
         })
     }

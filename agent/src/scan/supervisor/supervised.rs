@@ -79,6 +79,7 @@ impl Supervised {
         wanted.whole |= request.whole;
         wanted.full |= request.full;
         wanted.check_files |= request.check_files;
+        wanted.asked |= request.asked;
         wanted.hinted.extend(request.hinted);
         self.wake.notify_all();
         // The running one may have passed by already.
@@ -320,7 +321,10 @@ impl Supervised {
         request: &Request,
         progress: &Arc<Progress>,
     ) -> Result<Root, ScanError> {
-        let root = Root::open(&self.settings, progress)?;
+        let mut root = Root::open(&self.settings, progress)?;
+        if request.asked {
+            root.ask_server();
+        }
         self.lock().facts = Some(root.facts().clone());
         if !self.was_scanned(catalog) {
             self.check_place(&root, request, progress)?;

@@ -13,7 +13,6 @@ mod faults;
 mod floors;
 mod grpc;
 mod hung;
-#[cfg(target_arch = "x86_64")]
 mod idle;
 mod keys;
 mod large;

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use rustix::fs::FsWord;
+
 /// Name and nature of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSystemType {
@@ -43,7 +45,7 @@ impl FileSystemType {
 }
 
 /// Magic numbers by statfs(2), <linux/magic.h> and the file systems' own sources.
-const TYPES: &[(i64, &str, Nature)] = &[
+const TYPES: &[(u32, &str, Nature)] = &[
     (0x0000_ef53, "ext4", Nature::Local),
     (0x5846_5342, "xfs", Nature::Local),
     (0x9123_683e, "btrfs", Nature::Local),
@@ -88,9 +90,10 @@ pub fn of(path: &Path) -> io::Result<FileSystemType> {
     Ok(by_magic(stat.f_type))
 }
 
-fn by_magic(magic: i64) -> FileSystemType {
+/// By a number whose type is another one on some processors.
+fn by_magic(magic: FsWord) -> FileSystemType {
     // Some kernels sign-extend the 32-bit number.
-    let magic = magic & 0xffff_ffff;
+    let magic = magic as u32;
     TYPES.iter().find(|(known, ..)| *known == magic).map_or(
         FileSystemType {
             name: "unknown",
@@ -102,7 +105,7 @@ fn by_magic(magic: i64) -> FileSystemType {
 
 #[cfg(test)]
 mod tests {
-    use super::{Nature, by_magic};
+    use super::{FsWord, Nature, by_magic};
 
     #[test]
     fn network_file_systems_are_known_as_such() {
@@ -112,7 +115,7 @@ mod tests {
             (0x0bd0_0bd0, "lustre", Nature::Network),
             (0x4750_4653, "gpfs", Nature::Network),
             (
-                i64::from(0xfe53_4d42_u32.cast_signed()),
+                0xfe53_4d42_u32.cast_signed() as FsWord,
                 "smb2",
                 Nature::Network,
             ),

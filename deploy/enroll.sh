@@ -49,6 +49,17 @@ make() {
     openssl ecparam -name prime256v1 -genkey -noout -out "$work/key"
 }
 
+# certify SUBJECT DAYS SIGNER…: a certificate with the extensions on standard input, and no others. (`req -x509` would
+# take those of openssl.cnf, too: with OpenSSL 1.1.1 some are in there twice then, and nobody accepts that.)
+certify() {
+    local subject=$1 days=$2
+    shift 2
+    cat > "$work/ext"
+    openssl req -new -key "$work/key" -subj "$subject" -out "$work/csr"
+    openssl x509 -req -in "$work/csr" "$@" -sha256 -set_serial "0x$(openssl rand -hex 16 | sed 's/^./5/')" \
+        -days "$days" -extfile "$work/ext" -out "$work/pem" 2> "$work/log" || { cat "$work/log" >&2; die "cannot sign"; }
+}
+
 # put FILE: key and certificate, whole, to FILE.{key,pem}.
 put() {
     chmod 644 "$work/pem"
@@ -70,8 +81,7 @@ sign() {
     subject=/CN=$1
     [ ${#1} -le 64 ] || subject=/O=Sifter
     make "$(dirname "$file")"
-    openssl req -new -key "$work/key" -subj "$subject" -out "$work/csr"
-    cat > "$work/ext" << EXT
+    certify "$subject" "${days:-365}" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" << EXT
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = $usage
@@ -79,9 +89,6 @@ subjectAltName = $names
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
 EXT
-    openssl x509 -req -in "$work/csr" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -sha256 \
-        -set_serial "0x$(openssl rand -hex 16 | sed 's/^./5/')" -days "${days:-365}" \
-        -extfile "$work/ext" -out "$work/pem" 2> "$work/log" || { cat "$work/log" >&2; die "cannot sign"; }
     openssl verify -CAfile "$dir/ca.pem" "$work/pem" > /dev/null
     put "$file"
     echo "$file.pem ($names), until $(openssl x509 -in "$file.pem" -noout -enddate | cut -d= -f2)"
@@ -95,9 +102,11 @@ case $what in
             "")
                 [ ! -e "$dir/ca.key" ] || die "$dir/ca.key exists: a new authority would shut out every certificate of the old one"
                 make "$dir"
-                openssl req -x509 -new -key "$work/key" -sha256 -days "${days:-3650}" -subj "/CN=Sifter authority" \
-                    -addext "basicConstraints = critical, CA:TRUE, pathlen:0" \
-                    -addext "keyUsage = critical, keyCertSign, cRLSign" -out "$work/pem"
+                certify "/CN=Sifter authority" "${days:-3650}" -signkey "$work/key" << EXT
+basicConstraints = critical, CA:TRUE, pathlen:0
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+EXT
                 ;;
             renew)
                 [ -f "$dir/ca.key" ] || die "$dir/ca.key is not there: the authority can be renewed with its key only"

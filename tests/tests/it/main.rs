@@ -8,6 +8,7 @@ mod corpus;
 mod crash;
 mod damage;
 mod differences;
+mod enroll;
 mod errors;
 mod faults;
 mod floors;

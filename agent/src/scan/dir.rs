@@ -496,12 +496,21 @@ pub fn absolute(root: &Path, path: &[u8]) -> PathBuf {
     root.join(std::ffi::OsStr::from_bytes(path))
 }
 
-/// Number of the mount that something open was reached through; `None` if the kernel does not tell (before 5.8).
+/// Number of the mount that something open was reached through; `None` if nothing tells.
 fn mount_of(fd: &OwnedFd) -> io::Result<Option<u64>> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let stat = rustix::fs::statx(fd, c"", flags, StatxFlags::MNT_ID)?;
     let is_told = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
-    Ok(is_told.then_some(stat.stx_mnt_id))
+    Ok(is_told
+        .then_some(stat.stx_mnt_id)
+        .or_else(|| mount_by_proc(fd)))
+}
+
+/// The same number for a kernel whose `statx` does not tell it (before 5.8).
+fn mount_by_proc(fd: &OwnedFd) -> Option<u64> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    let mut lines = info.lines();
+    lines.find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
 }
 
 fn device_of(fd: &OwnedFd) -> io::Result<u64> {

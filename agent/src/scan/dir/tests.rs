@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use nix::errno::Errno;
 
-use super::{Access, Operations, c_name};
+use super::{Access, Operations, c_name, mount_by_proc, mount_of};
 use crate::scan::automount::NotMounted;
 use crate::scan::file_system;
 
@@ -97,4 +97,19 @@ fn what_an_automounter_answers_is_told_from_what_is_gone_or_a_link() {
         let behind = dir.automounter_behind(&errno.into(), &entry, &mut operations);
         assert_eq!(behind, expected, "{errno} {name}");
     }
+}
+
+#[test]
+fn old_kernels_tell_the_mount_of_what_is_open_too() {
+    let mut operations = Operations::default();
+    let access = Access::new(false);
+    let mut open = |path: &str| access.open_root(path.as_ref(), &mut operations).unwrap();
+    let mounts = ["/", "/proc", "/proc/self"].map(|path| {
+        let fd = open(path).fd;
+        let mount = mount_by_proc(&fd);
+        assert_eq!(mount, mount_of(&fd).unwrap(), "{path}");
+        mount.unwrap()
+    });
+    assert_ne!(mounts[0], mounts[1]);
+    assert_eq!(mounts[1], mounts[2]);
 }

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use rustix::fs::{Access, access};
 use sifter_proto::v1;
 
@@ -97,8 +98,18 @@ fn reach(listen: &Listen, mode: &str) -> Result<Box<dyn Wire>, (std::io::Error, 
                     stream.set_write_timeout(Some(CONNECT))?;
                     Ok(Box::new(stream) as Box<dyn Wire>)
                 });
-            connected.map_err(|error| (error, START.to_owned()))
+            connected.map_err(|error| {
+                let advice = advice_for_port(&error).to_owned();
+                (error, advice)
+            })
         }
+    }
+}
+
+fn advice_for_port(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EAFNOSUPPORT) => "this host has no IPv6: name an IPv4 address in `listen`",
+        _ => START,
     }
 }
 
@@ -229,4 +240,18 @@ fn judge(status: &v1::GetStatusResponse) -> Vec<Finding> {
         }
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::{START, advice_for_port};
+
+    #[test]
+    fn a_host_without_ipv6_is_not_told_to_start_the_agent() {
+        let advice = |error: Errno| advice_for_port(&error.into());
+        assert!(advice(Errno::EAFNOSUPPORT).contains("no IPv6"));
+        assert_eq!(advice(Errno::ECONNREFUSED), START);
+    }
 }

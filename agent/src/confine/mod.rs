@@ -258,6 +258,8 @@ fn open_roots(settings: &Settings) -> Result<Vec<Root>, String> {
                     .map_err(|error| error.to_string())
                     .and_then(|real| {
                         let fd = PathFd::new(&path).map_err(|error| error.to_string())?;
+                        // That asked no server yet, and a rule asks what it is for.
+                        rustix::fs::fstat(&fd).map_err(|error| error.to_string())?;
                         Ok((real, fd))
                     });
                 sender.send(opened)

@@ -70,6 +70,29 @@ impl Drop for Slow {
     }
 }
 
+/// A directory, the place where a latency file system shows it, and its program; `None`, said of the test `what`, where
+/// there is no such file system.
+fn files(what: &str, dir: &Path) -> Option<(PathBuf, PathBuf, PathBuf)> {
+    let Some(source) = source() else {
+        let why = "no latency file system beside the work tree (SIFTER_SHARED)";
+        leave_out(what, why);
+        return None;
+    };
+    let program = match program(&source, dir) {
+        Ok(program) => program,
+        Err(why) => {
+            skip(what, why);
+            return None;
+        }
+    };
+    let [source, mount] = ["source", "mount"].map(|name| {
+        let path = dir.join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    });
+    Some((source, mount, program))
+}
+
 /// The latency file system's source, which a checkout need not have beside it.
 fn source() -> Option<PathBuf> {
     let source = images::corpus()?.join("../bench/delayfs.c");
@@ -104,21 +127,11 @@ fn program(source: &Path, dir: &Path) -> Result<PathBuf, &'static str> {
 fn a_root_that_hangs_holds_up_neither_another_nor_any_answer() {
     let what = "a_root_that_hangs_holds_up_neither_another_nor_any_answer";
     let dir = TempDir::new().unwrap();
-    let Some(source) = source() else {
-        return leave_out(
-            what,
-            "no latency file system beside the work tree (SIFTER_SHARED)",
-        );
+    let Some((source, mount, program)) = files(what, dir.path()) else {
+        return;
     };
-    let program = match program(&source, dir.path()) {
-        Ok(program) => program,
-        Err(why) => return skip(what, why),
-    };
-    let [source, mount, local] = ["source", "mount", "local"].map(|name| {
-        let path = dir.path().join(name);
-        fs::create_dir(&path).unwrap();
-        path
-    });
+    let local = dir.path().join("local");
+    fs::create_dir(&local).unwrap();
     Tiny::numbered(1, "lab/far:1").write(&source.join("far.sif"));
     Tiny::numbered(2, "lab/near:1").write(&local.join("near.sif"));
     let slow = Slow::mount(&program, &source, &mount, &dir.path().join("log"), 0);
@@ -188,26 +201,39 @@ fn a_root_that_hangs_holds_up_neither_another_nor_any_answer() {
     wait::until_true("the image to be back", || listed()[0] == far(Status::Ready));
 }
 
+#[test]
+fn a_root_that_hangs_at_the_start_keeps_no_agent_from_starting() {
+    let what = "a_root_that_hangs_at_the_start_keeps_no_agent_from_starting";
+    let dir = TempDir::new().unwrap();
+    let Some((source, mount, program)) = files(what, dir.path()) else {
+        return;
+    };
+    let local = dir.path().join("local");
+    fs::create_dir(&local).unwrap();
+    Tiny::numbered(1, "lab/far:1").write(&source.join("far.sif"));
+    Tiny::numbered(2, "lab/near:1").write(&local.join("near.sif"));
+    let slow = Slow::mount(&program, &source, &mount, &dir.path().join("log"), 0);
+    slow.server.signal(Signal::SIGSTOP);
+    let agent = Agent::ready(Options::roots([&mount, &local]));
+    let runtime = runtime();
+    let listed = || {
+        let page = runtime.block_on(agent.list(ListImagesRequest::default()));
+        let images = page.unwrap().images.into_iter();
+        images.map(|image| image.repository).collect::<Vec<_>>()
+    };
+    wait::until_true("the image that is at hand", || listed() == ["lab/near"]);
+    slow.server.signal(Signal::SIGCONT);
+    wait::until_true("the other one", || listed() == ["lab/far", "lab/near"]);
+}
+
 /// As on NFS, where the kernel does not learn at once what another client does.
 #[test]
 fn who_asks_for_a_scan_sees_what_another_client_has_changed() {
     let what = "who_asks_for_a_scan_sees_what_another_client_has_changed";
     let dir = TempDir::new().unwrap();
-    let Some(source) = source() else {
-        return leave_out(
-            what,
-            "no latency file system beside the work tree (SIFTER_SHARED)",
-        );
+    let Some((source, mount, program)) = files(what, dir.path()) else {
+        return;
     };
-    let program = match program(&source, dir.path()) {
-        Ok(program) => program,
-        Err(why) => return skip(what, why),
-    };
-    let [source, mount] = ["source", "mount"].map(|name| {
-        let path = dir.path().join(name);
-        fs::create_dir(&path).unwrap();
-        path
-    });
     for name in ["gone", "rewritten"] {
         Tiny::numbered(1, &format!("lab/{name}:1")).write(&source.join(name));
     }

@@ -32,21 +32,24 @@ impl Visitor<'_> {
             }));
             return;
         }
-        let root = self.shared.root;
-        let stat = c_name(&known.path)
-            .and_then(|path| self.timed(Timed::State, |operations| root.stat(&path, operations)));
-        match stat {
-            Ok((EntryKind::Directory, facts)) if directory_identity(&facts) == known.identity => {
-                self.counts.directories += 1;
-                self.check_known(known, new);
-            }
+        if self.is_unchanged(&known) {
+            self.counts.directories += 1;
+            self.check_known(known, new);
+        } else {
             // Changed, gone or unreadable: reading it tells which.
-            _ => new.push(Item::Directory(Pending {
+            new.push(Item::Directory(Pending {
                 parent: None,
                 path: known.path.clone(),
                 known: Some(known),
-            })),
+            }));
         }
+    }
+
+    fn is_unchanged(&mut self, known: &KnownDirectory) -> bool {
+        let root = self.shared.root;
+        let stat = c_name(&known.path)
+            .and_then(|path| self.timed(Timed::State, |operations| root.stat(&path, operations)));
+        matches!(stat, Ok((EntryKind::Directory, facts)) if directory_identity(&facts) == known.identity)
     }
 
     /// Whether something is still mounted over a directory that was never read, or not since something was. To open
@@ -105,7 +108,12 @@ impl Visitor<'_> {
                 self.look_again(dir, directory, file, &mut looked);
             }
         }
-        let Looked { found, removed } = looked;
+        let Looked { found, mut removed } = looked;
+        // What took its place meanwhile (its file system was unmounted, say) has none of its files: the next scan sees
+        // another directory, and reads it.
+        if !removed.is_empty() && !self.is_unchanged(directory) {
+            removed.clear();
+        }
         if !found.is_empty() || !removed.is_empty() {
             (self.shared.sink)(DirectoryChange {
                 id: Some(directory.id),

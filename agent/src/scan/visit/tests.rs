@@ -1,12 +1,14 @@
 //! A worker on its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Visitor;
+use crate::catalog::{ChangeKind, FileTime, Identity, KnownDirectory, KnownFile};
 use crate::config::RootSettings;
 use crate::scan::ScanOptions;
-use crate::scan::dir::Access;
+use crate::scan::dir::{Access, directory_identity};
 use crate::scan::operations::Operations;
 use crate::scan::pace::Pace;
 use crate::scan::progress::Progress;
@@ -60,4 +62,57 @@ fn who_waits_for_the_rate_does_not_hang() {
         assert_eq!(shown, 3);
     });
     assert!(!progress.throttled().is_zero());
+}
+
+/// After a file system was unmounted between two looks, say.
+#[test]
+fn what_is_missing_is_gone_only_from_a_directory_that_is_still_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = RootSettings::new(directory.path().into());
+    let access = Access::new(false);
+    let mut operations = Operations::default();
+    let root = access.open_root(directory.path(), &mut operations).unwrap();
+    let (_, facts) = root.identity(&mut operations).unwrap();
+    let same = directory_identity(&facts);
+    let options = ScanOptions {
+        check_files: true,
+        ..ScanOptions::default()
+    };
+    for (identity, expected) in [(same, 1), (Identity::default(), 0)] {
+        let removed = AtomicUsize::new(0);
+        let pace = Pace::new(1, 1, None);
+        let progress = Arc::new(Progress::default());
+        let shared = Shared {
+            settings: &settings,
+            access: &access,
+            root: &root,
+            known: None,
+            submounts: &Submounts::default(),
+            pace: &pace,
+            progress: &progress,
+            options: &options,
+            probe: options.probe(&settings),
+            sink: &|change| {
+                if let ChangeKind::Files { removed: names, .. } = change.kind {
+                    removed.fetch_add(names.len(), Ordering::Relaxed);
+                }
+            },
+            descriptors: Descriptors::default(),
+        };
+        let known = KnownDirectory {
+            id: 1,
+            path: Box::default(),
+            identity,
+            volatile: false,
+            files: vec![KnownFile {
+                name: b"gone.sif"[..].into(),
+                identity: Identity::default(),
+                volatile: false,
+                image: None,
+                accessed: FileTime::default(),
+            }],
+        };
+        Visitor::new(&shared).check(&known, 0..1);
+        assert_eq!(removed.into_inner(), expected);
+    }
 }

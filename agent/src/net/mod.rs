@@ -13,6 +13,7 @@ mod tls;
 
 use std::io;
 
+use nix::errno::Errno;
 use tokio::net::TcpListener;
 
 use crate::config::Listen;
@@ -63,6 +64,9 @@ fn advice(address: &Listen, error: &io::Error) -> &'static str {
         }
         (_, AddrInUse) => ": end what listens there, or name another address",
         (_, AddrNotAvailable) => ": this host does not have it: name one that it has",
+        _ if error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) => {
+            ": this host has no IPv6: name an address of IPv4"
+        }
         _ => "",
     }
 }
@@ -188,6 +192,7 @@ mod tests {
                 Errno::EADDRNOTAVAIL,
                 "name one that it has",
             ),
+            ("[::]:7430", Errno::EAFNOSUPPORT, "name an address of IPv4"),
         ] {
             let error = BindError {
                 purpose: "listen on",

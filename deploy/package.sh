@@ -126,7 +126,7 @@ build_deb() {
     local package=$1 program=$2 root=$work/deb/$1 architecture file depends
     architecture=$(dpkg --print-architecture)
     stage deb "$package" "$program" "$root"
-    depends="libc6 (>= $(libc_needed "$root/usr/bin/$program")), libgcc-s1 (>= 4.2)"
+    depends="libc6 (>= $(libc_needed "$root/usr/bin/$program")), libgcc-s1 (>= 4.2) | libgcc1 (>= 1:4.2)"
     install -d "$root/DEBIAN"
     sed -e "s/@VERSION@/$version-$release/" -e "s/@ARCH@/$architecture/" -e "s/@MAINTAINER@/$maintainer/" \
         -e "s/@DEPENDS@/$depends/" -e "s/@SIZE@/$(du -sk --apparent-size "$root" | cut -f 1)/" \

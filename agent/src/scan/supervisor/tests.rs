@@ -108,6 +108,22 @@ fn only_roots_of_which_nothing_is_known_are_asked_for_what_they_lack() {
     supervisor.stop(PATIENCE);
 }
 
+/// In another order than that of the catalogue each batch of a large directory would write to all of its pages.
+#[test]
+fn what_is_new_in_a_directory_is_stored_by_name() {
+    let tree = tempfile::tempdir().unwrap();
+    for number in 0..50 {
+        write_image(&tree.path().join(format!("{}.sif", number * 7 % 50)));
+    }
+    let (catalog, supervisor) = start(&[tree.path()]);
+    let snapshot = catalog.snapshot();
+    let mut rows: Vec<_> = snapshot.rows.iter().map(|row| row.view()).collect();
+    rows.sort_by_key(|row| row.id);
+    assert_eq!(rows.len(), 50);
+    assert!(rows.is_sorted_by_key(|row| row.path));
+    supervisor.stop(PATIENCE);
+}
+
 #[test]
 fn a_scan_that_is_stopped_is_no_report_of_the_root() {
     let tree = tempfile::tempdir().unwrap();

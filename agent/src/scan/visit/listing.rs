@@ -67,6 +67,13 @@ impl Listing {
         self.directories.dedup();
     }
 
+    /// Puts the candidates in the order of their names, in which the catalogue keeps them. In that of the directory
+    /// each batch of a large one would write to all of its pages.
+    pub fn in_order(&mut self) {
+        self.candidates
+            .sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    }
+
     /// Takes a regular file, if it is worth a look.
     pub fn file(&mut self, name: &CStr, inode: u64, path: &[u8], settings: &RootSettings) {
         self.files += 1;

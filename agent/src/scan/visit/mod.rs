@@ -312,6 +312,9 @@ impl<'a> Visitor<'a> {
             }
         }
         listing.name_once();
+        if self.shared.known.is_some() {
+            listing.in_order();
+        }
         Ok(listing)
     }
 

@@ -24,6 +24,8 @@ mod progress;
 mod sandbox;
 mod submounts;
 mod supervisor;
+#[cfg(test)]
+mod testing;
 mod visit;
 mod walk;
 mod work;

@@ -123,29 +123,52 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::AtomicUsize;
 
     use tokio::net::TcpListener;
 
     use super::*;
     use crate::config::Settings;
 
-    #[tokio::test]
-    async fn who_is_hung_up_on_is_told_where_to_look() {
+    /// What comes of a node whose port accepts and hangs up at once, and how often it was connected to.
+    async fn hung_up_on(scheme: &str, tls: Option<&ClientTlsConfig>) -> (Failure, usize) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let hang_up = tokio::spawn(async move {
-            loop {
-                drop(listener.accept().await);
+        let address = format!("{scheme}{}", listener.local_addr().unwrap());
+        let connected = Arc::new(AtomicUsize::new(0));
+        let hang_up = tokio::spawn({
+            let connected = Arc::clone(&connected);
+            async move {
+                while let Ok(connection) = listener.accept().await {
+                    connected.fetch_add(1, Ordering::Relaxed);
+                    drop(connection);
+                }
             }
         });
         let address = NodeAddress::parse(&address, false).unwrap();
         let settings = Settings::parse("auth = \"none\"", Path::new("x")).unwrap();
-        let node = Node::new(&address, &settings.agents, None).unwrap();
+        let node = Node::new(&address, &settings.agents, tls).unwrap();
         let request = ListImagesRequest::default();
         let budget = Duration::from_secs(10);
         let failure = node.list_images(&request, "R", budget).await.unwrap_err();
         hang_up.abort();
+        (failure, connected.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn who_is_hung_up_on_is_told_where_to_look() {
+        let (failure, _) = hung_up_on("http://", None).await;
         assert!(matches!(failure, Failure::Transport(_)), "{failure}");
         assert!(failure.line().contains("says why in its log"), "{failure}");
+    }
+
+    /// Where none can be made, another try would change nothing and take as long.
+    #[tokio::test]
+    async fn only_a_connection_that_was_there_is_worth_a_second_try() {
+        let (_, connected) = hung_up_on("http://", None).await;
+        assert_eq!(connected, 2);
+        let tls = ClientTlsConfig::new();
+        let (failure, connected) = hung_up_on("https://", Some(&tls)).await;
+        assert!(matches!(failure, Failure::Transport(_)), "{failure}");
+        assert_eq!(connected, 1);
     }
 }

@@ -26,6 +26,7 @@ use sifter_tests::sif::Tiny;
 use sifter_tests::skip;
 use sifter_tests::wait;
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 /// How long a listing may take that has no reason to wait.
 const AT_ONCE: Duration = Duration::from_secs(3);
@@ -93,6 +94,36 @@ fn files(what: &str, dir: &Path) -> Option<(PathBuf, PathBuf, PathBuf)> {
     Some((source, mount, program))
 }
 
+/// An image in the directory that the file system shows, and one in a directory beside it, which is given.
+fn far_and_near(dir: &Path, source: &Path) -> PathBuf {
+    let local = dir.join("local");
+    fs::create_dir(&local).unwrap();
+    Tiny::numbered(1, "lab/far:1").write(&source.join("far.sif"));
+    Tiny::numbered(2, "lab/near:1").write(&local.join("near.sif"));
+    local
+}
+
+/// The repositories that are listed.
+fn repositories(runtime: &Runtime, agent: &Agent) -> Vec<String> {
+    let page = runtime.block_on(agent.list(ListImagesRequest::default()));
+    let images = page.unwrap().images.into_iter();
+    images.map(|image| image.repository).collect()
+}
+
+/// Asks for a scan of a root, and waits for its end if `wait` says so.
+fn scan(runtime: &Runtime, agent: &Agent, root: &Path, wait: bool) {
+    runtime.block_on(async {
+        let request = ScanRequest {
+            roots: vec![root.to_str().unwrap().to_owned()],
+            wait,
+            ..ScanRequest::default()
+        };
+        let mut client = AgentServiceClient::new(agent.channel().await);
+        let mut progress = client.scan(request).await.unwrap().into_inner();
+        while progress.message().await.unwrap().is_some() {}
+    });
+}
+
 /// The latency file system's source, which a checkout need not have beside it.
 fn source() -> Option<PathBuf> {
     let source = images::corpus()?.join("../bench/delayfs.c");
@@ -130,10 +161,7 @@ fn a_root_that_hangs_holds_up_neither_another_nor_any_answer() {
     let Some((source, mount, program)) = files(what, dir.path()) else {
         return;
     };
-    let local = dir.path().join("local");
-    fs::create_dir(&local).unwrap();
-    Tiny::numbered(1, "lab/far:1").write(&source.join("far.sif"));
-    Tiny::numbered(2, "lab/near:1").write(&local.join("near.sif"));
+    let local = far_and_near(dir.path(), &source);
     let slow = Slow::mount(&program, &source, &mount, &dir.path().join("log"), 0);
     let roots = [&mount, &local].map(|path| format!("[[root]]\npath = '{}'\n", path.display()));
     let agent = Agent::ready(Options::config(&roots.concat()));
@@ -158,22 +186,10 @@ fn a_root_that_hangs_holds_up_neither_another_nor_any_answer() {
     });
 
     slow.server.signal(Signal::SIGSTOP);
-    let scan = |root: &Path, wait: bool| {
-        runtime.block_on(async {
-            let request = ScanRequest {
-                roots: vec![root.to_str().unwrap().to_owned()],
-                wait,
-                ..ScanRequest::default()
-            };
-            let mut client = AgentServiceClient::new(agent.channel().await);
-            let mut progress = client.scan(request).await.unwrap().into_inner();
-            while progress.message().await.unwrap().is_some() {}
-        });
-    };
-    scan(&mount, false);
+    scan(&runtime, &agent, &mount, false);
     // The other root is scanned to the end meanwhile, and what is new in it is listed.
     Tiny::numbered(3, "lab/near:2").write(&local.join("near2.sif"));
-    scan(&local, true);
+    scan(&runtime, &agent, &local, true);
     assert_eq!(listed().len(), 3);
 
     // It is said of the root and its images, which stay in the listing.
@@ -208,19 +224,12 @@ fn a_root_that_hangs_at_the_start_keeps_no_agent_from_starting() {
     let Some((source, mount, program)) = files(what, dir.path()) else {
         return;
     };
-    let local = dir.path().join("local");
-    fs::create_dir(&local).unwrap();
-    Tiny::numbered(1, "lab/far:1").write(&source.join("far.sif"));
-    Tiny::numbered(2, "lab/near:1").write(&local.join("near.sif"));
+    let local = far_and_near(dir.path(), &source);
     let slow = Slow::mount(&program, &source, &mount, &dir.path().join("log"), 0);
     slow.server.signal(Signal::SIGSTOP);
     let agent = Agent::ready(Options::roots([&mount, &local]));
     let runtime = runtime();
-    let listed = || {
-        let page = runtime.block_on(agent.list(ListImagesRequest::default()));
-        let images = page.unwrap().images.into_iter();
-        images.map(|image| image.repository).collect::<Vec<_>>()
-    };
+    let listed = || repositories(&runtime, &agent);
     wait::until_true("the image that is at hand", || listed() == ["lab/near"]);
     slow.server.signal(Signal::SIGCONT);
     wait::until_true("the other one", || listed() == ["lab/far", "lab/near"]);
@@ -246,25 +255,13 @@ fn who_asks_for_a_scan_sees_what_another_client_has_changed() {
     let _server = Slow::mount(&program, &source, &mount, &log, 3600);
     let agent = Agent::ready(Options::roots([&mount]));
     let runtime = runtime();
-    let listed = || {
-        let page = runtime.block_on(agent.list(ListImagesRequest::default()));
-        let images = page.unwrap().images.into_iter();
-        images.map(|image| image.repository).collect::<Vec<_>>()
-    };
+    let listed = || repositories(&runtime, &agent);
     wait::until_true("both images", || listed() == ["lab/gone", "lab/rewritten"]);
 
     fs::remove_file(source.join("gone")).unwrap();
     Tiny::numbered(2, "lab/changed:1").write(&source.join("rewritten"));
     Tiny::numbered(3, "lab/new:1").write(&source.join("new"));
-    runtime.block_on(async {
-        let request = ScanRequest {
-            wait: true,
-            ..ScanRequest::default()
-        };
-        let mut client = AgentServiceClient::new(agent.channel().await);
-        let mut progress = client.scan(request).await.unwrap().into_inner();
-        while progress.message().await.unwrap().is_some() {}
-    });
+    scan(&runtime, &agent, &mount, true);
     assert_eq!(listed(), ["lab/changed", "lab/new"]);
 }
 

@@ -10,12 +10,8 @@ use std::time::Duration;
 use super::scan;
 use crate::catalog::{ChangeKind, DirectoryChange};
 use crate::config::RootSettings;
-use crate::scan::dir::Access;
-use crate::scan::operations::Operations;
-use crate::scan::pace::Pace;
 use crate::scan::progress::{Problems, Progress};
-use crate::scan::submounts::Submounts;
-use crate::scan::work::{Descriptors, Shared};
+use crate::scan::testing::TestRoot;
 use crate::scan::{Root, ScanOptions};
 
 fn settings(root: &Path) -> RootSettings {
@@ -67,35 +63,15 @@ fn what_is_on_tape_is_not_recalled() {
     let tape = File::create(tree.path().join("tape.sif")).unwrap();
     tape.set_len(1 << 20).unwrap();
     let changes = Mutex::new(Vec::new());
-    let progress = Progress::default();
-    let options = ScanOptions {
-        network: true,
-        ..ScanOptions::default()
-    };
-    let mut operations = Operations::default();
-    let access = Access::new(true);
-    let root = access.open_root(tree.path(), &mut operations).unwrap();
+    let mut root = TestRoot::over(tree.path());
+    root.settings = settings(tree.path());
+    root.options.network = true;
     let sink = |change| changes.lock().unwrap().push(change);
-    let pace = Pace::new(1, 1, None);
-    let settings = settings(tree.path());
-    scan(&Shared {
-        settings: &settings,
-        access: &access,
-        root: &root,
-        known: None,
-        submounts: &Submounts::default(),
-        pace: &pace,
-        progress: &progress,
-        options: &options,
-        probe: options.probe(&settings),
-        sink: &sink,
-        descriptors: Descriptors::default(),
-    })
-    .unwrap();
+    scan(&root.shared(&sink)).unwrap();
     let names = found(changes.into_inner().unwrap());
     assert_eq!(names, BTreeSet::from(["here.sif".to_owned()]));
-    assert_eq!(progress.problems().by_kind["RELEASED"], 1);
-    assert_eq!(progress.counts().files_read, 1);
+    assert_eq!(root.progress.problems().by_kind["RELEASED"], 1);
+    assert_eq!(root.progress.counts().files_read, 1);
 }
 
 /// Names that are found of 24 files and the problems, where `change` happens to their directory after they were

@@ -1,44 +1,24 @@
 //! A worker on its own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Visitor;
-use crate::catalog::{ChangeKind, FileTime, Identity, KnownDirectory, KnownFile};
-use crate::config::RootSettings;
-use crate::scan::ScanOptions;
-use crate::scan::dir::{Access, directory_identity};
+use crate::catalog::{ChangeKind, DirectoryChange, FileTime, Identity, KnownDirectory, KnownFile};
+use crate::scan::dir::directory_identity;
 use crate::scan::operations::Operations;
 use crate::scan::pace::Pace;
-use crate::scan::progress::Progress;
-use crate::scan::submounts::Submounts;
-use crate::scan::work::{Descriptors, Shared};
+use crate::scan::testing::TestRoot;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn who_waits_for_the_rate_does_not_hang() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = RootSettings::new(directory.path().into());
-    let access = Access::new(false);
-    let root = access.open_root(directory.path(), &mut Operations::default());
+    let mut root = TestRoot::over(directory.path());
     // Ten operations take hours.
-    let (root, pace) = (root.unwrap(), Pace::new(1, 1, Some(0.001)));
-    let (progress, options) = (Arc::new(Progress::default()), ScanOptions::default());
-    let shared = Shared {
-        settings: &settings,
-        access: &access,
-        root: &root,
-        known: None,
-        submounts: &Submounts::default(),
-        pace: &pace,
-        progress: &progress,
-        options: &options,
-        probe: options.probe(&settings),
-        sink: &|_| {},
-        descriptors: Descriptors::default(),
-    };
+    root.pace = Pace::new(1, 1, Some(0.001));
+    let (shared, progress) = (root.shared(&|_| {}), &root.progress);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut visitor = Visitor::new(&shared);
@@ -68,36 +48,16 @@ fn who_waits_for_the_rate_does_not_hang() {
 #[test]
 fn what_is_missing_is_gone_only_from_a_directory_that_is_still_the_same() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = RootSettings::new(directory.path().into());
-    let access = Access::new(false);
-    let mut operations = Operations::default();
-    let root = access.open_root(directory.path(), &mut operations).unwrap();
-    let (_, facts) = root.identity(&mut operations).unwrap();
+    let mut root = TestRoot::over(directory.path());
+    root.options.check_files = true;
+    let (_, facts) = root.dir.identity(&mut Operations::default()).unwrap();
     let same = directory_identity(&facts);
-    let options = ScanOptions {
-        check_files: true,
-        ..ScanOptions::default()
-    };
     for (identity, expected) in [(same, 1), (Identity::default(), 0)] {
         let removed = AtomicUsize::new(0);
-        let pace = Pace::new(1, 1, None);
-        let progress = Arc::new(Progress::default());
-        let shared = Shared {
-            settings: &settings,
-            access: &access,
-            root: &root,
-            known: None,
-            submounts: &Submounts::default(),
-            pace: &pace,
-            progress: &progress,
-            options: &options,
-            probe: options.probe(&settings),
-            sink: &|change| {
-                if let ChangeKind::Files { removed: names, .. } = change.kind {
-                    removed.fetch_add(names.len(), Ordering::Relaxed);
-                }
-            },
-            descriptors: Descriptors::default(),
+        let sink = |change: DirectoryChange| {
+            if let ChangeKind::Files { removed: names, .. } = change.kind {
+                removed.fetch_add(names.len(), Ordering::Relaxed);
+            }
         };
         let known = KnownDirectory {
             id: 1,
@@ -112,7 +72,7 @@ fn what_is_missing_is_gone_only_from_a_directory_that_is_still_the_same() {
                 accessed: FileTime::default(),
             }],
         };
-        Visitor::new(&shared).check(&known, 0..1);
+        Visitor::new(&root.shared(&sink)).check(&known, 0..1);
         assert_eq!(removed.into_inner(), expected);
     }
 }

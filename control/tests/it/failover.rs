@@ -431,6 +431,7 @@ async fn a_request_that_the_old_agent_took_along_is_answered_by_the_new_one() {
     let control = Control::over(&[agent.address()]).await;
     let (answer, _agent) = tokio::join!(control.list(""), async {
         until("the old agent is asked", async || agent.asked().len() == 1).await;
+        // No condition is waited for: a second try that is made only shortly after the first would be too late.
         tokio::time::sleep(Duration::from_millis(300)).await;
         std::fs::remove_file(&path).unwrap();
         let new = Agent::unix(&path, "after", Act::List(1));
